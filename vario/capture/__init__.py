@@ -1,0 +1,1 @@
+"""A running training loop, seen from outside: attach, launch, and what one step offers."""
