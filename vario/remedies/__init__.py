@@ -1,0 +1,1 @@
+"""What to do about a finding: the catalogue of methods, and prescriptions with numbers."""
