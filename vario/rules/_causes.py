@@ -1,0 +1,79 @@
+"""What causes what: each cause with the symptoms that it brings about.
+
+An edge says "where both are found, the second is likely a consequence of the first"; the second is
+then listed beneath the first. Edges chain: non-finite is a consequence of learning-rate-too-high by
+way of diverging. The graph has no cycle (tested).
+"""
+
+from __future__ import annotations
+
+__all__ = ["SYMPTOMS", "consequences"]
+
+# What a model that does not learn at all shows, whatever the reason.
+_NOT_LEARNING = ("loss-plateau", "underfitting")
+# What too large a step does, whatever made it large.
+_TOO_FAR = ("diverging", "oscillating-loss", "exploding-gradients", "loss-spikes", "gradient-spikes")
+
+SYMPTOMS: dict[str, tuple[str, ...]] = {
+    "non-finite-input": ("non-finite", "diverging", *_NOT_LEARNING, "loss-spikes", "gradient-spikes"),
+    "gradients-accumulate": (
+        "learning-rate-too-high", "dead-units", "saturated-activations", "overconfidence", *_TOO_FAR, *_NOT_LEARNING,
+    ),
+    "target-scale": (
+        "learning-rate-too-high", "learning-rate-too-low", "gradient-clipping-dominates", *_TOO_FAR, *_NOT_LEARNING,
+    ),
+    "unnormalized-inputs": (
+        "learning-rate-too-high", "dead-units", "saturated-activations", "learning-rate-too-low", "poor-initialization",
+        *_TOO_FAR, *_NOT_LEARNING,
+    ),
+    "learning-rate-too-high": (
+        "dead-units", "saturated-activations", "gradient-clipping-dominates", "rank-collapse", "no-gradient",
+        "vanishing-gradients", "class-neglected", "overconfidence", "softmax-collapse", *_TOO_FAR, *_NOT_LEARNING,
+    ),
+    "poor-initialization": (
+        "dead-units", "saturated-activations", "vanishing-gradients", "exploding-gradients", "rank-collapse",
+        "overconfidence", "diverging", *_NOT_LEARNING,
+    ),
+    "symmetric-initialization": ("rank-collapse", "dead-units", "no-gradient", "parameters-not-updated", *_NOT_LEARNING),
+    "diverging": ("non-finite", "loss-spikes", *_NOT_LEARNING),
+    "exploding-gradients": ("diverging", "non-finite", "gradient-spikes", "gradient-clipping-dominates"),
+    "gradient-spikes": ("loss-spikes",),
+    "outlier-examples": ("loss-spikes", "gradient-spikes"),
+    "dead-units": ("vanishing-gradients", "no-gradient", "rank-collapse", "class-neglected", *_NOT_LEARNING),
+    "saturated-activations": ("vanishing-gradients", "rank-collapse", "class-neglected", *_NOT_LEARNING),
+    "vanishing-gradients": ("learning-rate-too-low", "rank-collapse", "adam-epsilon-dominates", "class-neglected", *_NOT_LEARNING),
+    "no-gradient": ("parameters-not-updated", "rank-collapse", *_NOT_LEARNING),
+    "parameters-not-updated": _NOT_LEARNING,
+    "double-softmax": ("learning-rate-too-low", "vanishing-gradients", "class-neglected", *_NOT_LEARNING),
+    "learning-rate-decayed-too-early": ("learning-rate-too-low", "weight-decay-dominates", *_NOT_LEARNING),
+    "learning-rate-too-low": ("class-neglected", *_NOT_LEARNING),
+    "gradient-clipping-dominates": ("learning-rate-too-low", *_NOT_LEARNING),
+    "adam-epsilon-dominates": ("learning-rate-too-low", *_NOT_LEARNING),
+    "low-precision-underflow": ("no-gradient", "vanishing-gradients", "non-finite", *_NOT_LEARNING),
+    "weight-decay-dominates": ("vanishing-gradients", "rank-collapse", "class-neglected", *_NOT_LEARNING),
+    "excessive-regularization": _NOT_LEARNING,
+    "gradient-conflict": _NOT_LEARNING,
+    "batch-too-small": ("oscillating-loss", "batchnorm-small-batch"),
+    "unshuffled-data": ("oscillating-loss", "loss-spikes", "gradient-spikes", "class-neglected", "overfitting", *_NOT_LEARNING),
+    "label-noise": ("overfitting", "memorization", "underfitting", "overconfidence", "loss-plateau"),
+    "memorization": ("overfitting", "overconfidence"),
+    "overfitting": ("overconfidence",),
+    "duplicate-examples": ("overfitting", "memorization", "train-test-leakage"),
+    "class-imbalance": ("class-neglected",),
+    "train-eval-mode": ("overfitting", "batchnorm-small-batch"),
+    "catastrophic-overfitting": ("overfitting",),
+    "softmax-collapse": ("no-gradient", "delayed-generalization", "loss-plateau"),
+    "loss-plateau": ("underfitting",),
+}
+
+
+def consequences(cause: str) -> frozenset[str]:
+    """Every finding that ``cause`` can bring about, directly or by way of another."""
+    found: set[str] = set()
+    waiting = list(SYMPTOMS.get(cause, ()))
+    while waiting:
+        symptom = waiting.pop()
+        if symptom not in found:
+            found.add(symptom)
+            waiting.extend(SYMPTOMS.get(symptom, ()))
+    return frozenset(found)

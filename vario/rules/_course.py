@@ -1,0 +1,109 @@
+"""How the training loss went: is this run failing at all, and in which way?
+
+Many rules judge only a run that fails: large updates, dead units or small gradients are no illness
+while the loss falls as it should. This is the one place that decides what failing is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vario.record import Record
+from vario.rules._evidence import Estimate, Floats, Steps, finite, level, tail, trend
+
+State = Literal["non-finite", "worse", "stuck", "learning"]
+
+__all__ = ["Course", "State", "chance_loss", "course", "median_over"]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The training loss of a stream from its first step to its last.
+
+    ``state`` is "non-finite" (the loss ends as NaN or inf), "worse" (it ends clearly above its start),
+    "stuck" (it never fell clearly below its start, or below what a constant guess gives) or "learning".
+    ``fall`` is the share of the starting loss (above the floor of 0, or of the lowest loss where losses
+    are negative) that is gone at the end.
+    """
+
+    steps: Steps  # of the finite readings
+    values: Floats
+    start: Estimate
+    lowest: float  # lowest running level
+    lowest_step: int
+    end: Estimate
+    noise: float  # usual deviation of one reading from the level around it, at the end
+    peak: float  # highest running level in the first fifth
+    chance: float  # loss of the best constant guess; nan where unknown
+    bad_step: int | None  # first step with a loss that is not a finite number
+    state: State
+
+    @property
+    def fall(self) -> float:
+        floor = min(0.0, self.lowest)
+        return (self.start.value - self.end.value) / max(self.start.value - floor, 1e-30)
+
+    @property
+    def failing(self) -> bool:
+        return self.state != "learning"
+
+
+def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
+    """The course of ``loss/train``, or NotApplicable where fewer than ``count`` steps were seen.
+
+    A fall counts as clear when it is ``clear`` of the starting loss (5 %: a constant guess, once the
+    bias of the last layer has settled, gains about this much) and larger than the noise of one reading.
+    """
+    steps, values = record.need("loss/train", count)
+    broken = ~np.isfinite(values)
+    bad_step = int(steps[broken.argmax()]) if broken.any() else None
+    good_steps, good = finite(steps, values)
+    if not len(good):
+        nothing = Estimate(np.nan, np.nan, np.nan)
+        return Course(good_steps, good, nothing, np.nan, -1, nothing, np.nan, np.nan, np.nan, bad_step, "non-finite")
+    first = good[: max(min(len(good) // 50, 10), 3)]
+    start, last = level(first), tail(good)
+    end = level(last)
+    noise = float(1.4826 * np.median(np.abs(last - end.value)))
+    edges = np.linspace(0, len(good), min(50, len(good)) + 1).astype(int)
+    levels = np.array([np.median(good[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    lowest = int(levels.argmin())
+    chance = chance_loss(record)
+    scale = abs(start.value) if start.value else 1.0
+    fell = start.value - end.value
+    if not np.isfinite(tail(values, at_least=3)).all():
+        state: State = "non-finite"
+    elif end.value > start.value + max(0.5 * scale, 3 * noise) or end.value > 3 * max(start.value, chance, 0) > 0:
+        state = "worse"
+    elif fell < max(clear * scale, noise) or end.low > 0.97 * chance:
+        state = "stuck"
+    else:
+        state = "learning"
+    return Course(
+        steps=good_steps, values=good, start=start, lowest=float(levels[lowest]),
+        lowest_step=int(good_steps[edges[lowest]]), end=end, noise=noise,
+        peak=float(levels[: max(len(levels) // 5, 1)].max()), chance=chance, bad_step=bad_step, state=state,
+    )  # fmt: skip
+
+
+def chance_loss(record: Record) -> float:
+    """Cross entropy of guessing the classes by their share in the data; nan where there are none."""
+    steps, counts = record.series("batch/class_counts")
+    if not len(steps) or counts.ndim != 2:
+        return np.nan
+    total = counts.sum(axis=0)
+    p = total[total > 0] / total.sum()
+    return float(-(p * np.log(p)).sum()) if len(p) > 1 else np.nan
+
+
+def median_over(record: Record, name: str, *, count: int = 1) -> dict[str, float]:
+    """The median of a series in each place that has one (``where`` other than the whole model)."""
+    found = {}
+    for where in record.wheres(name):
+        values = finite(*record.series(name, where))[1]
+        if where and len(values) >= count:
+            found[where] = float(np.median(values))
+    return found

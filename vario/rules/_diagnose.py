@@ -1,0 +1,105 @@
+"""Every rule on every stream of a run: the findings, causes above symptoms, and who could not know.
+
+A rule that fails unexpectedly is reported as not applicable, with its error, and breaks nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from vario.nouns import SEVERITIES, Diagnosis, Finding, NotApplicable
+from vario.record import Record, Run
+from vario.rules._causes import consequences
+
+__all__ = ["Rule", "diagnose"]
+
+
+class Rule(Protocol):
+    """What a rule must have; the modules of this room do."""
+
+    ID: str
+    CARD: dict[str, Any]
+
+    def check(self, record: Record) -> Finding | None:
+        """A finding, None where all is well; raises NotApplicable where it cannot know."""
+
+
+def diagnose(run: Run | Record, rules: Iterable[Rule | str] | None = None) -> Diagnosis:
+    """Run ``rules`` (names of this room's modules, or rules of your own; all by default) on ``run``."""
+    if rules is None:
+        from vario.rules import ALL
+
+        rules = ALL
+    loaded = [_load(rule) for rule in rules]
+    records = run.records() if isinstance(run, Run) else [run]
+    findings: list[Finding] = []
+    reasons: dict[str, str] = {}
+    checked: list[str] = []
+    for rule in loaded:
+        outcomes = [_ask(rule, record) for record in records]
+        findings += _once_per_model([o for o in outcomes if isinstance(o, Finding)])
+        refusals = [o for o in outcomes if isinstance(o, str)]
+        if len(refusals) == len(outcomes):
+            reasons[rule.ID] = refusals[0] if refusals else "the run has no steps"
+        else:
+            checked.append(rule.ID)
+    return Diagnosis(tuple(rank(findings)), tuple(sorted(checked)), dict(sorted(reasons.items())))
+
+
+def rank(findings: Iterable[Finding]) -> list[Finding]:
+    """Causes first, each as grave as the gravest finding it explains; then what they explain."""
+    findings = list(findings)
+    explained = [_explain(finding, findings) for finding in findings]
+    causes = [f for f in explained if not f.explained_by]
+    symptoms = [f for f in explained if f.explained_by]
+
+    def importance(finding: Finding) -> tuple[int, float, int, str]:
+        below = [f for f in symptoms if (f.explained_by, f.stream) == (finding.id, finding.stream)]
+        gravest = min(SEVERITIES.index(f.severity) for f in (finding, *below))
+        return gravest, -finding.confidence, -len(below), finding.id
+
+    causes.sort(key=importance)
+    place = {(f.id, f.stream): i for i, f in enumerate(causes)}
+    symptoms.sort(key=lambda f: (place[f.explained_by, f.stream], importance(f)))
+    return causes + symptoms
+
+
+def _explain(finding: Finding, others: list[Finding]) -> Finding:
+    """Names the uppermost cause found in the same stream, the surest where there are several."""
+    causes = [f for f in others if f.stream == finding.stream and finding.id in consequences(f.id)]
+    top = [f for f in causes if not any(f.id in consequences(other.id) for other in causes)]
+    if not top:
+        return finding
+    return replace(finding, explained_by=max(top, key=lambda f: (f.confidence, f.id)).id)
+
+
+def _once_per_model(findings: list[Finding]) -> list[Finding]:
+    """Ranks of one model (``model``, ``model@1``) show one illness once: the surest of them."""
+    best: dict[str, Finding] = {}
+    for finding in findings:
+        model = finding.stream.partition("@")[0]
+        if model not in best or finding.confidence > best[model].confidence:
+            best[model] = replace(finding, stream=model)
+    return list(best.values())
+
+
+def _ask(rule: Rule, record: Record) -> Finding | str | None:
+    """The rule's finding, None, or the reason why it cannot know."""
+    try:
+        # Records of sick runs hold inf and NaN; each rule decides about them by name.
+        with np.errstate(all="ignore"):
+            finding = rule.check(record)
+    except NotApplicable as reason:
+        return str(reason)
+    except Exception as error:  # noqa: BLE001 - one broken rule must not silence the others
+        return f"failed: {type(error).__name__}: {error}"
+    return replace(finding, stream=record.stream) if finding else None
+
+
+def _load(rule: Rule | str) -> Rule:
+    return importlib.import_module(f"vario.rules.{rule}") if isinstance(rule, str) else rule  # type: ignore[return-value]
