@@ -87,8 +87,8 @@ def install(extra: str) -> None:
     have = json.loads(STAMP.read_text()) if STAMP.exists() else {}
     if have.get("state") == state and (extra in have["extras"] or "dev" in have["extras"]):
         return
-    if sys.version_info < (3, 10):
-        raise SystemExit(f"vario needs Python 3.10 or newer; this is {sys.version.split()[0]} ({sys.executable}).")
+    if sys.version_info < (3, 10):  # noqa: UP036 - this file runs before anything is checked
+        raise SystemExit(f"vario needs Python 3.10 or newer; {sys.executable} is {sys.version.split()[0]}.")
     start = time.monotonic()
     if have.get("python") != sys.version and VENV.exists():
         shutil.rmtree(VENV)

@@ -1,0 +1,204 @@
+"""The command line: arguments to verbs. Each verb imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vario.nouns import VarioError
+
+app = typer.Typer(
+    name="vario",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help starts twice as fast
+    help="Watch a PyTorch training run, learn what is wrong with it, and try what should help.",
+    epilog="Start with:  vario run train.py   or   vario demo",
+)
+
+RunReference = Annotated[
+    str, typer.Argument(metavar="[RUN]", help="An id, a unique prefix, a path, or 'last'.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user ends in one clear line and exit code 2."""
+    try:
+        app()
+    except VarioError as error:
+        print(f"vario: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(141) from None
+
+
+@app.command("run", context_settings=PASS_ON)
+def run_(
+    context: typer.Context,
+    command: Annotated[str, typer.Argument(help="A Python script, or any command.")],
+    overhead: Annotated[str, typer.Option(help="Share of step time that watching may cost.")] = "3%",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=REGEX: record the number that the regex's first group finds on stdout."),
+    ] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Where records go (default: $VARIO_HOME or ./.vario).")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No lines of vario's own.")] = False,
+) -> None:
+    """Run a training script or command, unchanged, and watch it: vario run train.py --lr 0.1"""
+    from vario.running import run
+
+    arguments = [command, *context.args]
+    raise typer.Exit(run(arguments, home=home, overhead=overhead, metrics=metric or [], quiet=quiet))
+
+
+@app.command()
+def findings(run: RunReference = "last", as_json: AsJson = False) -> None:
+    """What is wrong with a run, most important first."""
+    from vario.report.json import findings_json
+    from vario.report.text import findings_text
+
+    opened, diagnosis, prescriptions = _examined(run)
+    if as_json:
+        print(findings_json(opened, diagnosis, prescriptions))
+    else:
+        print(findings_text(opened, diagnosis, prescriptions))
+
+
+@app.command()
+def report(
+    run: RunReference = "last",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write it.")] = None,
+    browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    from vario.record.reader import open_run
+    from vario.record.runs import find_run
+    from vario.report.html import write_report
+
+    opened = open_run(find_run(run))
+    target = write_report(opened, out or Path(opened.path) / "report.html")
+    print(target)
+    if browser:
+        import webbrowser
+
+        webbrowser.open(target.resolve().as_uri())
+
+
+@app.command()
+def explain(
+    name: Annotated[str, typer.Argument(help="The id of a finding, a method, an instrument or a law.")],
+) -> None:
+    """What a finding, method, instrument or law means, how it is decided, and its paper."""
+    from vario.remedies.catalog import find
+    from vario.report.catalogue import explanation
+
+    print(explanation(find(name)))
+
+
+@app.command()
+def methods(
+    words: Annotated[list[str] | None, typer.Argument(help="Plain words, or the id of a finding.")] = None,
+    slot: Annotated[
+        str, typer.Option(help="Only methods of this slot: optimizer, schedule, sampler, ...")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """The catalogue of methods; search by need: vario methods noisy labels"""
+    from vario.report.catalogue import method_rows, method_table
+
+    rows = method_rows(" ".join(words or []), slot=slot)
+    print(_json(rows) if as_json else method_table(rows))
+
+
+@app.command()
+def papers(
+    words: Annotated[list[str] | None, typer.Argument(help="Only papers with these words.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """All papers that vario draws on: which is implemented where, and which is not."""
+    from vario.report.catalogue import paper_rows, paper_table
+
+    rows = paper_rows(" ".join(words or []))
+    print(_json(rows) if as_json else paper_table(rows))
+
+
+@app.command()
+def runs(
+    home: Annotated[
+        Path | None, typer.Option(help="Where records are (default: $VARIO_HOME or ./.vario).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The recorded runs, newest first."""
+    from vario.record.runs import list_runs
+    from vario.report.runs import runs_rows, runs_text
+
+    listed = list_runs(home)
+    print(_json(runs_rows(listed)) if as_json else runs_text(listed))
+
+
+@app.command()
+def export(
+    run: RunReference = "last",
+    to: Annotated[str, typer.Option(help="parquet, csv or tensorboard.")] = "csv",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write it.")] = None,
+) -> None:
+    """Write a run's series for other tools."""
+    from vario.record.export import export as write
+    from vario.record.reader import open_run
+    from vario.record.runs import find_run
+
+    opened = open_run(find_run(run))
+    print(write(opened, to, out=out or Path(f"{opened.id}-{to}")))
+
+
+@app.command()
+def demo(
+    home: Annotated[
+        Path | None, typer.Option(help="Where records go (default: $VARIO_HOME or ./.vario).")
+    ] = None,
+    fault: Annotated[
+        str, typer.Option(help="The planted fault: learning-rate, no-zero-grad, double-softmax or none.")
+    ] = "learning-rate",
+) -> None:
+    """The whole loop on real handwritten digits with a planted fault, in about a minute."""
+    from vario.demo import demonstrate
+
+    raise typer.Exit(demonstrate(fault, home=home))
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from vario import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def _examined(reference: str) -> tuple[Any, Any, Any]:
+    """A run, its diagnosis, and what is prescribed for each of its findings."""
+    from vario.record.reader import open_run
+    from vario.record.runs import find_run
+    from vario.remedies.prescribe import prescribe_all
+    from vario.rules._diagnose import diagnose
+
+    opened = open_run(find_run(reference))
+    diagnosis = diagnose(opened)
+    return opened, diagnosis, prescribe_all(diagnosis, opened)
+
+
+def _json(rows: Any) -> str:
+    return json.dumps(rows, indent=2, ensure_ascii=False)
