@@ -1,0 +1,78 @@
+"""Quantities that several instruments of a step share, each computed once from what capture offers."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vario.capture import entries
+from vario.capture.needs import Derived, Offer, Pending
+
+__all__ = ["DERIVED"]
+
+
+def _gradient_pieces(offer: Offer) -> entries.Pieces | None:
+    return entries.cut(offer["grads"], offer["names"]) if "grads" in offer and "names" in offer else None
+
+
+def _gradient_norms(offer: Offer) -> Pending | None:
+    return entries.norms(offer["gradient_pieces"]) if "gradient_pieces" in offer else None
+
+
+def _gradient_statistics(offer: Offer) -> Pending | None:
+    return entries.statistics(offer["gradient_pieces"]) if "gradient_pieces" in offer else None
+
+
+def _gradient_histograms(offer: Offer) -> Pending | None:
+    return entries.histograms(offer["gradient_pieces"]) if "gradient_pieces" in offer else None
+
+
+def _gradient_cosines(offer: Offer) -> Pending | None:
+    if "gradient_pieces" not in offer or "grads_previous" not in offer:
+        return None
+    return entries.cosines(offer["gradient_pieces"], entries.cut(offer["grads_previous"], offer["names"]))
+
+
+def _weight_pieces(offer: Offer) -> entries.Pieces | None:
+    return entries.cut(offer["params"], offer["names"]) if "params" in offer and "names" in offer else None
+
+
+def _weight_norms(offer: Offer) -> Pending | None:
+    return entries.norms(offer["weight_pieces"]) if "weight_pieces" in offer else None
+
+
+def _weight_statistics(offer: Offer) -> Pending | None:
+    return entries.statistics(offer["weight_pieces"]) if "weight_pieces" in offer else None
+
+
+def _changes(offer: Offer) -> Pending | None:
+    if "weight_pieces" not in offer or "weights_before" not in offer:
+        return None
+    return entries.changes(offer["weight_pieces"], entries.cut(offer["weights_before"], offer["names"]))
+
+
+def _row_ranges(offer: Offer) -> Pending | None:
+    if "params" not in offer or "names" not in offer:
+        return None
+    return entries.row_ranges(offer["params"], offer["names"])
+
+
+def _loss_call_values(offer: Offer) -> Pending | None:
+    values: list[Tensor] = (
+        [call.value.detach().float().mean() for call in offer["loss_calls"]] if "loss_calls" in offer else []
+    )
+    return Pending(values, lambda host: [float(value[0]) for value in host]) if values else None
+
+
+DERIVED: dict[str, Derived] = {
+    "gradient_pieces": Derived(frozenset({"grads", "names"}), _gradient_pieces),
+    "gradient_norms": Derived(frozenset({"gradient_pieces"}), _gradient_norms),
+    "gradient_statistics": Derived(frozenset({"gradient_pieces"}), _gradient_statistics),
+    "gradient_histograms": Derived(frozenset({"gradient_pieces"}), _gradient_histograms),
+    "gradient_cosines": Derived(frozenset({"gradient_pieces", "grads_previous", "names"}), _gradient_cosines),
+    "weight_pieces": Derived(frozenset({"params", "names"}), _weight_pieces),
+    "weight_norms": Derived(frozenset({"weight_pieces"}), _weight_norms),
+    "weight_statistics": Derived(frozenset({"weight_pieces"}), _weight_statistics),
+    "changes": Derived(frozenset({"weight_pieces", "weights_before", "names"}), _changes),
+    "row_ranges": Derived(frozenset({"params", "names"}), _row_ranges),
+    "loss_call_values": Derived(frozenset({"loss_calls"}), _loss_call_values),
+}

@@ -1,0 +1,66 @@
+"""The nouns that a measured step is made of, below both the step and the arithmetic on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Activation", "Derived", "LossCall", "Offer", "Pending"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossCall:
+    """One call of a torch loss function: what it was given and what it gave, all detached."""
+
+    name: str
+    output: Tensor
+    target: Tensor | None
+    value: Tensor
+    reduction: str = "mean"
+    weight: Tensor | None = None
+    ignore_index: int = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """The output of one layer or nonlinearity, as saved by the autograd graph (detached)."""
+
+    where: str
+    kind: str
+    value: Tensor
+    channel_dim: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Numbers still on the device, and what to make of them once they are on the host.
+
+    ``finish`` is given one flat float64 array for each tensor of ``parts``, in order.
+    """
+
+    parts: Sequence[Tensor]
+    finish: Callable[[list[NDArray[np.float64]]], Any]
+
+
+class Offer(Protocol):
+    """What a derived need may ask of its step: ``offer[need]`` and ``need in offer``."""
+
+    def __contains__(self, need: str) -> bool: ...
+    def __getitem__(self, need: str) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """How a derived need is had: what it reads, and the function that starts it.
+
+    ``start`` must not wait for the device; it returns a value, a ``Pending``, or None where this
+    step cannot offer it.
+    """
+
+    needs: frozenset[str]
+    start: Callable[[Offer], Any]
