@@ -11,12 +11,13 @@ from typing import Literal
 
 import numpy as np
 
+from vario.nouns import NotApplicable
 from vario.record import Record
 from vario.rules._evidence import Estimate, Floats, Steps, finite, level, tail, trend
 
 State = Literal["non-finite", "worse", "stuck", "learning"]
 
-__all__ = ["Course", "State", "chance_loss", "course", "median_over"]
+__all__ = ["Course", "State", "chance_loss", "course", "is_adversarial", "is_failing", "median_over"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,20 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         lowest_step=int(good_steps[edges[lowest]]), end=end, noise=noise,
         peak=float(levels[: max(len(levels) // 5, 1)].max()), chance=chance, bad_step=bad_step, state=state,
     )  # fmt: skip
+
+
+def is_failing(record: Record, *, unknown: bool = False) -> bool:
+    """Whether the training fails; ``unknown`` where the run is too short to tell."""
+    try:
+        return course(record).failing
+    except NotApplicable:
+        return unknown
+
+
+def is_adversarial(record: Record) -> bool:
+    """Whether the run trains several models, whose losses may work against each other."""
+    models = {str(name).partition("@")[0] for name in record.meta.get("streams", ())}
+    return len(models) > 1
 
 
 def chance_loss(record: Record) -> float:

@@ -20,6 +20,7 @@ Mask = NDArray[np.bool_]
 
 __all__ = [
     "Estimate",
+    "confidence",
     "exactly",
     "finite",
     "first_step",
@@ -47,6 +48,14 @@ class Estimate:
 def exactly(name: str, value: float, limit: float, where: str = "") -> Evidence:
     """Evidence that was counted or read, not estimated."""
     return Evidence(name, float(value), float(value), float(value), limit, where)
+
+
+def confidence(value: float, limit: float, *, least: float = 0.6, most: float = 0.95) -> float:
+    """How sure a finding is that lies past its limit: ``least`` at the limit, ``most`` at ten times it."""
+    if not np.isfinite(value) or value <= 0 or limit <= 0:
+        return most
+    past = min(abs(np.log10(value / limit)), 1.0)
+    return round(float(least + (most - least) * past), 3)
 
 
 def finite(steps: Steps, values: Floats) -> tuple[Steps, Floats]:

@@ -1,0 +1,79 @@
+"""Shares of counted examples, and what the recorded steps say about the examples of the run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import NotApplicable
+from vario.record import Record
+from vario.rules._evidence import Estimate, Floats, Steps, finite
+
+__all__ = [
+    "batch_size",
+    "class_totals",
+    "classes",
+    "graded",
+    "has_positions",
+    "rate",
+    "train_accuracy",
+]
+
+
+def rate(part: float, count: float) -> Estimate:
+    """A share of ``count`` independent examples, with Wilson's 95 % interval."""
+    if not count >= 1 or not np.isfinite(part):
+        return Estimate(np.nan, 0.0, 1.0)
+    p, z = min(max(part, 0.0), 1.0), 1.96
+    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * np.sqrt(p * (1 - p) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return Estimate(p, max(0.0, float(middle - half)), min(1.0, float(middle + half)))
+
+
+def graded(value: float, limit: float, certain: float, *, least: float = 0.6, most: float = 0.95) -> float:
+    """Confidence that grows from ``least`` where ``value`` meets the limit to ``most`` where it is beyond doubt."""
+    part = (value - limit) / (certain - limit) if certain != limit else 1.0
+    return float(least + (most - least) * min(max(part, 0.0), 1.0)) if np.isfinite(part) else most
+
+
+def batch_size(record: Record) -> float:
+    """The usual number of examples in one forward; nan where it is not known."""
+    values = finite(*record.series("batch/size"))[1]
+    return float(np.median(values)) if len(values) else np.nan
+
+
+def class_totals(record: Record) -> tuple[Steps, Floats]:
+    """Steps and counts (steps, classes) of integer targets, without broken or empty readings."""
+    steps, counts = record.series("batch/class_counts")
+    if not len(steps) or counts.ndim != 2:
+        return np.empty(0, np.int64), np.empty((0, 0))
+    keep = np.isfinite(counts).all(axis=1) & (counts.sum(axis=1) > 0)
+    return steps[keep], counts[keep]
+
+
+def classes(record: Record) -> int:
+    """How many classes the targets have; 0 where targets are no classes."""
+    return int(class_totals(record)[1].shape[1])
+
+
+def has_positions(record: Record) -> bool:
+    """Whether one example has many targets, as the tokens of a text or the pixels of a mask."""
+    counts, size = class_totals(record)[1], batch_size(record)
+    backwards = finite(*record.series("loss/backwards"))[1]
+    if not len(counts) or not size > 0:
+        return False
+    times = max(float(np.median(backwards)), 1.0) if len(backwards) else 1.0
+    return float(np.median(counts.sum(axis=1))) > 1.5 * size * times
+
+
+def train_accuracy(record: Record, first: float, last: float, *, examples: int = 100) -> Estimate:
+    """Accuracy on the training batches of the steps after ``first`` and up to ``last``."""
+    steps, values = finite(*record.series("accuracy/train"))
+    inside = (steps > first) & (steps <= last)
+    if not inside.any():
+        raise NotApplicable(f"no reading of accuracy/train between steps {first:.0f} and {last:.0f}")
+    counted = class_totals(record)[1]
+    each = float(np.median(counted.sum(axis=1))) if len(counted) else batch_size(record)
+    count = inside.sum() * (each if each > 0 else 1.0)
+    if count < examples:
+        raise NotApplicable(f"{count:.0f} training examples were measured there; {examples} are needed")
+    return rate(float(values[inside].mean()), count)

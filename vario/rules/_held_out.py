@@ -1,0 +1,54 @@
+"""Which evaluation is held-out data, and how well the model did on it, pass by pass.
+
+A script may evaluate on several loaders, one of them its own training data. What counts as held out
+is the loader whose rows training has not seen; where rows could not be hashed, it is taken at its word.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import NotApplicable
+from vario.record import Record
+from vario.rules._evidence import Estimate, Floats, Steps, finite
+from vario.rules._examples import rate
+
+__all__ = ["accuracy_at", "held_out", "is_seen", "passes"]
+
+
+def is_seen(record: Record, where: str, *, limit: float = 0.9) -> bool:
+    """Whether a loader shows, for more than ``limit`` of its rows, what was trained on."""
+    seen = finite(*record.series("eval/seen_share", where))[1]
+    return bool(len(seen) and np.median(seen) > limit)
+
+
+def held_out(record: Record, name: str, count: int = 1) -> str:
+    """The loader of held-out data with the most passes of series ``name``, at least ``count``."""
+    lengths = {where: len(finite(*record.series(name, where))[1]) for where in record.wheres(name)}
+    lengths = {where: length for where, length in lengths.items() if length}
+    if not lengths:
+        raise NotApplicable(f"no evaluation with {name} was seen")
+    unseen = {where: length for where, length in lengths.items() if not is_seen(record, where)}
+    if not unseen:
+        raise NotApplicable("every evaluation was of rows that training had seen; held-out data are needed")
+    where = max(unseen, key=lambda w: (unseen[w], np.nan_to_num(record.last("eval/examples", w)), w))
+    if unseen[where] < count:
+        raise NotApplicable(f"{unseen[where]} evaluations with {name}; {count} are needed")
+    return where
+
+
+def passes(record: Record, name: str, count: int = 1) -> tuple[str, Steps, Floats]:
+    """The held-out loader with its finite readings of ``name``."""
+    where = held_out(record, name, count)
+    return where, *finite(*record.series(name, where))
+
+
+def accuracy_at(record: Record, where: str, step: float) -> Estimate:
+    """Held-out accuracy of the pass at ``step`` (the last one not after it), with its interval."""
+    steps, values = finite(*record.series("eval/accuracy", where))
+    inside = np.flatnonzero(steps <= step)
+    if not len(inside):
+        raise NotApplicable(f"no evaluation of accuracy up to step {step:.0f}")
+    # An unknown number of examples gives no interval; one example stands for "hardly known".
+    count = record.last("eval/examples", where)
+    return rate(float(values[inside[-1]]), count if count >= 1 else 1)

@@ -1,0 +1,41 @@
+"""What the events say about the model: its parameters, modules and layers, in the order of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vario.record import Record
+
+__all__ = ["layers", "normalized_first", "output_layer", "rows"]
+
+NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
+
+
+def rows(record: Record, kind: str) -> list[Mapping[str, Any]]:
+    """The entries of all events of a kind that carry a list of them (``parameters``, ``modules``)."""
+    found: list[Mapping[str, Any]] = []
+    for event in record.events(kind):
+        data: Any = event.data
+        if isinstance(data, Mapping):
+            data = data.get(kind, [data])
+        found += [entry for entry in data if isinstance(entry, Mapping)]
+    return found
+
+
+def layers(record: Record) -> list[str]:
+    """Modules that own a weight of two or more dimensions, in the order of the model."""
+    names = [str(p["name"]).rpartition(".")[0] for p in rows(record, "parameters") if len(p.get("shape", ())) >= 2]
+    return list(dict.fromkeys(names))
+
+
+def output_layer(record: Record) -> str | None:
+    """The last layer of the model, as far as the order of its parameters tells."""
+    found = layers(record)
+    return found[-1] if found else None
+
+
+def normalized_first(record: Record) -> bool:
+    """Whether the first module with a name of its own is a normalisation."""
+    named = [m for m in rows(record, "modules") if m.get("name")]
+    return bool(named) and any(word in str(named[0].get("class", "")) for word in NORMS)

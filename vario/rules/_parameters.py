@@ -1,0 +1,69 @@
+"""What the record knows about the parameters of a model: order, shape, whether they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vario.record import Record
+from vario.rules._evidence import Floats, Steps, finite
+
+__all__ = ["Parameter", "early_norms", "optimizer_name", "parameters", "running_max"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter as the ``parameters`` event lists it."""
+
+    name: str
+    shape: tuple[int, ...]
+    trainable: bool
+    in_optimizer: bool
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def is_matrix(self) -> bool:
+        return len(self.shape) >= 2
+
+
+def parameters(record: Record) -> list[Parameter]:
+    """All parameters in the order of the model; the newest event counts. Empty where none was recorded."""
+    events = record.events("parameters")
+    if not events:
+        return []
+    return [
+        Parameter(p["name"], tuple(p["shape"]), bool(p["trainable"]), bool(p["in_optimizer"]))
+        for p in events[-1].data["parameters"]
+    ]
+
+
+def optimizer_name(record: Record) -> str:
+    """The class of the optimizer in lower case, "" where it is unknown (updates by hand)."""
+    events = record.events("optimizer")
+    return str(events[-1].data.get("class", "")).lower() if events else ""
+
+
+def early_norms(record: Record, *, readings: int = 10) -> dict[str, float]:
+    """Median root mean square of the gradient's entries of each matrix, over its first readings."""
+    found = {}
+    for parameter in parameters(record):
+        if not (parameter.is_matrix and parameter.trainable):
+            continue
+        values = finite(*record.series("gradient/norm", parameter.name))[1][:readings]
+        if len(values):
+            found[parameter.name] = float(np.median(values)) / np.sqrt(parameter.size)
+    return found
+
+
+def running_max(steps: Steps, values: Floats, *, width: int = 3, until: float = 1.0) -> tuple[int, float]:
+    """Where the running median of ``width`` readings is highest, within the first share ``until``."""
+    count = max(int(len(values) * until), min(len(values), 10))
+    width = min(width, count)
+    windows = np.lib.stride_tricks.sliding_window_view(values[:count], width)
+    medians = np.median(windows, axis=1)
+    best = int(medians.argmax())
+    return int(steps[best]), float(medians[best])

@@ -1,0 +1,70 @@
+"""Regularisation is so strong that the model cannot fit even its training data.
+
+What it means: dropout (or noise like it) hides so much that the loss with it stays high, while the same model without it,
+in evaluation, does clearly better on data that it has never seen.
+How it is decided: a regulariser that acts only in training is there (dropout with p of at least 0.5), the training loss
+has lost less than half of its start, and the last evaluations lie below the training loss at those times by more
+than 15 % of it. Without evaluations, dropout of at least 0.8 and the high loss alone give advice.
+Not applicable: the list of modules was not recorded; no dropout of that strength.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Evidence, Finding, NotApplicable
+from vario.record import Record
+from vario.rules._course import course
+from vario.rules._evidence import exactly, finite, level
+
+ID = "excessive-regularization"
+CARD = {
+    "papers": (),
+    "reads": ("loss/train", "eval/loss"),
+    "checked": "closed form: constant losses on both sides of the limits",
+    "changed": "",
+    "summary": "With dropout of {strongest dropout} the training loss stays at {loss at the end}.",
+}
+
+
+def check(
+    record: Record,
+    *,
+    strong: float = 0.5,  # the usual strongest setting
+    extreme: float = 0.8,
+    slow: float = 0.5,
+    gap: float = 0.15,
+) -> Finding | None:
+    """A finding where dropout keeps the training loss high and evaluation is clearly better."""
+    events = record.events("modules")
+    if not events:
+        raise NotApplicable("the list of modules was not recorded")
+    rates = {m["name"]: float(m["p"]) for m in events[-1].data["modules"] if "dropout" in m["class"].lower() and "p" in m}
+    found = {name: p for name, p in rates.items() if p >= strong}
+    if not found:
+        raise NotApplicable(f"no dropout of {strong} or more among {len(rates)} dropout layers")
+    run = course(record)
+    if run.state in ("non-finite", "worse") or run.fall >= slow:
+        return None
+    where, strongest = max(found.items(), key=lambda item: item[1])
+    limit = (1 - slow) * run.start.value
+    evidence: list[Evidence] = [
+        exactly("strongest dropout", strongest, strong, where),
+        run.end.evidence("loss at the end", limit),
+    ]
+    evaluation = _last_evaluation(record)
+    steps = (int(run.steps[0]), int(run.steps[-1]))
+    if np.isfinite(evaluation):
+        if evaluation > (1 - gap) * run.end.low:
+            return None
+        evidence.append(exactly("loss in evaluation", evaluation, (1 - gap) * run.end.value))
+        return Finding(ID, "warning", 0.85, tuple(found), steps, tuple(evidence))
+    if strongest < extreme:
+        return None
+    return Finding(ID, "advice", 0.65, tuple(found), steps, tuple(evidence))
+
+
+def _last_evaluation(record: Record) -> float:
+    """The lowest of the loaders' last evaluation losses (a median of three passes), nan where there is none."""
+    found = [level(finite(*record.series("eval/loss", where))[1][-3:]).value for where in record.wheres("eval/loss")]
+    return min((value for value in found if np.isfinite(value)), default=np.nan)

@@ -1,0 +1,78 @@
+"""Gradients grow beyond measure, with time or with depth, and the run fails.
+
+What it means: the signal that comes back through the layers is multiplied by more than one at each of them, or
+the weights have grown so that it is. The first layers receive steps that destroy what was learned.
+How it is decided: only in a run that fails. With time: the norm of the gradient rose to more than 100 times its
+level in the first steps, or to infinity. With depth: in the first steps the entries of the gradient of the layer
+that gets most are more than 1,000 times as large (root mean square) as in the layer nearest to the loss, and the
+norm of the whole gradient exceeds that of the weights.
+Not applicable: fewer than 3 readings of the gradient's norm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Evidence, Finding
+from vario.record import Record
+from vario.rules._course import course
+from vario.rules._evidence import confidence, exactly, finite
+from vario.rules._parameters import early_norms, running_max
+
+ID = "exploding-gradients"
+CARD = {
+    "papers": ("P257", "P087"),
+    "reads": ("gradient/norm", "weight/norm", "loss/train"),
+    "checked": "closed form: a product of equal factors over depth; a geometric series over time",
+    "changed": "",
+    "summary": "The gradient reached {largest gradient norm}; in the first steps it was {gradient norm at the start}.",
+}
+
+
+def check(
+    record: Record,
+    *,
+    over_time: float = 100.0,  # healthy gradients fall, or rise less than tenfold from a flat start
+    over_depth: float = 1000.0,  # layers of different widths differ by tens
+) -> Finding | None:
+    """A finding where the run fails and its gradients grew with time or with depth."""
+    steps, norms = record.need("gradient/norm", 3)
+    run = course(record, count=3)
+    if not run.failing:
+        return None
+    infinite = np.isinf(norms)
+    kept_steps, kept = finite(steps, norms)
+    if not len(kept):
+        return None
+    start = float(np.median(kept[:3]))
+    at, largest = running_max(kept_steps, kept, width=1)
+    if infinite.any() and largest > 10 * start:
+        at, largest = int(steps[infinite.argmax()]), np.inf
+    evidence: list[Evidence] = [
+        exactly("largest gradient norm", largest, over_time * start),
+        exactly("gradient norm at the start", start, start),
+    ]
+    if largest > over_time * start > 0:
+        sure = confidence(largest, over_time * start, least=0.75)
+        return Finding(ID, "error", sure, _largest_growth(record), (at, int(steps[-1])), tuple(evidence))
+    depth = list(early_norms(record).items())
+    weight = finite(*record.series("weight/norm"))[1]
+    if len(depth) < 3 or not len(weight) or start <= float(weight[0]):
+        return None
+    name, most = max(depth, key=lambda item: item[1])
+    ratio = most / max(depth[-1][1], 1e-30)
+    if ratio <= over_depth:
+        return None
+    evidence.append(exactly("gradient of this layer over that of the last", ratio, over_depth, name))
+    sure = confidence(ratio, over_depth)
+    return Finding(ID, "error", sure, (name,), (int(steps[0]), int(steps[-1])), tuple(evidence))
+
+
+def _largest_growth(record: Record, count: int = 3) -> tuple[str, ...]:
+    """The parameters whose gradient grew most, at most ``count`` of them."""
+    growth = {}
+    for where in record.wheres("gradient/norm"):
+        values = finite(*record.series("gradient/norm", where))[1]
+        if where and len(values) >= 3 and np.median(values[:3]) > 0:
+            growth[where] = float(values.max() / np.median(values[:3]))
+    return tuple(sorted(growth, key=lambda w: -growth[w])[:count])

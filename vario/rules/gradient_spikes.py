@@ -1,0 +1,94 @@
+"""Single gradients far larger than any before.
+
+What it means: a few batches throw the model off its way. Their examples, or a layer that has become unstable,
+deserve a look; clipping limits the harm.
+How it is decided: the norm of the gradient (before clipping, where that is known) stands more than 10 usual deviations
+above the block of 50 readings before it, and at the same time more than 5 times above the highest level that
+the run had seen until then: late in a run single hard examples stand out only because all else is learned.
+A spike names its step and the layers whose gradient stood out most. It is a warning where the loss rose with it,
+advice otherwise.
+Not applicable: fewer than 100 readings of the gradient's norm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Evidence, Finding
+from vario.record import Record
+from vario.rules._course import course, is_adversarial
+from vario.rules._evidence import Floats, Mask, Steps, exactly, need_finite, spikes
+
+ID = "gradient-spikes"
+CARD = {
+    "papers": ("P005",),
+    "reads": ("clipping/norm_before", "gradient/norm", "loss/train"),
+    "checked": "closed form: planted spikes in log-normal noise",
+    "changed": "Stable-SPAM judges entries against their own second moment; here whole steps are judged",
+    "summary": "The gradient at step {step of the largest spike} was {largest spike over the level before} times what "
+    "was usual until then.",
+}
+
+
+def check(
+    record: Record,
+    *,
+    deviations: float = 10.0,
+    times: float = 5.0,  # above the highest level before; log-normal noise of a batch stays below 3
+) -> Finding | None:
+    """A finding where some gradients stood far above all before them."""
+    name = "clipping/norm_before" if len(record.series("clipping/norm_before")[0]) >= 100 else "gradient/norm"
+    steps, norms = need_finite(*record.need(name, 100), 100, name)
+    found = spikes(norms, deviations) & (norms > times * highest_before(norms))
+    if not found.any():
+        return None
+    places = np.flatnonzero(found)
+    largest = int(places[norms[places].argmax()])
+    step, before = int(steps[largest]), float(highest_before(norms)[largest])
+    evidence: list[Evidence] = [
+        exactly("largest spike over the level before", norms[largest] / before, times),
+        exactly("step of the largest spike", step, step),
+        exactly("number of spikes", len(places), 0),
+    ]
+    hurt = _loss_rose(record, steps[places])
+    sure = round(min(0.7 + 0.05 * np.log2(norms[largest] / before / times), 0.95), 3)
+    layers = _layers(record, step)
+    return Finding(
+        ID, "warning" if hurt else "advice", sure, layers, (int(steps[places[0]]), int(steps[places[-1]])), tuple(evidence)
+    )
+
+
+def highest_before(values: Floats, window: int = 50) -> Floats:
+    """For each reading the highest median of any full block of readings before it."""
+    blocks = len(values) // window
+    medians = np.median(values[: blocks * window].reshape(blocks, window), axis=1)
+    highest = np.maximum.accumulate(medians)
+    before = np.minimum(np.arange(len(values)) // window - 1, blocks - 1)
+    return np.where(before >= 0, highest[np.maximum(before, 0)], np.inf)
+
+
+def _loss_rose(record: Record, at: Steps) -> bool:
+    """Whether the loss after a spike lay above the loss before it by more than its usual noise."""
+    if is_adversarial(record):
+        return False
+    run = course(record, count=50)
+    for step in at[:20]:
+        before = run.values[(run.steps < step) & (run.steps >= step - 20)]
+        after = run.values[(run.steps > step) & (run.steps <= step + 10)]
+        if len(before) >= 5 and len(after) >= 3:
+            usual: float = float(np.median(np.abs(before - np.median(before)))) * 1.4826
+            if np.median(after) > np.median(before) + max(4 * usual, 0.05 * abs(run.start.value)):
+                return True
+    return False
+
+
+def _layers(record: Record, step: int, count: int = 3) -> tuple[str, ...]:
+    """Parameters whose gradient at ``step`` stood out most against their own median."""
+    stood: dict[str, float] = {}
+    for where in record.wheres("gradient/norm"):
+        steps, values = record.series("gradient/norm", where)
+        here: Mask = steps == step
+        usual = float(np.nanmedian(values)) if len(values) else 0.0
+        if where and here.any() and usual > 0:
+            stood[where] = float(values[here][0]) / usual
+    return tuple(sorted(stood, key=lambda w: -stood[w])[:count])

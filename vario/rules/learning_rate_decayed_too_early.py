@@ -1,0 +1,71 @@
+"""The schedule took the learning rate away long before the run was done.
+
+What it means: most of the run was spent at a rate at which nothing moves any more. The usual reason is a
+schedule written in epochs but stepped after every batch.
+How it is decided: more than half of the steps ran at less than 1 % of the highest rate (a cosine or a line to
+zero spends under 7 % of its steps there, three decays by ten at 50 %, 75 % and 90 % a quarter); and the loss had
+not arrived: at the end it is still above 5 % of its start. Where the record knows how often the
+scheduler was stepped per epoch, that number is given.
+Not applicable: fewer than 20 readings of the learning rate or of the training loss.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Finding
+from vario.record import Record
+from vario.rules._course import course
+from vario.rules._evidence import Evidence, exactly, share
+
+ID = "learning-rate-decayed-too-early"
+CARD = {
+    "papers": ("P029",),
+    "reads": ("hyper/lr", "loss/train"),
+    "checked": "closed form: exponential decay by 0.95 per step and per epoch",
+    "changed": "",
+    "summary": "{share of steps after the decay} of the steps ran at less than 1 % of the highest "
+    "learning rate; it fell below that at step {step of the decay}.",
+}
+
+
+def check(
+    record: Record,
+    *,
+    part: float = 0.01,  # of the highest rate: a step then moves what a hundred of them moved before in one
+    most: float = 0.5,  # share of steps that may run below it
+    arrived: float = 0.05,  # a loss this close to zero has nothing left to gain
+) -> Finding | None:
+    """A finding where most of the run took place at a vanishing learning rate."""
+    steps, rate = record.need("hyper/lr", 20, "group 0")
+    run = course(record)
+    highest = int(np.nanargmax(rate))
+    # Steps since the highest rate; a long warm-up is not a decay. Readings stand for the steps until the next.
+    weight = np.diff(steps, append=record.step_count).astype(float)
+    low = rate < part * rate[highest]
+    low[:highest] = False
+    spent = float(weight[low].sum() / weight.sum())
+    if spent <= most or run.fall > 1 - arrived or run.state in ("non-finite", "worse"):
+        return None
+    first = int(steps[low.argmax()])
+    wide = share(low)
+    evidence = [
+        Evidence("share of steps after the decay", spent, min(wide.low, spent), max(wide.high, spent), most),
+        exactly("step of the decay", first, most * record.step_count),
+        exactly("highest learning rate", rate[highest], rate[highest]),
+    ]
+    evidence += _stepped_per_epoch(record)
+    often = len(evidence) > 3 and evidence[3].value > 1
+    severity = "error" if spent > 0.8 and run.fall < 0.5 else "warning"
+    sure = 0.95 if often else 0.75 + 0.2 * (spent - most) / (1 - most)
+    return Finding(ID, severity, round(sure, 3), ("group 0",), (first, record.step_count - 1), tuple(evidence))
+
+
+def _stepped_per_epoch(record: Record) -> list[Evidence]:
+    """How often the scheduler moved in one epoch, where capture could count it."""
+    found = []
+    for event in record.events("scheduler"):
+        count = event.data.get("steps_per_epoch")
+        if count:
+            found.append(exactly("scheduler steps per epoch", float(count), 1.0))
+    return found[-1:]

@@ -1,0 +1,62 @@
+"""The learning rate is too low: the loss falls, but so slowly that the run will not get there.
+
+What it means: the steps are far smaller than they need to be. The loss curve is nearly a straight line and
+does not level off; a larger rate would do the same in a fraction of the steps.
+How it is decided: over the steps before any decay of the rate, the loss falls (interval of the Theil-Sen trend
+of its second half below zero) or has barely moved; what it lost in the second half is at least 40 % of what it
+lost in the first half, where a run at a good rate gains most at first; one step changes the weights by less
+than 0.05 % of their norm; and all steps together moved them by less than a tenth of their norm.
+Not applicable: fewer than 50 readings of the training loss or 5 of the update ratio.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Finding
+from vario.record import Record
+from vario.rules._course import course
+from vario.rules._evidence import confidence, exactly, level, need_finite, trend
+
+ID = "learning-rate-too-low"
+CARD = {
+    "papers": ("P116",),
+    "reads": ("loss/train", "update/ratio", "hyper/lr", "gradient/norm"),
+    "checked": "closed form: gradient descent on a parabola far below the inverse curvature",
+    "changed": "",
+    "summary": "With a learning rate of {learning rate} a step changes the weights by {update ratio} of their norm; "
+    "after all steps the loss is still falling in a nearly straight line.",
+}
+
+
+def check(
+    record: Record,
+    *,
+    ratio_limit: float = 5e-4,  # usual ratios are 1e-4 to 1e-2; the path below decides beside it
+    path_limit: float = 0.1,  # a network leaves its starting point by about its own norm to learn
+    straight: float = 0.4,  # a straight line would be 1, exponential decay over three time constants 0.22
+    usual: float = 3e-3,
+) -> Finding | None:
+    """A finding where the loss falls in a straight line and the weights hardly move."""
+    run = course(record, count=50)
+    _, ratio = need_finite(*record.need("update/ratio", 5), 5, "update/ratio")
+    typical = level(ratio)
+    path = typical.value * record.step_count
+    if run.state not in ("learning", "stuck") or typical.value <= 0 or path > path_limit or typical.high > ratio_limit:
+        return None
+    half = len(run.values) // 2
+    second = trend(run.steps[half:], run.values[half:])
+    first = trend(run.steps[:half], run.values[:half])
+    falling = second.high < 0 and second.value < straight * first.value < 0
+    if not falling:
+        return None
+    rate = record.last("hyper/lr", "group 0")
+    evidence = [
+        typical.evidence("update ratio", ratio_limit),
+        exactly("path of the weights", path, path_limit),
+        second.evidence("change of the loss in the second half", straight * first.value),
+    ]
+    if np.isfinite(rate):
+        evidence.insert(0, exactly("learning rate", rate, rate * usual / typical.value))
+    sure = confidence(path_limit, path, least=0.65, most=0.92)
+    return Finding(ID, "warning", sure, (), (int(run.steps[0]), int(run.steps[-1])), tuple(evidence))

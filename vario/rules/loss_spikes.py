@@ -1,0 +1,70 @@
+"""The training loss jumps up, for a step or for a while.
+
+What it means: at single steps the model lost much of what it had learned, or met examples that it cannot fit.
+How it is decided: the loss stands more than 8 usual deviations above the block of 50 readings before it, and the jump
+is more than half of all that had been won until then (starting loss minus level before). A spike names its
+step and the layers whose gradient stood out at that step. It is a warning where the loss stayed up for more than
+one step, or where it happened more than twice; advice otherwise.
+Not applicable: fewer than 100 readings of the training loss; several models trained against each other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Evidence, Finding, NotApplicable
+from vario.record import Record
+from vario.rules._course import course, is_adversarial
+from vario.rules._evidence import Floats, exactly, spikes
+from vario.rules.gradient_spikes import _layers
+
+ID = "loss-spikes"
+CARD = {
+    "papers": ("P005",),
+    "reads": ("loss/train", "gradient/norm"),
+    "checked": "closed form: planted spikes in noise around a falling line",
+    "changed": "",
+    "summary": "At step {step of the largest spike} the loss jumped to {loss at the largest spike}, from a level of "
+    "{level before it}.",
+}
+
+
+def check(
+    record: Record,
+    *,
+    deviations: float = 8.0,
+    part: float = 0.5,  # of what was won before: a smaller jump is noise of a hard batch
+) -> Finding | None:
+    """A finding where the loss jumped by a large part of what had been won."""
+    if is_adversarial(record):
+        raise NotApplicable("several models are trained together; their losses swing against each other")
+    run = course(record, count=100)
+    before = _level_before(run.values)
+    won = np.maximum(run.start.value - before, 0.02 * abs(run.start.value))
+    found = spikes(run.values, deviations) & (run.values - before > part * won)
+    # A run that has already fallen apart has no usual level to jump from.
+    found &= before < run.start.value
+    if not found.any():
+        return None
+    places = np.flatnonzero(found)
+    largest = int(places[(run.values - before)[places].argmax()])
+    step = int(run.steps[largest])
+    evidence: list[Evidence] = [
+        exactly("step of the largest spike", step, step),
+        exactly("loss at the largest spike", run.values[largest], before[largest] + part * won[largest]),
+        exactly("level before it", before[largest], before[largest]),
+        exactly("number of spikes", len(places), 2),
+    ]
+    lasting = bool((np.diff(places) == 1).any())
+    severity = "warning" if lasting or len(places) > 2 else "advice"
+    sure = 0.9 if severity == "warning" else 0.75
+    span = (int(run.steps[places[0]]), int(run.steps[places[-1]]))
+    return Finding(ID, severity, sure, _layers(record, step), span, tuple(evidence))
+
+
+def _level_before(values: Floats, window: int = 50) -> Floats:
+    """For each reading the median of the last full block of readings before it; infinite in the first."""
+    blocks = len(values) // window
+    medians = np.median(values[: blocks * window].reshape(blocks, window), axis=1)
+    before = np.minimum(np.arange(len(values)) // window - 1, blocks - 1)
+    return np.where(before >= 0, medians[np.maximum(before, 0)], np.inf)

@@ -1,0 +1,80 @@
+"""The loss, a gradient or a weight is not a finite number.
+
+What it means: NaN or infinity has entered the computation. Once it is in the weights, every later step
+is lost, however long the run goes on.
+How it is decided: the first step at which ``loss/train``, a gradient, a weight or an update is NaN or
+infinite, and how many of the steps from there on are broken. An error where the run does not recover
+(the last reading is broken, or a weight is); a warning where single steps are broken and the run goes
+on. Steps that a GradScaler skipped are no illness: that is how it looks for its scale.
+Not applicable: no reading of the loss, of gradients or of weights.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Finding, NotApplicable
+from vario.record import Record
+from vario.rules._evidence import exactly
+
+ID = "non-finite"
+CARD = {
+    "papers": (),
+    "reads": ("loss/train", "gradient/norm", "gradient/non_finite", "weight/norm", "weight/non_finite", "update/norm"),
+    "checked": "closed form",
+    "changed": "",
+    "summary": "The training turned non-finite at step {first broken step}; {broken share} of the steps from there on are broken.",
+}
+
+
+def check(record: Record, *, lasting: float = 0.0) -> Finding | None:
+    """``lasting`` is the number of broken weights that is still fine: none, since they never heal."""
+    broken = {name: _broken(record, name) for name in CARD["reads"]}
+    broken = {name: found for name, found in broken.items() if found is not None}
+    if not broken:
+        raise NotApplicable("no reading of the loss, of gradients or of weights")
+    ill = {name: steps[mask] for name, (steps, mask) in broken.items() if mask.any()}
+    if not ill:
+        return None
+    first = min(int(steps[0]) for steps in ill.values())
+    last = max(int(steps[-1]) for steps in ill.values())
+    name = min(ill, key=lambda n: (ill[n][0], list(CARD["reads"]).index(n)))
+    after = [mask[steps >= first] for steps, mask in broken.values()]
+    part = max(float(mask.mean()) for mask in after if len(mask))
+    ended = any(bool(mask[-1]) for _, mask in broken.values())
+    weights = sum(int(mask.sum()) for n, (_, mask) in broken.items() if n.startswith("weight")) > lasting
+    evidence = [exactly("first broken step", first, np.nan, name), exactly("broken share", part, 0.0)]
+    return Finding(
+        ID,
+        "error" if ended or weights else "warning",
+        0.99 if ended or weights else 0.9,
+        _places(record, first),
+        (first, last),
+        tuple(evidence),
+    )
+
+
+def _broken(record: Record, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Steps of a series of the whole model, and where it is broken; None where it was not read."""
+    steps, values = record.series(name)
+    if not len(steps):
+        return None
+    broken = ~np.isfinite(values)
+    if name.endswith("non_finite"):
+        broken |= values > 0
+    # A scaled loss may overflow in the attempt before the step that counts.
+    skipped = [event.step for event in record.events("skipped_step")]
+    return steps, broken & ~np.isin(steps, skipped)
+
+
+def _places(record: Record, first: int) -> tuple[str, ...]:
+    """The parameters that broke first: those whose gradient or weight is broken at the earliest step."""
+    found: dict[str, int] = {}
+    for name in ("gradient/non_finite", "weight/non_finite"):
+        for where in record.wheres(name):
+            steps, values = record.series(name, where)
+            bad = steps[~np.isfinite(values) | (values > 0)]
+            if where and len(bad):
+                found[where] = min(int(bad[0]), found.get(where, int(bad[0])))
+    earliest = min(found.values(), default=first)
+    return tuple(where for where, step in found.items() if step == earliest)

@@ -1,0 +1,61 @@
+"""Some parameters are never changed by the optimizer.
+
+What it means: part of the model stays as it was initialised. Either it was forgotten when the optimizer was built
+(an error), or its learning rate is zero or too small for its number format (a warning), or it is frozen on
+purpose (`requires_grad=False`: only said, since fine-tuning does this).
+How it is decided: from the list of parameters: those that ask for a gradient but belong to no optimizer, and those
+that ask for none; and from the updates: matrices whose change is exactly zero at every measured step after
+a gradient that is not.
+Not applicable: neither the list of parameters nor 5 readings of updates were recorded.
+"""
+
+from __future__ import annotations
+
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
+from vario.record import Record
+from vario.rules._evidence import exactly, finite
+from vario.rules._parameters import parameters
+
+ID = "parameters-not-updated"
+CARD = {
+    "papers": (),
+    "reads": ("update/norm", "gradient/norm"),
+    "checked": "closed form: counts of parameters",
+    "changed": "",
+    "summary": "{parameters never updated} of {all parameters} parameters are never changed.",
+}
+
+
+def check(record: Record, *, readings: int = 5) -> Finding | None:
+    """A finding naming the parameters that stay as they were initialised."""
+    known = parameters(record)
+    measured = [w for w in record.wheres("update/norm") if w and len(record.series("update/norm", w)[0]) >= readings]
+    if not known and not measured:
+        raise NotApplicable(f"no list of parameters, and no parameter with {readings} readings of update/norm")
+    forgotten = [p.name for p in known if p.trainable and not p.in_optimizer]
+    still = [w for w in measured if _still(record, w)]
+    frozen = [p.name for p in known if not p.trainable]
+    sizes = {p.name: p.size for p in known}
+    total = sum(sizes.values()) or len(measured)
+    choices: list[tuple[list[str], Severity, str, float]] = [
+        (forgotten, "error", "in no optimizer", 0.95),
+        (still, "warning", "in the optimizer but never changed", 0.9),
+        (frozen, "advice", "frozen by requires_grad=False", 0.9),
+    ]
+    for names, severity, kind, sure in choices:
+        if names:
+            count = sum(sizes.get(name, 1) for name in names)
+            evidence: list[Evidence] = [
+                exactly("parameters never updated", count, 0),
+                exactly("all parameters", total, total),
+                *(exactly(kind, sizes.get(name, 1), 0, name) for name in names[:3]),
+            ]
+            return Finding(ID, severity, sure, tuple(names), (0, max(record.step_count - 1, 0)), tuple(evidence))
+    return None
+
+
+def _still(record: Record, where: str) -> bool:
+    """Whether a parameter never moved although it had a gradient."""
+    change = record.series("update/norm", where)[1]
+    gradient = finite(*record.series("gradient/norm", where))[1]
+    return bool((change == 0).all() and len(gradient) and (gradient > 0).any())

@@ -1,0 +1,88 @@
+"""The first weights are too large or too small for the depth of the model.
+
+What it means: signals grow or shrink from layer to layer, so the first outputs are wildly confident or
+carry nothing, and gradients explode or vanish on the way back. Initialisers that scale with the width of
+a layer, or normalisation, keep the spread near 1.
+How it is decided: (1) the median loss of the first batch is above 3 times ln(k) for k classes, since a
+model that knows nothing should say so; (2) the standard deviation of the deepest linear or convolutional
+output is more than 1,000 times larger or smaller than that of the first. A warning where the run fails,
+advice where it recovers.
+Not applicable: neither per-example losses of classes within the first 10 steps nor the activations of
+three layers there were read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Evidence, Finding, NotApplicable
+from vario.record import Record
+from vario.rules._course import is_failing
+from vario.rules._evidence import Estimate, exactly, finite
+from vario.rules._examples import classes, graded
+from vario.rules._model import layers
+
+ID = "poor-initialization"
+CARD = {
+    "papers": ("P316", "P257"),
+    "reads": ("examples/loss_quantiles", "activation/std", "batch/class_counts", "loss/train"),
+    "checked": "closed form",
+    "changed": "the papers say how spread moves with depth; the limits are ours",
+    "summary": "The model started badly: its first loss was {first loss over ln k} times that of a guess, and the spread of the signal "
+    "changed {change of spread over depth} times from the first to the deepest layer.",
+}
+
+
+def check(
+    record: Record, *, times_chance: float = 3.0, times_spread: float = 1e3, within: int = 10
+) -> Finding | None:
+    """``times_chance`` 3: default initialisers give 1.0 to 1.2; a guess that is wrong and sure gives ten and more.
+
+    ``times_spread`` 1,000: ten layers that each lose or gain a factor of two, which training usually survives.
+    """
+    loss = _first_loss(record, times_chance, within)
+    spread = _spread(record, times_spread, within)
+    if loss is None and spread is None:
+        raise NotApplicable(f"no losses per example and no activations of three layers in the first {within} steps")
+    evidence = [e for e in (loss, spread) if e is not None]
+    beyond = [e for e in evidence if e.low > e.limit]
+    if not beyond:
+        return None
+    failing = is_failing(record)
+    worst = max(e.low / e.limit for e in beyond)
+    where = tuple(e.where for e in beyond if e.where)
+    sure = graded(float(np.log(worst)), 0.0, 2.3)
+    return Finding(ID, "warning" if failing else "advice", sure, where, (0, within), tuple(evidence))
+
+
+def _first_loss(record: Record, limit: float, within: int) -> Evidence | None:
+    """Median loss per example of the first batch over ln(k); its interval spans the middle four deciles."""
+    steps, quantiles = record.series("examples/loss_quantiles")
+    count = classes(record)
+    early = steps < within
+    if count < 2 or not early.any() or quantiles.ndim != 2:
+        return None
+    first = quantiles[early][0]
+    if not np.isfinite(first[3:8]).all():
+        return None
+    width = quantiles.shape[1]
+    low, middle, high = (float(first[round(q * (width - 1))]) / np.log(count) for q in (0.3, 0.5, 0.7))
+    return Estimate(middle, low, high).evidence("first loss over ln k", limit)
+
+
+def _spread(record: Record, limit: float, within: int) -> Evidence | None:
+    """How far the spread of activations moves from the first to the deepest layer, as a factor of at least 1."""
+    spreads = {}
+    wheres = record.wheres("activation/std")
+    order = [name for name in layers(record) if name in wheres] or list(wheres)
+    for where in order:
+        steps, values = finite(*record.series("activation/std", where))
+        early = values[steps < within]
+        if len(early) and early[0] >= 0:
+            spreads[where] = float(early[0])
+    if len(spreads) < 3:
+        return None
+    names = list(spreads)
+    first, last = spreads[names[0]], spreads[names[-1]]
+    change = np.inf if min(first, last) <= 0 else max(first / last, last / first)
+    return exactly("change of spread over depth", change, limit, names[-1])

@@ -1,0 +1,58 @@
+"""The representation has shrunk to very few directions.
+
+What it means: the outputs of a layer for different examples lie on a line or nearly so; what the model
+could tell apart is lost. It is the usual failure of self-supervised training without a counterforce, and
+of deep nets whose signal mixes into one direction.
+How it is decided: the effective rank of a layer's outputs (the exponential of the entropy of the
+normalised singular values), median of the last readings; the high end of its interval is below 2, or
+below a twentieth of the width and of its own start. Classifiers end with a rank of about the number of
+classes, which is no collapse; layers as narrow as 3 are not judged.
+Not applicable: no reading of the effective rank (``rank/effective`` beside ``rank/width``), which an
+instrument that takes singular values of the activations must record.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Evidence, Finding, NotApplicable
+from vario.record import Record
+from vario.rules._evidence import Steps, finite, level, tail
+from vario.rules._examples import classes, graded
+
+ID = "rank-collapse"
+CARD = {
+    "papers": ("P132",),
+    "reads": ("rank/effective", "rank/width"),
+    "checked": "equation",
+    "changed": "P132 compares ranks between models; here a rank is held against its own width and start",
+    "summary": "The outputs of a layer span {effective rank} directions.",
+}
+
+
+def check(record: Record, *, least: float = 2.0, part: float = 0.05, readings: int = 5) -> Finding | None:
+    """``least`` 2: one direction and noise; ``part`` 0.05: RankMe's collapsed runs keep a few of their hundreds."""
+    wheres = record.wheres("rank/effective")
+    most = max((len(finite(*record.series("rank/effective", w))[1]) for w in wheres), default=0)
+    if most < readings:
+        raise NotApplicable(
+            f"{most} readings of rank/effective (the effective rank of a layer's outputs); {readings} are needed"
+        )
+    found: list[tuple[Evidence, Steps]] = []
+    for where in wheres:
+        steps, ranks = finite(*record.series("rank/effective", where))
+        width = record.last("rank/width", where)
+        if len(ranks) < readings or not width > 3:
+            continue
+        now = level(tail(ranks, at_least=readings))
+        # A classifier's last layers settle on one direction per class, less one.
+        settled = classes(record) - 1
+        limit = max(least, min(part * width, part * float(np.median(ranks[:readings])), settled or np.inf))
+        if now.high < limit:
+            found.append((now.evidence("effective rank", limit, where), steps))
+    if not found:
+        return None
+    worst, steps = min(found, key=lambda item: item[0].high / item[0].limit)
+    sure = graded(-worst.high, -worst.limit, -1.0)
+    evidence = (worst, *(e for e, _ in found if e is not worst))[:4]
+    return Finding(ID, "warning", sure, tuple(e.where for e, _ in found), (int(steps[0]), int(steps[-1])), evidence)

@@ -1,0 +1,55 @@
+"""All units of a layer are equal, and stay equal.
+
+What it means: rows of a weight that start equal get equal gradients, so a layer of a hundred units works
+as one. It happens when weights are set to zero or to a constant; random values break the symmetry.
+How it is decided: ``weight/row_difference`` of a layer (largest difference between two of its rows, over
+its largest magnitude) is below 1e-6 at the first and at the last reading, three or more of them, while
+the model as a whole is being updated. Layers that start at zero on purpose (the second half of an adapter,
+the end of a residual branch, the head) differ after one step and are not meant.
+Not applicable: fewer than 3 readings, or no update of any weight, without which symmetry cannot break.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Finding, NotApplicable
+from vario.record import Record
+from vario.rules._course import is_failing
+from vario.rules._evidence import exactly, finite
+from vario.rules._model import rows
+
+ID = "symmetric-initialization"
+CARD = {
+    "papers": (),
+    "reads": ("weight/row_difference", "update/norm", "gradient/norm", "loss/train"),
+    "checked": "closed form",
+    "changed": "",
+    "summary": "The rows of {layers alike} weights are equal to within {row difference} and stay so: each such layer works as a single unit.",
+}
+
+
+def check(record: Record, *, difference: float = 1e-6, readings: int = 3) -> Finding | None:
+    """``difference`` 1e-6: a few float32 roundings; random rows differ by about 1."""
+    wheres = record.wheres("weight/row_difference")
+    found = {where: finite(*record.series("weight/row_difference", where)) for where in wheres}
+    most = max((len(values) for _, values in found.values()), default=0)
+    if most < readings:
+        raise NotApplicable(f"{most} readings of weight/row_difference; {readings} are needed")
+    updates = finite(*record.series("update/norm"))[1]
+    if len(updates) and not updates.max() > 0:
+        raise NotApplicable("no weight was updated, and without updates symmetry cannot break")
+    frozen = {str(p["name"]) for p in rows(record, "parameters") if p.get("trainable") is False}
+    alike = {
+        where: (steps, values)
+        for where, (steps, values) in found.items()
+        if where not in frozen and len(values) >= readings and max(values[0], values[-1], np.median(values)) < difference
+    }
+    if not alike:
+        return None
+    worst = max(float(values.max()) for _, values in alike.values())
+    evidence = (exactly("layers alike", len(alike), 0), exactly("row difference", worst, difference))
+    failing = is_failing(record, unknown=True)  # too short to tell; the symmetry itself is certain
+    steps = np.concatenate([steps for steps, _ in alike.values()])
+    span = (int(steps.min()), int(steps.max()))
+    return Finding(ID, "error" if failing else "warning", 0.95, tuple(alike), span, evidence)

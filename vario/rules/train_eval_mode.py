@@ -1,0 +1,76 @@
+"""Dropout or BatchNorm is in the wrong mode.
+
+What it means: without ``model.eval()`` an evaluation drops units at random, normalises by its own batch,
+and writes test data into BatchNorm's averages; its figures are noisy and pessimistic. Without a
+``model.train()`` afterwards, training goes on with dropout off and frozen averages.
+How it is decided: ``mode/eval_share`` (modules in train mode at forwards that feed an evaluation loss)
+is above 0, or ``mode/train_share`` falls to 0 and stays there after having been above it. Dropout that was
+never on is found too; BatchNorm that was never on is how backbones are frozen on purpose, and is not.
+Not applicable: the model has no such module, or no mode was read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Evidence, Finding, NotApplicable
+from vario.record import Record
+from vario.rules._evidence import exactly, finite
+from vario.rules._model import rows
+
+ID = "train-eval-mode"
+CARD = {
+    "papers": (),
+    "reads": ("mode/train_share", "mode/eval_share", "eval/loss", "eval/accuracy"),
+    "checked": "closed form",
+    "changed": "",
+    "summary": "Modules whose work depends on the mode were in the wrong one: in train mode at {evaluations in train mode} "
+    "of the evaluations, in eval mode at {steps in eval mode} of the training steps.",
+}
+
+
+def check(record: Record, *, wrong: float = 0.0, lasting: int = 3) -> Finding | None:
+    """``wrong`` 0: one forward in the wrong mode is a mistake; ``lasting`` 3 steps make it the rule, not a probe."""
+    kinds = sorted({*record.wheres("mode/train_share"), *record.wheres("mode/eval_share")})
+    if not kinds:
+        raise NotApplicable("no module of the model depends on train or eval mode, or none was read")
+    evaluated = bool(record.wheres("eval/loss") or record.wheres("eval/accuracy"))
+    evidence: list[Evidence] = []
+    spans: list[tuple[int, int]] = []
+    where: list[str] = []
+    for kind in kinds:
+        if "Dropout" in kind and _never_drops(record, kind):
+            continue
+        for name, (steps, mask) in _mistakes(record, kind, evaluated, wrong, lasting).items():
+            evidence.append(exactly(name, float(mask.mean()), wrong, kind))
+            spans.append((int(steps[mask][0]), int(steps[mask][-1])))
+            where.append(kind)
+    if not evidence:
+        return None
+    # What was not found is said as 0, so that the sentence can name both.
+    for name in ("evaluations in train mode", "steps in eval mode"):
+        if name not in {e.name for e in evidence}:
+            evidence.append(exactly(name, 0.0, wrong))
+    span = (min(s for s, _ in spans), max(e for _, e in spans))
+    return Finding(ID, "warning", 0.95, tuple(dict.fromkeys(where)), span, tuple(evidence))
+
+
+def _mistakes(
+    record: Record, kind: str, evaluated: bool, wrong: float, lasting: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Where modules of one class were in the wrong mode: the steps, and whether it was wrong at each."""
+    found = {}
+    steps, at_eval = finite(*record.series("mode/eval_share", kind))
+    if evaluated and (at_eval > wrong).any():
+        found["evaluations in train mode"] = (steps, at_eval > wrong)
+    steps, at_train = finite(*record.series("mode/train_share", kind))
+    off = at_train <= wrong
+    if len(off) >= lasting and off[-lasting:].all() and ("Dropout" in kind or not off.all()):
+        found["steps in eval mode"] = (steps, off)
+    return found
+
+
+def _never_drops(record: Record, kind: str) -> bool:
+    """Whether every dropout of this class has p = 0, so that its mode makes no difference."""
+    rates = [m.get("p") for m in rows(record, "modules") if m.get("class") == kind and m.get("p") is not None]
+    return bool(rates) and all(float(p) == 0 for p in rates)
