@@ -1,0 +1,355 @@
+"""A run opened for reading, also while it is still being written."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vario.nouns import VarioError
+from vario.record import packing, schema
+from vario.record.processes import Process, is_alive
+from vario.record.stream import Event, Record, Steps, Values
+
+__all__ = ["Event", "Record", "Run", "Status", "StoredArrays", "open_run"]
+
+Status = Literal["running", "finished", "failed", "killed"]
+T = TypeVar("T")
+
+
+def open_run(path: Path | str) -> Run:
+    """The run in the directory `path` (or whose `record.sqlite` is `path`).
+
+    Raises VarioError where there is none, or where the file is damaged, foreign or of a newer vario.
+    """
+    path = Path(path)
+    return Run(path.parent if path.name == schema.FILE_NAME else path)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArrays:
+    """Large arrays that were stored beside the record at one step."""
+
+    name: str
+    stream: str
+    step: int
+    path: Path
+
+    def load(self) -> dict[str, NDArray[Any]]:
+        """The arrays by name; raises VarioError where the file is missing or damaged."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            return load_file(self.path)
+        except (OSError, SafetensorError) as error:
+            raise VarioError(f"the arrays {self.path} cannot be read: {error}. They are lost.") from error
+
+
+class Run:
+    """A run of one command: its streams, events and meta. Holds the file open until `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = path.resolve().name
+        self._source = _File(path / schema.FILE_NAME)
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """Facts about the run: command, versions, seeds, hardware."""
+        return self._source.meta()
+
+    @property
+    def status(self) -> Status:
+        """What became of the run.
+
+        Running while a process that wrote to it lives and has not written its `exit` event. Then the
+        worst of the exit events decides: a signal is "killed", an error or a code other than 0 "failed".
+        A process that died without a word counts as killed, unless another one reported an exit after
+        its last flush: a launcher, which waits for its children and knows better.
+        """
+        return self._source.status()
+
+    def records(self) -> list[Record]:
+        """One Record per stream, in alphabetical order."""
+        return [self._source.record(name) for name in self._source.streams()]
+
+    @property
+    def main(self) -> Record:
+        """The stream that a report is about when none is named.
+
+        Rank 0 before the others; then most steps, then most series; then the longest name and the
+        alphabet, so that the choice never changes.
+        """
+        records = self.records()
+        if not records:
+            raise VarioError(
+                f"the run {self.id} holds no training step ({self.status}). Its script may have ended before "
+                "the first optimizer step, or may not train with torch."
+            )
+        return min(
+            records,
+            key=lambda r: (
+                "@" in r.stream,
+                -r.step_count,
+                -self._source.breadth(r.stream),
+                -len(r.stream),
+                r.stream,
+            ),
+        )
+
+    def events(self, kind: str | None = None) -> list[Event]:
+        """Events of every stream, in the order of writing."""
+        return [event for event in self._source.events() if kind in (None, event.kind)]
+
+    def arrays(self, name: str | None = None) -> list[StoredArrays]:
+        """Large arrays stored beside the record, in the order of writing."""
+        return [stored for stored in self._source.arrays() if name in (None, stored.name)]
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What was found damaged, and is therefore missing, in all that has been read so far."""
+        return tuple(self._source.damage)
+
+    @property
+    def last_written(self) -> float:
+        """Time of the last flush in seconds since 1970; 0 where nothing was written."""
+        return self._source.last_written()
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._source.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Run({self.id!r}, {self.status}, streams {', '.join(self._source.streams()) or 'none'})"
+
+
+@dataclass
+class _Loaded:
+    """Points of one series as far as they have been read: chunks up to `chunk`, and a tail."""
+
+    chunk: int = 0
+    steps: list[Steps] = field(default_factory=list)
+    values: list[Values] = field(default_factory=list)
+    version: int = -1
+    result: tuple[Steps, Values] | None = None
+
+
+class _File:
+    """The record as a source of points. Answers are kept until another process commits something."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._connection = schema.open_for_reading(path)
+        self._kept: dict[Any, Any] = {}
+        self._kept_version = -1
+        self._loaded: dict[int, _Loaded] = {}
+        self._records: dict[str, Record] = {}
+        self.damage: list[str] = []
+        with self._reading():
+            pass
+
+    def record(self, stream: str) -> Record:
+        return self._records.setdefault(stream, Record(self, stream))
+
+    def meta(self) -> Mapping[str, Any]:
+        return self._keep(
+            "meta", lambda: {k: json.loads(v) for k, v in self._rows("select key, value from meta")}
+        )
+
+    def streams(self) -> list[str]:
+        return self._keep("streams", lambda: sorted(self._steps_of()))
+
+    def step_count(self, stream: str) -> int:
+        return self._keep("steps", self._steps_of).get(stream, -1) + 1
+
+    def breadth(self, stream: str) -> int:
+        return sum(map(len, self.index(stream).values()))
+
+    def index(self, stream: str) -> Mapping[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for of, name, place in self._series():
+            if of == stream:
+                names.setdefault(name, []).append(place)
+        return names
+
+    def events(self) -> list[Event]:
+        return self._keep("events", lambda: [event for _, event in self._events_by_process()])
+
+    def arrays(self) -> list[StoredArrays]:
+        query = "select name, stream, step, file from array order by id"
+        folder = self._path.parent / "arrays"
+        return [StoredArrays(n, of, step, folder / file) for n, of, step, file in self._rows(query)]
+
+    def last_written(self) -> float:
+        (latest,) = self._rows("select max(heartbeat) from process")[0]
+        return float(latest or 0.0)
+
+    def status(self) -> Status:
+        processes = self._rows("select id, host, pid, started, heartbeat from process")
+        exits = [(by, event) for by, event in self._events_by_process() if event.kind == "exit"]
+        said = {by for by, _ in exits}
+        silent = [row for row in processes if row[0] not in said]
+        if any(is_alive(Process(*row[1:4]), row[4]) for row in silent):
+            return "running"
+        latest = max((event.time for _, event in exits), default=0.0)
+        if any(row[4] > latest for row in silent) or not exits:
+            return "killed"
+        worst = max(_badness(event.data) for _, event in exits)
+        return ("finished", "failed", "killed")[worst]  # type: ignore[return-value]
+
+    def points(self, stream: str, name: str, where: str) -> tuple[Steps, Values]:
+        with self._reading():
+            found = self._series().get((stream, name, where))
+            if found is None:
+                return _empty(0)
+            loaded = self._loaded.setdefault(found[0], _Loaded())
+            if loaded.result is None or loaded.version != self._kept_version:
+                self._load(found[0], found[1], loaded, f"{name} at {where!r} of stream {stream!r}")
+                loaded.version = self._kept_version
+            assert loaded.result is not None
+            return loaded.result
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def _load(self, series: int, width: int, loaded: _Loaded, what: str) -> None:
+        steps, values = [], []
+        cursor = self._connection.execute(
+            "select id, first, last, count, points from chunk where series=? and id>? order by id",
+            (series, loaded.chunk),
+        )
+        try:
+            for loaded.chunk, first, last, count, blob in cursor:
+                try:
+                    part = packing.unpack(blob)
+                except packing.Damaged as error:
+                    self._report(f"{count} points of {what}, steps {first} to {last}, are lost: {error}")
+                    continue
+                steps.append(part[0])
+                values.append(part[1])
+        except sqlite3.DatabaseError as error:
+            self._report(f"points of {what} after step {steps[-1][-1] if steps else -1} are lost: {error}")
+        if steps:
+            loaded.steps = [np.concatenate(loaded.steps + steps)]
+            loaded.values = [np.concatenate(loaded.values + values)]
+        tail = self._keep("tail", self._read_tail).get(series, [])
+        if not loaded.steps and not tail:
+            loaded.result = _empty(width)
+            return
+        when = np.concatenate(loaded.steps + [piece[0] for piece in tail])
+        what_was = np.concatenate(loaded.values + [_shaped(piece[1], width) for piece in tail])
+        loaded.result = _in_order(when, what_was)
+
+    def _read_tail(self) -> dict[int, list[tuple[Steps, Values]]]:
+        """The points that are not in chunks yet, by series; each piece is (steps, columns)."""
+        widths = {id: max(width, 1) for id, width in self._series().values()}
+        pieces: dict[int, list[tuple[Steps, Values]]] = {}
+        try:
+            for stream, block in self._connection.execute("select stream, block from tail order by id"):
+                try:
+                    ids, steps, points = packing.unpack_block(block)
+                except packing.Damaged as error:
+                    self._report(f"a flush of stream {stream!r} is lost: {error}")
+                    continue
+                at = 0
+                for series in ids.tolist():
+                    pieces.setdefault(series, []).append((steps, points[:, at : at + widths[series]]))
+                    at += widths[series]
+        except sqlite3.DatabaseError as error:
+            self._report(f"some of the last points are lost: {error}")
+        return pieces
+
+    def _report(self, damage: str) -> None:
+        if damage not in self.damage:
+            self.damage.append(damage)
+
+    def _series(self) -> dict[tuple[str, str, str], tuple[int, int]]:
+        query = "select stream, name, place, id, width from series order by id"
+        return self._keep("series", lambda: {row[:3]: row[3:] for row in self._rows(query)})
+
+    def _steps_of(self) -> dict[str, int]:
+        return dict(self._rows("select name, last_step from stream"))
+
+    def _events_by_process(self) -> list[tuple[int, Event]]:
+        query = "select process, kind, step, place, data, time, stream from event order by id"
+        return self._keep(
+            "events of",
+            lambda: [
+                (by, Event(kind, step, place, json.loads(data), when, stream))
+                for by, kind, step, place, data, when, stream in self._rows(query)
+            ],
+        )
+
+    def _rows(self, query: str) -> list[Any]:
+        with self._reading():
+            return self._connection.execute(query).fetchall()
+
+    def _keep(self, key: str, find: Callable[[], T]) -> T:
+        with self._reading():
+            if key not in self._kept:
+                self._kept[key] = find()
+            return self._kept[key]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """One consistent view of the file; what was kept is dropped where the file has changed."""
+        with self._lock:
+            outermost = not self._connection.in_transaction
+            try:
+                if outermost:
+                    self._connection.execute("begin")
+                    (version,) = self._connection.execute("pragma data_version").fetchone()
+                    if version != self._kept_version:
+                        self._kept, self._kept_version = {}, version
+                yield
+            except sqlite3.DatabaseError as error:
+                raise VarioError(
+                    f"the record {self._path} is damaged: {error}. Restore it from a copy or delete its directory."
+                ) from error
+            finally:
+                if outermost and self._connection.in_transaction:
+                    self._connection.execute("rollback")
+
+
+def _badness(data: Mapping[str, Any]) -> int:
+    if data.get("signal"):
+        return 2
+    return 1 if data.get("code") or data.get("error") else 0
+
+
+def _empty(width: int) -> tuple[Steps, Values]:
+    return np.zeros(0, np.int64), np.zeros((0, width) if width else 0)
+
+
+def _shaped(columns: Values, width: int) -> Values:
+    return columns if width else columns[:, 0]
+
+
+def _in_order(steps: Steps, values: Values) -> tuple[Steps, Values]:
+    """Steps rising; of several values at one step the last written stands."""
+    rising = np.diff(steps) > 0
+    if not rising.all():
+        order = np.argsort(steps, kind="stable")
+        steps, values = steps[order], values[order]
+        keep = np.append(np.diff(steps) > 0, True)
+        steps, values = steps[keep], values[keep]
+    steps.setflags(write=False)
+    values.setflags(write=False)
+    return steps, values

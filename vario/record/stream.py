@@ -1,0 +1,119 @@
+"""One stream of a run, all that a rule may see: series of points, events and meta."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vario.nouns import NotApplicable
+
+Steps = NDArray[np.int64]
+Values = NDArray[np.float64]
+Overview = tuple[NDArray[np.float64], Values, Values, Values]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at a step; `time` in seconds since 1970, `stream` "" for the whole run."""
+
+    kind: str
+    step: int
+    where: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    time: float = 0.0
+    stream: str = ""
+
+
+class Source(Protocol):
+    """Where a Record gets its points from: a file that may still grow, or memory."""
+
+    def index(self, stream: str) -> Mapping[str, Sequence[str]]: ...
+    def points(self, stream: str, name: str, where: str) -> tuple[Steps, Values]: ...
+    def events(self) -> Sequence[Event]: ...
+    def step_count(self, stream: str) -> int: ...
+    def meta(self) -> Mapping[str, Any]: ...
+
+
+class Record:
+    """What was recorded of one stream. Every call sees what has been flushed by then.
+
+    Arrays are read-only and shared between callers: copy one before changing it.
+    """
+
+    def __init__(self, source: Source, stream: str) -> None:
+        self._source = source
+        self.stream = stream
+
+    def series(self, name: str, where: str = "") -> tuple[Steps, Values]:
+        """Steps (n,) and values (n,) or (n, width), steps rising; empty where there is nothing."""
+        return self._source.points(self.stream, name, where)
+
+    def need(self, name: str, count: int = 1, where: str = "") -> tuple[Steps, Values]:
+        """The same, or NotApplicable where there are fewer than `count` readings."""
+        steps, values = self.series(name, where)
+        if len(steps) < count:
+            place = f" at {where}" if where else ""
+            reading = "reading" if len(steps) == 1 else "readings"
+            is_needed = "is needed" if count == 1 else "are needed"
+            raise NotApplicable(f"{len(steps)} {reading} of {name}{place}; {count} {is_needed}")
+        return steps, values
+
+    def wheres(self, name: str) -> tuple[str, ...]:
+        """The places where `name` was read, in the order in which they first were."""
+        return tuple(self._source.index(self.stream).get(name, ()))
+
+    def names(self) -> tuple[str, ...]:
+        """The series of this stream, in the order in which they were first read."""
+        return tuple(self._source.index(self.stream))
+
+    def last(self, name: str, where: str = "") -> float:
+        """The last value of a scalar series; NaN where there is nothing."""
+        _, values = self.series(name, where)
+        if values.ndim > 1:
+            raise ValueError(f"{name} has {values.shape[1]} values per step; take series(...)[1][-1].")
+        return float(values[-1]) if len(values) else float("nan")
+
+    def events(self, kind: str | None = None) -> list[Event]:
+        """Events of this stream and of the run as a whole, in the order of writing."""
+        return [
+            event
+            for event in self._source.events()
+            if event.stream in ("", self.stream) and kind in (None, event.kind)
+        ]
+
+    def overview(self, name: str, where: str = "", *, bins: int = 200) -> Overview:
+        """At most `bins` stretches of a series: last step, smallest, mean and largest value of each.
+
+        NaN values do not count; a stretch of nothing else is NaN. A vector series is seen column by
+        column: the three are (stretches, width).
+        """
+        if bins < 1:
+            raise ValueError(f"an overview has at least 1 bin; got bins={bins}.")
+        steps, values = self.series(name, where)
+        if len(steps) <= bins:
+            return steps.astype(np.float64), values, values, values
+        edges = np.linspace(0, len(steps), bins + 1).astype(np.int64)[:-1]
+        known = ~np.isnan(values)
+        counts = np.add.reduceat(known.astype(np.float64), edges)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.add.reduceat(np.where(known, values, 0.0), edges) / counts
+        low, high = np.fmin.reduceat(values, edges), np.fmax.reduceat(values, edges)
+        last = steps[np.append(edges[1:], len(steps)) - 1].astype(np.float64)
+        return last, low, mean, high
+
+    @property
+    def step_count(self) -> int:
+        """Optimizer steps seen so far, measured or not."""
+        return self._source.step_count(self.stream)
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """Facts about the run: command, versions, seeds, hardware."""
+        return self._source.meta()
+
+    def __repr__(self) -> str:
+        return f"Record({self.stream!r}, {self.step_count} steps, {len(self.names())} series)"
