@@ -1,0 +1,92 @@
+"""Test ``vario.methods.optimizers.perp_grad``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.methods.optimizers.reference import follow, parameters
+from vario.methods.optimizers import PerpGrad
+
+
+def reference(params, rescale):
+    """SGD on g - (w.g / w.w) w, written from the equation."""
+    w = [p.clone() for p in params]
+
+    def step(grads, lr):
+        for x, g in zip(w, grads, strict=True):
+            across = g - (x * g).sum() / (x * x).sum() * x
+            if rescale:
+                across = across * g.norm() / across.norm()
+            x -= lr * across
+        return w
+
+    return step
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_follows_the_equation(rescale):
+    params = parameters()
+    optimizer = PerpGrad(torch.optim.SGD(params, lr=0.1), rescale=rescale)
+    follow(optimizer, params, reference([p.detach() for p in params], rescale), rtol=1e-11)
+
+
+def test_goes_where_orthograd_goes():
+    package = pytest.importorskip("pytorch_optimizer")
+    ours, theirs = parameters(), parameters()
+    one = PerpGrad(torch.optim.AdamW(ours, lr=0.01))
+    two = package.OrthoGrad(torch.optim.AdamW(theirs, lr=0.01))
+    draw = torch.Generator().manual_seed(3)
+    for _ in range(30):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=draw, dtype=p.dtype)
+            q.grad = p.grad.clone()
+        one.step()
+        two.step()
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
+
+
+def test_gradient_along_the_weights_gives_nothing_not_noise():
+    w = nn.Parameter(torch.randn(50, generator=torch.Generator().manual_seed(0)))
+    before = w.detach().clone()
+    optimizer = PerpGrad(torch.optim.SGD([w], lr=1.0))
+    w.grad = 0.3 * before
+    optimizer.step()
+    torch.testing.assert_close(w.detach(), before, rtol=0, atol=1e-6)
+
+
+def test_refuses_what_is_no_optimizer():
+    with pytest.raises(ValueError, match="goes around an optimizer"):
+        PerpGrad([nn.Parameter(torch.ones(2))])
+
+
+def addition(mod=31, share=0.6, seed=0):
+    pairs = torch.cartesian_prod(torch.arange(mod), torch.arange(mod))
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
+    x = torch.cat([nn.functional.one_hot(pairs[:, k], mod) for k in (0, 1)], dim=1).float()
+    y = pairs.sum(1) % mod
+    cut = int(share * len(pairs))
+    return x[order[:cut]], y[order[:cut]], x[order[cut:]], y[order[cut:]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [21, 22, 23])
+def test_groks_where_adam_does_not(seed):
+    """P064, accept: test accuracy < 0.05 with Adam at step 3,000, > 0.95 with perpGrad by step 1,000."""
+    x, y, x_test, y_test = addition(seed=seed)
+
+    def accuracy(around, steps):
+        torch.manual_seed(seed)
+        hidden = [nn.Linear(62, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 31)]
+        model = nn.Sequential(*hidden)
+        optimizer = around(torch.optim.Adam(model.parameters(), lr=1e-2))
+        for _ in range(steps):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        return (model(x_test).argmax(1) == y_test).float().mean().item()
+
+    assert accuracy(lambda base: base, 3000) < 0.05
+    assert accuracy(PerpGrad, 1000) > 0.95

@@ -1,0 +1,1 @@
+"""Memory: the same training in fewer bytes."""

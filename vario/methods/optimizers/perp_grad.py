@@ -1,0 +1,76 @@
+r"""perpGrad: only the part of each gradient that turns its weights, not the part that scales them.
+
+.. math:: g_\perp = g - \frac{w \cdot g}{w \cdot w}\, w, \qquad g \leftarrow g_\perp \, \|g\| / \|g_\perp\|
+
+w and g are one parameter tensor and its gradient. Once a network separates its training set, the
+cheapest way to lower the cross entropy is to multiply all weights; logits grow until the softmax rounds
+to exactly one and learning stops. perpGrad takes that direction away.
+
+When to use: training accuracy is 1, weights and logits keep growing, validation does not follow
+(softmax collapse, delayed generalization).
+
+When not to: the scale of the weights must be learned (regression heads, no normalization), or weight
+decay already holds the norm.
+
+>>> w = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+>>> optimizer = PerpGrad(torch.optim.SGD([w], lr=1.0))
+>>> w.grad = torch.tensor([6.0, 8.0])  # along w: would only scale it
+>>> optimizer.step(); w.tolist()
+[3.0, 4.0]
+>>> w.grad = torch.tensor([4.0, -3.0])  # across w: kept
+>>> optimizer.step(); w.tolist()
+[-1.0, 7.0]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from vario.methods.optimizers._around import AroundOptimizer
+
+__all__ = ["PerpGrad"]
+
+CARD = {
+    "papers": ("P064",),
+    "slot": "optimizer-around",
+    "treats": ("softmax-collapse", "delayed-generalization"),
+    "example": {},
+    "cost": "no state; five passes over weights and gradients",
+    "checked": "equation; authors' code LucasPrietoAl/grokking-at-the-edge-of-numerical-stability 0cc9e8d "
+    "(MIT), read; trajectory of pytorch_optimizer.OrthoGrad 4.1",
+    "changed": "rescaling to the length of the gradient follows the authors' code; rescale=False is the "
+    "paper's equation. Parameters of one element are left alone, and a gradient along its weights up to "
+    "rounding gives zero: the authors' code blows the rounding error up to full length.",
+    "shown": "addition mod 31, 60 % train, two hidden layers of 200, Adam lr 1e-2, three seeds: test accuracy "
+    "above 0.95 by step 1,000, where plain Adam stays below 0.05 at step 3,000. Softmax collapse itself was "
+    "not shown in this set-up: the share of examples whose sum rounds to one was 0.00.",
+}
+
+
+class PerpGrad(AroundOptimizer):
+    """``base`` steps on gradients made perpendicular to their weights, tensor by tensor.
+
+    ``rescale`` gives each one back the length of the gradient it came from.
+    """
+
+    def __init__(self, base: Optimizer, *, rescale: bool = True) -> None:
+        super().__init__(base, {"rescale": rescale})
+
+    def _change(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
+        return [_across(p, g, group["rescale"]) for p, g in zip(params, grads, strict=True)]
+
+
+def _across(param: Tensor, grad: Tensor, rescale: bool) -> Tensor:
+    if param.numel() < 2:
+        return grad
+    wide = torch.promote_types(param.dtype, torch.float32)  # bfloat16 sums lose small terms
+    w, g = param.reshape(-1).to(wide), grad.reshape(-1).to(wide)
+    across = torch.addcmul(g, w, torch.dot(w, g) / (torch.dot(w, w) + 1e-30), value=-1)
+    length, left = torch.linalg.vector_norm(g), torch.linalg.vector_norm(across)
+    seen = left > 8 * torch.finfo(wide).eps * length
+    across *= torch.where(seen, length / (left + 1e-30) if rescale else torch.ones_like(left), 0.0)
+    return across.view_as(grad).to(grad.dtype)

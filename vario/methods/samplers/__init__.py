@@ -1,0 +1,1 @@
+"""Samplers: which examples the next epoch shows, and with what weight."""

@@ -1,0 +1,1 @@
+"""Rules of change and schedules: how learning rate, batch and averages move together, and over time."""
