@@ -41,9 +41,7 @@ def demonstrate(fault: str, *, home: Path | None) -> int:
     opened = open_run(find_run("last", home=home))
     page = write_report(opened, Path(opened.path) / "report.html")
     print(f"\nThe report: {page}")
-    print(
-        f"Next:       vario explain learning-rate-too-high\n            vario findings --json\n            vario run {'YOUR_SCRIPT.py'}"
-    )
+    print("Next:       vario findings    vario explain learning-rate-too-high    vario run YOUR_SCRIPT.py")
     if _has_display():
         import webbrowser
 
