@@ -1,0 +1,205 @@
+"""Prescriptions: every finding has one, and every number follows from the record."""
+
+from __future__ import annotations
+
+import shlex
+
+import numpy as np
+import pytest
+
+from tests.test_habits import VOCABULARY
+from vario.nouns import Diagnosis, Evidence, Finding
+from vario.record import Event, Record, record_of
+from vario.remedies import prescribe as room
+from vario.remedies.figures import number, rounded
+from vario.remedies.prescribe import MAKERS, prescribe
+
+COMMAND = ["/usr/bin/python3", "train.py", "--lr", "3.0", "--name", "two words"]
+STEPS = np.arange(100)
+
+
+def finding(
+    id: str, *evidence: Evidence, where: tuple[str, ...] = (), steps: tuple[int, int] = (0, 99)
+) -> Finding:
+    return Finding(id, "error", 0.9, where, steps, evidence)
+
+
+def record(series: dict | None = None, *events: Event) -> Record:
+    return record_of(series or {}, events=events, meta={"command": COMMAND})
+
+
+def constant(value: float) -> tuple[np.ndarray, np.ndarray]:
+    return STEPS, np.full(len(STEPS), float(value))
+
+
+def changes(id: str, seen: Record, **options) -> list[str]:
+    return [cure.change for cure in prescribe(finding(id, **options), seen)]
+
+
+def test_every_finding_of_the_vocabulary_has_a_maker_and_no_other() -> None:
+    assert set(MAKERS) == set(VOCABULARY)
+
+
+@pytest.mark.parametrize("id", sorted(MAKERS))
+def test_an_empty_record_still_gets_something_to_do_and_no_made_up_number(id: str) -> None:
+    cures = prescribe(finding(id), record())
+    assert cures and cures[0].available and len(cures[0].change) > 20
+    for cure in cures:
+        assert "nan" not in cure.change.split() and "not a number" not in cure.change
+
+
+@pytest.mark.parametrize("id", sorted(MAKERS))
+def test_series_of_nothing_but_nan_break_no_maker(id: str) -> None:
+    names = (
+        "loss/train",
+        "update/ratio",
+        "gradient/norm",
+        "weight/norm",
+        "update/norm",
+        "logits/largest",
+        "eval/loss",
+    )
+    broken = {name: constant(float("nan")) for name in names}
+    broken |= {("hyper/lr", "group 0"): constant(0.1), ("hyper/eps", "group 0"): constant(1e-8)}
+    for cure in prescribe(finding(id, where=("a.weight",)), record(broken)):
+        assert "not a number" not in cure.change and "infinite times" not in cure.change
+
+
+@pytest.mark.parametrize(("ratio", "lr", "expected"), [(0.4, 3.0, 0.1), (0.05, 0.1, 0.02), (0.02, 1.0, 0.5)])
+def test_a_rate_too_high_is_brought_to_where_the_update_is_one_percent(
+    ratio: float, lr: float, expected: float
+) -> None:
+    sick = record({"update/ratio": constant(ratio), ("hyper/lr", "group 0"): constant(lr)})
+    first = prescribe(finding("learning-rate-too-high"), sick)[0]
+    assert first.change.startswith(
+        f"lr {lr:.4g} -> {expected:.4g}: the update is {number(100 * ratio)} % of the weight"
+    )
+    assert f"--set optimizer.lr={expected:.4g}" in first.trial
+    # The number is a rounded lr * 1 % / ratio, never off by more than the rounding grid.
+    assert 0.6 < expected / (lr * 0.01 / ratio) < 1.7
+
+
+def test_the_ratio_that_the_rule_saw_comes_before_the_record() -> None:
+    seen = Evidence("largest update ratio", 0.4, 0.4, 0.4, 0.1)
+    sick = record({"update/ratio": constant(0.02), ("hyper/lr", "group 0"): constant(3.0)})
+    assert (
+        "3 -> 0.1: the update is 40 %" in prescribe(finding("learning-rate-too-high", seen), sick)[0].change
+    )
+
+
+def test_a_usual_ratio_yields_a_third_and_says_that_it_is_no_estimate() -> None:
+    usual = record({"update/ratio": constant(0.004), ("hyper/lr", "group 0"): constant(0.3)})
+    change = changes("learning-rate-too-high", usual)[0]
+    assert "0.3 -> 0.1" in change and "no estimate" in change
+    assert "0.3 -> 1:" in changes("learning-rate-too-low", usual)[0]
+
+
+def test_a_rate_too_low_rises_to_where_the_update_is_a_thousandth() -> None:
+    slow = record({"update/ratio": constant(1e-6), ("hyper/lr", "group 0"): constant(1e-5)})
+    assert "1e-05 -> 0.01: the update is 1e-4 % of the weight" in changes("learning-rate-too-low", slow)[0]
+
+
+def test_a_schedule_counts_from_its_peak() -> None:
+    falling = record({("hyper/lr", "group 0"): (STEPS, 0.8 * 0.9**STEPS)})
+    change = changes("learning-rate-decayed-too-early", falling)[0]
+    # 0.9^22 < 0.1 for the first time, the 23rd of 100 steps.
+    assert "a tenth of its peak 0.8 at step 22, 23 % of the way" in change
+
+
+def test_batch_follows_the_noise_scale_and_lr_the_rule_of_the_optimizer() -> None:
+    noise = Evidence("noise scale", 500.0, 400.0, 600.0, 64.0)
+    series = {"batch/size": constant(32), ("hyper/lr", "group 0"): constant(0.01)}
+    for kind, lr in (("SGD", 0.2), ("AdamW", 0.05)):  # 16 times the batch: lr x 16 = 0.16, or x 4 = 0.04
+        trained = record(series, Event("optimizer", 0, data={"class": kind}))
+        cures = prescribe(finding("batch-too-small", noise), trained)
+        assert cures[0].change.startswith("batch 32 -> 512") and "loader.batch_size=512" in cures[0].trial
+        assert cures[1].change.startswith(f"with it lr 0.01 -> {lr}"), kind
+
+
+def test_class_weights_are_inverse_shares_with_mean_one_over_the_examples() -> None:
+    counts = np.tile([90.0, 10.0], (100, 1))
+    change = changes("class-imbalance", record({"batch/class_counts": (STEPS, counts)}))[0]
+    assert "torch.tensor([0.556, 5])" in change and "10 %" in change
+
+
+def test_inputs_are_shifted_and_scaled_by_what_was_measured() -> None:
+    change = changes("unnormalized-inputs", record({"input/mean": constant(130), "input/std": constant(70)}))[
+        0
+    ]
+    assert "(x - 130) / 70" in change
+
+
+def test_clipping_is_set_from_the_norms_before_the_trouble() -> None:
+    norms = np.where(STEPS < 50, 2.0, 1e6)
+    change = changes("exploding-gradients", record({"gradient/norm": (STEPS, norms)}), steps=(50, 99))[0]
+    assert "clip_grad_norm_(model.parameters(), 2)" in change and "before step 50" in change
+
+
+def test_weight_decay_falls_until_it_pulls_a_tenth_of_an_update() -> None:
+    series = {("hyper/weight_decay", "group 0"): constant(0.5), ("hyper/lr", "group 0"): constant(0.1)}
+    series |= {"weight/norm": constant(10.0), "update/norm": constant(0.5)}  # pull 0.1 * 0.5 * 10 / 0.5 = 1
+    assert changes("weight-decay-dominates", record(series))[0].startswith(
+        "weight_decay 0.5 -> 0.05: decay alone pulls 100 %"
+    )
+
+
+def test_overfitting_names_the_best_evaluation() -> None:
+    loss = np.r_[np.linspace(2, 0.5, 40), np.linspace(0.5, 1.5, 60)]
+    change = changes("overfitting", record({("eval/loss", "loader 1"): (STEPS, loss)}))[0]
+    assert "weights of step 39" in change and "0.5 there and is 1.5" in change
+
+
+def test_parameters_are_named_by_what_is_wrong_with_them() -> None:
+    rows = [
+        {"name": "a", "shape": [1], "trainable": True, "in_optimizer": False},
+        {"name": "b", "shape": [1], "trainable": False, "in_optimizer": True},
+        {"name": "c", "shape": [1], "trainable": True, "in_optimizer": True},
+    ]
+    seen = record({}, Event("parameters", 0, data={"parameters": rows}))
+    cures = changes("parameters-not-updated", seen, where=("a", "b"))
+    assert cures[0].startswith("give a to the optimizer") and cures[1].startswith("set requires_grad on b")
+
+
+def test_the_trial_is_the_runs_own_command_quoted_and_marked() -> None:
+    sick = record({("hyper/lr", "group 0"): constant(3.0)})
+    trial = prescribe(finding("learning-rate-too-high"), sick)[0].trial
+    words = shlex.split(trial, comments=True)
+    assert words == ["vario", "trial", *COMMAND[1:], "--set", "optimizer.lr=1"]
+    assert trial.endswith("# comes with trials")
+    nameless = record_of({("hyper/lr", "group 0"): constant(3.0)})
+    assert prescribe(finding("learning-rate-too-high"), nameless)[0].trial == ""
+
+
+def test_methods_of_the_catalogue_follow_those_of_vario_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vario.remedies.catalog import Paper
+
+    rows = [("", Paper("P900", "Far away"), False), ("near-by", Paper("P901", "Near by"), True)]
+    monkeypatch.setattr(room.catalog, "methods_for", lambda id: rows)
+    *_, here, there = prescribe(finding("diverging"), record())
+    assert (here.method, here.paper, here.available) == ("near-by", "P901", True)
+    assert "--with near-by" in here.trial
+    assert (there.method, there.paper, there.available, there.trial) == ("", "P900", False, "")
+    assert there.change == "Far away (not in vario yet)"
+
+
+def test_each_stream_is_prescribed_from_its_own_record(tmp_path) -> None:
+    from vario.nouns import Reading
+    from vario.record import open_run
+    from vario.record.store import RecordWriter
+
+    writer = RecordWriter(tmp_path / "run")
+    for stream, lr in (("netD", 0.2), ("netG", 7.0)):
+        for step in range(3):
+            writer.readings(stream, step, [Reading("hyper/lr", lr, "group 0"), Reading("update/ratio", 0.5)])
+    writer.close()
+    found = Finding("learning-rate-too-high", "error", 0.9, (), (0, 2), (), stream="netG")
+    cures = room.prescribe_all(Diagnosis((found,), ("learning-rate-too-high",)), open_run(tmp_path / "run"))
+    assert cures[found][0].change.startswith("lr 7 -> 0.1")
+
+
+def test_rounding_goes_to_the_nearest_step_by_ratio() -> None:
+    assert [rounded(x) for x in (0.0573, 0.08, 1.4, 1.5, 9.0, 1234)] == pytest.approx(
+        [0.05, 0.1, 1, 2, 10, 1000]
+    )
+    with pytest.raises(ValueError, match="positive"):
+        rounded(0.0)

@@ -1,0 +1,150 @@
+"""Findings in the terminal: short, folded, honest about what could not be known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.report.sample import empty_run, healthy_run, sick_run
+from vario.nouns import Diagnosis, Evidence, Finding, Prescription
+from vario.record import open_run
+from vario.record.store import RecordWriter
+from vario.remedies.prescribe import prescribe_all
+from vario.report.text import findings_text
+from vario.report.words import card_of, clean, duration, headline, interval, number, places, summary
+from vario.rules import diagnose
+
+NAN = float("nan")
+
+
+def evidence(
+    name: str = "update ratio", value: float = 0.4, low: float = 0.38, high: float = 0.43
+) -> Evidence:
+    return Evidence(name, value, low, high, 0.01)
+
+
+def finding(id: str, *seen: Evidence, **more) -> Finding:
+    fields = {"severity": "error", "confidence": 0.9, "where": (), "steps": (0, 9)} | more
+    return Finding(id, evidence=seen, **fields)
+
+
+def test_the_summary_fills_values_with_their_intervals() -> None:
+    card = {
+        "summary": "each step moves {where} by {update ratio} in {steps}; at most {limit of update ratio}"
+    }
+    sentence = summary(finding("x", evidence(), where=("fc1",)), card)
+    assert sentence == "Each step moves fc1 by 40 % (38 % to 43 %) in steps 0 to 9; at most 1 %."
+
+
+def test_a_clause_without_its_evidence_is_left_out() -> None:
+    card = {"summary": "the loss is {loss}, and the norm is {norm}"}
+    assert summary(finding("x", evidence("loss", 2.0, 2.0, 2.0)), card) == "The loss is 2."
+    assert "(not measured)" in summary(finding("x"), card)
+
+
+def test_a_rule_from_outside_without_a_template_still_gets_a_sentence() -> None:
+    mine = finding("my-own-rule", evidence("age", 3.0, 3.0, 3.0))
+    assert summary(mine, card_of("my-own-rule")) == "My own rule: age 3."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (3.0, "3"), (0.05732, "0.0573"), (1e-7, "1e-7"), (12345.6, "12346"), (0.1, "0.1"),
+        (-2.345, "-2.35"), (25000.0, "25,000"), (NAN, "not a number"), (float("inf"), "infinite"),
+        (99.96, "100"), (1.5e7, "1.5e7"),
+    ],
+)  # fmt: skip
+def test_numbers_have_three_digits_that_matter(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_intervals_stand_only_where_they_say_something() -> None:
+    assert interval(evidence("loss", 2.0, 2.0, 2.0)) == "2"
+    assert interval(evidence("noise scale", 900.0, 500.0, float("inf"))) == "900 (at least 500)"
+    assert interval(evidence("loss", NAN, NAN, NAN)) == "not a number"
+    assert interval(evidence("dead share", 0.5, 0.4, 0.6)) == "50 % (40 % to 60 %)"
+
+
+def test_names_cannot_write_to_the_terminal() -> None:
+    assert clean("a\x1b[31mb\u202ec\nd") == "a [31mb c d"
+    long = clean("x" * 500)
+    assert len(long) <= 120 and " ... " in long
+    assert places(("a", "b", "c", "d", "e")) == "a, b, c and 2 more"
+    assert [duration(s) for s in (0.01, 41, 5400, 12000)] == ["10 ms", "41 s", "1 h 30 min", "3 h 20 min"]
+
+
+def shown(run, **options) -> str:
+    diagnosis = diagnose(run)
+    return findings_text(run, diagnosis, prescribe_all(diagnosis, run), **options)
+
+
+def test_a_sick_run_in_brief_is_a_dozen_lines_with_cause_remedy_and_cost(tmp_path: Path) -> None:
+    text = shown(sick_run(tmp_path / "run"), brief=True)
+    lines = text.splitlines()
+    assert len(lines) <= 16
+    assert lines[0].startswith("vario: Learning rate too high, and ")
+    assert "digits.py --lr 3.0 --batch 64 | run run | 400 steps | finished" in text
+    assert (
+        "lr 3 -> 0.05" in text and "vario trial digits.py --lr 3.0 --batch 64 --set optimizer.lr=0.05" in text
+    )
+    assert "which explains:" in text and "could not be made" in text
+    assert "vario took 1.6" in lines[-1]
+    assert "\x1b" not in text and max(map(len, lines)) <= 100
+    assert "\x1b[31;1m" in shown(open_run(tmp_path / "run"), brief=True, color=True)
+
+
+def test_the_full_text_has_every_evidence_with_limit_and_every_reason(tmp_path: Path) -> None:
+    run = sick_run(tmp_path / "run")
+    diagnosis = diagnose(run)
+    text = shown(run, width=4000)
+    for item in diagnosis.findings:
+        assert item.id in text
+        if not item.explained_by:
+            for seen in item.evidence:
+                assert f"{seen.name}: {interval(seen)}" in text
+    for name, reason in diagnosis.not_applicable.items():
+        assert name in text and clean(reason, longest=200) in text
+    symptoms = [item for item in diagnosis.findings if item.explained_by]
+    assert symptoms and all(text.index(f"- {s.id}") > text.index(f" {s.explained_by}  (") for s in symptoms)
+
+
+def test_a_healthy_run_says_what_was_checked_and_what_was_not(tmp_path: Path) -> None:
+    run = healthy_run(tmp_path / "run")
+    calm = Diagnosis((), ("diverging", "dead-units"), {"overfitting": "no evaluation was seen"})
+    text = findings_text(run, calm, {})
+    assert headline(run, calm) == "Nothing wrong was found in 2 of 3 checks"
+    assert "found nothing wrong: diverging, dead-units" in text
+    assert "overfitting: no evaluation was seen" in text
+
+
+def test_a_run_without_a_step_claims_nothing(tmp_path: Path) -> None:
+    text = shown(empty_run(tmp_path / "run"))
+    assert "No training step was seen" in text and "failed: FileNotFoundError: no such file: data.csv" in text
+    assert "Nothing wrong" not in text and text.count("the run has no steps") == 1
+
+
+def test_advice_alone_is_no_illness(tmp_path: Path) -> None:
+    run = healthy_run(tmp_path / "run")
+    hint = Diagnosis((finding("batch-too-small", severity="advice"),), ("batch-too-small",))
+    assert headline(run, hint) == "Nothing wrong was found in 1 of 1 checks; some advice"
+
+
+def test_a_broken_instrument_is_named_and_a_published_method_marked(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "run")
+    writer.event(
+        "model", 4, "switched_off", data={"instrument": "weights", "error": "ZeroDivisionError: division"}
+    )
+    writer.close()
+    item = finding("diverging", evidence("loss", 9.0, 9.0, 9.0))
+    cures = {
+        item: (
+            Prescription("do this"),
+            Prescription("A paper (not in vario yet)", paper="P001", available=False),
+        )
+    }
+    text = findings_text(open_run(tmp_path / "run"), Diagnosis((item,), ("diverging",)), cures)
+    assert "switched off: weights (ZeroDivisionError: division)" in text
+    assert "try: do this" in text and "published, not in vario yet: A paper (P001)" in text
+    assert "what vario itself took was not measured" in text

@@ -1,0 +1,138 @@
+"""A plain change that a finding asks for, and the readings from which its number is computed.
+
+A number is given only where the record yields it, with the reason beside it; what cannot be
+computed is said as what to look at. The functions of the ``changes_*`` files make the changes,
+one per finding; this file holds what they share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vario.nouns import Evidence, Finding
+from vario.record import Record
+
+__all__ = [
+    "Change",
+    "Maker",
+    "event_rows",
+    "evidence",
+    "hyper",
+    "loader",
+    "median",
+    "module_settings",
+    "modules",
+    "optimizer",
+    "place",
+    "steps_per_epoch",
+    "within",
+]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """``text`` says what to change, to what, and why; ``setting`` is what ``--set`` of a trial takes."""
+
+    text: str
+    setting: str = ""
+    paper: str = ""
+
+
+Maker = Callable[[Finding, Record], list[Change]]
+
+
+def within(record: Record, name: str, steps: tuple[int, int], where: str = "") -> Floats:
+    """The finite values of a scalar series between two steps, both included."""
+    at, values = record.series(name, where)
+    keep = (at >= steps[0]) & (at <= steps[1])
+    chosen = values[keep]
+    return chosen[np.isfinite(chosen)] if chosen.ndim == 1 else chosen
+
+
+def median(record: Record, name: str, steps: tuple[int, int] | None = None, where: str = "") -> float:
+    """The median of the finite values, over the whole record or between two steps; nan where there is"
+    " none."""
+    values = within(record, name, steps or (-1, 2**62), where)
+    return float(np.median(values)) if len(values) else float("nan")
+
+
+def hyper(record: Record, quantity: str) -> float:
+    """A setting of the optimizer's first group; of a scheduled one the largest value, which is the one"
+    " typed."""
+    wheres = record.wheres(f"hyper/{quantity}")
+    if not wheres:
+        return float("nan")
+    values = within(record, f"hyper/{quantity}", (-1, 2**62), sorted(wheres)[0])
+    return float(values.max()) if len(values) else float("nan")
+
+
+def evidence(finding: Finding, *words: str) -> Evidence | None:
+    """The first evidence whose name has all the words."""
+    for item in finding.evidence:
+        if all(word in item.name for word in words):
+            return item
+    return None
+
+
+def optimizer(record: Record) -> str:
+    """The class of the stream's optimizer, "" where it is not known."""
+    for data in event_rows(record, "optimizer"):
+        return str(data.get("class", ""))
+    return ""
+
+
+def modules(record: Record, *words: str) -> list[dict[str, Any]]:
+    """Modules whose class has one of the words, as (name, class, settings); all without words."""
+    return [
+        row
+        for row in event_rows(record, "modules")
+        if not words or any(word in str(row.get("class", "")) for word in words)
+    ]
+
+
+def module_settings(record: Record, word: str, key: str) -> dict[str, float]:
+    """A setting of every module whose class has the word: the ``p`` of each Dropout, by name."""
+    found = {}
+    for row in modules(record, word):
+        value = row.get(key, (row.get("settings") or {}).get(key))
+        if isinstance(value, int | float):
+            found[str(row.get("name", ""))] = float(value)
+    return found
+
+
+def loader(record: Record) -> dict[str, Any]:
+    """What is known of the training loader: the first that was started."""
+    return next(event_rows(record, "loader"), {})
+
+
+def steps_per_epoch(record: Record) -> int:
+    """Steps between the starts of the first two epochs; 0 where fewer than two were seen."""
+    starts = sorted({event.step for event in record.events("epoch") if event.step is not None})
+    gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False) if later > earlier]
+    return int(np.median(gaps)) if gaps else 0
+
+
+def event_rows(record: Record, kind: str) -> Iterator[dict[str, Any]]:
+    """The data of the events of a kind, flattened where an event carries a list of rows."""
+    for event in record.events(kind):
+        rows = event.data
+        if isinstance(rows, dict) and isinstance(rows.get(kind), list):
+            rows = rows[kind]
+        for row in rows if isinstance(rows, list) else [rows]:
+            if isinstance(row, dict):
+                yield row
+
+
+def place(finding: Finding) -> str:
+    """The places of a finding for a sentence, at most three by name."""
+    named = [where for where in finding.where if where]
+    if not named:
+        return "the model"
+    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")

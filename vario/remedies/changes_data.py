@@ -1,0 +1,82 @@
+"""Plain changes of the data itself: wrong labels, doubled, leaked and strange examples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Finding
+from vario.record import Record
+from vario.remedies.changes import Change, Maker, evidence, median
+from vario.remedies.changes_generalization import overfitting
+from vario.remedies.figures import number, percent
+
+__all__ = ["MAKERS"]
+
+DATA_DIET, NOISY_FEATURES = "P024", "P060"
+
+
+def label_noise(finding: Finding, record: Record) -> list[Change]:
+    rate = evidence(finding, "noise") or evidence(finding, "wrong") or evidence(finding, "share")
+    seen = (
+        f": about {percent(rate.value)} are in doubt ({percent(rate.low)} to {percent(rate.high)})"
+        if rate
+        else ""
+    )
+    stop = [change for change in overfitting(finding, record) if change.text.startswith("keep the weights")]
+    return [
+        Change(
+            "look at the examples with the largest loss after the first epochs, and mend or drop their"
+            f" labels{seen}",
+            paper=DATA_DIET,
+        ),
+        *stop,
+        Change(
+            "stop early: a net learns the clean labels first and the wrong ones later", paper=NOISY_FEATURES
+        ),
+    ]
+
+
+def duplicates(finding: Finding, record: Record) -> list[Change]:
+    share = median(record, "data/duplicate_share", finding.steps)
+    seen = f": {percent(share)} of a batch had been seen in the same epoch already" if share > 0 else ""
+    return [Change(f"drop equal examples before splitting and training (hash each row){seen}")]
+
+
+def leakage(finding: Finding, record: Record) -> list[Change]:
+    shares = {where: record.last("eval/seen_share", where) for where in record.wheres("eval/seen_share")}
+    known = {where: share for where, share in shares.items() if np.isfinite(share) and share > 0}
+    worst = max(known, key=lambda where: known[where], default="")
+    seen = (
+        f": {percent(known[worst])} of the rows of {worst or 'the evaluation'} were trained on"
+        if known
+        else ""
+    )
+    return [
+        Change(f"take the shared examples out of the evaluation set{seen}; until then its score says little"),
+        Change(
+            "split by what belongs together (person, document, day), not row by row, and drop duplicates"
+            " before splitting"
+        ),
+    ]
+
+
+def outliers(finding: Finding, record: Record) -> list[Change]:
+    steps, deciles = record.series("examples/loss_quantiles")
+    seen = ""
+    if len(steps) and deciles.ndim == 2:
+        inside = deciles[(steps >= finding.steps[0]) & (steps <= finding.steps[1])]
+        rows = inside if len(inside) else deciles
+        middle, top = float(np.nanmedian(rows[:, 5])), float(np.nanmedian(rows[:, -1]))
+        seen = f": the largest loss of a batch is {number(top)}, the median {number(middle)}"
+    return [
+        Change(f"look at the examples with the largest loss first{seen}", paper=DATA_DIET),
+        Change("for regression use nn.HuberLoss: an error beyond delta pulls with constant force"),
+    ]
+
+
+MAKERS: dict[str, Maker] = {
+    "label-noise": label_noise,
+    "duplicate-examples": duplicates,
+    "train-test-leakage": leakage,
+    "outlier-examples": outliers,
+}

@@ -1,0 +1,228 @@
+"""Plain changes against gradients that explode, vanish, spike, pile up or never reach a parameter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Finding
+from vario.record import Record
+from vario.remedies import changes_rate
+from vario.remedies.changes import Change, Maker, event_rows, hyper, median, modules, place, within
+from vario.remedies.figures import number, rounded, setting
+
+__all__ = ["MAKERS"]
+
+BATCH_NORM, LAYER_NORM = "P321", "P202"
+SATURATING = ("Sigmoid", "Tanh", "Softsign")
+NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "RMSNorm", "InstanceNorm")
+
+
+def exploding(finding: Finding, record: Record) -> list[Change]:
+    before = median(record, "gradient/norm", (0, max(finding.steps[0] - 1, 0)))
+    changes = []
+    if finding.steps[0] > 0 and before > 0:
+        changes.append(_clip(before, f"the median of the gradient norm before step {finding.steps[0]}"))
+    if not modules(record, *NORMS):
+        changes.append(
+            Change(
+                f"put LayerNorm or BatchNorm after {place(finding)}: the model has no normalization",
+                paper=LAYER_NORM,
+            )
+        )
+    return [*changes, *changes_rate.diverging(finding, record)[:1]]
+
+
+def vanishing(finding: Finding, record: Record) -> list[Change]:
+    changes = []
+    saturating = modules(record, *SATURATING)
+    if saturating:
+        kinds = " and ".join(sorted({str(row["class"]) for row in saturating}))
+        changes.append(
+            Change(
+                f"{kinds} -> ReLU or GELU in {len(saturating)} places: the slope of a sigmoid is at most"
+                " 0.25, that of a"
+                " saturated tanh near 0, and slopes multiply from layer to layer"
+            )
+        )
+    spread = _first_to_last(record)
+    if spread:
+        first, last, ratio = spread
+        changes.append(
+            Change(
+                "initialize by fan-in (nn.init.kaiming_normal_ for ReLU, xavier_normal_ for tanh) and"
+                " add skip"
+                f" connections: the gradient of {first} is {number(ratio)} times that of {last}"
+            )
+        )
+    if not modules(record, *NORMS):
+        changes.append(
+            Change("put a normalization layer between the layers: the model has none", paper=BATCH_NORM)
+        )
+    return changes or [
+        Change(f"look at the layers between the loss and {place(finding)}: where the gradient norm drops")
+    ]
+
+
+def spikes(finding: Finding, record: Record) -> list[Change]:
+    norms = within(record, "gradient/norm", (0, 2**62))
+    changes = []
+    if len(norms) >= 20:
+        usual = float(np.quantile(norms, 0.9))
+        if usual > 0:
+            changes.append(_clip(usual, "what the gradient norm stays below on nine of ten steps"))
+    first, last = finding.steps
+    changes.append(
+        Change(
+            f"look at the batches of steps {first} to {last}: a spike that comes back with the data is"
+            " the data"
+        )
+    )
+    return changes
+
+
+def loss_spikes(finding: Finding, record: Record) -> list[Change]:
+    beta2 = hyper(record, "beta2")
+    changes = spikes(finding, record)
+    if beta2 > 0.95:
+        changes.insert(
+            len(changes) - 1,
+            Change(
+                f"beta2 {setting(beta2)} -> 0.95: Adam's second moment looks back about"
+                f" {number(1 / (1 - beta2))} steps,"
+                " too slow to notice a gradient that grows within a few",
+                "optimizer.betas=(0.9,0.95)",
+            ),
+        )
+    return changes
+
+
+def clipping(finding: Finding, record: Record) -> list[Change]:
+    norms = within(record, "clipping/norm_before", finding.steps)
+    factor = median(record, "clipping/factor", finding.steps)
+    lr = hyper(record, "lr")
+    changes = []
+    if len(norms):
+        usual = float(np.quantile(norms, 0.9))
+        now = factor * float(np.median(norms))
+        changes.append(
+            Change(
+                f"max_norm {number(now)} -> {setting(rounded(usual))}: the norm before clipping is"
+                f" {number(float(np.median(norms)))}"
+                f" at the median and below {number(usual)} on nine of ten steps, so that clipping catches"
+                " only outliers"
+            )
+        )
+    if lr > 0 and 0 < factor < 1:
+        changes.append(
+            Change(
+                f"or keep it and know that lr means lr x {number(factor)} at the median: only the"
+                " direction of the gradient counts"
+            )
+        )
+    return changes or [
+        Change(
+            "look at the norm before clipping (clipping/norm_before) and set max_norm above its usual value"
+        )
+    ]
+
+
+def accumulate(finding: Finding, record: Record) -> list[Change]:
+    carried = median(record, "gradient/carried", finding.steps)
+    how = (
+        f": the gradient already there is {number(carried)} times the one at the step" if carried > 0 else ""
+    )
+    return [Change(f"call optimizer.zero_grad() before each backward(){how}")]
+
+
+def not_updated(finding: Finding, record: Record) -> list[Change]:
+    rows = [
+        row
+        for row in event_rows(record, "parameters")
+        if not finding.where or row.get("name") in finding.where
+    ]
+    frozen = [str(row.get("name")) for row in rows if row.get("trainable") is False]
+    outside = [
+        str(row.get("name")) for row in rows if row.get("trainable") and row.get("in_optimizer") is False
+    ]
+    changes = []
+    if outside:
+        changes.append(
+            Change(f"give {_some(outside)} to the optimizer: trainable, but in none of its groups")
+        )
+    if frozen:
+        changes.append(Change(f"set requires_grad on {_some(frozen)}, if they are meant to learn"))
+    if not changes:
+        changes.append(
+            Change(f"look at the group of {place(finding)}: its lr, and whether its gradient is exactly 0")
+        )
+    return changes
+
+
+def no_gradient(finding: Finding, record: Record) -> list[Change]:
+    return [
+        Change(
+            f"look between {place(finding)} and the loss for .detach(), .item(), .data, argmax,"
+            " torch.no_grad() or a"
+            " branch that the forward never takes: no gradient comes through"
+        )
+    ]
+
+
+def conflict(finding: Finding, record: Record) -> list[Change]:
+    size = median(record, "batch/size")
+    first = (
+        Change(
+            f"batch {number(size)} -> {number(4 * size)}: the noise of the mean halves; if the conflict"
+            " stays, it is in the"
+            " data or between losses, not noise",
+            f"loader.batch_size={4 * size:.0f}",
+        )
+        if size > 0
+        else Change(
+            "raise the batch size fourfold: the noise of the mean halves; what stays is a real conflict"
+        )
+    )
+    return [
+        first,
+        Change("where the loss is a sum, log the terms apart and look which two pull against each other"),
+    ]
+
+
+def _clip(norm: float, what: str) -> Change:
+    limit = setting(rounded(norm))
+    return Change(
+        f"torch.nn.utils.clip_grad_norm_(model.parameters(), {limit}) before the step: {number(norm)} is"
+        f" {what}"
+    )
+
+
+def _first_to_last(record: Record) -> tuple[str, str, float] | None:
+    """The first and the last weight with a gradient, in the order of the model, and the ratio of their"
+    " norms."""
+    order = [str(row.get("name")) for row in event_rows(record, "parameters")] or list(
+        record.wheres("gradient/norm")
+    )
+    weights = [
+        name for name in order if name.endswith("weight") and name in set(record.wheres("gradient/norm"))
+    ]
+    if len(weights) < 2:
+        return None
+    first, last = (median(record, "gradient/norm", where=name) for name in (weights[0], weights[-1]))
+    return (weights[0], weights[-1], first / last) if last > 0 and first >= 0 else None
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+MAKERS: dict[str, Maker] = {
+    "exploding-gradients": exploding,
+    "vanishing-gradients": vanishing,
+    "gradient-spikes": spikes,
+    "loss-spikes": loss_spikes,
+    "gradient-clipping-dominates": clipping,
+    "gradients-accumulate": accumulate,
+    "parameters-not-updated": not_updated,
+    "no-gradient": no_gradient,
+    "gradient-conflict": conflict,
+}

@@ -1,0 +1,282 @@
+"""Plain changes against dead, saturated and broken numbers: activations, precision, scale, initialization."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Finding
+from vario.record import Record
+from vario.remedies import changes_rate
+from vario.remedies.changes import Change, Maker, event_rows, evidence, hyper, median, modules, place, within
+from vario.remedies.figures import number, percent, rounded, setting
+
+__all__ = ["MAKERS"]
+
+STABLE_SPAM, STABLEMAX, BATCH_NORM = "P005", "P064", "P321"
+
+
+def dead(finding: Finding, record: Record) -> list[Change]:
+    rate = changes_rate.too_high(finding, record)[0]
+    count = len(modules(record, "ReLU"))
+    return [
+        Change(
+            f"ReLU -> LeakyReLU(0.01) or GELU{f' in {count} places' if count else ''}: a unit below zero"
+            " keeps a"
+            f" gradient and can come back{_dead_count(finding, record)}"
+        ),
+        rate,
+        Change("initialize by fan-in: nn.init.kaiming_normal_(weight, nonlinearity='relu') and zero biases"),
+    ]
+
+
+def saturated(finding: Finding, record: Record) -> list[Change]:
+    largest = {where: median(record, "activation/saturation_share", where=where) for where in finding.where}
+    worst = max((w for w in largest if np.isfinite(largest[w])), key=lambda w: largest[w], default="")
+    seen = f": {percent(largest[worst])} of the outputs of {worst} are at the flat ends" if worst else ""
+    return [
+        Change(f"sigmoid or tanh -> ReLU or GELU in {place(finding)}{seen}"),
+        Change(
+            f"normalize what goes into {place(finding)} (BatchNorm or LayerNorm before it)", paper=BATCH_NORM
+        ),
+        Change("initialize by nn.init.xavier_normal_(weight): outputs then start in the steep part"),
+    ]
+
+
+def non_finite(finding: Finding, record: Record) -> list[Change]:
+    first = finding.steps[0]
+    before = within(record, "gradient/norm", (0, first - 1))
+    changes = [
+        Change(
+            f"run with torch.autograd.set_detect_anomaly(True) up to step {first}: it names the operation"
+            " that made"
+            " the first NaN (log or sqrt of 0, 0/0, exp of a large number)"
+        )
+    ]
+    if len(before) and before[-1] > 10 * np.median(before):
+        changes.insert(0, changes_rate.diverging(finding, record)[0])
+    return changes
+
+
+def non_finite_input(finding: Finding, record: Record) -> list[Change]:
+    steps, counts = record.series("input/non_finite")
+    bad = steps[counts > 0] if counts.ndim == 1 else steps[:0]
+    seen = (
+        f"{len(bad)} of {len(steps)} measured batches hold NaN or infinite values, the first at step {bad[0]}"
+        if len(bad)
+        else ""
+    )
+    return [
+        Change(
+            "drop or mend the broken examples before training: check torch.isfinite in the"
+            f" dataset{'; ' + seen if seen else ''}"
+        ),
+        Change(
+            "if missing values are meant, replace them by the mean of the feature and add a 0/1 column"
+            " that says so"
+        ),
+    ]
+
+
+def underflow(finding: Finding, record: Record) -> list[Change]:
+    kind = next((str(data.get("dtype", "")) for data in event_rows(record, "autocast")), "")
+    zero = median(record, "gradient/zero_share", finding.steps, next(iter(finding.where), ""))
+    seen = f": {percent(zero)} of its gradient entries are exactly 0" if zero > 0 else ""
+    changes = []
+    if "bfloat16" not in kind:
+        changes.append(
+            Change(
+                "float16 -> bfloat16 (same range as float32), or scale the loss with"
+                f" torch.amp.GradScaler{seen}"
+            )
+        )
+    changes.append(
+        Change("keep weights and optimizer state in float32 and cast only inside autocast", paper=STABLE_SPAM)
+    )
+    return changes
+
+
+def softmax_collapse(finding: Finding, record: Record) -> list[Change]:
+    largest = median(record, "logits/largest", finding.steps)
+    seen = (
+        f": logits reach {number(largest)}, and float32 rounds the loss of a sure answer to 0"
+        if np.isfinite(largest)
+        else ""
+    )
+    return [
+        Change(f"compute the loss in float64: cross_entropy(logits.double(), y){seen}", paper=STABLEMAX),
+        Change(
+            "add weight decay or logit clipping, so that logits stop growing along the direction that no"
+            " longer learns",
+            paper=STABLEMAX,
+        ),
+    ]
+
+
+def unnormalized(finding: Finding, record: Record) -> list[Change]:
+    mean, std = median(record, "input/mean"), median(record, "input/std")
+    spread = median(record, "input/feature_spread")
+    changes = []
+    if std > 0:
+        changes.append(
+            Change(
+                f"x -> (x - {number(mean)}) / {number(std)}: mean and standard deviation of the inputs seen"
+            )
+        )
+    if spread > 10:
+        changes.append(
+            Change(
+                "scale each feature by its own standard deviation: they differ by a factor of up to"
+                f" {number(spread)}"
+            )
+        )
+    return changes or [
+        Change("subtract the mean and divide by the standard deviation of the training inputs")
+    ]
+
+
+def double_softmax(finding: Finding, record: Record) -> list[Change]:
+    named = [str(row.get("name")) for row in modules(record, "Softmax")]
+    which = f"remove {', '.join(named)}" if named else "give the loss the logits, not softmax(logits)"
+    return [
+        Change(
+            f"{which}: cross_entropy and CrossEntropyLoss apply log-softmax themselves (for"
+            " log-probabilities use nll_loss)"
+        )
+    ]
+
+
+def symmetric(finding: Finding, record: Record) -> list[Change]:
+    return [
+        Change(
+            f"initialize {place(finding)} at random (nn.init.kaiming_uniform_): its rows are equal, get"
+            " equal gradients and stay equal"
+        )
+    ]
+
+
+def initialization(finding: Finding, record: Record) -> list[Change]:
+    changes = []
+    steps, loss = record.series("loss/train")
+    logits = record.series("logits/largest")[1]
+    if len(loss) and len(logits) and np.isfinite(logits[0]) and logits[0] > 0:
+        changes.append(
+            Change(
+                f"multiply the weight of the last layer by {setting(rounded(1 / float(logits[0])))}: at"
+                " the first step logits"
+                f" reach {number(float(logits[0]))} and the loss is {number(float(loss[0]))}; near 1 the"
+                " first guess is no guess"
+            )
+        )
+    changes.append(
+        Change(
+            f"initialize {place(finding)} by fan-in: standard deviation sqrt(2/fan_in) before ReLU"
+            " (kaiming_normal_),"
+            " sqrt(1/fan_in) before tanh (xavier_normal_)"
+        )
+    )
+    return changes
+
+
+def rank_collapse(finding: Finding, record: Record) -> list[Change]:
+    return [
+        Change(
+            f"normalize and add skip connections around {place(finding)}: products of layers lose rank"
+            " with depth",
+            paper=BATCH_NORM,
+        ),
+        Change(
+            "look at the learning rate of the first steps: one large step can leave all rows of a layer"
+            " along one direction"
+        ),
+    ]
+
+
+def mode(finding: Finding, record: Record) -> list[Change]:
+    kinds = ", ".join(where for where in finding.where if where) or "Dropout or BatchNorm"
+    train = min(
+        (median(record, "mode/train_share", where=w) for w in record.wheres("mode/train_share")),
+        default=float("nan"),
+    )
+    evaluation = max(
+        (median(record, "mode/eval_share", where=w) for w in record.wheres("mode/eval_share")),
+        default=float("nan"),
+    )
+    changes = []
+    if train < 1:
+        changes.append(Change(f"call model.train() at the start of each epoch: {kinds} trained in eval mode"))
+    if evaluation > 0:
+        changes.append(
+            Change(
+                f"call model.eval() before evaluation: {percent(evaluation)} of {kinds} was in train mode"
+                " there"
+            )
+        )
+    return changes or [
+        Change("call model.train() before each training epoch and model.eval() before each evaluation")
+    ]
+
+
+def target_scale(finding: Finding, record: Record) -> list[Change]:
+    mean, std = median(record, "target/mean"), median(record, "target/std")
+    if not std > 0:
+        return [Change("subtract the mean of the training targets and divide by their standard deviation")]
+    return [
+        Change(
+            f"y -> (y - {number(mean)}) / {number(std)} for training, and undo it when predicting: mean"
+            " and standard"
+            " deviation of the targets seen"
+        )
+    ]
+
+
+def epsilon(finding: Finding, record: Record) -> list[Change]:
+    eps, rms = hyper(record, "eps"), _gradient_rms(record, finding)
+    if not (eps > 0 and rms > 0):
+        return [Change("make eps a hundred times smaller than the root mean square of a gradient entry")]
+    goal = min(rounded(rms / 100), rounded(eps / 10))
+    return [
+        Change(
+            f"eps {setting(eps)} -> {setting(goal)}: the root mean square of a gradient entry is"
+            f" {number(rms)}; eps should"
+            " be lost beside it",
+            f"optimizer.eps={setting(goal)}",
+        )
+    ]
+
+
+def _gradient_rms(record: Record, finding: Finding) -> float:
+    rms = [median(record, "gradient/std", finding.steps, where) for where in finding.where if where] or [
+        median(record, "gradient/std", finding.steps)
+    ]
+    found = [value for value in rms if np.isfinite(value)]
+    return min(found) if found else float("nan")
+
+
+def _dead_count(finding: Finding, record: Record) -> str:
+    seen = evidence(finding, "dead")
+    for where in finding.where:
+        dead_now, total = (
+            record.last("activation/dead_channels", where),
+            record.last("activation/channels", where),
+        )
+        if np.isfinite(dead_now) and total > 0:
+            return f" ({number(dead_now)} of {number(total)} in {where} are dead at the end)"
+    return f" ({seen.name}: {number(seen.value)})" if seen else ""
+
+
+MAKERS: dict[str, Maker] = {
+    "dead-units": dead,
+    "saturated-activations": saturated,
+    "non-finite": non_finite,
+    "non-finite-input": non_finite_input,
+    "low-precision-underflow": underflow,
+    "softmax-collapse": softmax_collapse,
+    "unnormalized-inputs": unnormalized,
+    "double-softmax": double_softmax,
+    "symmetric-initialization": symmetric,
+    "poor-initialization": initialization,
+    "rank-collapse": rank_collapse,
+    "train-eval-mode": mode,
+    "target-scale": target_scale,
+    "adam-epsilon-dominates": epsilon,
+}

@@ -1,0 +1,96 @@
+"""What to try against a finding: plain changes with numbers from the run itself, then published methods.
+
+Plain changes come first because they cost nothing and their number is computed from the record,
+with the reason beside it; then the methods of the catalogue that treat the finding, those in vario
+before those that are known only from their paper.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from vario.nouns import Diagnosis, Finding, Prescription
+from vario.remedies import (
+    catalog,
+    changes_batch,
+    changes_data,
+    changes_generalization,
+    changes_gradients,
+    changes_numerics,
+    changes_rate,
+)
+from vario.remedies.changes import Change, Maker
+
+if TYPE_CHECKING:
+    from vario.record import Record, Run
+
+__all__ = ["MAKERS", "NOT_YET", "prescribe", "prescribe_all"]
+
+MAKERS: dict[str, Maker] = {
+    **changes_rate.MAKERS,
+    **changes_gradients.MAKERS,
+    **changes_batch.MAKERS,
+    **changes_numerics.MAKERS,
+    **changes_generalization.MAKERS,
+    **changes_data.MAKERS,
+}
+
+# A shell comment, so that the mark travels with the command wherever it is shown or pasted.
+COMING = "  # comes with trials"
+TRIALS_EXIST = False
+# Part of the words, since the JSON contract has no field for it.
+NOT_YET = " (not in vario yet)"
+
+
+def prescribe(finding: Finding, record: Record) -> tuple[Prescription, ...]:
+    """Everything to try against ``finding`` on the run of ``record``, the first thing first."""
+    maker = MAKERS.get(finding.id)
+    changes = maker(finding, record) if maker else []
+    return (*(_plain(change, record) for change in changes), *_methods(finding, record))
+
+
+def prescribe_all(diagnosis: Diagnosis, run: Run) -> dict[Finding, tuple[Prescription, ...]]:
+    """The prescriptions of every finding of a run, each from the record of its own stream."""
+    records = {record.stream.partition("@")[0]: record for record in reversed(run.records())}
+    return {
+        finding: prescribe(finding, records.get(finding.stream, run.main)) for finding in diagnosis.findings
+    }
+
+
+def trial_command(record: Record, option: str) -> str:
+    """``vario trial`` on the run's own command; "" where the command is not known."""
+    command = record.meta.get("command") or ()
+    words = shlex.split(command) if isinstance(command, str) else [str(part) for part in command]
+    if words and words[0].rpartition("/")[2].startswith("python"):
+        words = words[1:]
+    if not words:
+        return ""
+    return f"vario trial {shlex.join(words)} {option}" + ("" if TRIALS_EXIST else COMING)
+
+
+def _plain(change: Change, record: Record) -> Prescription:
+    trial = trial_command(record, f"--set {shlex.quote(change.setting)}") if change.setting else ""
+    return Prescription(change.text, paper=change.paper, trial=trial)
+
+
+def _methods(finding: Finding, record: Record) -> list[Prescription]:
+    found = []
+    for method, paper, available in catalog.methods_for(finding.id):
+        name = method or (paper.title if paper else "")
+        cure = Prescription(
+            f"{name}: {paper.title}" if method and paper else name,
+            method=method,
+            paper=paper.id if paper else "",
+            trial=trial_command(record, f"--with {method}") if available and method else "",
+            available=available,
+        )
+        found.append(cure if available else _not_yet(cure))
+    return sorted(found, key=lambda cure: not cure.available)
+
+
+def _not_yet(cure: Prescription) -> Prescription:
+    """The same with the mark in its words, since JSON has no field for it."""
+    return Prescription(
+        f"{cure.change} (not in vario yet)", cure.method, cure.paper, cure.trial, available=False
+    )

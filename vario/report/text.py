@@ -1,0 +1,154 @@
+"""Findings for the terminal: plain text, most important first, symptoms folded beneath their cause."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from vario.nouns import Diagnosis, Evidence, Finding, Prescription
+from vario.remedies.prescribe import NOT_YET
+from vario.report import facts, words
+
+if TYPE_CHECKING:
+    from vario.record import Run
+
+__all__ = ["findings_text"]
+
+# ASCII marks, which a terminal of any encoding can print. ANSI: 31 red, 33 yellow, 36 cyan, 32 green.
+MARKS = {"error": ("x", "31;1"), "warning": ("!", "33;1"), "advice": ("i", "36;1")}
+
+
+def findings_text(
+    run: Run,
+    diagnosis: Diagnosis,
+    prescriptions: Mapping[Finding, Sequence[Prescription]],
+    *,
+    brief: bool = False,
+    color: bool = False,
+    width: int = 100,
+) -> str:
+    """What was found in a run, what to try, and what could not be known.
+
+    ``brief`` is the summary at the end of a run, about twelve lines: the two gravest causes with
+    their first prescription; otherwise every finding with its evidence and all prescriptions.
+    """
+    page = _Page(color, width)
+    page.line(f"vario: {words.headline(run, diagnosis)}", "1")
+    steps = facts.steps_seen(run)
+    page.line(
+        f"{facts.title(run)} | run {facts.run_name(run)} | {steps:,} steps | {facts.ending(run)}",
+        "2",
+        indent=2,
+    )
+    causes = [finding for finding in diagnosis.findings if not finding.explained_by]
+    for cause in causes[: 2 if brief else None]:
+        folded = [f for f in diagnosis.findings if (f.explained_by, f.stream) == (cause.id, cause.stream)]
+        _one(page, cause, prescriptions.get(cause, ()), brief, several=len(run.records()) > 1)
+        _beneath(page, folded, brief)
+    if brief and len(causes) > 2:
+        page.line("also: " + ", ".join(finding.id for finding in causes[2:]), indent=2)
+    _unknown(page, diagnosis, brief)
+    for name, error in facts.switched_off(run):
+        page.line(f"switched off: {name} ({error})", "33", indent=2)
+    page.line(_own_cost(run), "2", indent=2)
+    return "\n".join(page.lines)
+
+
+class _Page:
+    """Lines of at most ``width`` characters, coloured or not."""
+
+    def __init__(self, color: bool, width: int) -> None:
+        self.color, self.width, self.lines = color, max(width, 40), list[str]()
+
+    def line(
+        self, text: str, style: str = "", *, indent: int = 0, hang: int = 2, whole: bool = False
+    ) -> None:
+        """Add a paragraph; ``whole`` keeps it on one line, as a command must be to be copied."""
+        pad = " " * indent
+        wrapped = [pad + text] if whole else textwrap.wrap(
+            text, self.width, initial_indent=pad, subsequent_indent=pad + " " * hang, break_on_hyphens=False
+        )  # fmt: skip
+        for row in wrapped:
+            self.lines.append(f"\x1b[{style}m{row}\x1b[0m" if style and self.color else row)
+
+
+def _one(page: _Page, finding: Finding, cures: Sequence[Prescription], brief: bool, several: bool) -> None:
+    mark, style = MARKS[finding.severity]
+    stream = f" in {words.clean(finding.stream)}" if several and finding.stream else ""
+    first, last = finding.steps
+    when = f"step {first}" if first == last else f"steps {first} to {last}"
+    where = words.places(finding.where)
+    sure = f"{100 * finding.confidence:.0f} % sure"
+    page.line(f"{mark} {finding.id}{stream}  ({finding.severity}, {sure}; {where}; {when})", style)
+    page.line(words.summary(finding, words.card_of(finding.id)), indent=4, hang=0)
+    if not brief:
+        for item in finding.evidence:
+            page.line(_evidence(item), "2", indent=4)
+    _cures(page, cures, brief)
+
+
+def _cures(page: _Page, cures: Sequence[Prescription], brief: bool) -> None:
+    """What can be done now, each with its command; what is only published, in one paragraph."""
+    now = [cure for cure in cures if cure.available]
+    for cure in now[: 1 if brief else None]:
+        paper = f" ({cure.paper})" if cure.paper and not brief else ""
+        page.line(f"try: {cure.change}{paper}", indent=4, hang=5)
+        if cure.trial:
+            page.line(cure.trial, "32", indent=9, whole=True)
+    later = [f"{cure.change.removesuffix(NOT_YET)} ({cure.paper})" for cure in cures if not cure.available]
+    if later and not brief:
+        page.line(f"published, not in vario yet: {'; '.join(later)}", "2", indent=4, hang=5)
+
+
+def _evidence(item: Evidence) -> str:
+    limit = "" if math.isnan(item.limit) else f", limit {words.amount(item.name, item.limit)}"
+    place = f" in {words.clean(item.where, longest=60)}" if item.where else ""
+    return f"{item.name}{place}: {words.interval(item)}{limit}"
+
+
+def _beneath(page: _Page, folded: Sequence[Finding], brief: bool) -> None:
+    if not folded:
+        return
+    if brief:
+        page.line("which explains: " + ", ".join(finding.id for finding in folded), indent=4)
+        return
+    page.line("which explains:", indent=4)
+    for finding in folded:
+        sentence = words.summary(finding, words.card_of(finding.id))
+        page.line(f"- {finding.id} ({words.places(finding.where)}): {sentence}", indent=6)
+
+
+def _unknown(page: _Page, diagnosis: Diagnosis, brief: bool) -> None:
+    """What was checked and what could not be: absence of evidence is never a pass."""
+    missing = diagnosis.not_applicable
+    clear = [name for name in diagnosis.checked if name not in {finding.id for finding in diagnosis.findings}]
+    if brief:
+        some = _shortened(missing, page.width - 60)
+        tail = f"; {len(missing)} could not be made: {some}" if missing else ""
+        page.line(f"{len(clear)} checks found nothing wrong{tail}", indent=2)
+        return
+    page.line(f"found nothing wrong: {', '.join(clear) or 'no check'}", indent=2)
+    if missing:
+        page.line("could not be checked:", indent=2)
+        for reason, names in words.by_reason(missing).items():
+            page.line(f"- {', '.join(names)}: {words.clean(reason, longest=200)}", "2", indent=4)
+
+
+def _shortened(names: Iterable[str], room: int) -> str:
+    """As many names as fit, the rest counted."""
+    names, shown, length = list(names), list[str](), 0
+    for name in names:
+        length += len(name) + 2
+        if shown and length > room:
+            return f"{', '.join(shown)} and {len(names) - len(shown)} more"
+        shown.append(name)
+    return ", ".join(shown)
+
+
+def _own_cost(run: Run) -> str:
+    spent = facts.cost(run)
+    if math.isnan(spent.share):
+        return "what vario itself took was not measured"
+    return f"vario took {words.number(100 * spent.share)} % of the time ({words.duration(spent.own)})"
