@@ -13,11 +13,11 @@ import numpy as np
 
 from vario.nouns import NotApplicable
 from vario.record import Record
-from vario.rules._evidence import Estimate, Floats, Steps, finite, level, tail, trend
+from vario.rules._evidence import Estimate, Floats, Steps, finite, level, tail
 
 State = Literal["non-finite", "worse", "stuck", "learning"]
 
-__all__ = ["Course", "State", "chance_loss", "course", "is_adversarial", "is_failing", "median_over"]
+__all__ = ["Course", "State", "chance_loss", "course", "is_failing", "median_over"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,9 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     good_steps, good = finite(steps, values)
     if not len(good):
         nothing = Estimate(np.nan, np.nan, np.nan)
-        return Course(good_steps, good, nothing, np.nan, -1, nothing, np.nan, np.nan, np.nan, bad_step, "non-finite")
+        return Course(
+            good_steps, good, nothing, np.nan, -1, nothing, np.nan, np.nan, np.nan, bad_step, "non-finite"
+        )
     first = good[: max(min(len(good) // 50, 10), 3)]
     start, last = level(first), tail(good)
     end = level(last)
@@ -77,7 +79,10 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     fell = start.value - end.value
     if not np.isfinite(tail(values, at_least=3)).all():
         state: State = "non-finite"
-    elif end.value > start.value + max(0.5 * scale, 3 * noise) or end.value > 3 * max(start.value, chance, 0) > 0:
+    elif (
+        end.value > start.value + max(0.5 * scale, 3 * noise)
+        or end.value > 3 * max(start.value, chance, 0) > 0
+    ):
         state = "worse"
     elif fell < max(clear * scale, noise) or end.low > 0.97 * chance:
         state = "stuck"
@@ -96,12 +101,6 @@ def is_failing(record: Record, *, unknown: bool = False) -> bool:
         return course(record).failing
     except NotApplicable:
         return unknown
-
-
-def is_adversarial(record: Record) -> bool:
-    """Whether the run trains several models, whose losses may work against each other."""
-    models = {str(name).partition("@")[0] for name in record.meta.get("streams", ())}
-    return len(models) > 1
 
 
 def chance_loss(record: Record) -> float:

@@ -16,11 +16,14 @@ from vario.nouns import SEVERITIES, Diagnosis, Finding, NotApplicable
 from vario.record import Record, Run
 from vario.rules._causes import consequences
 
-__all__ = ["Rule", "diagnose"]
+__all__ = ["Rule", "diagnose", "rank"]
+
+# Rules whose CARD says "alone" read a rising loss as an illness, which it need not be beside an opponent.
+_TOGETHER = "several models are trained together; the loss of one may rise because another gets better"
 
 
 class Rule(Protocol):
-    """What a rule must have; the modules of this room do."""
+    """What a rule must have; the modules of this room do. ``CARD["alone"]``: only for runs of one model."""
 
     ID: str
     CARD: dict[str, Any]
@@ -37,11 +40,14 @@ def diagnose(run: Run | Record, rules: Iterable[Rule | str] | None = None) -> Di
         rules = ALL
     loaded = [_load(rule) for rule in rules]
     records = run.records() if isinstance(run, Run) else [run]
+    together = len({record.stream.partition("@")[0] for record in records}) > 1
     findings: list[Finding] = []
     reasons: dict[str, str] = {}
     checked: list[str] = []
     for rule in loaded:
-        outcomes = [_ask(rule, record) for record in records]
+        outcomes = [
+            _TOGETHER if together and rule.CARD.get("alone") else _ask(rule, record) for record in records
+        ]
         findings += _once_per_model([o for o in outcomes if isinstance(o, Finding)])
         refusals = [o for o in outcomes if isinstance(o, str)]
         if len(refusals) == len(outcomes):

@@ -44,7 +44,9 @@ def noise_scale(record: Record, *, count: int = 30, window: int = 200, blocks: i
         raise NotApplicable(f"{len(signal)} finite readings of gradient_noise/signal; {count} are needed")
     # Neighbouring readings depend on each other, so blocks of them are drawn; the seed makes answers repeat.
     edges = np.linspace(0, len(signal), min(blocks, len(signal)) + 1).astype(int)
-    pairs = np.array([(signal[a:b].mean(), noise[a:b].mean()) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    pairs = np.array(
+        [(signal[a:b].mean(), noise[a:b].mean()) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    )
     draws = pairs[np.random.default_rng(0).integers(len(pairs), size=(1000, len(pairs)))].mean(axis=1)
     with np.errstate(divide="ignore"):
         ratio = draws[:, 1] / np.maximum(draws[:, 0], 0.0)

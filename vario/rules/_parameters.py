@@ -8,6 +8,7 @@ import numpy as np
 
 from vario.record import Record
 from vario.rules._evidence import Floats, Steps, finite
+from vario.rules._model import rows
 
 __all__ = ["Parameter", "early_norms", "optimizer_name", "parameters", "running_max"]
 
@@ -32,12 +33,12 @@ class Parameter:
 
 def parameters(record: Record) -> list[Parameter]:
     """All parameters in the order of the model; the newest event counts. Empty where none was recorded."""
-    events = record.events("parameters")
-    if not events:
-        return []
+    newest = {str(row["name"]): row for row in rows(record, "parameters")}
     return [
-        Parameter(p["name"], tuple(p["shape"]), bool(p["trainable"]), bool(p["in_optimizer"]))
-        for p in events[-1].data["parameters"]
+        Parameter(
+            name, tuple(row["shape"]), bool(row.get("trainable", True)), bool(row.get("in_optimizer", True))
+        )
+        for name, row in newest.items()
     ]
 
 

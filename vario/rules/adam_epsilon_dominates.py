@@ -1,11 +1,11 @@
 """Adam's epsilon outweighs the size of the gradients, so that Adam no longer scales its steps.
 
-What it means: the denominator of the step is epsilon, not the gradient's own size. Layers with small gradients get
-small steps, as with plain SGD at a rate that nobody chose.
-How it is decided: only with Adam-like optimizers, in a run that fails, has lost less than half of its starting loss,
-or moves its weights by less than 0.01 % a step. For each matrix the typical size of its gradient's entries (root mean
-square, median over the second half) is compared with epsilon; fires when epsilon is larger for at least half of
-all entries of the matrices.
+What it means: the denominator of the step is epsilon, not the gradient's own size. Layers with small
+gradients get small steps, as with plain SGD at a rate that nobody chose.
+How it is decided: only with Adam-like optimizers, in a run that fails, has lost less than half of its
+starting loss, or moves its weights by less than 0.01 % a step. For each matrix the typical size of its
+gradient's entries (root mean square, median over the second half) is compared with epsilon; fires when
+epsilon is larger for at least half of all entries of the matrices.
 Not applicable: the optimizer has no epsilon, or fewer than 10 readings of the gradient.
 """
 

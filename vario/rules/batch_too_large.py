@@ -1,11 +1,12 @@
 """The batch is far larger than the gradient noise asks for.
 
-What it means: the examples of a batch say the same thing. Smaller batches would reach the same loss with fewer
-examples and no more steps.
-How it is decided: mean noise over mean signal of the gradient (the noise scale), over the last 200 readings, with a
-95 % interval over blocks. Fires when its high end lies below a quarter of the examples of a step: more than
-four fifths of the examples then bring nothing.
-Not applicable: fewer than 30 readings of the gradient's noise and signal; a signal that cannot be told from zero.
+What it means: the examples of a batch say the same thing. Smaller batches would reach the same loss with
+fewer examples and no more steps.
+How it is decided: mean noise over mean signal of the gradient (the noise scale), over the last 200
+readings, with a 95 % interval over blocks. Fires when its high end lies below a quarter of the examples
+of a step: more than four fifths of the examples then bring nothing.
+Not applicable: fewer than 30 readings of the gradient's noise and signal; a signal that cannot be told
+from zero.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ def check(record: Record, *, part: float = 0.25) -> Finding | None:
     limit = part * found.batch
     if found.scale.high >= limit:
         return None
-    evidence = (found.scale.evidence("noise scale", limit), exactly("examples per step", found.batch, found.scale.high / part))
+    evidence = (
+        found.scale.evidence("noise scale", limit),
+        exactly("examples per step", found.batch, found.scale.high / part),
+    )
     sure = confidence(limit, max(found.scale.high, 1e-30), least=0.75)
     return Finding(ID, "advice", sure, (), found.steps, evidence)

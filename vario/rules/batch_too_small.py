@@ -1,11 +1,14 @@
 """The batch is small against the gradient noise.
 
-What it means: most of each step is noise. A larger batch (or accumulation, or averaging of weights) would reach the
-same loss in far fewer steps; it costs more examples in all, so this is worth it where devices stand idle.
-How it is decided: mean noise over mean signal of the gradient (the noise scale), over the last 200 readings, with a
-95 % interval over blocks. Fires when its low end exceeds ten times the examples of a step: eleven times as many
-steps are then taken as with very large batches. Only while the signal itself is above zero.
-Not applicable: fewer than 30 readings of the gradient's noise and signal; a signal that cannot be told from zero.
+What it means: most of each step is noise. A larger batch (or accumulation, or averaging of weights) would
+reach the same loss in far fewer steps; it costs more examples in all, so this is worth it where devices
+stand idle.
+How it is decided: mean noise over mean signal of the gradient (the noise scale), over the last 200
+readings, with a 95 % interval over blocks. Fires when its low end exceeds ten times the examples of a
+step: eleven times as many steps are then taken as with very large batches. Only while the signal itself
+is above zero.
+Not applicable: fewer than 30 readings of the gradient's noise and signal; a signal that cannot be told
+from zero.
 """
 
 from __future__ import annotations
@@ -35,6 +38,9 @@ def check(record: Record, *, times: float = 10.0) -> Finding | None:
     limit = times * found.batch
     if found.scale.low <= limit:
         return None
-    evidence = (found.scale.evidence("noise scale", limit), exactly("examples per step", found.batch, found.scale.low))
+    evidence = (
+        found.scale.evidence("noise scale", limit),
+        exactly("examples per step", found.batch, found.scale.low),
+    )
     sure = confidence(found.scale.low, limit, least=0.75)
     return Finding(ID, "advice", sure if np.isfinite(sure) else 0.75, (), found.steps, evidence)

@@ -2,10 +2,10 @@
 
 What it means: the run ends worse than it began, or its loss grows until it is no longer a number. Nothing
 it learns from here on is of use; the cause stands above this finding where it could be told.
-How it is decided: the level of the loss over the last tenth of the run lies clearly above that of the first
-steps (by half of the starting loss and three times the noise of a single step), or above three times what a
-constant guess gives; or the loss became infinite or NaN after it, or the gradient, had grown tenfold.
-A loss that turns NaN from one step to the next with nothing growing before is another illness.
+How it is decided: the level of the loss over the last tenth of the run lies clearly above that of the
+first steps (by half of the starting loss and three times the noise of a single step), or above three
+times what a constant guess gives; or the loss became infinite or NaN after it, or the gradient, had grown
+tenfold. A loss that turns NaN from one step to the next with nothing growing before is another illness.
 Not applicable: fewer than 3 readings of the training loss; a run that trains several models against each
 other, where one loss rises because the other model gets better.
 """
@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Evidence, Finding
 from vario.record import Record
-from vario.rules._course import course, is_adversarial
-from vario.rules._evidence import Evidence, confidence, exactly, finite
+from vario.rules._course import course
+from vario.rules._evidence import confidence, exactly, finite
 
 ID = "diverging"
 CARD = {
@@ -25,6 +25,7 @@ CARD = {
     "reads": ("loss/train", "gradient/norm"),
     "checked": "closed form: gradient descent on a parabola past twice the inverse curvature",
     "changed": "",
+    "alone": True,
     "summary": "The training loss went from {loss at the start} to {loss at the end}.",
 }
 
@@ -35,15 +36,20 @@ def check(
     growth: float = 10.0,  # a factor that no healthy run shows: noise of a batch is well below it
 ) -> Finding | None:
     """A finding where the loss ends far above its start, or grew into infinity."""
-    if is_adversarial(record):
-        raise NotApplicable("several models are trained together; a rising loss of one is no illness")
     run = course(record, count=3)
     if run.state == "worse":
         limit = 1.5 * abs(run.start.value)
         seen = run.end.evidence("loss at the end", limit)
         sure = confidence(run.end.value, limit, least=0.8, most=0.97)
         first = _first_above(run.steps, run.values, limit)
-        return Finding(ID, "error", sure, (), (first, int(run.steps[-1])), (run.start.evidence("loss at the start", limit), seen))
+        return Finding(
+            ID,
+            "error",
+            sure,
+            (),
+            (first, int(run.steps[-1])),
+            (run.start.evidence("loss at the start", limit), seen),
+        )
     if run.state != "non-finite" or run.bad_step is None:
         return None
     grown = _grown_before(record, run.bad_step, growth)

@@ -1,10 +1,11 @@
 """Regularisation is so strong that the model cannot fit even its training data.
 
-What it means: dropout (or noise like it) hides so much that the loss with it stays high, while the same model without it,
-in evaluation, does clearly better on data that it has never seen.
-How it is decided: a regulariser that acts only in training is there (dropout with p of at least 0.5), the training loss
-has lost less than half of its start, and the last evaluations lie below the training loss at those times by more
-than 15 % of it. Without evaluations, dropout of at least 0.8 and the high loss alone give advice.
+What it means: dropout (or noise like it) hides so much that the loss with it stays high, while the same
+model without it, in evaluation, does clearly better on data that it has never seen.
+How it is decided: a regulariser that acts only in training is there (dropout with p of at least 0.5), the
+training loss has lost less than half of its start, and the last evaluations lie below the training loss
+at those times by more than 15 % of it. Without evaluations, dropout of at least 0.8 and the high loss
+alone give advice.
 Not applicable: the list of modules was not recorded; no dropout of that strength.
 """
 
@@ -16,6 +17,7 @@ from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import exactly, finite, level
+from vario.rules._model import rows
 
 ID = "excessive-regularization"
 CARD = {
@@ -36,10 +38,12 @@ def check(
     gap: float = 0.15,
 ) -> Finding | None:
     """A finding where dropout keeps the training loss high and evaluation is clearly better."""
-    events = record.events("modules")
-    if not events:
+    modules = rows(record, "modules")
+    if not modules:
         raise NotApplicable("the list of modules was not recorded")
-    rates = {m["name"]: float(m["p"]) for m in events[-1].data["modules"] if "dropout" in m["class"].lower() and "p" in m}
+    rates = {
+        str(m["name"]): float(m["p"]) for m in modules if "dropout" in str(m["class"]).lower() and "p" in m
+    }
     found = {name: p for name, p in rates.items() if p >= strong}
     if not found:
         raise NotApplicable(f"no dropout of {strong} or more among {len(rates)} dropout layers")
@@ -65,6 +69,10 @@ def check(
 
 
 def _last_evaluation(record: Record) -> float:
-    """The lowest of the loaders' last evaluation losses (a median of three passes), nan where there is none."""
-    found = [level(finite(*record.series("eval/loss", where))[1][-3:]).value for where in record.wheres("eval/loss")]
+    """The lowest of the loaders' last evaluation losses (a median of three passes), nan where "
+    "there is none."""
+    found = [
+        level(finite(*record.series("eval/loss", where))[1][-3:]).value
+        for where in record.wheres("eval/loss")
+    ]
     return min((value for value in found if np.isfinite(value)), default=np.nan)

@@ -1,11 +1,12 @@
 """Gradients grow beyond measure, with time or with depth, and the run fails.
 
-What it means: the signal that comes back through the layers is multiplied by more than one at each of them, or
-the weights have grown so that it is. The first layers receive steps that destroy what was learned.
-How it is decided: only in a run that fails. With time: the norm of the gradient rose to more than 100 times its
-level in the first steps, or to infinity. With depth: in the first steps the entries of the gradient of the layer
-that gets most are more than 1,000 times as large (root mean square) as in the layer nearest to the loss, and the
-norm of the whole gradient exceeds that of the weights.
+What it means: the signal that comes back through the layers is multiplied by more than one at each of
+them, or the weights have grown so that it is. The first layers receive steps that destroy what was
+learned.
+How it is decided: only in a run that fails. With time: the norm of the gradient rose to more than 100
+times its level in the first steps, or to infinity. With depth: in the first steps the entries of the
+gradient of the layer that gets most are more than 1,000 times as large (root mean square) as in the layer
+nearest to the loss, and the norm of the whole gradient exceeds that of the weights.
 Not applicable: fewer than 3 readings of the gradient's norm.
 """
 
@@ -25,7 +26,8 @@ CARD = {
     "reads": ("gradient/norm", "weight/norm", "loss/train"),
     "checked": "closed form: a product of equal factors over depth; a geometric series over time",
     "changed": "",
-    "summary": "The gradient reached {largest gradient norm}; in the first steps it was {gradient norm at the start}.",
+    "summary": "The gradient reached {largest gradient norm}; in the first steps it was "
+    "{gradient norm at the start}.",
 }
 
 

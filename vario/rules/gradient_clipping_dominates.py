@@ -1,17 +1,17 @@
 """Clipping decides the size of nearly every step.
 
-What it means: the limit lies far below the usual gradient, so that each step has the same length whatever the
-gradient says. With plain SGD this acts as a smaller learning rate; with Adam it changes little, but it hides
-the size of the gradient from the optimizer's memory.
-How it is decided: after the first tenth of the run, more than 90 % of the steps are clipped (lower end of the
-interval), and the median step keeps less than a fifth of its gradient. It is a warning where the loss is still
-falling slowly or not at all with an optimizer without its own scaling, and advice otherwise.
+What it means: the limit lies far below the usual gradient, so that each step has the same length whatever
+the gradient says. With plain SGD this acts as a smaller learning rate; with Adam it changes little, but
+it hides the size of the gradient from the optimizer's memory.
+How it is decided: after the first tenth of the run, more than 90 % of the steps are clipped (lower end of
+the interval), and the median step keeps less than a fifth of its gradient. It is a warning where the loss
+is still falling slowly or not at all with an optimizer without its own scaling, and advice otherwise.
 Not applicable: no clipping was seen, or fewer than 20 readings of it.
 """
 
 from __future__ import annotations
 
-from vario.nouns import Evidence, Finding
+from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import level, need_finite, share
@@ -23,7 +23,8 @@ CARD = {
     "reads": ("clipping/factor", "clipping/norm_before", "loss/train"),
     "checked": "closed form: constant factors",
     "changed": "",
-    "summary": "{share of steps that were clipped} of the steps were clipped; the typical one kept {clipping factor} of its "
+    "summary": "{share of steps that were clipped} of the steps were clipped; the typical one "
+    "kept {clipping factor} of its "
     "gradient.",
 }
 
@@ -49,7 +50,9 @@ def check(
     if len(before):
         evidence.append(level(before).evidence("gradient norm before clipping", float("inf")))
     run = course(record)
-    scaled = any(word in optimizer_name(record) for word in ("adam", "rms", "lion", "ada", "lamb", "lars", "muon"))
+    scaled = any(
+        word in optimizer_name(record) for word in ("adam", "rms", "lion", "ada", "lamb", "lars", "muon")
+    )
     slow_run = run.failing or run.fall < slow
-    severity = "warning" if slow_run and not scaled else "advice"
+    severity: Severity = "warning" if slow_run and not scaled else "advice"
     return Finding(ID, severity, 0.9, (), (int(steps[later][0]), int(steps[-1])), tuple(evidence))

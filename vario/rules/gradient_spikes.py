@@ -1,12 +1,12 @@
 """Single gradients far larger than any before.
 
-What it means: a few batches throw the model off its way. Their examples, or a layer that has become unstable,
-deserve a look; clipping limits the harm.
-How it is decided: the norm of the gradient (before clipping, where that is known) stands more than 10 usual deviations
-above the block of 50 readings before it, and at the same time more than 5 times above the highest level that
-the run had seen until then: late in a run single hard examples stand out only because all else is learned.
-A spike names its step and the layers whose gradient stood out most. It is a warning where the loss rose with it,
-advice otherwise.
+What it means: a few batches throw the model off its way. Their examples, or a layer that has become
+unstable, deserve a look; clipping limits the harm.
+How it is decided: the norm of the gradient (before clipping, where that is known) stands more than 10
+usual deviations above the block of 50 readings before it, and at the same time more than 5 times above
+the highest level that the run had seen until then: late in a run single hard examples stand out only
+because all else is learned. A spike names its step and the layers whose gradient stood out most. It is a
+warning where the loss rose with it, advice otherwise.
 Not applicable: fewer than 100 readings of the gradient's norm.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding
 from vario.record import Record
-from vario.rules._course import course, is_adversarial
+from vario.rules._course import course
 from vario.rules._evidence import Floats, Mask, Steps, exactly, need_finite, spikes
 
 ID = "gradient-spikes"
@@ -25,7 +25,8 @@ CARD = {
     "reads": ("clipping/norm_before", "gradient/norm", "loss/train"),
     "checked": "closed form: planted spikes in log-normal noise",
     "changed": "Stable-SPAM judges entries against their own second moment; here whole steps are judged",
-    "summary": "The gradient at step {step of the largest spike} was {largest spike over the level before} times what "
+    "summary": "The gradient at step {step of the largest spike} was {largest spike over the "
+    "level before} times what "
     "was usual until then.",
 }
 
@@ -54,7 +55,12 @@ def check(
     sure = round(min(0.7 + 0.05 * np.log2(norms[largest] / before / times), 0.95), 3)
     layers = _layers(record, step)
     return Finding(
-        ID, "warning" if hurt else "advice", sure, layers, (int(steps[places[0]]), int(steps[places[-1]])), tuple(evidence)
+        ID,
+        "warning" if hurt else "advice",
+        sure,
+        layers,
+        (int(steps[places[0]]), int(steps[places[-1]])),
+        tuple(evidence),
     )
 
 
@@ -69,8 +75,6 @@ def highest_before(values: Floats, window: int = 50) -> Floats:
 
 def _loss_rose(record: Record, at: Steps) -> bool:
     """Whether the loss after a spike lay above the loss before it by more than its usual noise."""
-    if is_adversarial(record):
-        return False
     run = course(record, count=50)
     for step in at[:20]:
         before = run.values[(run.steps < step) & (run.steps >= step - 20)]

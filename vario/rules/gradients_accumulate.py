@@ -1,11 +1,11 @@
 """Gradients are not cleared between steps: every step adds up all gradients since the start.
 
-What it means: `optimizer.zero_grad()` is missing, or is called in the wrong place. The steps grow with every
-iteration and follow gradients of weights that are long gone.
-How it is decided: before the first backward pass of a step the gradients still held what an earlier step left. That is
-so at more than half of the steps (lower end of the interval), and what was carried is typically more than 10 % of
-the gradient that the step then used. Accumulating over several backward passes on purpose leaves nothing behind after
-the step, and is not this.
+What it means: `optimizer.zero_grad()` is missing, or is called in the wrong place. The steps grow with
+every iteration and follow gradients of weights that are long gone.
+How it is decided: before the first backward pass of a step the gradients still held what an earlier step
+left. That is so at more than half of the steps (lower end of the interval), and what was carried is
+typically more than 10 % of the gradient that the step then used. Accumulating over several backward
+passes on purpose leaves nothing behind after the step, and is not this.
 Not applicable: fewer than 5 steps on which the gradients before the first backward pass were looked at.
 """
 
@@ -23,7 +23,8 @@ CARD = {
     "reads": ("gradient/carried", "gradient/norm"),
     "checked": "closed form: a sum of equal gradients carries k / (k + 1) of itself",
     "changed": "",
-    "summary": "At {share of steps with carried gradients} of the steps the gradients of earlier steps were still there; they made "
+    "summary": "At {share of steps with carried gradients} of the steps the gradients of "
+    "earlier steps were still there; they made "
     "up {carried gradient} of the gradient.",
 }
 
@@ -49,6 +50,8 @@ def check(
     ]
     norms = finite(*record.series("gradient/norm"))[1]
     if len(norms) >= 10:
-        evidence.append(level(norms[-len(norms) // 5 :]).evidence("gradient norm at the end", float(np.median(norms[:5]))))
+        evidence.append(
+            level(norms[-len(norms) // 5 :]).evidence("gradient norm at the end", float(np.median(norms[:5])))
+        )
     first = int(steps[(values > 0).argmax()])
     return Finding(ID, "error", 0.97, (), (first, int(steps[-1])), tuple(evidence))

@@ -2,10 +2,10 @@
 
 What it means: most of the run was spent at a rate at which nothing moves any more. The usual reason is a
 schedule written in epochs but stepped after every batch.
-How it is decided: more than half of the steps ran at less than 1 % of the highest rate (a cosine or a line to
-zero spends under 7 % of its steps there, three decays by ten at 50 %, 75 % and 90 % a quarter); and the loss had
-not arrived: at the end it is still above 5 % of its start. Where the record knows how often the
-scheduler was stepped per epoch, that number is given.
+How it is decided: more than half of the steps ran at less than 1 % of the highest rate (a cosine or a
+line to zero spends under 7 % of its steps there, three decays by ten at 50 %, 75 % and 90 % a quarter);
+and the loss had not arrived: at the end it is still above 5 % of its start. Where the record knows how
+often the scheduler was stepped per epoch, that number is given.
 Not applicable: fewer than 20 readings of the learning rate or of the training loss.
 """
 
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding
+from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
 from vario.rules._course import course
-from vario.rules._evidence import Evidence, exactly, share
+from vario.rules._evidence import exactly, share
 
 ID = "learning-rate-decayed-too-early"
 CARD = {
@@ -32,7 +32,7 @@ CARD = {
 def check(
     record: Record,
     *,
-    part: float = 0.01,  # of the highest rate: a step then moves what a hundred of them moved before in one
+    part: float = 0.01,  # of the highest rate: a hundred steps then move what one moved before
     most: float = 0.5,  # share of steps that may run below it
     arrived: float = 0.05,  # a loss this close to zero has nothing left to gain
 ) -> Finding | None:
@@ -56,9 +56,11 @@ def check(
     ]
     evidence += _stepped_per_epoch(record)
     often = len(evidence) > 3 and evidence[3].value > 1
-    severity = "error" if spent > 0.8 and run.fall < 0.5 else "warning"
+    severity: Severity = "error" if spent > 0.8 and run.fall < 0.5 else "warning"
     sure = 0.95 if often else 0.75 + 0.2 * (spent - most) / (1 - most)
-    return Finding(ID, severity, round(sure, 3), ("group 0",), (first, record.step_count - 1), tuple(evidence))
+    return Finding(
+        ID, severity, round(sure, 3), ("group 0",), (first, record.step_count - 1), tuple(evidence)
+    )
 
 
 def _stepped_per_epoch(record: Record) -> list[Evidence]:

@@ -1,13 +1,14 @@
 """The learning rate is too high: each step changes the weights by far more than the loss can bear.
 
 What it means: steps overshoot. The loss explodes, sits at what a constant guess gives after an early
-explosion, or bounces far above where it could be; ReLU units may die on the way. A lower rate is the cure.
-How it is decided: large steps alone are no evidence (plain SGD at a good rate takes some). Two things must
-come together: the run fails (its loss ends above its start, never falls below a constant guess, is no longer
-a number) or its loss exploded early; and the largest update in that time, running median of three steps, was
-more than 10 % of the norm of the weights. Where the loss exploded before it failed, 2 % suffices; where the
-run fails and successive gradients point against each other, 1 % does. The rate that would make the same
-update 1 % of the weights is given as the limit beside the rate that was used.
+explosion, or bounces far above where it could be; ReLU units may die on the way. A lower rate is the
+cure.
+How it is decided: large steps alone are no evidence (plain SGD at a good rate takes some). Two things
+must come together: the run fails (its loss ends above its start, never falls below a constant guess, is
+no longer a number) or its loss exploded early; and the largest update in that time, running median of
+three steps, was more than 10 % of the norm of the weights. Where the loss exploded before it failed, 2 %
+suffices; where the run fails and successive gradients point against each other, 1 % does. The rate that
+would make the same update 1 % of the weights is given as the limit beside the rate that was used.
 Not applicable: fewer than 5 readings of the training loss or none of the update ratio; a run whose
 gradients are carried over from step to step grows its steps by itself and is judged there.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding, NotApplicable
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import Course, course
 from vario.rules._evidence import confidence, exactly, finite, level
@@ -28,7 +29,8 @@ CARD = {
     "reads": ("loss/train", "update/ratio", "gradient/cosine", "hyper/lr"),
     "checked": "closed form: gradient descent on a parabola past twice the inverse curvature",
     "changed": "",
-    "summary": "With a learning rate of {learning rate} one step changed the weights by {largest update ratio} "
+    "summary": "With a learning rate of {learning rate} one step changed the weights by "
+    "{largest update ratio} "
     "of their norm, and the loss does not fall as it should.",
 }
 
@@ -52,9 +54,12 @@ def check(
     bad = (run.failing and largest > limit) or (exploded and largest > ratio_limit)
     if not bad:
         return None
-    severity = "error" if run.failing else "warning"
+    severity: Severity = "error" if run.failing else "warning"
     rate = record.last("hyper/lr", "group 0")
-    evidence = [exactly("largest update ratio", largest, limit), run.end.evidence("loss at the end", run.start.value)]
+    evidence = [
+        exactly("largest update ratio", largest, limit),
+        run.end.evidence("loss at the end", run.start.value),
+    ]
     if np.isfinite(rate):
         evidence.append(exactly("learning rate", rate, rate * usual / largest))
     if opposed is not None:

@@ -1,11 +1,12 @@
 """The learning rate is too low: the loss falls, but so slowly that the run will not get there.
 
-What it means: the steps are far smaller than they need to be. The loss curve is nearly a straight line and
-does not level off; a larger rate would do the same in a fraction of the steps.
-How it is decided: over the steps before any decay of the rate, the loss falls (interval of the Theil-Sen trend
-of its second half below zero) or has barely moved; what it lost in the second half is at least 40 % of what it
-lost in the first half, where a run at a good rate gains most at first; one step changes the weights by less
-than 0.05 % of their norm; and all steps together moved them by less than a tenth of their norm.
+What it means: the steps are far smaller than they need to be. The loss curve is nearly a straight line
+and does not level off; a larger rate would do the same in a fraction of the steps.
+How it is decided: over the steps before any decay of the rate, the loss falls (interval of the Theil-Sen
+trend of its second half below zero) or has barely moved; what it lost in the second half is at least 40 %
+of what it lost in the first half, where a run at a good rate gains most at first; one step changes the
+weights by less than 0.05 % of their norm; and all steps together moved them by less than a tenth of their
+norm.
 Not applicable: fewer than 50 readings of the training loss or 5 of the update ratio.
 """
 
@@ -24,7 +25,8 @@ CARD = {
     "reads": ("loss/train", "update/ratio", "hyper/lr", "gradient/norm"),
     "checked": "closed form: gradient descent on a parabola far below the inverse curvature",
     "changed": "",
-    "summary": "With a learning rate of {learning rate} a step changes the weights by {update ratio} of their norm; "
+    "summary": "With a learning rate of {learning rate} a step changes the weights by {update "
+    "ratio} of their norm; "
     "after all steps the loss is still falling in a nearly straight line.",
 }
 
@@ -42,7 +44,12 @@ def check(
     _, ratio = need_finite(*record.need("update/ratio", 5), 5, "update/ratio")
     typical = level(ratio)
     path = typical.value * record.step_count
-    if run.state not in ("learning", "stuck") or typical.value <= 0 or path > path_limit or typical.high > ratio_limit:
+    if (
+        run.state not in ("learning", "stuck")
+        or typical.value <= 0
+        or path > path_limit
+        or typical.high > ratio_limit
+    ):
         return None
     half = len(run.values) // 2
     second = trend(run.steps[half:], run.values[half:])

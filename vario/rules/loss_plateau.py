@@ -1,8 +1,9 @@
 """The training loss never left its starting level.
 
-What it means: the model does not learn. This is a symptom; the cause, where it could be told, stands above it.
-How it is decided: the level of the loss over the last tenth lies less than 5 % (or less than the noise of one step)
-below that of the first steps, or within 3 % of what guessing by class shares gives.
+What it means: the model does not learn. This is a symptom; the cause, where it could be told, stands
+above it.
+How it is decided: the level of the loss over the last tenth lies less than 5 % (or less than the noise of
+one step) below that of the first steps, or within 3 % of what guessing by class shares gives.
 Not applicable: fewer than 20 readings of the training loss; several models trained against each other.
 """
 
@@ -10,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Finding
 from vario.record import Record
-from vario.rules._course import course, is_adversarial
+from vario.rules._course import course
 from vario.rules._evidence import exactly
 
 ID = "loss-plateau"
@@ -21,14 +22,13 @@ CARD = {
     "reads": ("loss/train", "batch/class_counts"),
     "checked": "closed form: a constant loss with noise; the entropy of the class shares",
     "changed": "",
+    "alone": True,
     "summary": "The training loss is {loss at the end} at the end; it began at {loss at the start}.",
 }
 
 
 def check(record: Record) -> Finding | None:
     """A finding where the loss stayed flat from the first step to the last."""
-    if is_adversarial(record):
-        raise NotApplicable("several models are trained together; their losses balance and need not fall")
     run = course(record)
     if run.state != "stuck":
         return None

@@ -1,10 +1,11 @@
 """The training loss jumps up, for a step or for a while.
 
-What it means: at single steps the model lost much of what it had learned, or met examples that it cannot fit.
-How it is decided: the loss stands more than 8 usual deviations above the block of 50 readings before it, and the jump
-is more than half of all that had been won until then (starting loss minus level before). A spike names its
-step and the layers whose gradient stood out at that step. It is a warning where the loss stayed up for more than
-one step, or where it happened more than twice; advice otherwise.
+What it means: at single steps the model lost much of what it had learned, or met examples that it cannot
+fit.
+How it is decided: the loss stands more than 8 usual deviations above the block of 50 readings before it,
+and the jump is more than half of all that had been won until then (starting loss minus level before). A
+spike names its step and the layers whose gradient stood out at that step. It is a warning where the loss
+stayed up for more than one step, or where it happened more than twice; advice otherwise.
 Not applicable: fewer than 100 readings of the training loss; several models trained against each other.
 """
 
@@ -12,9 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding, NotApplicable
+from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
-from vario.rules._course import course, is_adversarial
+from vario.rules._course import course
 from vario.rules._evidence import Floats, exactly, spikes
 from vario.rules.gradient_spikes import _layers
 
@@ -24,7 +25,9 @@ CARD = {
     "reads": ("loss/train", "gradient/norm"),
     "checked": "closed form: planted spikes in noise around a falling line",
     "changed": "",
-    "summary": "At step {step of the largest spike} the loss jumped to {loss at the largest spike}, from a level of "
+    "alone": True,
+    "summary": "At step {step of the largest spike} the loss jumped to {loss at the largest "
+    "spike}, from a level of "
     "{level before it}.",
 }
 
@@ -36,8 +39,6 @@ def check(
     part: float = 0.5,  # of what was won before: a smaller jump is noise of a hard batch
 ) -> Finding | None:
     """A finding where the loss jumped by a large part of what had been won."""
-    if is_adversarial(record):
-        raise NotApplicable("several models are trained together; their losses swing against each other")
     run = course(record, count=100)
     before = _level_before(run.values)
     won = np.maximum(run.start.value - before, 0.02 * abs(run.start.value))
@@ -56,7 +57,7 @@ def check(
         exactly("number of spikes", len(places), 2),
     ]
     lasting = bool((np.diff(places) == 1).any())
-    severity = "warning" if lasting or len(places) > 2 else "advice"
+    severity: Severity = "warning" if lasting or len(places) > 2 else "advice"
     sure = 0.9 if severity == "warning" else 0.75
     span = (int(run.steps[places[0]]), int(run.steps[places[-1]]))
     return Finding(ID, severity, sure, _layers(record, step), span, tuple(evidence))

@@ -1,11 +1,13 @@
 """Parameters in the optimizer get no gradient, or one that is exactly zero.
 
 What it means: the loss does not depend on them as computed: they are unused, cut off by `detach()` or
-`no_grad()`, or everything between them and the loss has been switched off (dead units, an exact zero loss).
-How it is decided: for each parameter in the optimizer that asks for a gradient: none was ever there although others
-were measured, or it was exactly zero at all of its last readings (a fifth of them, at least 5). Where this holds for
-most entries of the model and the run fails, it is an error; a model part that got no gradient from the first step on is a
-warning when it holds more than 1 % of the entries, and advice below that.
+`no_grad()`, or everything between them and the loss has been switched off (dead units, an exact zero
+loss).
+How it is decided: for each parameter in the optimizer that asks for a gradient: none was ever there
+although others were measured, or it was exactly zero at all of its last readings (a fifth of them, at
+least 5). Where this holds for most entries of the model and the run fails, it is an error; a model part
+that got no gradient from the first step on is a warning when it holds more than 1 % of the entries, and
+advice below that.
 Not applicable: fewer than 5 readings of the gradient's norm.
 """
 
@@ -42,7 +44,11 @@ def check(
         sizes = {where: 1 for where in record.wheres("gradient/norm") if where}
     measured = set(record.wheres("gradient/norm"))
     absent = [name for name in sizes if name not in measured]
-    since = {name: at for name in sizes if name in measured and (at := _zero_since(record, name, readings)) is not None}
+    since = {
+        name: at
+        for name in sizes
+        if name in measured and (at := _zero_since(record, name, readings)) is not None
+    }
     names = [name for name in sizes if name in absent or name in since]
     if not names:
         return None
@@ -51,7 +57,11 @@ def check(
     evidence: list[Evidence] = [
         exactly("parameters without gradient", without, 0),
         exactly("all parameters", total, total),
-        *(exactly("gradient is zero since step", since[name], 0, name) for name in names[:3] if name in since),
+        *(
+            exactly("gradient is zero since step", since[name], 0, name)
+            for name in names[:3]
+            if name in since
+        ),
     ]
     always = [name for name in names if name in absent or since[name] <= steps[0]]
     failing = course(record, count=readings).failing

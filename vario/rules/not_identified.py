@@ -1,10 +1,10 @@
 """A quantity was asked for that the record cannot resolve.
 
-What it means: its interval is so wide that no decision can rest on it. Measuring longer, more often or with more
-examples narrows it.
-How it is decided: the noise scale: the signal of the gradient cannot be told from zero, so the scale has no upper
-end. The accuracy in evaluation: the 95 % interval (Wilson) of the last pass is wider than 20 points, which
-fewer than about 100 examples give.
+What it means: its interval is so wide that no decision can rest on it. Measuring longer, more often or
+with more examples narrows it.
+How it is decided: the noise scale: the signal of the gradient cannot be told from zero, so the scale has
+no upper end. The accuracy in evaluation: the 95 % interval (Wilson) of the last pass is wider than 20
+points, which fewer than about 100 examples give.
 Not applicable: neither the gradient's noise (30 readings) nor an evaluation accuracy was recorded.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
-from vario.rules._evidence import Estimate
+from vario.rules._examples import rate
 from vario.rules._noise import noise_scale
 
 ID = "not-identified"
@@ -23,7 +23,8 @@ CARD = {
     "reads": ("gradient_noise/signal", "gradient_noise/noise", "eval/accuracy", "eval/examples"),
     "checked": "closed form: Wilson's interval; Gaussian noise without a signal",
     "changed": "",
-    "summary": "What was recorded does not settle {quantities that are not settled} of the quantities asked for.",
+    "summary": "What was recorded does not settle {quantities that are not settled} of the "
+    "quantities asked for.",
 }
 
 
@@ -42,7 +43,7 @@ def check(record: Record, *, widest: float = 0.2) -> Finding | None:
     for where in record.wheres("eval/accuracy"):
         asked += 1
         accuracy, count = record.last("eval/accuracy", where), record.last("eval/examples", where)
-        interval = _wilson(accuracy, count)
+        interval = rate(accuracy, count)
         if interval.high - interval.low > widest:
             evidence.append(interval.evidence("accuracy in evaluation", widest, where))
     if not asked:
@@ -51,12 +52,6 @@ def check(record: Record, *, widest: float = 0.2) -> Finding | None:
         return None
     total = Evidence("quantities that are not settled", len(evidence), len(evidence), len(evidence), 0)
     last = max(record.step_count - 1, 0)
-    return Finding(ID, "advice", 0.95, tuple(e.where for e in evidence if e.where), (0, last), (total, *evidence))
-
-
-def _wilson(p: float, n: float, z: float = 1.96) -> Estimate:
-    if not (np.isfinite(p) and n > 0):
-        return Estimate(p, 0.0, 1.0)
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return Estimate(p, float(middle - half), float(middle + half))
+    return Finding(
+        ID, "advice", 0.95, tuple(e.where for e in evidence if e.where), (0, last), (total, *evidence)
+    )

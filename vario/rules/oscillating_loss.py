@@ -1,13 +1,14 @@
 """The training loss swings up and down without settling.
 
-What it means: what one stretch of the run wins, the next one loses. Usually the steps are too large, the batches
-too small, or the data come in an order.
-How it is decided: the second half of the run is cut into blocks (up to 50 over the whole run, each a median, so
-that the noise of single batches drops out). The swing is the spread between the 10th and 90th percentile of the
-blocks around their own trend. It must exceed a quarter of all that the run ever won (starting loss minus
-lowest level), and neighbouring blocks must differ by more than their own noise explains.
-Not applicable: fewer than 100 readings of the training loss, which are too few to tell a swing from noise; a loss
-that never fell (there is nothing to compare the swing with).
+What it means: what one stretch of the run wins, the next one loses. Usually the steps are too large, the
+batches too small, or the data come in an order.
+How it is decided: the second half of the run is cut into blocks (up to 50 over the whole run, each a
+median, so that the noise of single batches drops out). The swing is the spread between the 10th and 90th
+percentile of the blocks around their own trend. It must exceed a quarter of all that the run ever won
+(starting loss minus lowest level), and neighbouring blocks must differ by more than their own noise
+explains.
+Not applicable: fewer than 100 readings of the training loss, which are too few to tell a swing from
+noise; a loss that never fell (there is nothing to compare the swing with).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
-from vario.rules._course import course, is_adversarial
+from vario.rules._course import course
 from vario.rules._evidence import Estimate, confidence, exactly, finite, level
 
 ID = "oscillating-loss"
@@ -25,7 +26,9 @@ CARD = {
     "reads": ("loss/train", "gradient/cosine"),
     "checked": "closed form: a sine around a level, white noise around a level",
     "changed": "",
-    "summary": "The loss swings by {swing of the loss} in the second half of the run, {swing over progress} of all that "
+    "alone": True,
+    "summary": "The loss swings by {swing of the loss} in the second half of the run, {swing "
+    "over progress} of all that "
     "it ever won.",
 }
 
@@ -37,8 +40,6 @@ def check(
     excess: float = 2.0,  # times the spread that the noise within blocks alone gives
 ) -> Finding | None:
     """A finding where slow swings of the loss are large against what the run has won."""
-    if is_adversarial(record):
-        raise NotApplicable("several models are trained together; their losses swing against each other")
     run = course(record, count=100)
     won = run.start.value - run.lowest
     if run.state in ("non-finite", "worse") or won <= 0:
@@ -55,7 +56,10 @@ def check(
     if swing <= part * won or swing <= excess * expected:
         return None
     found = Estimate(swing, max(swing - expected, 0.0), swing + expected)
-    evidence = [found.evidence("swing of the loss", part * won), exactly("swing over progress", swing / won, part)]
+    evidence = [
+        found.evidence("swing of the loss", part * won),
+        exactly("swing over progress", swing / won, part),
+    ]
     cosine = finite(*record.series("gradient/cosine"))[1]
     if len(cosine) >= 6:
         evidence.append(level(cosine).evidence("cosine of successive gradients", 0.0))

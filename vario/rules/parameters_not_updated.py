@@ -1,11 +1,11 @@
 """Some parameters are never changed by the optimizer.
 
-What it means: part of the model stays as it was initialised. Either it was forgotten when the optimizer was built
-(an error), or its learning rate is zero or too small for its number format (a warning), or it is frozen on
-purpose (`requires_grad=False`: only said, since fine-tuning does this).
-How it is decided: from the list of parameters: those that ask for a gradient but belong to no optimizer, and those
-that ask for none; and from the updates: matrices whose change is exactly zero at every measured step after
-a gradient that is not.
+What it means: part of the model stays as it was initialised. Either it was forgotten when the optimizer
+was built (an error), or its learning rate is zero or too small for its number format (a warning), or it
+is frozen on purpose (`requires_grad=False`: only said, since fine-tuning does this).
+How it is decided: from the list of parameters: those that ask for a gradient but belong to no optimizer,
+and those that ask for none; and from the updates: matrices whose change is exactly zero at every measured
+step after a gradient that is not.
 Not applicable: neither the list of parameters nor 5 readings of updates were recorded.
 """
 
@@ -29,9 +29,13 @@ CARD = {
 def check(record: Record, *, readings: int = 5) -> Finding | None:
     """A finding naming the parameters that stay as they were initialised."""
     known = parameters(record)
-    measured = [w for w in record.wheres("update/norm") if w and len(record.series("update/norm", w)[0]) >= readings]
+    measured = [
+        w for w in record.wheres("update/norm") if w and len(record.series("update/norm", w)[0]) >= readings
+    ]
     if not known and not measured:
-        raise NotApplicable(f"no list of parameters, and no parameter with {readings} readings of update/norm")
+        raise NotApplicable(
+            f"no list of parameters, and no parameter with {readings} readings of update/norm"
+        )
     forgotten = [p.name for p in known if p.trainable and not p.in_optimizer]
     still = [w for w in measured if _still(record, w)]
     frozen = [p.name for p in known if not p.trainable]
@@ -50,7 +54,9 @@ def check(record: Record, *, readings: int = 5) -> Finding | None:
                 exactly("all parameters", total, total),
                 *(exactly(kind, sizes.get(name, 1), 0, name) for name in names[:3]),
             ]
-            return Finding(ID, severity, sure, tuple(names), (0, max(record.step_count - 1, 0)), tuple(evidence))
+            return Finding(
+                ID, severity, sure, tuple(names), (0, max(record.step_count - 1, 0)), tuple(evidence)
+            )
     return None
 
 

@@ -1,10 +1,12 @@
 """The training loss has levelled off high: the model does not fit its own training data.
 
-What it means: more steps of the same kind will not help. The model is too small or too constrained, the inputs do not
-hold the answer, or something else on this list keeps it from learning (then that stands above).
-How it is decided: the loss over the last third of the run no longer falls (the 95 % interval of its trend reaches
-above a fall of 1 % of the level), its level is above 70 % of what guessing by class shares gives (of the starting
-loss where no classes are known), and evaluation, where there is one, is not worse than training by more than 10 %.
+What it means: more steps of the same kind will not help. The model is too small or too constrained, the
+inputs do not hold the answer, or something else on this list keeps it from learning (then that stands
+above).
+How it is decided: the loss over the last third of the run no longer falls (the 95 % interval of its trend
+reaches above a fall of 1 % of the level), its level is above 70 % of what guessing by class shares gives
+(of the starting loss where no classes are known), and evaluation, where there is one, is not worse than
+training by more than 10 %.
 Not applicable: fewer than 60 readings of the training loss; several models trained against each other.
 """
 
@@ -12,9 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding, NotApplicable
+from vario.nouns import Evidence, Finding
 from vario.record import Record
-from vario.rules._course import course, is_adversarial
+from vario.rules._course import course
 from vario.rules._evidence import exactly, finite, trend
 
 ID = "underfitting"
@@ -23,6 +25,7 @@ CARD = {
     "reads": ("loss/train", "eval/loss", "batch/class_counts"),
     "checked": "closed form: a constant loss with noise, a falling line",
     "changed": "",
+    "alone": True,
     "summary": "The training loss levelled off at {loss at the end}; guessing gives {loss of guessing}.",
 }
 
@@ -34,14 +37,17 @@ def check(
     gap: float = 1.1,
 ) -> Finding | None:
     """A finding where the training loss is flat and still near that of guessing."""
-    if is_adversarial(record):
-        raise NotApplicable("several models are trained together; their losses balance and need not fall")
     run = course(record, count=60)
     guess = run.chance if np.isfinite(run.chance) else run.start.value
     third = len(run.values) // 3
     last = trend(run.steps[-third:], run.values[-third:])
     level = abs(run.end.value)
-    if run.state in ("non-finite", "worse") or guess <= 0 or run.end.low <= part * guess or last.low < -0.01 * level - run.noise / 3:
+    if (
+        run.state in ("non-finite", "worse")
+        or guess <= 0
+        or run.end.low <= part * guess
+        or last.low < -0.01 * level - run.noise / 3
+    ):
         return None
     evaluations = [finite(*record.series("eval/loss", where))[1][-1:] for where in record.wheres("eval/loss")]
     worst = max((float(v[0]) for v in evaluations if len(v)), default=np.nan)

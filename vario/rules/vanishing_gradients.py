@@ -1,12 +1,12 @@
 """Gradients die out on their way back: the first layers get almost no signal.
 
-What it means: each layer multiplies the signal by less than one (saturating nonlinearities, small weights, many
-layers without shortcuts), so that the layers near the input do not learn.
-How it is decided: only in a run that fails or falls slowly (by less than half). The typical size (root mean square)
-of the gradient's entries, matrix by matrix, over the first ten readings: the smallest one lies in the first half
-of the layers, is below a thousandth of that of the layer nearest to the loss, and at least 60 % of the steps from
-layer to layer go down towards the input. Layers whose gradient is exactly zero are left out: units that are off
-are another illness.
+What it means: each layer multiplies the signal by less than one (saturating nonlinearities, small
+weights, many layers without shortcuts), so that the layers near the input do not learn.
+How it is decided: only in a run that fails or falls slowly (by less than half). The typical size (root
+mean square) of the gradient's entries, matrix by matrix, over the first ten readings: the smallest one
+lies in the first half of the layers, is below a thousandth of that of the layer nearest to the loss, and
+at least 60 % of the steps from layer to layer go down towards the input. Layers whose gradient is exactly
+zero are left out: units that are off are another illness.
 Not applicable: fewer than 4 matrices with a measured gradient, or their order is unknown.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding, NotApplicable
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import confidence, exactly
@@ -26,7 +26,8 @@ CARD = {
     "reads": ("gradient/norm", "loss/train"),
     "checked": "closed form: a product of equal factors over depth",
     "changed": "",
-    "summary": "The gradient of {gradient over that of the last layer} of the last layer's is all that reaches the first "
+    "summary": "The gradient of {gradient over that of the last layer} of the last layer's is "
+    "all that reaches the first "
     "layers.",
 }
 
@@ -57,6 +58,6 @@ def check(
         exactly("layers with too small a gradient", len(weak), 0),
         exactly("factor from layer to layer", ratio ** (1 / max(len(sizes) - 1 - smallest, 1)), 1.0),
     ]
-    severity = "error" if run.failing else "warning"
+    severity: Severity = "error" if run.failing else "warning"
     sure = confidence(ratio_limit, ratio, least=0.75, most=0.97)
     return Finding(ID, severity, sure, weak, (int(run.steps[0]), int(run.steps[-1])), tuple(evidence))

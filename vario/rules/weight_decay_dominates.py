@@ -1,11 +1,11 @@
 """Weight decay shrinks the weights faster than the gradient builds them.
 
 What it means: the pull towards zero wins; what the data teach is forgotten within a few steps.
-How it is decided: only in a run that fails or has lost less than half of its starting loss. Over the second half of the
-run the pull of the decay is compared with the gradient: coefficient times norm of the weights over norm of the
-gradient where the decay is part of the gradient (limit 0.5), and rate times coefficient over the update ratio where it
-is applied apart, as in AdamW (limit 0.1; at the usual settings it is 0.002). The norm of the weights must have
-fallen to less than half as well.
+How it is decided: only in a run that fails or has lost less than half of its starting loss. Over the
+second half of the run the pull of the decay is compared with the gradient: coefficient times norm of the
+weights over norm of the gradient where the decay is part of the gradient (limit 0.5), and rate times
+coefficient over the update ratio where it is applied apart, as in AdamW (limit 0.1; at the usual settings
+it is 0.002). The norm of the weights must have fallen to less than half as well.
 Not applicable: no weight decay is set, or fewer than 10 readings of gradient, update or weights.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import Estimate, confidence, exactly, level, need_finite
@@ -25,7 +25,8 @@ CARD = {
     "reads": ("hyper/weight_decay", "hyper/lr", "gradient/norm", "update/ratio", "weight/norm", "loss/train"),
     "checked": "closed form: exponential shrinking without a gradient",
     "changed": "",
-    "summary": "With a weight decay of {weight decay} its pull is {pull of the decay} of the step, and the weights shrank "
+    "summary": "With a weight decay of {weight decay} its pull is {pull of the decay} of the "
+    "step, and the weights shrank "
     "to {weight norm over its start} of their norm.",
 }
 
@@ -57,7 +58,7 @@ def check(
         pull.evidence("pull of the decay", limit),
         exactly("weight norm over its start", left, shrunk),
     )
-    severity = "error" if run.failing else "warning"
+    severity: Severity = "error" if run.failing else "warning"
     sure = confidence(pull.value, limit, least=0.75, most=0.95)
     return Finding(ID, severity, sure, ("group 0",), (0, record.step_count - 1), evidence)
 
