@@ -40,8 +40,8 @@ def check(
     steps, rate = record.need("hyper/lr", 20, "group 0")
     run = course(record)
     highest = int(np.nanargmax(rate))
-    # Steps since the highest rate; a long warm-up is not a decay. Readings stand for the steps until the next.
-    weight = np.diff(steps, append=record.step_count).astype(float)
+    # A long warm-up is not a decay, so only what follows the highest rate counts.
+    weight = np.diff(steps, append=record.step_count).astype(float)  # a reading stands until the next
     low = rate < part * rate[highest]
     low[:highest] = False
     spent = float(weight[low].sum() / weight.sum())
