@@ -1,0 +1,1 @@
+"""Findings in words, as JSON for machines and as one HTML page for people."""
