@@ -11,7 +11,7 @@ from vario.nouns import Diagnosis, Evidence, Finding, Prescription
 from vario.record import open_run
 from vario.record.store import RecordWriter
 from vario.remedies.prescribe import prescribe_all
-from vario.report.text import findings_text
+from vario.report.text import findings_text, summary_text
 from vario.report.words import card_of, clean, duration, headline, interval, number, places, summary
 from vario.rules import diagnose
 
@@ -75,9 +75,10 @@ def test_names_cannot_write_to_the_terminal() -> None:
     assert [duration(s) for s in (0.01, 41, 5400, 12000)] == ["10 ms", "41 s", "1 h 30 min", "3 h 20 min"]
 
 
-def shown(run, **options) -> str:
+def shown(run, *, brief: bool = False, **options) -> str:
     diagnosis = diagnose(run)
-    return findings_text(run, diagnosis, prescribe_all(diagnosis, run), **options)
+    tell = summary_text if brief else findings_text
+    return tell(run, diagnosis, prescribe_all(diagnosis, run), **options)
 
 
 def test_a_sick_run_in_brief_is_a_dozen_lines_with_cause_remedy_and_cost(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_sick_run_in_brief_is_a_dozen_lines_with_cause_remedy_and_cost(tmp_pat
         "lr 3 -> 0.05" in text and "vario trial digits.py --lr 3.0 --batch 64 --set optimizer.lr=0.05" in text
     )
     assert "which explains:" in text and "could not be made" in text
-    assert "vario took 1.6" in lines[-1]
+    assert "vario took 1.6" in lines[-2] and "vario report run" in lines[-1]
     assert "\x1b" not in text and max(map(len, lines)) <= 100
     assert "\x1b[31;1m" in shown(open_run(tmp_path / "run"), brief=True, color=True)
 

@@ -14,7 +14,7 @@ from vario.report import facts, words
 if TYPE_CHECKING:
     from vario.record import Run
 
-__all__ = ["findings_text"]
+__all__ = ["findings_text", "summary_text"]
 
 # ASCII marks, which a terminal of any encoding can print. ANSI: 31 red, 33 yellow, 36 cyan, 32 green.
 MARKS = {"error": ("x", "31;1"), "warning": ("!", "33;1"), "advice": ("i", "36;1")}
@@ -25,35 +25,23 @@ def findings_text(
     diagnosis: Diagnosis,
     prescriptions: Mapping[Finding, Sequence[Prescription]],
     *,
-    brief: bool = False,
     color: bool = False,
     width: int = 100,
 ) -> str:
-    """What was found in a run, what to try, and what could not be known.
+    """Every finding with its evidence and all prescriptions, and everything that could not be known."""
+    return _text(run, diagnosis, prescriptions, _Page(color, width), brief=False)
 
-    ``brief`` is the summary at the end of a run, about twelve lines: the two gravest causes with
-    their first prescription; otherwise every finding with its evidence and all prescriptions.
-    """
-    page = _Page(color, width)
-    page.line(f"vario: {words.headline(run, diagnosis)}", "1")
-    steps = facts.steps_seen(run)
-    page.line(
-        f"{facts.title(run)} | run {facts.run_name(run)} | {steps:,} steps | {facts.ending(run)}",
-        "2",
-        indent=2,
-    )
-    causes = [finding for finding in diagnosis.findings if not finding.explained_by]
-    for cause in causes[: 2 if brief else None]:
-        folded = [f for f in diagnosis.findings if (f.explained_by, f.stream) == (cause.id, cause.stream)]
-        _one(page, cause, prescriptions.get(cause, ()), brief, several=len(run.records()) > 1)
-        _beneath(page, folded, brief)
-    if brief and len(causes) > 2:
-        page.line("also: " + ", ".join(finding.id for finding in causes[2:]), indent=2)
-    _unknown(page, diagnosis, brief)
-    for name, error in facts.switched_off(run):
-        page.line(f"switched off: {name} ({error})", "33", indent=2)
-    page.line(_own_cost(run), "2", indent=2)
-    return "\n".join(page.lines)
+
+def summary_text(
+    run: Run,
+    diagnosis: Diagnosis,
+    prescriptions: Mapping[Finding, Sequence[Prescription]],
+    *,
+    color: bool = False,
+    width: int = 100,
+) -> str:
+    """The end of a run in about a dozen lines: the two gravest causes, each with its first remedy."""
+    return _text(run, diagnosis, prescriptions, _Page(color, width), brief=True)
 
 
 class _Page:
@@ -72,6 +60,38 @@ class _Page:
         )  # fmt: skip
         for row in wrapped:
             self.lines.append(f"\x1b[{style}m{row}\x1b[0m" if style and self.color else row)
+
+
+def _text(
+    run: Run,
+    diagnosis: Diagnosis,
+    prescriptions: Mapping[Finding, Sequence[Prescription]],
+    page: _Page,
+    brief: bool,
+) -> str:
+    page.line(f"vario: {words.headline(run, diagnosis)}", "1")
+    steps = facts.steps_seen(run)
+    page.line(
+        f"{facts.title(run)} | run {facts.run_name(run)} | {steps:,} steps | {facts.ending(run)}",
+        "2",
+        indent=2,
+    )
+    causes = [finding for finding in diagnosis.findings if not finding.explained_by]
+    for cause in causes[: 2 if brief else None]:
+        folded = [f for f in diagnosis.findings if (f.explained_by, f.stream) == (cause.id, cause.stream)]
+        _one(page, cause, prescriptions.get(cause, ()), brief, several=len(run.records()) > 1)
+        _beneath(page, folded, brief)
+    if brief and len(causes) > 2:
+        page.line("also: " + ", ".join(finding.id for finding in causes[2:]), indent=2)
+    _unknown(page, diagnosis, brief)
+    for name, error in facts.switched_off(run):
+        page.line(f"switched off: {name} ({error})", "33", indent=2)
+    page.line(_own_cost(run), "2", indent=2)
+    if brief and diagnosis.findings:
+        page.line(
+            f"more: vario findings {facts.run_name(run)}   or   vario report {facts.run_name(run)}", indent=2
+        )
+    return "\n".join(page.lines)
 
 
 def _one(page: _Page, finding: Finding, cures: Sequence[Prescription], brief: bool, several: bool) -> None:
