@@ -7,7 +7,7 @@ from typing import Any
 
 from vario.record import Record
 
-__all__ = ["layers", "normalized_first", "output_layer", "rows"]
+__all__ = ["layers", "normalized_first", "output_layer", "rows", "training_loaders"]
 
 NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
 
@@ -25,7 +25,9 @@ def rows(record: Record, kind: str) -> list[Mapping[str, Any]]:
 
 def layers(record: Record) -> list[str]:
     """Modules that own a weight of two or more dimensions, in the order of the model."""
-    names = [str(p["name"]).rpartition(".")[0] for p in rows(record, "parameters") if len(p.get("shape", ())) >= 2]
+    names = [
+        str(p["name"]).rpartition(".")[0] for p in rows(record, "parameters") if len(p.get("shape", ())) >= 2
+    ]
     return list(dict.fromkeys(names))
 
 
@@ -39,3 +41,9 @@ def normalized_first(record: Record) -> bool:
     """Whether the first module with a name of its own is a normalisation."""
     named = [m for m in rows(record, "modules") if m.get("name")]
     return bool(named) and any(word in str(named[0].get("class", "")) for word in NORMS)
+
+
+def training_loaders(record: Record) -> list[Mapping[str, Any]]:
+    """What is known of the loaders that training draws from; loaders that fed an evaluation are left out."""
+    evaluated = {where for name in ("eval/loss", "eval/accuracy") for where in record.wheres(name)}
+    return [event.data for event in record.events("loader") if event.where not in evaluated]

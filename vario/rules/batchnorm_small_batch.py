@@ -41,12 +41,19 @@ def check(record: Record, *, examples: int = 8, worse: float = 1.5) -> Finding |
     size = batch_size(record)
     if not np.isfinite(size):
         raise NotApplicable("the size of the batches is unknown")
-    modes = [finite(*record.series("mode/train_share", w))[1] for w in record.wheres("mode/train_share") if "BatchNorm" in w]
+    modes = [
+        finite(*record.series("mode/train_share", w))[1]
+        for w in record.wheres("mode/train_share")
+        if "BatchNorm" in w
+    ]
     frozen = bool(modes) and all(len(m) and np.median(m) == 0 for m in modes)
     if frozen or not size < examples:
         return None
     off = float(np.sqrt(2 / size))
-    evidence = [exactly("examples per batch", size, examples), exactly("error of a variance", off, float(np.sqrt(2 / examples)))]
+    evidence = [
+        exactly("examples per batch", size, examples),
+        exactly("error of a variance", off, float(np.sqrt(2 / examples))),
+    ]
     severity = "advice"
     try:
         train = level(tail(finite(*record.need("loss/train"))[1]))

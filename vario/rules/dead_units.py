@@ -53,12 +53,18 @@ def check(
             found.append((estimate.evidence("share of dead units", limit, where), steps, since))
     if not found:
         if few:
-            raise NotApplicable(f"batches of {size:.0f} examples; {examples} are needed to tell dead from seldom active")
+            raise NotApplicable(
+                f"batches of {size:.0f} examples; {examples} are needed to tell dead from seldom active"
+            )
         return None
     found.sort(key=lambda item: -item[0].low)
     worst, steps, since = found[0]
     failing = is_failing(record)
-    evidence = (worst, exactly("steps dead", int(steps[-1]) - since, 0, worst.where), *(e for e, _, _ in found[1:4]))
+    evidence = (
+        worst,
+        exactly("steps dead", int(steps[-1]) - since, 0, worst.where),
+        *(e for e, _, _ in found[1:4]),
+    )
     return Finding(
         ID,
         "error" if worst.low >= all_dead and failing else "warning",
@@ -83,5 +89,7 @@ def _shares(record: Record, readings: int) -> dict[str, tuple[Steps, np.ndarray]
         if keep.sum() >= readings:
             shares[where] = (both[keep], dead[a][keep] / channels[b][keep])
     if not shares:
-        raise NotApplicable(f"{most} readings of activation/dead_channels behind a ReLU; {readings} are needed")
+        raise NotApplicable(
+            f"{most} readings of activation/dead_channels behind a ReLU; {readings} are needed"
+        )
     return shares

@@ -22,7 +22,13 @@ from vario.rules._examples import classes
 ID = "double-softmax"
 CARD = {
     "papers": (),
-    "reads": ("logits/largest", "logits/smallest", "logits/sum_deviation", "batch/class_counts", "loss/train"),
+    "reads": (
+        "logits/largest",
+        "logits/smallest",
+        "logits/sum_deviation",
+        "batch/class_counts",
+        "loss/train",
+    ),
     "checked": "closed form",
     "changed": "",
     "summary": "The loss function was given probabilities (rows sum to 1 within {deviation of row sums}), not logits; "
@@ -32,7 +38,9 @@ CARD = {
 
 def check(record: Record, *, deviation: float = 1e-2, readings: int = 3) -> Finding | None:
     """``deviation`` 0.01: float16 and bfloat16 rows still sum to 1 within it; rows of logits do not by chance."""
-    series = [finite(*record.need(f"logits/{name}", readings)) for name in ("largest", "smallest", "sum_deviation")]
+    series = [
+        finite(*record.need(f"logits/{name}", readings)) for name in ("largest", "smallest", "sum_deviation")
+    ]
     if min(len(values) for _, values in series) < readings:
         raise NotApplicable(f"fewer than {readings} finite readings of the logits")
     count = classes(record)

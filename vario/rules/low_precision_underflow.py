@@ -24,7 +24,14 @@ from vario.rules._examples import graded
 ID = "low-precision-underflow"
 CARD = {
     "papers": ("P005",),
-    "reads": ("gradient/log_histogram", "gradient/zero_share", "gradient/norm", "update/norm", "hyper/lr", "hyper/momentum"),
+    "reads": (
+        "gradient/log_histogram",
+        "gradient/zero_share",
+        "gradient/norm",
+        "update/norm",
+        "hyper/lr",
+        "hyper/momentum",
+    ),
     "checked": "closed form",
     "changed": "P005 is credited for the setting (16- and 4-bit training); the limits are those of IEEE float16 and of bfloat16.",
     "summary": "16 bits are too few here: {share of gradient lost} of the gradient entries and {share of update lost} of the update are lost to rounding.",

@@ -20,7 +20,14 @@ from vario.rules._evidence import exactly
 ID = "non-finite"
 CARD = {
     "papers": (),
-    "reads": ("loss/train", "gradient/norm", "gradient/non_finite", "weight/norm", "weight/non_finite", "update/norm"),
+    "reads": (
+        "loss/train",
+        "gradient/norm",
+        "gradient/non_finite",
+        "weight/norm",
+        "weight/non_finite",
+        "update/norm",
+    ),
     "checked": "closed form",
     "changed": "",
     "summary": "The training turned non-finite at step {first broken step}; {broken share} of the steps from there on are broken.",

@@ -43,7 +43,9 @@ def check(
     loss = _first_loss(record, times_chance, within)
     spread = _spread(record, times_spread, within)
     if loss is None and spread is None:
-        raise NotApplicable(f"no losses per example and no activations of three layers in the first {within} steps")
+        raise NotApplicable(
+            f"no losses per example and no activations of three layers in the first {within} steps"
+        )
     evidence = [e for e in (loss, spread) if e is not None]
     beyond = [e for e in evidence if e.low > e.limit]
     if not beyond:

@@ -55,4 +55,6 @@ def check(record: Record, *, least: float = 2.0, part: float = 0.05, readings: i
     worst, steps = min(found, key=lambda item: item[0].high / item[0].limit)
     sure = graded(-worst.high, -worst.limit, -1.0)
     evidence = (worst, *(e for e, _ in found if e is not worst))[:4]
-    return Finding(ID, "warning", sure, tuple(e.where for e, _ in found), (int(steps[0]), int(steps[-1])), evidence)
+    return Finding(
+        ID, "warning", sure, tuple(e.where for e, _ in found), (int(steps[0]), int(steps[-1])), evidence
+    )

@@ -29,7 +29,9 @@ CARD = {
 }
 
 
-def check(record: Record, *, collapsed: float = 0.3, learned: float = 0.99, gap: float = 0.1) -> Finding | None:
+def check(
+    record: Record, *, collapsed: float = 0.3, learned: float = 0.99, gap: float = 0.1
+) -> Finding | None:
     """``collapsed`` 0.3: P064's runs stop generalising from about there (0.51 at the end of one that never did).
 
     ``learned`` 0.99: before, zero-loss examples are outvoted by those that still have a gradient.

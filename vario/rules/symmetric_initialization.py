@@ -43,7 +43,9 @@ def check(record: Record, *, difference: float = 1e-6, readings: int = 3) -> Fin
     alike = {
         where: (steps, values)
         for where, (steps, values) in found.items()
-        if where not in frozen and len(values) >= readings and max(values[0], values[-1], np.median(values)) < difference
+        if where not in frozen
+        and len(values) >= readings
+        and max(values[0], values[-1], np.median(values)) < difference
     }
     if not alike:
         return None

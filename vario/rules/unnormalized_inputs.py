@@ -24,7 +24,15 @@ from vario.rules._model import layers, normalized_first
 ID = "unnormalized-inputs"
 CARD = {
     "papers": ("P321",),
-    "reads": ("input/mean", "input/std", "input/largest", "input/smallest", "input/feature_spread", "activation/std", "loss/train"),
+    "reads": (
+        "input/mean",
+        "input/std",
+        "input/largest",
+        "input/smallest",
+        "input/feature_spread",
+        "activation/std",
+        "loss/train",
+    ),
     "checked": "closed form",
     "changed": "P321 is credited for the reason (inputs of fixed mean and spread); it gives no limit for raw data",
     "summary": "Inputs have a typical magnitude of {input magnitude}, the largest {largest input}; about 1 is expected.",

@@ -1,0 +1,87 @@
+"""Some classes have many times the examples of others.
+
+What it means: the loss is an average, so rare classes have little say in it and their errors hardly count.
+That may be what is wanted; where every class matters, sampling them evenly or correcting the outputs by
+the class shares helps.
+How it is decided: the largest over the smallest class count in the training batches, as the model got
+them (after any sampler); the low end of its interval must pass 10. Advice on its own; a warning where a
+rare class is neglected, that is, where held-out recall of the smaller half of the classes is less than half
+of that of the others.
+Not applicable: targets are no classes, or one example has many targets (in text, unequal shares are normal);
+fewer than 100 labels; a class that never came cannot be told from one that does not exist.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Evidence, Finding, NotApplicable
+from vario.record import Record
+from vario.rules._evidence import Floats
+from vario.rules._examples import class_totals, graded, has_positions
+from vario.rules._held_out import held_out
+
+ID = "class-imbalance"
+CARD = {
+    "papers": ("P086", "P075", "P076"),
+    "reads": ("batch/class_counts", "eval/class_correct", "eval/class_counts"),
+    "checked": "closed form",
+    "changed": "P086 varies imbalance from 1 to 5,000; the limit of 10 is where its plain nets begin to lose clearly",
+    "summary": "The most frequent class has {largest over smallest class} times the examples of the rarest one.",
+}
+
+
+def check(
+    record: Record,
+    *,
+    ratio: float = 10.0,
+    labels: int = 100,
+    neglected: float = 0.5,  # recall of the rare half below half of that of the others
+) -> Finding | None:
+    """A finding where classes are unequal beyond chance."""
+    steps, counts = class_totals(record)
+    if not len(steps):
+        raise NotApplicable("the targets are no classes, or none were counted")
+    if has_positions(record):
+        raise NotApplicable("one example has many targets; unequal shares of tokens or pixels are normal")
+    total = counts.sum(axis=0)
+    seen = total > 0
+    if total.sum() < labels or seen.sum() < 2:
+        raise NotApplicable(
+            f"{total.sum():.0f} labels of {seen.sum()} classes; {labels} of 2 or more are needed"
+        )
+    largest, smallest = float(total.max()), float(total[seen].min())
+    value = largest / smallest
+    # Logarithm of a ratio of two counts; each adds the variance 1 / count.
+    half = 1.96 * np.sqrt(1 / largest + 1 / smallest)
+    found = Evidence(
+        "largest over smallest class", value, value * np.exp(-half), value * np.exp(half), ratio,
+        f"class {int(np.where(seen, total, np.inf).argmin())}",
+    )  # fmt: skip
+    if found.low <= ratio:
+        return None
+    evidence = [found]
+    recall = _recall_of_rare(record, total)
+    if recall is not None:
+        evidence.append(Evidence("recall of rare classes over others", recall, recall, recall, neglected))
+    severity = "warning" if recall is not None and recall < neglected else "advice"
+    sure = graded(float(np.log(found.low)), float(np.log(ratio)), float(np.log(10 * ratio)), least=0.8)
+    return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), tuple(evidence))
+
+
+def _recall_of_rare(record: Record, total: Floats) -> float | None:
+    """Held-out recall of the classes below the median count over that of the rest; None where unknown."""
+    try:
+        where = held_out(record, "eval/class_counts")
+    except NotApplicable:
+        return None
+    (_, right), (_, counted) = (record.series(f"eval/{n}", where) for n in ("class_correct", "class_counts"))
+    if right.ndim != 2 or counted.ndim != 2 or not len(right) or right.shape[1] != len(total):
+        return None
+    # The middle between the extremes in logarithms divides rare from frequent.
+    rare = total < np.sqrt(total.max() * max(total[total > 0].min(), 1))
+    recall = [
+        float(right[-1][k].sum() / counted[-1][k].sum()) if counted[-1][k].sum() else np.nan
+        for k in (rare, ~rare)
+    ]
+    return recall[0] / recall[1] if np.isfinite(recall).all() and recall[1] > 0 else None

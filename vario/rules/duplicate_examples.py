@@ -1,0 +1,58 @@
+"""The same examples come several times in one epoch.
+
+What it means: equal rows count double in the loss, fill memory with nothing new, and, when data are split
+after they were doubled, put training rows into the test set.
+How it is decided: the share of rows of a batch that had been seen earlier in the same epoch, mean over the
+run, by hash; the low end of its interval must pass 0.02. Advice; a warning above 0.2. Not raised where the
+loader draws with replacement, which repeats rows on purpose.
+Not applicable: rows could not be hashed, or too few steps were read for 200 rows.
+"""
+
+from __future__ import annotations
+
+from vario.nouns import Finding, NotApplicable
+from vario.record import Record
+from vario.rules._evidence import finite
+from vario.rules._examples import batch_size, graded, rate
+from vario.rules._model import training_loaders
+
+ID = "duplicate-examples"
+CARD = {
+    "papers": (),
+    "reads": ("data/duplicate_share", "batch/size"),
+    "checked": "closed form",
+    "changed": "",
+    "summary": "{share of repeated rows} of the training rows had been seen before in the same epoch.",
+}
+REPEATS_ON_PURPOSE = ("WeightedRandomSampler",)
+
+
+def check(
+    record: Record,
+    *,
+    least: float = 0.02,  # real tables and corpora hold a per cent or so of equal rows
+    clear: float = 0.2,
+    rows: int = 200,
+) -> Finding | None:
+    """A finding where more rows repeat within an epoch than data usually hold."""
+    loaders = training_loaders(record)
+    samplers = {str(loader.get("sampler", "")) for loader in loaders}
+    if any(name.endswith(REPEATS_ON_PURPOSE) for name in samplers) or any(
+        l.get("replacement") for l in loaders
+    ):
+        return None
+    steps, values = finite(*record.need("data/duplicate_share"))
+    size = batch_size(record)
+    count = len(values) * (size if size >= 1 else 1)
+    if count < rows:
+        raise NotApplicable(f"{count:.0f} rows were hashed; {rows} are needed")
+    # Rows of later epochs are the same again, so they are no new witnesses.
+    repeats = finite(*record.series("data/repeat_share"))[1]
+    fresh = max(float((1 - repeats).mean()), 1 / len(values)) if len(repeats) else 1.0
+    found = rate(float(values.mean()), max(count * fresh, 1))
+    if found.low <= least:
+        return None
+    severity = "warning" if found.low > clear else "advice"
+    sure = graded(found.low, least, clear, least=0.7)
+    evidence = (found.evidence("share of repeated rows", least),)
+    return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), evidence)

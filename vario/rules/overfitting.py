@@ -1,0 +1,96 @@
+"""Held-out loss rises while training loss goes on falling.
+
+What it means: from the best evaluation on, the model learns what is true of the training examples only.
+The weights of that evaluation are better than the last ones. More data, augmentation, weight decay or
+dropout move the point; stopping there is free.
+How it is decided: at least 4 evaluations on held-out data; the level of the last three is above the lowest
+by 5 % and by three times the usual change from one evaluation to the next, and the training loss is lower
+now than it was at the lowest. A warning from 15 % on where held-out accuracy did not gain meanwhile,
+advice otherwise.
+Not applicable: fewer than 4 evaluations of the loss on held-out data.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Evidence, Finding
+from vario.record import Record
+from vario.rules._evidence import Estimate, Floats, Steps, finite, level
+from vario.rules._examples import graded
+from vario.rules._held_out import accuracy_at, passes
+
+ID = "overfitting"
+CARD = {
+    "papers": ("P062", "P080"),
+    "reads": ("eval/loss", "eval/accuracy", "eval/examples", "loss/train"),
+    "checked": "closed form",
+    "changed": "the papers say when overfitting is benign or comes from repeats; the rule reads the curve alone",
+    "summary": "Held-out loss is {held-out loss over its best} times its lowest, reached at step {best step}, "
+    "while the training loss has gone on falling.",
+}
+
+
+def check(
+    record: Record,
+    *,
+    rise: float = 0.05,  # evaluations on a thousand examples wander by two or three per cent
+    clear: float = 0.15,  # here the rise shows in any figure a user looks at
+    noises: float = 3.0,  # usual changes between evaluations
+    count: int = 4,  # one best and three after it
+) -> Finding | None:
+    """A finding where the last evaluations are worse than the best, and training is not."""
+    where, steps, losses = passes(record, "eval/loss", count)
+    best = int(losses.argmin())
+    if len(losses) - 1 - best < 3 or not losses[best] > 0:
+        return None
+    last = losses[-3:]
+    # Differences of neighbours hold the noise twice and little of the trend; half-normal to sigma: 1.4826.
+    changes = np.abs(np.diff(losses) - np.median(np.diff(losses)))
+    noise = 1.4826 * float(np.median(changes)) / np.sqrt(2)
+    half = 1.96 * noise / np.sqrt(len(last))
+    now = Estimate(*(float(np.median(last) + shift) / float(losses[best]) for shift in (0.0, -half, half)))
+    if now.low < 1 + rise or float(np.median(last) - losses[best]) < noises * noise:
+        return None
+    if not _training_fell(record, steps, best):
+        return None
+    gained = _accuracy_gain(record, where, int(steps[best]), int(steps[-1]))
+    evidence: list[Evidence] = [
+        now.evidence("held-out loss over its best", 1 + rise, where),
+        Evidence(
+            "best step",
+            float(steps[best]),
+            float(steps[max(best - 1, 0)]),
+            float(steps[best + 1]),
+            np.nan,
+            where,
+        ),
+    ]
+    if gained is not None:
+        evidence.append(gained)
+    better = gained is not None and gained.low > 0
+    severity = "warning" if now.low >= 1 + clear and not better else "advice"
+    sure = graded(now.low, 1 + rise, 1.5)
+    return Finding(ID, severity, sure, (), (int(steps[best]), int(steps[-1])), tuple(evidence))
+
+
+def _training_fell(record: Record, steps: Steps, best: int) -> bool:
+    """Whether training loss is lower at the end than around the best evaluation."""
+    at, loss = finite(*record.series("loss/train"))
+    width = max(int(steps[best] - steps[max(best - 1, 0)]), 1)
+    before = loss[(at > steps[best] - width) & (at <= steps[best])]
+    after = loss[at > steps[-1] - width]
+    if not len(before) or not len(after):
+        return False
+    return level(after).value < level(before).value
+
+
+def _accuracy_gain(record: Record, where: str, best: int, last: int) -> Evidence | None:
+    """Held-out accuracy now less that at the lowest loss; None where accuracy was not evaluated."""
+    values: Floats = finite(*record.series("eval/accuracy", where))[1]
+    if not len(values):
+        return None
+    then, now = accuracy_at(record, where, best), accuracy_at(record, where, last)
+    half = float(np.hypot(now.high - now.low, then.high - then.low)) / 2
+    gain = now.value - then.value
+    return Evidence("gain of held-out accuracy since", gain, gain - half, gain + half, 0.0, where)

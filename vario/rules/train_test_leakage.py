@@ -1,0 +1,70 @@
+"""Rows of the evaluation were trained on.
+
+What it means: the evaluation is partly an exam whose answers were handed out before; its figures are too
+good by an unknown amount. Splitting before doubling or augmenting, and splitting by what belongs together,
+prevents it.
+How it is decided: the share of the rows of an evaluation whose hash occurred in training; the low end of
+its interval must pass 0.01. A warning up to 0.1, an error beyond. A loader of training rows only (above
+0.9) is taken as meant so, where another evaluation is held out; where none is, advice says that nothing
+is. Advice only, too, where the training data repeat rows within an epoch as often: few distinct rows exist.
+Not applicable: no evaluation was seen, its rows could not be hashed, or fewer than 100 were.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Finding, NotApplicable
+from vario.record import Record
+from vario.rules._evidence import Estimate, finite
+from vario.rules._examples import graded, rate
+from vario.rules._held_out import is_seen
+
+ID = "train-test-leakage"
+CARD = {
+    "papers": ("P253",),
+    "reads": ("eval/seen_share", "eval/examples", "data/duplicate_share"),
+    "checked": "closed form",
+    "changed": "P253 finds near duplicates by attribution; equal hashes find exact ones only",
+    "summary": "{share of rows seen in training} of the rows of {where} were trained on.",
+}
+
+
+def check(
+    record: Record,
+    *,
+    least: float = 0.01,  # public benchmarks hold up to about this much
+    clear: float = 0.1,
+    rows: int = 100,
+) -> Finding | None:
+    """A finding where an evaluation shares rows with training."""
+    found: dict[str, tuple[Estimate, int]] = {}
+    most = 0.0
+    for where in record.wheres("eval/seen_share"):
+        steps, shares = finite(*record.series("eval/seen_share", where))
+        count = record.last("eval/examples", where)
+        most = max(most, count if count >= 0 else 0.0)
+        if len(shares) and count >= rows:
+            # Before training has gone through its data once, rows that leaked are not known yet.
+            found[where] = (rate(float(shares.max()), count), int(steps[int(shares.argmax())]))
+    if not found:
+        raise NotApplicable(f"{most:.0f} rows of evaluations were hashed; {rows} are needed")
+    own = {where for where in found if is_seen(record, where)}
+    leaks = {where: item for where, item in found.items() if where not in own and item[0].low > least}
+    if not leaks and len(own) == len(found):
+        where = max(own)
+        evidence = (found[where][0].evidence("share of rows seen in training", least, where),)
+        return Finding(ID, "advice", 0.7, (where,), (found[where][1],) * 2, evidence)
+    if not leaks:
+        return None
+    where = max(leaks, key=lambda name: (leaks[name][0].low, name))
+    worst, step = leaks[where]
+    repeats = finite(*record.series("data/duplicate_share"))[1]
+    natural = bool(len(repeats)) and worst.low < 3 * float(np.mean(repeats))
+    severity = "advice" if natural else "error" if worst.low > clear else "warning"
+    evidence = tuple(
+        e.evidence("share of rows seen in training", least, name) for name, (e, _) in leaks.items()
+    )
+    return Finding(
+        ID, severity, graded(worst.low, least, clear, least=0.75), tuple(leaks), (step, step), evidence
+    )

@@ -1,0 +1,109 @@
+"""Training batches are not mixed: they come sorted, or in the same order every epoch.
+
+What it means: a batch of one class pulls every weight towards that class; the next batch pulls elsewhere.
+The model forgets in turns and ends with what it saw last. A fixed order of mixed data is milder: steps
+repeat their errors at the same places. ``shuffle=True`` in the loader mends both.
+How it is decided: (1) the correlation of classes within a batch (0 in random batches, 1 in batches of one
+class) is above 0.3 at the low end of its interval; with real-valued targets, the share of their variance
+that lies between batches, where the loader does not shuffle. (2) otherwise, the loader does not shuffle or
+was not seen, and from the second epoch on the same rows come in the same order. (1) is an error where its
+value is above 0.5 and a warning below; (2) is advice.
+Not applicable: fewer than 5 batches whose classes were counted, and no second epoch whose order was seen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Evidence, Finding, NotApplicable
+from vario.record import Record
+from vario.rules._evidence import Estimate, exactly, finite, share
+from vario.rules._examples import batch_size, graded, has_positions
+from vario.rules._mixing import sorting
+from vario.rules._model import rows, training_loaders
+
+ID = "unshuffled-data"
+CARD = {
+    "papers": (),
+    "reads": ("batch/class_counts", "data/same_order", "target/mean", "target/std", "batch/size"),
+    "checked": "closed form",
+    "changed": "",
+    "summary": "Training batches are not mixed: the classes of a batch have a correlation of {sorting of batches} "
+    "(0 when shuffled, 1 when each holds one class); {share of batches in the same order} of the batches repeat the order of the epoch before.",
+}
+
+
+def check(
+    record: Record,
+    *,
+    sorted_limit: float = 0.3,  # samplers that pick a few classes per batch on purpose reach about 0.1
+    clear: float = 0.5,
+    repeated: float = 0.9,  # of the batches, so that a few equal ones by chance do not count
+    readings: int = 5,
+) -> Finding | None:
+    """A finding where batches are sorted, or repeat their order."""
+    evidence: list[Evidence] = []
+    mixed = (
+        None
+        if has_positions(record)
+        else sorting(record, readings=readings) or _sorted_targets(record, readings)
+    )
+    if mixed is not None:
+        evidence.append(mixed.evidence("sorting of batches", sorted_limit))
+    same = _same_order(record, readings)
+    if same is not None:
+        evidence.append(same.evidence("share of batches in the same order", repeated))
+    if not evidence:
+        raise NotApplicable(
+            f"fewer than {readings} batches with classes counted, and no second epoch was seen"
+        )
+    shuffles = [loader.get("shuffle") for loader in training_loaders(record)]
+    if shuffles and None not in shuffles:
+        evidence.append(exactly("loaders that shuffle", float(sum(map(bool, shuffles))), 1.0))
+    span = (0, max(record.step_count - 1, 0))
+    if mixed is not None and mixed.low > sorted_limit:
+        severity = "error" if mixed.low > clear else "warning"
+        return Finding(
+            ID,
+            severity,
+            graded(mixed.low, sorted_limit, 0.6, least=0.75, most=0.97),
+            (),
+            span,
+            tuple(evidence),
+        )
+    if same is not None and same.low > repeated and not any(shuffles):
+        return Finding(ID, "advice", 0.8, (), span, tuple(evidence))
+    return None
+
+
+def _same_order(record: Record, readings: int) -> Estimate | None:
+    """Share of batches that hold the rows of the epoch before; None where that cannot be known or is natural."""
+    _, values = finite(*record.series("data/same_order"))
+    for loader in training_loaders(record):
+        length, size = loader.get("length"), loader.get("batch_size")
+        if length and size and length <= size:
+            return None  # the whole data in one batch have no order
+    if len(values) < readings:
+        return None
+    known = values[np.argmax(values > 0) :] if (values > 0).any() else values
+    return share(known > 0.5)
+
+
+def _sorted_targets(record: Record, readings: int) -> Estimate | None:
+    """Share of the variance of real targets that lies between batches, less what chance puts there."""
+    loaders = training_loaders(record)
+    if not loaders or any(loader.get("shuffle") is not False for loader in loaders):
+        return None  # targets that move in time (as in reinforcement learning) look the same
+    steps, means = finite(*record.series("target/mean"))
+    at, stds = finite(*record.series("target/std"))
+    both, a, b = np.intersect1d(steps, at, return_indices=True)
+    size = batch_size(record)
+    if len(both) < readings or not size > 1 or not rows(record, "loader"):
+        return None
+    between, within = float(means[a].var()), float((stds[b] ** 2).mean())
+    if not between + within > 0:
+        return None
+    value = max(0.0, between - within / size) / (between + within)
+    # Relative error of a variance from n values: sqrt(2 / n).
+    half = 1.96 * value * (1 - value) * np.sqrt(2 / len(both)) * 2
+    return Estimate(value, max(value - half, 0.0), min(value + half, 1.0))
