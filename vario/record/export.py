@@ -19,7 +19,8 @@ from typing import Any, Literal
 import numpy as np
 
 from vario.nouns import VarioError
-from vario.record.reader import Record, Run, Steps, Values
+from vario.record.reader import Run
+from vario.record.stream import Record, Steps, Values
 
 Format = Literal["parquet", "csv", "tensorboard"]
 COLUMNS = ("stream", "series", "where", "step", "bin", "value")

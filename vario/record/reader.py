@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,7 +211,7 @@ class _File:
         if any(row[4] > latest for row in silent) or not exits:
             return "killed"
         worst = max(_badness(event.data) for _, event in exits)
-        return ("finished", "failed", "killed")[worst]  # type: ignore[return-value]
+        return ("finished", "failed", "killed")[worst]
 
     def points(self, stream: str, name: str, where: str) -> tuple[Steps, Values]:
         with self._reading():
@@ -305,7 +305,7 @@ class _File:
         with self._reading():
             if key not in self._kept:
                 self._kept[key] = find()
-            return self._kept[key]
+            return cast(T, self._kept[key])
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -321,7 +321,8 @@ class _File:
                 yield
             except sqlite3.DatabaseError as error:
                 raise VarioError(
-                    f"the record {self._path} is damaged: {error}. Restore it from a copy or delete its directory."
+                    f"the record {self._path} is damaged: {error}. "
+                    "Restore it from a copy or delete its directory."
                 ) from error
             finally:
                 if outermost and self._connection.in_transaction:

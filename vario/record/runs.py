@@ -22,10 +22,11 @@ from vario.record.schema import FILE_NAME
 from vario.record.store import RecordWriter
 
 WORDS = (
-    "avocet bittern bunting buzzard chough condor crane curlew dipper dove dunlin eagle egret eider falcon finch "
-    "fulmar gannet goshawk grebe harrier hawk heron hobby hoopoe ibis jackdaw jay kestrel kite knot lapwing lark "
-    "linnet martin merlin oriole osprey ouzel owl petrel pipit plover puffin quail rail raven redwing robin rook "
-    "ruff sandpiper serin shrike siskin skua snipe stork swallow swan swift teal tern thrush wren"
+    "avocet bittern bunting buzzard chough condor crane curlew dipper dove dunlin eagle egret eider falcon "
+    "finch fulmar gannet goshawk grebe harrier hawk heron hobby hoopoe ibis jackdaw jay kestrel kite knot "
+    "lapwing lark linnet martin merlin oriole osprey ouzel owl petrel pipit plover puffin quail rail raven "
+    "redwing robin rook ruff sandpiper serin shrike siskin skua snipe stork swallow swan swift teal tern "
+    "thrush wren"
 ).split()
 LISTED = 8  # candidates that an error names
 

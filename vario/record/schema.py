@@ -11,7 +11,8 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vario.nouns import VarioError
@@ -52,16 +53,17 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise cannot_write(path, error) from error
     try:
+        if not _is_blank(connection):
+            _version(connection, path)  # before anything is changed: it may be another program's file
         wanted = "truncate" if file_system(path) in NETWORK_FILE_SYSTEMS else "wal"
         (mode,) = connection.execute(f"pragma journal_mode={wanted}").fetchone()
         if mode not in ("wal", "truncate"):
             connection.execute("pragma journal_mode=truncate")
         connection.execute("pragma synchronous=normal")
-        connection.execute("begin immediate")
-        if _is_blank(connection):
-            _create(connection)
-        _migrate(connection, path)
-        connection.execute("commit")
+        with transaction(connection, path):
+            if _is_blank(connection):
+                _create(connection)
+            _migrate(connection, path)
     except sqlite3.Error as error:
         connection.close()
         raise cannot_write(path, error) from error
@@ -86,6 +88,33 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
             "restore it from a copy or delete its directory."
         ) from error
     return _migrated_copy(connection, path) if old else connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """`begin immediate` to commit; undone on any exception, SQLite's own told as a VarioError."""
+    try:
+        connection.execute("begin immediate")
+        yield connection
+        connection.execute("commit")
+    except sqlite3.Error as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if connection.in_transaction:
+            try:
+                connection.execute("rollback")
+            except sqlite3.Error:  # the disk refuses even this; the next reader rolls back from the journal
+                pass
+
+
+def leave(connection: sqlite3.Connection) -> None:
+    """Closes a writer's connection; the last one to leave makes the record one plain file."""
+    try:
+        connection.execute("pragma busy_timeout=0")
+        connection.execute("pragma journal_mode=delete")
+    except sqlite3.OperationalError:  # another process reads or writes: it keeps its WAL
+        pass
+    connection.close()
 
 
 def cannot_write(path: Path, error: sqlite3.Error) -> VarioError:

@@ -14,6 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,10 @@ from numpy.typing import NDArray
 from vario.nouns import Reading, VarioError
 from vario.record import packing, schema
 from vario.record.processes import myself
+from vario.record.tail import Block, Layout, Tail, any_row, scalar_row
 
 FLUSH_STEPS = 50
 FLUSH_SECONDS = 1.0
-CHUNK_POINTS = 1_000
-TAIL_BYTES = 16 << 20  # a tail of wide vectors becomes chunks earlier, to bound memory
 UNWRITTEN_BYTES = 64 << 20  # what is kept for a later try while the disk refuses
 
 _key = attrgetter("series", "where")
@@ -47,6 +47,8 @@ class RecordWriter:
     def __init__(self, run_dir: Path | str) -> None:
         self.run_dir = Path(run_dir)
         self.path = self.run_dir / schema.FILE_NAME
+        self._connection: sqlite3.Connection | None = None
+        self._moment: tuple[str, int] | None = None  # the step that was last written to
         self._begin()
 
     def readings(self, stream: str, step: int, readings: Iterable[Reading]) -> None:
@@ -55,17 +57,19 @@ class RecordWriter:
         batch = list(readings)
         if not batch:
             return
-        keys = list(map(_key, batch))
+        keys, values = list(map(_key, batch)), list(map(_value, batch))
         with self._lock:
-            layout = self._layouts.get((stream, keys[0], len(keys)))
-            values = list(map(_value, batch))
+            # Most steps read the series that the last one read, so a list is compared, not hashed.
+            layout = self._layouts.get((stream, keys[0], keys[-1], len(keys)))
             if layout is None or layout.keys != keys:
-                row, widths = _row(keys, values)
-                layout = self._new_layout(stream, keys, widths)
+                row, widths = any_row(keys, values)
+                self._check_widths(stream, keys, widths)
+                layout = Layout(stream, keys, widths)
+                self._layouts[stream, keys[0], keys[-1], len(keys)] = layout
             elif layout.scalars:
-                row = _scalars(keys, values)
+                row = scalar_row(keys, values)
             else:
-                row, widths = _row(keys, values)
+                row, widths = any_row(keys, values)
                 self._check_widths(stream, keys, widths)
             if not layout.steps:
                 self._pending.append(layout)
@@ -133,40 +137,38 @@ class RecordWriter:
 
     def close(self) -> None:
         """Flushes, turns the tail into chunks, and leaves one plain file if no other process has it open."""
-        self.flush()
+        self._own()
         with self._lock:
-            for stream in list(self._tails):
-                self._compact(stream)
-            if self._connection is not None:
-                try:
-                    self._connection.execute("pragma busy_timeout=0")
-                    self._connection.execute("pragma journal_mode=delete")
-                except sqlite3.OperationalError:  # another process reads or writes: it keeps its WAL
-                    pass
-                self._connection.close()
-                self._connection = None
+            try:
+                self.flush()
+                for stream in list(self._tails):
+                    self._compact(stream)
+            finally:
+                if self._connection is not None:
+                    schema.leave(self._connection)
+                    self._connection = None
 
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
+        self._connection = None
         self._process = 0
-        self._layouts: dict[tuple[str, tuple[str, str], int], _Layout] = {}
+        self._layouts: dict[tuple[str, tuple[str, str], tuple[str, str], int], Layout] = {}
         self._widths: dict[tuple[str, str, str], int] = {}
         self._ids: dict[tuple[str, str, str], int] = {}
-        self._tails: dict[str, _Tail] = {}
+        self._tails: dict[str, Tail] = {}
         self._flushed_at = float("-inf")
         self._drop_pending()
 
     def _drop_pending(self) -> None:
         for layout in self._layouts.values():
             layout.steps, layout.rows = [], []
-        self._pending: list[_Layout] = []
+        self._pending: list[Layout] = []
         self._events: list[tuple[float, str, int, str, str, str]] = []
         self._meta: dict[str, str] = {}
         self._files: list[tuple[str, int, str, str]] = []
         self._steps = self._unwritten = 0
-        self._moment: tuple[str, int] | None = None
+        self._moment = None
 
     def _own(self) -> None:
         """In a forked child: a new beginning; what had gathered is the parent's to write."""
@@ -179,30 +181,25 @@ class RecordWriter:
         if self._steps >= FLUSH_STEPS or time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 
-    def _new_layout(self, stream: str, keys: list[tuple[str, str]], widths: tuple[int, ...]) -> _Layout:
-        self._check_widths(stream, keys, widths)
-        layout = self._layouts[stream, keys[0], len(keys)] = _Layout(stream, keys, widths)
-        return layout
-
     def _check_widths(self, stream: str, keys: list[tuple[str, str]], widths: tuple[int, ...]) -> None:
         for key, width in zip(keys, widths, strict=True):
             known = self._widths.setdefault((stream, *key), width)
             if known != width:
                 raise VarioError(
-                    f"{key[0]} at {key[1]!r} of stream {stream!r} had {known or 1} values per step and now has "
+                    f"{key[0]} at {key[1]!r} of stream {stream!r} had {known or 1} values per step, now "
                     f"{width or 1}. The width of a series never changes: use another name for the other one."
                 )
 
-    def _transaction(self) -> _Transaction:
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         if self._connection is None:
             try:
                 self.run_dir.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise VarioError(f"cannot make the run {self.run_dir}: {error}. Set VARIO_HOME.") from error
             self._connection = schema.open_for_writing(self.path)
-        return _Transaction(self._connection, self.path)
+        return schema.transaction(self._connection, self.path)
 
-    def _write(self, connection: sqlite3.Connection) -> list[_Block]:
+    def _write(self, connection: sqlite3.Connection) -> list[Block]:
         """Inside a transaction: everything that has gathered."""
         now, me = time.time(), myself()
         connection.execute(
@@ -219,21 +216,16 @@ class RecordWriter:
             ((self._process, *event) for event in self._events),
         )
         connection.executemany("insert into array(stream, step, name, file) values(?, ?, ?, ?)", self._files)
-        last: dict[str, int] = {}
-        for _, stream, step, *_rest in self._events:
-            last[stream] = max(step, last.get(stream, -1))
-        blocks = []
-        for layout in self._pending:
-            last[layout.stream] = max(*layout.steps, last.get(layout.stream, -1))
-            blocks.append(self._write_block(connection, layout))
+        seen = [(stream, step) for _, stream, step, *_ in self._events if stream]
+        seen += [(layout.stream, max(layout.steps)) for layout in self._pending]
         connection.executemany(
             "insert into stream values(?, ?) on conflict(name) do update "
             "set last_step=max(last_step, excluded.last_step)",
-            ((name, step) for name, step in last.items() if name),
+            seen,
         )
-        return blocks
+        return [self._write_block(connection, layout) for layout in self._pending]
 
-    def _write_block(self, connection: sqlite3.Connection, layout: _Layout) -> _Block:
+    def _write_block(self, connection: sqlite3.Connection, layout: Layout) -> Block:
         if layout.ids is None:
             layout.ids = np.array(
                 [self._series(connection, layout.stream, *key) for key in layout.keys], np.int32
@@ -243,7 +235,7 @@ class RecordWriter:
             "insert into tail(stream, block) values(?, ?)",
             (layout.stream, packing.pack_block(layout.ids, steps, points)),
         )
-        return _Block(int(cursor.lastrowid or 0), layout, steps, points)
+        return Block(int(cursor.lastrowid or 0), layout, steps, points)
 
     def _series(self, connection: sqlite3.Connection, stream: str, name: str, place: str) -> int:
         key = (stream, name, place)
@@ -262,10 +254,10 @@ class RecordWriter:
                 )
         return self._ids[key]
 
-    def _wrote(self, blocks: list[_Block]) -> None:
+    def _wrote(self, blocks: list[Block]) -> None:
         """After the commit: what was pending is now the tail."""
         for block in blocks:
-            self._tails.setdefault(block.layout.stream, _Tail()).add(block)
+            self._tails.setdefault(block.layout.stream, Tail()).add(block)
         self._drop_pending()
 
     def _forget_ids(self) -> None:
@@ -292,121 +284,6 @@ class RecordWriter:
             )
             connection.executemany("delete from tail where id=?", ((block.id,) for block in tail.blocks))
         del self._tails[stream]
-
-
-class _Transaction:
-    """`begin immediate` to commit; rolled back on any exception, SQLite's own told as a VarioError."""
-
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self.connection, self.path = connection, path
-
-    def __enter__(self) -> sqlite3.Connection:
-        try:
-            self.connection.execute("begin immediate")
-        except sqlite3.Error as error:
-            raise schema.cannot_write(self.path, error) from error
-        return self.connection
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        try:
-            self.connection.execute("commit" if error is None else "rollback")
-        except sqlite3.Error as refused:
-            if error is None:
-                if self.connection.in_transaction:
-                    self.connection.execute("rollback")
-                error = refused
-        if isinstance(error, sqlite3.Error):
-            raise schema.cannot_write(self.path, error) from error
-
-
-class _Layout:
-    """A set of series that are read together, and their points since the last flush."""
-
-    def __init__(self, stream: str, keys: list[tuple[str, str]], widths: tuple[int, ...]) -> None:
-        self.stream, self.keys, self.widths = stream, keys, widths
-        self.scalars = not any(widths)
-        self.ids: NDArray[np.int32] | None = None
-        self.steps: list[int] = []
-        self.rows: list[NDArray[np.float64]] = []
-
-
-class _Block:
-    """One flushed row of the tail."""
-
-    def __init__(self, id: int, layout: _Layout, steps: packing.Steps, points: packing.Values) -> None:
-        self.id, self.layout, self.steps, self.points = id, layout, steps, points
-        assert layout.ids is not None
-        self.ids = layout.ids
-
-
-class _Tail:
-    """What this process has flushed of one stream and not yet packed into chunks."""
-
-    def __init__(self) -> None:
-        self.blocks: list[_Block] = []
-        self.counts: NDArray[np.int64] = np.zeros(0, np.int64)
-        self.bytes = 0
-
-    def add(self, block: _Block) -> None:
-        self.blocks.append(block)
-        self.bytes += block.points.nbytes
-        if block.ids.max() >= len(self.counts):
-            self.counts = np.pad(self.counts, (0, 2 * int(block.ids.max()) + 1 - len(self.counts)))
-        self.counts[block.ids] += len(block.steps)
-
-    def is_full(self) -> bool:
-        return bool(self.counts.max() >= CHUNK_POINTS) or self.bytes >= TAIL_BYTES
-
-    def columns(self) -> dict[int, tuple[packing.Steps, packing.Values]]:
-        """Steps and values of each series, in the order of the steps."""
-        parts: dict[int, list[tuple[packing.Steps, packing.Values]]] = {}
-        layouts: dict[_Layout, list[_Block]] = {}
-        for block in self.blocks:
-            layouts.setdefault(block.layout, []).append(block)
-        for layout, blocks in layouts.items():
-            steps = np.concatenate([block.steps for block in blocks])
-            points = np.ascontiguousarray(np.concatenate([block.points for block in blocks]).T)
-            at = 0
-            for series, width in zip(blocks[0].ids.tolist(), layout.widths, strict=True):
-                values = points[at] if not width else np.ascontiguousarray(points[at : at + width].T)
-                parts.setdefault(series, []).append((steps, values))
-                at += max(width, 1)
-        return {series: _merged(pieces) for series, pieces in parts.items()}
-
-
-def _merged(pieces: list[tuple[packing.Steps, packing.Values]]) -> tuple[packing.Steps, packing.Values]:
-    if len(pieces) == 1:
-        return pieces[0]
-    steps = np.concatenate([piece[0] for piece in pieces])
-    order = np.argsort(steps, kind="stable")
-    return steps[order], np.concatenate([piece[1] for piece in pieces])[order]
-
-
-def _scalars(keys: list[tuple[str, str]], values: list[Any]) -> NDArray[np.float64]:
-    try:
-        row = np.array(values, np.float64)
-    except (TypeError, ValueError):
-        row = np.empty(0)
-    return row if row.shape == (len(keys),) else _row(keys, values)[0]
-
-
-def _row(keys: list[tuple[str, str]], values: list[Any]) -> tuple[NDArray[np.float64], tuple[int, ...]]:
-    """All values end to end, and the width of each: 0 for a scalar."""
-    parts, widths = [], []
-    for (series, where), value in zip(keys, values, strict=True):
-        try:
-            part = np.asarray(value, np.float64)
-        except (TypeError, ValueError) as error:
-            raise VarioError(
-                f"{series} at {where!r} was read as {value!r}; a reading is a float or floats."
-            ) from error
-        if part.ndim > 1 or part.size == 0:
-            raise VarioError(
-                f"{series} at {where!r} has shape {part.shape}; a reading is a float or a flat row of floats."
-            )
-        widths.append(part.size if part.ndim else 0)
-        parts.append(part.reshape(-1))
-    return np.concatenate(parts), tuple(widths)
 
 
 def _plain(value: Any) -> Any:

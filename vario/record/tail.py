@@ -1,0 +1,105 @@
+"""What a writer holds in memory: series that are read together, and the tail of a stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vario.nouns import VarioError
+from vario.record import packing
+
+CHUNK_POINTS = 1_000
+TAIL_BYTES = 16 << 20  # a tail of wide vectors becomes chunks earlier, to bound memory
+
+
+class Layout:
+    """A set of series that are read together, and their points since the last flush."""
+
+    def __init__(self, stream: str, keys: list[tuple[str, str]], widths: tuple[int, ...]) -> None:
+        self.stream, self.keys, self.widths = stream, keys, widths
+        self.scalars = not any(widths)
+        self.ids: NDArray[np.int32] | None = None
+        self.steps: list[int] = []
+        self.rows: list[NDArray[np.float64]] = []
+
+
+class Block:
+    """One flushed row of the tail."""
+
+    def __init__(self, id: int, layout: Layout, steps: packing.Steps, points: packing.Values) -> None:
+        self.id, self.layout, self.steps, self.points = id, layout, steps, points
+        assert layout.ids is not None
+        self.ids = layout.ids
+
+
+class Tail:
+    """What this process has flushed of one stream and not yet packed into chunks."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.counts: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.bytes = 0
+
+    def add(self, block: Block) -> None:
+        self.blocks.append(block)
+        self.bytes += block.points.nbytes
+        if block.ids.max() >= len(self.counts):
+            self.counts = np.pad(self.counts, (0, 2 * int(block.ids.max()) + 1 - len(self.counts)))
+        self.counts[block.ids] += len(block.steps)
+
+    def is_full(self) -> bool:
+        return bool(self.counts.max() >= CHUNK_POINTS) or self.bytes >= TAIL_BYTES
+
+    def columns(self) -> dict[int, tuple[packing.Steps, packing.Values]]:
+        """Steps and values of each series, in the order of the steps."""
+        parts: dict[int, list[tuple[packing.Steps, packing.Values]]] = {}
+        layouts: dict[Layout, list[Block]] = {}
+        for block in self.blocks:
+            layouts.setdefault(block.layout, []).append(block)
+        for layout, blocks in layouts.items():
+            steps = np.concatenate([block.steps for block in blocks])
+            points = np.ascontiguousarray(np.concatenate([block.points for block in blocks]).T)
+            at = 0
+            for series, width in zip(blocks[0].ids.tolist(), layout.widths, strict=True):
+                values = points[at] if not width else np.ascontiguousarray(points[at : at + width].T)
+                parts.setdefault(series, []).append((steps, values))
+                at += max(width, 1)
+        return {series: _merged(pieces) for series, pieces in parts.items()}
+
+
+def _merged(pieces: list[tuple[packing.Steps, packing.Values]]) -> tuple[packing.Steps, packing.Values]:
+    if len(pieces) == 1:
+        return pieces[0]
+    steps = np.concatenate([piece[0] for piece in pieces])
+    order = np.argsort(steps, kind="stable")
+    return steps[order], np.concatenate([piece[1] for piece in pieces])[order]
+
+
+def scalar_row(keys: list[tuple[str, str]], values: list[Any]) -> NDArray[np.float64]:
+    """The values as one row, quickly where all are numbers, as they nearly always are."""
+    try:
+        row = np.array(values, np.float64)
+    except (TypeError, ValueError):
+        row = np.empty(0)
+    return row if row.shape == (len(keys),) else any_row(keys, values)[0]
+
+
+def any_row(keys: list[tuple[str, str]], values: list[Any]) -> tuple[NDArray[np.float64], tuple[int, ...]]:
+    """All values end to end, and the width of each: 0 for a scalar."""
+    parts, widths = [], []
+    for (series, where), value in zip(keys, values, strict=True):
+        try:
+            part = np.asarray(value, np.float64)
+        except (TypeError, ValueError) as error:
+            raise VarioError(
+                f"{series} at {where!r} was read as {value!r}; a reading is a float or floats."
+            ) from error
+        if part.ndim > 1 or part.size == 0:
+            raise VarioError(
+                f"{series} at {where!r} has shape {part.shape}; a reading is a float or a flat row of floats."
+            )
+        widths.append(part.size if part.ndim else 0)
+        parts.append(part.reshape(-1))
+    return np.concatenate(parts), tuple(widths)
