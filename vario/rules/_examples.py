@@ -30,7 +30,7 @@ def rate(part: float, count: float) -> Estimate:
 
 
 def graded(value: float, limit: float, certain: float, *, least: float = 0.6, most: float = 0.95) -> float:
-    """Confidence that grows from ``least`` where ``value`` meets the limit to ``most`` where it is beyond doubt."""
+    """Confidence: ``least`` where ``value`` meets the limit, growing to ``most`` where it is ``certain``."""
     part = (value - limit) / (certain - limit) if certain != limit else 1.0
     return float(least + (most - least) * min(max(part, 0.0), 1.0)) if np.isfinite(part) else most
 

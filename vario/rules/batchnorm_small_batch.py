@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import exactly, finite, level, tail
 from vario.rules._examples import batch_size, graded
@@ -25,8 +25,10 @@ CARD = {
     "papers": ("P238", "P321", "P003"),
     "reads": ("batch/size", "mode/train_share", "loss/train", "eval/loss"),
     "checked": "closed form",
-    "changed": "P238 makes batches smaller for BatchNorm on purpose (ghost batches of 32 and more); below 8 noise prevails",
-    "summary": "BatchNorm takes its statistics from {examples per batch} examples, so each variance is off by {error of a variance} of itself.",
+    "changed": "P238 makes batches smaller for BatchNorm on purpose (ghost batches of 32 and "
+    "more); below 8 noise prevails",
+    "summary": "BatchNorm takes its statistics from {examples per batch} examples, so each "
+    "variance is off by {error of a variance} of itself.",
 }
 
 
@@ -54,7 +56,7 @@ def check(record: Record, *, examples: int = 8, worse: float = 1.5) -> Finding |
         exactly("examples per batch", size, examples),
         exactly("error of a variance", off, float(np.sqrt(2 / examples))),
     ]
-    severity = "advice"
+    severity: Severity = "advice"
     try:
         train = level(tail(finite(*record.need("loss/train"))[1]))
         _, _, losses = passes(record, "eval/loss")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding, NotApplicable
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import Floats
 from vario.rules._examples import class_totals, graded, has_positions
@@ -26,8 +26,10 @@ CARD = {
     "papers": ("P086", "P075", "P076"),
     "reads": ("batch/class_counts", "eval/class_correct", "eval/class_counts"),
     "checked": "closed form",
-    "changed": "P086 varies imbalance from 1 to 5,000; the limit of 10 is where its plain nets begin to lose clearly",
-    "summary": "The most frequent class has {largest over smallest class} times the examples of the rarest one.",
+    "changed": "P086 varies imbalance from 1 to 5,000; the limit of 10 is where its plain nets "
+    "begin to lose clearly",
+    "summary": "The most frequent class has {largest over smallest class} times the examples of "
+    "the rarest one.",
 }
 
 
@@ -64,7 +66,7 @@ def check(
     recall = _recall_of_rare(record, total)
     if recall is not None:
         evidence.append(Evidence("recall of rare classes over others", recall, recall, recall, neglected))
-    severity = "warning" if recall is not None and recall < neglected else "advice"
+    severity: Severity = "warning" if recall is not None and recall < neglected else "advice"
     sure = graded(float(np.log(found.low)), float(np.log(ratio)), float(np.log(10 * ratio)), least=0.8)
     return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), tuple(evidence))
 

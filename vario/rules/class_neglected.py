@@ -2,9 +2,9 @@
 
 What it means: the average hides it: overall accuracy looks well while one class is hardly ever right. Too
 few examples of it, too small a share in the loss, or labels that another class swallowed are usual reasons.
-How it is decided: recall per class at the last held-out evaluation (training batches where there is none):
-the high end of its interval is below a third of the median recall of all classes, for classes with 10 or
-more examples. The neglected classes together must be fewer than 40 % of the examples, and the model must
+How it is decided: recall per class at the last held-out evaluation (in training where there is none):
+the high end of its interval is below a third of the median recall of all classes, for classes with 10
+or more examples. The neglected classes together must be fewer than 40 % of the examples, and the model must
 beat the guess of the largest class or neglect a small one: a model that recognises nothing is another illness.
 Not applicable: no accuracy per class; one example has many targets; no class has 10 examples.
 """
@@ -25,7 +25,8 @@ CARD = {
     "reads": ("eval/class_correct", "eval/class_counts", "accuracy/class_correct", "batch/class_counts"),
     "checked": "closed form",
     "changed": "",
-    "summary": "{neglected classes} classes are hardly recognised: the worst has a recall of {recall of the worst class} "
+    "summary": "{neglected classes} classes are hardly recognised: the worst has a recall of "
+    "{recall of the worst class} "
     "where the usual class has {usual recall}.",
 }
 
@@ -67,7 +68,8 @@ def check(
 
 
 def _per_class(record: Record) -> tuple[int, Floats, Floats, str]:
-    """Step, right and counted examples of each class: the last evaluation, else the last tenth of training."""
+    """Step, right and counted examples of each class: the last evaluation, else the last tenth "
+    "of training."""
     try:
         where = held_out(record, "eval/class_counts")
         steps, counts = record.series("eval/class_counts", where)

@@ -27,7 +27,8 @@ CARD = {
     "reads": ("activation/dead_channels", "activation/channels", "batch/size", "loss/train"),
     "checked": "closed form",
     "changed": "",
-    "summary": "{share of dead units} of the units of a layer are zero on every example, and have been for {steps dead} steps.",
+    "summary": "{share of dead units} of the units of a layer are zero on every example, and have"
+    " been for {steps dead} steps.",
 }
 
 

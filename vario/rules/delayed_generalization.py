@@ -25,8 +25,10 @@ CARD = {
     "papers": ("P018", "P072", "P064"),
     "reads": ("accuracy/train", "eval/accuracy", "eval/examples"),
     "checked": "closed form",
-    "changed": "P072 compares the times at which both errors fall below 0.1; here the held-out time is that of half the rise",
-    "summary": "Training was fitted at step {step when training was fitted}; held-out accuracy rose by {rise of held-out accuracy:%} after that, "
+    "changed": "P072 compares the times at which both errors fall below 0.1; here the held-out "
+    "time is that of half the rise",
+    "summary": "Training was fitted at step {step when training was fitted}; held-out accuracy "
+    "rose by {rise of held-out accuracy:%} after that, "
     "half of it by step {step of half the rise}.",
 }
 

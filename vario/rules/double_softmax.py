@@ -31,13 +31,15 @@ CARD = {
     ),
     "checked": "closed form",
     "changed": "",
-    "summary": "The loss function was given probabilities (rows sum to 1 within {deviation of row sums}), not logits; "
+    "summary": "The loss function was given probabilities (rows sum to 1 within {deviation of row"
+    " sums}), not logits; "
     "with them its loss cannot fall below {lowest reachable loss}.",
 }
 
 
 def check(record: Record, *, deviation: float = 1e-2, readings: int = 3) -> Finding | None:
-    """``deviation`` 0.01: float16 and bfloat16 rows still sum to 1 within it; rows of logits do not by chance."""
+    """``deviation`` 0.01: float16 and bfloat16 rows still sum to 1 within it; rows of logits do "
+    "not by chance."""
     series = [
         finite(*record.need(f"logits/{name}", readings)) for name in ("largest", "smallest", "sum_deviation")
     ]

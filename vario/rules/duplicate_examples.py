@@ -10,7 +10,7 @@ Not applicable: rows could not be hashed, or too few steps were read for 200 row
 
 from __future__ import annotations
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import finite
 from vario.rules._examples import batch_size, graded, rate
@@ -38,7 +38,7 @@ def check(
     loaders = training_loaders(record)
     samplers = {str(loader.get("sampler", "")) for loader in loaders}
     if any(name.endswith(REPEATS_ON_PURPOSE) for name in samplers) or any(
-        l.get("replacement") for l in loaders
+        loader.get("replacement") for loader in loaders
     ):
         return None
     steps, values = finite(*record.need("data/duplicate_share"))
@@ -52,7 +52,7 @@ def check(
     found = rate(float(values.mean()), max(count * fresh, 1))
     if found.low <= least:
         return None
-    severity = "warning" if found.low > clear else "advice"
+    severity: Severity = "warning" if found.low > clear else "advice"
     sure = graded(found.low, least, clear, least=0.7)
     evidence = (found.evidence("share of repeated rows", least),)
     return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), evidence)

@@ -24,8 +24,10 @@ CARD = {
     "papers": ("P032",),
     "reads": ("eval/accuracy", "eval/examples", "eval/seen_share"),
     "checked": "closed form",
-    "changed": "P032 prevents overuse by answering with noise; the rule only compares a used set with a fresh one",
-    "summary": "The best of {evaluations on one set} evaluations is better by {best accuracy less fresh accuracy:%} than the accuracy on a set that was seldom used.",
+    "changed": "P032 prevents overuse by answering with noise; the rule only compares a used set "
+    "with a fresh one",
+    "summary": "The best of {evaluations on one set} evaluations is better by {best accuracy less"
+    " fresh accuracy:%} than the accuracy on a set that was seldom used.",
 }
 
 
@@ -48,7 +50,8 @@ def check(
     fresh = min(uses, key=lambda where: (uses[where], where))
     if uses[used] < looks or uses[fresh] > seldom * uses[used]:
         raise NotApplicable(
-            f"one set was evaluated {uses[used]} times and the other {uses[fresh]} times; 20 and a tenth of it are needed"
+            f"one set was evaluated {uses[used]} times, another {uses[fresh]}; "
+            f"{looks} times and a tenth of the first are needed"
         )
     steps, values = finite(*record.series("eval/accuracy", used))
     count = record.last("eval/examples", used)

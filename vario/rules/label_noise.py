@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding, NotApplicable
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import Estimate, finite, level
@@ -43,7 +43,8 @@ CARD = {
         "examples/loss_quantiles", "batch/class_counts", "update/ratio", "gradient/norm", "loss/train",
     ),
     "checked": "closed form",
-    "changed": "the papers rank single examples or train around them; the rule estimates one rate from what a single run shows",
+    "changed": "the papers rank single examples or train around them; the rule estimates one rate"
+    " from what a single run shows",
     "summary": "About {share of wrong labels} of the training labels are wrong.",
 }  # fmt: skip
 
@@ -79,7 +80,9 @@ def check(
         limit = least if estimate is _against_clean else clear
         if noise.low <= limit or not _is_corroborated(record, noise, span, corroborated):
             continue
-        severity = "error" if estimate is _random_labels else "warning" if noise.low > clear else "advice"
+        severity: Severity = (
+            "error" if estimate is _random_labels else "warning" if noise.low > clear else "advice"
+        )
         sure = graded(noise.low, limit, 0.3, least=0.6, most=0.95)
         if estimate is _random_labels:
             sure = 0.8  # an impossible task looks the same
@@ -99,7 +102,7 @@ def _against_clean(record: Record, count: int) -> Found | None:
     where, steps, accuracy = passes(record, "eval/accuracy")
     best = int(accuracy.argmax())
     right = accuracy_at(record, where, float(steps[best]))
-    # The second half of the stretch before the evaluation: later in it, the model is nearly the one evaluated.
+    # The second half of the stretch before the evaluation: there the model is nearly the one evaluated.
     start = float(steps[best - 1]) if best else -1.0
     start += (steps[best] - start) / 2
     try:
@@ -180,7 +183,7 @@ def _random_labels(
     usual = level(ratio)
     if not moved < usual.value < wild or run.state in ("non-finite", "worse") or not _reaches_all(record):
         return None
-    # Memory is the only way below the loss of a guess: it shows as a fall with nothing held out to show for it.
+    # Memory alone leads below the loss of a guess when nothing of it carries over to held-out data.
     fell = run.end.high < run.chance and run.end.value < 0.995 * run.start.value
     trained = finite(*record.series("accuracy/train"))[1]
     above = (
@@ -222,7 +225,8 @@ def _reaches_all(record: Record, *, dead: float = 1e-6) -> bool:
 
 
 def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], part: float) -> bool:
-    """Whether confident errors were as frequent as the rate demands; from 0.45 on no class need be confident."""
+    """Whether confident errors were as frequent as the rate demands; from 0.45 on no class need "
+    "be confident."""
     steps, wrong = finite(*record.series("examples/confident_wrong"))
     inside = wrong[(steps >= span[0]) & (steps <= span[1])]
     if not len(inside) or noise.value > 0.45:

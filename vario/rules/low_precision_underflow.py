@@ -33,15 +33,18 @@ CARD = {
         "hyper/momentum",
     ),
     "checked": "closed form",
-    "changed": "P005 is credited for the setting (16- and 4-bit training); the limits are those of IEEE float16 and of bfloat16.",
-    "summary": "16 bits are too few here: {share of gradient lost} of the gradient entries and {share of update lost} of the update are lost to rounding.",
+    "changed": "P005 is credited for the setting (16- and 4-bit training); the limits are those "
+    "of IEEE float16 and of bfloat16.",
+    "summary": "16 bits are too few here: {share of gradient lost} of the gradient entries and "
+    "{share of update lost} of the update are lost to rounding.",
 }
 # Half-decades from 1e-24: bin 33 starts at 3.2e-8, below the smallest float16 (6.0e-8); bin 40 at 1e-4.
 SMALLEST, NORMAL = 33, 39
 
 
 def check(record: Record, *, lost: float = 0.5, readings: int = 5) -> Finding | None:
-    """``lost`` 0.5: where more than half is rounded away, the direction itself is no longer that of the gradient."""
+    """``lost`` 0.5: where more than half is rounded away, the direction itself is no longer that"
+    " of the gradient."""
     weights, computed = _formats(record)
     if not weights and not computed:
         raise NotApplicable("the number formats of parameters and autocast are unknown")

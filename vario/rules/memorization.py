@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding
+from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
 from vario.rules._evidence import finite
 from vario.rules._examples import graded, train_accuracy
@@ -25,8 +25,10 @@ CARD = {
     "papers": ("P070", "P080"),
     "reads": ("accuracy/train", "eval/accuracy", "eval/examples", "batch/size"),
     "checked": "equation",
-    "changed": "P070 (with its estimator) scores each example by many models trained with and without it; one run gives only the mean",
-    "summary": "{mean memorization} of the training examples are right from memory: they would be wrong if they had not been trained on.",
+    "changed": "P070 (with its estimator) scores each example by many models trained with and "
+    "without it; one run gives only the mean",
+    "summary": "{mean memorization} of the training examples are right from memory: they would be"
+    " wrong if they had not been trained on.",
 }
 
 
@@ -56,7 +58,7 @@ def check(
         seen.evidence("training accuracy", fitted),
         unseen.evidence("held-out accuracy", seen.value - much, where),
     )
-    severity = "warning" if low >= clear else "advice"
+    severity: Severity = "warning" if low >= clear else "advice"
     return Finding(
         ID, severity, graded(low, much, 0.4, most=0.9), (), (int(max(start, 0)), int(steps[-1])), evidence
     )

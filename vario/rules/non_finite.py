@@ -15,7 +15,7 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
-from vario.rules._evidence import exactly
+from vario.rules._evidence import Mask, Steps, exactly
 
 ID = "non-finite"
 CARD = {
@@ -30,14 +30,16 @@ CARD = {
     ),
     "checked": "closed form",
     "changed": "",
-    "summary": "The training turned non-finite at step {first broken step}; {broken share} of the steps from there on are broken.",
+    "summary": "The training turned non-finite at step {first broken step}; {broken share} of the"
+    " steps from there on are broken.",
 }
+READS: tuple[str, ...] = CARD["reads"]  # type: ignore[assignment]
 
 
 def check(record: Record, *, lasting: float = 0.0) -> Finding | None:
     """``lasting`` is the number of broken weights that is still fine: none, since they never heal."""
-    broken = {name: _broken(record, name) for name in CARD["reads"]}
-    broken = {name: found for name, found in broken.items() if found is not None}
+    series = {name: _broken(record, name) for name in READS}
+    broken = {name: found for name, found in series.items() if len(found[0])}
     if not broken:
         raise NotApplicable("no reading of the loss, of gradients or of weights")
     ill = {name: steps[mask] for name, (steps, mask) in broken.items() if mask.any()}
@@ -45,7 +47,7 @@ def check(record: Record, *, lasting: float = 0.0) -> Finding | None:
         return None
     first = min(int(steps[0]) for steps in ill.values())
     last = max(int(steps[-1]) for steps in ill.values())
-    name = min(ill, key=lambda n: (ill[n][0], list(CARD["reads"]).index(n)))
+    name = min(ill, key=lambda n: (ill[n][0], READS.index(n)))
     after = [mask[steps >= first] for steps, mask in broken.values()]
     part = max(float(mask.mean()) for mask in after if len(mask))
     ended = any(bool(mask[-1]) for _, mask in broken.values())
@@ -61,11 +63,9 @@ def check(record: Record, *, lasting: float = 0.0) -> Finding | None:
     )
 
 
-def _broken(record: Record, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Steps of a series of the whole model, and where it is broken; None where it was not read."""
+def _broken(record: Record, name: str) -> tuple[Steps, Mask]:
+    """Steps of a series of the whole model, and at which of them it is broken."""
     steps, values = record.series(name)
-    if not len(steps):
-        return None
     broken = ~np.isfinite(values)
     if name.endswith("non_finite"):
         broken |= values > 0

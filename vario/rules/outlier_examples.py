@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding, NotApplicable
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import exactly, finite, share
 from vario.rules._examples import batch_size, classes, graded
@@ -35,7 +35,8 @@ CARD = {
     ),
     "checked": "closed form",
     "changed": "",
-    "summary": "The largest loss of each batch carries {share of loss in one example} of the whole, and the largest input of some batch "
+    "summary": "The largest loss of each batch carries {share of loss in one example} of the "
+    "whole, and the largest input of some batch "
     "is {largest input over usual} times the usual one.",
 }
 
@@ -58,7 +59,8 @@ def check(
             f"fewer than {readings} readings of losses per example of a regression, or of its inputs"
         )
     evidence: list[Evidence] = []
-    sure, severity = 0.0, "advice"
+    sure = 0.0
+    severity: Severity = "advice"
     if losses is not None:
         often, part, chance = losses
         limit = max(carried, chance)

@@ -10,7 +10,7 @@ Not applicable: no evaluation with both confidence and accuracy on held-out data
 
 from __future__ import annotations
 
-from vario.nouns import Evidence, Finding, NotApplicable
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import finite
 from vario.rules._examples import graded, rate
@@ -21,7 +21,8 @@ CARD = {
     "papers": ("P074", "P100"),
     "reads": ("eval/confidence", "eval/accuracy", "eval/examples"),
     "checked": "closed form",
-    "changed": "the papers measure calibration in bins; a run records only the means, whose gap bounds that error from below",
+    "changed": "the papers measure calibration in bins; a run records only the means, whose gap "
+    "bounds that error from below",
     "summary": "On held-out data the model is surer than it is right by {confidence less accuracy}: "
     "its mean confidence exceeds its accuracy.",
 }
@@ -54,5 +55,5 @@ def check(
         ),
         accuracy.evidence("held-out accuracy", float(sure[-1]) - gap, where),
     )
-    severity = "warning" if low > clear else "advice"
+    severity: Severity = "warning" if low > clear else "advice"
     return Finding(ID, severity, graded(low, gap, clear), (), (int(steps[-1]), int(steps[-1])), evidence)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding
+from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
 from vario.rules._evidence import Estimate, Floats, Steps, finite, level
 from vario.rules._examples import graded
@@ -25,8 +25,10 @@ CARD = {
     "papers": ("P062", "P080"),
     "reads": ("eval/loss", "eval/accuracy", "eval/examples", "loss/train"),
     "checked": "closed form",
-    "changed": "the papers say when overfitting is benign or comes from repeats; the rule reads the curve alone",
-    "summary": "Held-out loss is {held-out loss over its best} times its lowest, reached at step {best step}, "
+    "changed": "the papers say when overfitting is benign or comes from repeats; the rule reads "
+    "the curve alone",
+    "summary": "Held-out loss is {held-out loss over its best} times its lowest, reached at step "
+    "{best step}, "
     "while the training loss has gone on falling.",
 }
 
@@ -69,7 +71,7 @@ def check(
     if gained is not None:
         evidence.append(gained)
     better = gained is not None and gained.low > 0
-    severity = "warning" if now.low >= 1 + clear and not better else "advice"
+    severity: Severity = "warning" if now.low >= 1 + clear and not better else "advice"
     sure = graded(now.low, 1 + rise, 1.5)
     return Finding(ID, severity, sure, (), (int(steps[best]), int(steps[-1])), tuple(evidence))
 

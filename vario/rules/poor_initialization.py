@@ -28,7 +28,8 @@ CARD = {
     "reads": ("examples/loss_quantiles", "activation/std", "batch/class_counts", "loss/train"),
     "checked": "closed form",
     "changed": "the papers say how spread moves with depth; the limits are ours",
-    "summary": "The model started badly: its first loss was {first loss over ln k} times that of a guess, and the spread of the signal "
+    "summary": "The model started badly: its first loss was {first loss over ln k} times that of "
+    "a guess, and the spread of the signal "
     "changed {change of spread over depth} times from the first to the deepest layer.",
 }
 
@@ -36,9 +37,9 @@ CARD = {
 def check(
     record: Record, *, times_chance: float = 3.0, times_spread: float = 1e3, within: int = 10
 ) -> Finding | None:
-    """``times_chance`` 3: default initialisers give 1.0 to 1.2; a guess that is wrong and sure gives ten and more.
+    """``times_chance`` 3: default initialisers give 1.0 to 1.2, wrong and sure guesses ten and more.
 
-    ``times_spread`` 1,000: ten layers that each lose or gain a factor of two, which training usually survives.
+    ``times_spread`` 1,000: ten layers that each gain or lose a factor of two; most runs survive that.
     """
     loss = _first_loss(record, times_chance, within)
     spread = _spread(record, times_spread, within)
@@ -73,7 +74,8 @@ def _first_loss(record: Record, limit: float, within: int) -> Evidence | None:
 
 
 def _spread(record: Record, limit: float, within: int) -> Evidence | None:
-    """How far the spread of activations moves from the first to the deepest layer, as a factor of at least 1."""
+    """How far the spread of activations moves from the first to the deepest layer, as a factor "
+    "of at least 1."""
     spreads = {}
     wheres = record.wheres("activation/std")
     order = [name for name in layers(record) if name in wheres] or list(wheres)

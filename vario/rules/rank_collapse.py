@@ -31,7 +31,8 @@ CARD = {
 
 
 def check(record: Record, *, least: float = 2.0, part: float = 0.05, readings: int = 5) -> Finding | None:
-    """``least`` 2: one direction and noise; ``part`` 0.05: RankMe's collapsed runs keep a few of their hundreds."""
+    """``least`` 2: one direction; ``part`` 0.05: collapsed runs of P132 keep a few of hundreds."""
+    " their hundreds."""
     wheres = record.wheres("rank/effective")
     most = max((len(finite(*record.series("rank/effective", w))[1]) for w in wheres), default=0)
     if most < readings:

@@ -24,7 +24,8 @@ CARD = {
     "reads": ("activation/saturation_share", "loss/train"),
     "checked": "closed form",
     "changed": "P316 is credited for the fixed points of tanh layers at initialisation; the limits are ours",
-    "summary": "{share saturated} of the outputs of a layer sit at the flat ends of its tanh or sigmoid and pass almost no gradient.",
+    "summary": "{share saturated} of the outputs of a layer sit at the flat ends of its tanh or "
+    "sigmoid and pass almost no gradient.",
 }
 
 

@@ -6,8 +6,8 @@ feature is gone or misleading, do.
 How it is decided: held-out accuracy after shuffling one feature among the examples; where the high end of
 its interval is within a tenth of the way from a guess to the plain accuracy, that feature alone carries the
 answer. A warning, since nothing says whether the feature is a shortcut or the matter itself.
-Not applicable: no accuracy with a feature shuffled (``shortcut/shuffled_accuracy``, one place per feature) was
-recorded; the loss and accuracy of one run cannot show what an answer rests on.
+Not applicable: no accuracy with a feature shuffled (``shortcut/shuffled_accuracy``, one place per feature)
+was recorded; the loss and accuracy of one run cannot show what an answer rests on.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ CARD = {
     "papers": ("P071", "P026"),
     "reads": ("shortcut/shuffled_accuracy", "eval/accuracy", "eval/examples", "batch/class_counts"),
     "checked": "closed form",
-    "changed": "P071 shuffles the known simple coordinate of its slabs; the rule takes whichever features were shuffled",
-    "summary": "Without {where} the model is right on {accuracy without it} of the held-out examples; with it on {held-out accuracy}.",
+    "changed": "P071 shuffles the known simple coordinate of its slabs; the rule takes whichever "
+    "features were shuffled",
+    "summary": "Without {where} the model is right on {accuracy without it} of the held-out "
+    "examples; with it on {held-out accuracy}.",
 }
 
 
@@ -38,7 +40,8 @@ def check(
     places = record.wheres("shortcut/shuffled_accuracy")
     if not places:
         raise NotApplicable(
-            "no reading of shortcut/shuffled_accuracy (held-out accuracy with one feature shuffled); 1 is needed"
+            "0 readings of shortcut/shuffled_accuracy (held-out accuracy with one feature shuffled); "
+            "1 is needed"
         )
     where = held_out(record, "eval/accuracy")
     totals = class_totals(record)[1].sum(axis=0)

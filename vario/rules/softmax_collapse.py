@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import finite, first_step, level, need_finite, tail
 from vario.rules._examples import graded
@@ -24,15 +24,17 @@ CARD = {
     "papers": ("P064",),
     "reads": ("examples/zero_loss_share", "accuracy/train", "eval/accuracy", "logits/largest"),
     "checked": "closed form",
-    "changed": "P064 counts correct examples whose float32 softmax sum is exactly 1; a loss of exactly 0 is the same event.",
-    "summary": "{share with zero loss} of the training examples have a loss of exactly 0 and teach nothing any more.",
+    "changed": "P064 counts correct examples whose float32 softmax sum is exactly 1; a loss of "
+    "exactly 0 is the same event.",
+    "summary": "{share with zero loss} of the training examples have a loss of exactly 0 and "
+    "teach nothing any more.",
 }
 
 
 def check(
     record: Record, *, collapsed: float = 0.3, learned: float = 0.99, gap: float = 0.1
 ) -> Finding | None:
-    """``collapsed`` 0.3: P064's runs stop generalising from about there (0.51 at the end of one that never did).
+    """``collapsed`` 0.3: P064's runs stop generalising from about there (0.51 in one that never did).
 
     ``learned`` 0.99: before, zero-loss examples are outvoted by those that still have a gradient.
     ``gap`` 0.1: beyond what healthy classifiers show between training and held-out accuracy.
@@ -45,7 +47,7 @@ def check(
     if not found.low > collapsed:
         return None
     evidence = [found.evidence("share with zero loss", collapsed)]
-    severity = "advice"
+    severity: Severity = "advice"
     try:
         behind = accuracy_at(record, held_out(record, "eval/accuracy"), np.inf)
         left = (float(right.mean()) if len(right) else 1.0) - behind.high

@@ -25,7 +25,8 @@ CARD = {
     "reads": ("weight/row_difference", "update/norm", "gradient/norm", "loss/train"),
     "checked": "closed form",
     "changed": "",
-    "summary": "The rows of {layers alike} weights are equal to within {row difference} and stay so: each such layer works as a single unit.",
+    "summary": "The rows of {layers alike} weights are equal to within {row difference} and stay "
+    "so: each such layer works as a single unit.",
 }
 
 

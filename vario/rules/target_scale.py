@@ -26,7 +26,8 @@ CARD = {
     "reads": ("target/mean", "target/std", "loss/train"),
     "checked": "closed form",
     "changed": "",
-    "summary": "The targets have a typical magnitude of {target magnitude}; the model starts with outputs of about 1.",
+    "summary": "The targets have a typical magnitude of {target magnitude}; the model starts with"
+    " outputs of about 1.",
 }
 
 

@@ -24,13 +24,15 @@ CARD = {
     "reads": ("mode/train_share", "mode/eval_share", "eval/loss", "eval/accuracy"),
     "checked": "closed form",
     "changed": "",
-    "summary": "Modules whose work depends on the mode were in the wrong one: in train mode at {evaluations in train mode} "
+    "summary": "Modules whose work depends on the mode were in the wrong one: in train mode at "
+    "{evaluations in train mode} "
     "of the evaluations, in eval mode at {steps in eval mode} of the training steps.",
 }
 
 
 def check(record: Record, *, wrong: float = 0.0, lasting: int = 3) -> Finding | None:
-    """``wrong`` 0: one forward in the wrong mode is a mistake; ``lasting`` 3 steps make it the rule, not a probe."""
+    """``wrong`` 0: one forward in the wrong mode is a mistake; ``lasting`` 3 steps make it the "
+    "rule, not a probe."""
     kinds = sorted({*record.wheres("mode/train_share"), *record.wheres("mode/eval_share")})
     if not kinds:
         raise NotApplicable("no module of the model depends on train or eval mode, or none was read")
@@ -72,5 +74,5 @@ def _mistakes(
 
 def _never_drops(record: Record, kind: str) -> bool:
     """Whether every dropout of this class has p = 0, so that its mode makes no difference."""
-    rates = [m.get("p") for m in rows(record, "modules") if m.get("class") == kind and m.get("p") is not None]
-    return bool(rates) and all(float(p) == 0 for p in rates)
+    rates = [float(m["p"]) for m in rows(record, "modules") if m.get("class") == kind and "p" in m]
+    return bool(rates) and max(rates) == 0

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import Estimate, finite
 from vario.rules._examples import graded, rate
@@ -53,15 +53,16 @@ def check(
     leaks = {where: item for where, item in found.items() if where not in own and item[0].low > least}
     if not leaks and len(own) == len(found):
         where = max(own)
-        evidence = (found[where][0].evidence("share of rows seen in training", least, where),)
-        return Finding(ID, "advice", 0.7, (where,), (found[where][1],) * 2, evidence)
+        own_share, step = found[where]
+        only = own_share.evidence("share of rows seen in training", least, where)
+        return Finding(ID, "advice", 0.7, (where,), (step, step), (only,))
     if not leaks:
         return None
     where = max(leaks, key=lambda name: (leaks[name][0].low, name))
     worst, step = leaks[where]
     repeats = finite(*record.series("data/duplicate_share"))[1]
     natural = bool(len(repeats)) and worst.low < 3 * float(np.mean(repeats))
-    severity = "advice" if natural else "error" if worst.low > clear else "warning"
+    severity: Severity = "advice" if natural else "error" if worst.low > clear else "warning"
     evidence = tuple(
         e.evidence("share of rows seen in training", least, name) for name, (e, _) in leaks.items()
     )

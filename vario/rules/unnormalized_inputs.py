@@ -34,8 +34,10 @@ CARD = {
         "loss/train",
     ),
     "checked": "closed form",
-    "changed": "P321 is credited for the reason (inputs of fixed mean and spread); it gives no limit for raw data",
-    "summary": "Inputs have a typical magnitude of {input magnitude}, the largest {largest input}; about 1 is expected.",
+    "changed": "P321 is credited for the reason (inputs of fixed mean and spread); it gives no "
+    "limit for raw data",
+    "summary": "Inputs have a typical magnitude of {input magnitude}, the largest {largest "
+    "input}; about 1 is expected.",
 }
 
 
@@ -80,7 +82,8 @@ def _magnitude(record: Record) -> Estimate:
 
 
 def _small_inside(record: Record, inside: float) -> bool:
-    """Whether the first layer gave small outputs at its first reading, so that the model scales its inputs."""
+    """Whether the first layer gave small outputs at its first reading, so that the model scales "
+    "its inputs."""
     wheres = record.wheres("activation/std")
     order = [name for name in layers(record) if name in wheres]
     if not order:

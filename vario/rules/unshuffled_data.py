@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding, NotApplicable
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import Estimate, exactly, finite, share
 from vario.rules._examples import batch_size, graded, has_positions
@@ -28,8 +28,10 @@ CARD = {
     "reads": ("batch/class_counts", "data/same_order", "target/mean", "target/std", "batch/size"),
     "checked": "closed form",
     "changed": "",
-    "summary": "Training batches are not mixed: the classes of a batch have a correlation of {sorting of batches} "
-    "(0 when shuffled, 1 when each holds one class); {share of batches in the same order} of the batches repeat the order of the epoch before.",
+    "summary": "Training batches are not mixed: the classes of a batch have a correlation of "
+    "{sorting of batches} "
+    "(0 when shuffled, 1 when each holds one class); {share of batches in the same order} of the "
+    "batches repeat the order of the epoch before.",
 }
 
 
@@ -62,7 +64,7 @@ def check(
         evidence.append(exactly("loaders that shuffle", float(sum(map(bool, shuffles))), 1.0))
     span = (0, max(record.step_count - 1, 0))
     if mixed is not None and mixed.low > sorted_limit:
-        severity = "error" if mixed.low > clear else "warning"
+        severity: Severity = "error" if mixed.low > clear else "warning"
         return Finding(
             ID,
             severity,
@@ -77,7 +79,8 @@ def check(
 
 
 def _same_order(record: Record, readings: int) -> Estimate | None:
-    """Share of batches that hold the rows of the epoch before; None where that cannot be known or is natural."""
+    """Share of batches that hold the rows of the epoch before; None where that cannot be known "
+    "or is natural."""
     _, values = finite(*record.series("data/same_order"))
     for loader in training_loaders(record):
         length, size = loader.get("length"), loader.get("batch_size")
