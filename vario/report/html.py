@@ -1,0 +1,247 @@
+"""One self-contained page about a run, and its short form for notebooks.
+
+The page asks no other host for anything: style, scripts and numbers are inside it. Everything that
+matters (findings, evidence, remedies, tables, a still of each finding's charts) is plain HTML; the
+scripts of ``static/`` only make it alive. Those are the modules of the dashboard as well: joined here
+in the order of ``MODULES`` into one script, because a page from a disk may not import files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vario.nouns import Diagnosis, Finding, Prescription
+from vario.record import Record, Run
+from vario.remedies.prescribe import prescribe_all
+from vario.report import charts, facts, finding_html, layers, svg, tables, words
+from vario.report.charts import Chart
+from vario.report.curves import Curves
+from vario.report.finding_html import said
+from vario.rules import diagnose
+
+__all__ = ["MODULES", "notebook_html", "page_html", "write_report"]
+
+STATIC = Path(__file__).parent / "static"
+MODULES = (
+    "dom.js", "format.js", "source.js", "linked.js", "chart.js", "heatmap.js", "strip.js", "layers.js", "page.js",
+)  # fmt: skip
+SECTIONS = (
+    ("loss", "Loss and metrics"),
+    ("layers", "Layers over steps"),
+    ("noise", "Gradient noise"),
+    ("examples", "Examples"),
+    ("data", "Data"),
+    ("settings", "Settings"),
+    ("more", "More series"),
+    ("cost", "What vario cost"),
+)
+STILL_BINS = 160
+
+
+def write_report(run: Run, out: Path) -> Path:
+    """Write the page of ``run`` to ``out``, whole or not at all, and return its path."""
+    diagnosis = diagnose(run)
+    text = page_html(run, diagnosis, prescribe_all(diagnosis, run))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8", errors="replace")
+    temporary.replace(out)
+    return out
+
+
+def page_html(run: Run, diagnosis: Diagnosis, cures: Mapping[Finding, Sequence[Prescription]]) -> str:
+    """The whole page as text."""
+    page = _Page(run)
+    findings = page.findings(diagnosis, cures)
+    sections = {name: page.section(name) for name, _ in SECTIONS}
+    maps = layers.layer_maps(page.records, page.curves, diagnosis.findings)
+    if maps:
+        sections["layers"] = page.layers() + sections["layers"]
+    body = "".join(
+        f'<section id="{name}"><h2>{title}</h2>{sections[name]}</section>'
+        for name, title in SECTIONS
+        if sections[name]
+    )
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title in SECTIONS if sections[name])
+    inlined = {"grids": page.curves.grids, "curves": page.curves.curves, "charts": page.charts, "layers": maps}
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
+        f"<title>{said(facts.title(run))} · vario</title>"
+        f"<style>{_static('uplot/uPlot.min.css')}{_static('page.css')}</style></head><body>"
+        f'<nav aria-label="Sections"><a class="brand" href="#top">vario</a><a href="#findings">Findings</a>{links}'
+        f'<button type="button" id="theme" hidden>theme</button></nav><main id="top">'
+        f"{_verdict(run, diagnosis)}{findings}{body}</main>"
+        f"<footer>Made by vario {said(_version())}. This page is complete: it loads nothing from anywhere.</footer>"
+        f'<script type="application/json" id="vario-data">{_inline(inlined)}</script>'
+        f"<script>{_static('uplot/uPlot.iife.min.js')}</script>"
+        f'<script type="module">{script()}</script></body></html>'
+    )
+
+
+def notebook_html(run: Run) -> str:
+    """Headline, findings and the loss as one small fragment without scripts, for ``_repr_html_``."""
+    diagnosis = diagnose(run)
+    cures = prescribe_all(diagnosis, run)
+    page = _Page(run)
+    loss = next((chart for chart in charts.course(page.records) if chart.section == "loss"), None)
+    rows = []
+    for finding in [item for item in diagnosis.findings if not item.explained_by][:3]:
+        first = next((cure.change for cure in cures[finding] if cure.available), "")
+        hint = f"<br>try: {said(first, longest=300)}" if first else ""
+        sentence = said(words.summary(finding, words.card_of(finding.id)), longest=600)
+        rows.append(f"<li><b>{said(finding.id)}</b> ({finding.severity}): {sentence}{hint}</li>")
+    steps = facts.steps_seen(run)
+    return (
+        '<div style="font-family:system-ui,sans-serif;max-width:640px">'
+        f"<b>vario: {said(words.headline(run, diagnosis))}</b><br>"
+        f'<small style="opacity:.7">{said(facts.title(run))} · {steps:,} steps · {said(facts.ending(run))}</small>'
+        f"{'<ul>' + ''.join(rows) + '</ul>' if rows else ''}{page.still(loss) if loss else ''}</div>"
+    )
+
+
+def script() -> str:
+    """The modules of ``static/`` as one script: each in a function of its own that returns its exports."""
+    return "\n".join(_enclosed(name) for name in MODULES)
+
+
+def _enclosed(name: str) -> str:
+    text = re.sub(r'^import (\{[^}]*\}) from "\./(\w+)\.js";', r"const \1 = $\2;", _static(name), flags=re.M)
+    exports = re.findall(r"^export (?:async )?(?:function|class|const) (\w+)", text, flags=re.M)
+    text = re.sub(r"^export ", "", text, flags=re.M)
+    return f"const ${Path(name).stem} = (() => {{\n{text}return {{ {', '.join(exports)} }};\n}})();"
+
+
+class _Page:
+    """The charts of a page as they are asked for, with the curves they need."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.records = [r for r in run.records() if "@" not in r.stream] or run.records()
+        self.curves = Curves()
+        self.charts: list[dict[str, Any]] = []
+
+    def findings(self, diagnosis: Diagnosis, cures: Mapping[Finding, Sequence[Prescription]]) -> str:
+        cards = []
+        for cause in [item for item in diagnosis.findings if not item.explained_by]:
+            beneath = [f for f in diagnosis.findings if (f.explained_by, f.stream) == (cause.id, cause.stream)]
+            folded = "".join(self._card(item, cures, small=True) for item in beneath)
+            names = ", ".join(said(words.title(item.id).lower()) for item in beneath)
+            fold = f'<details class="symptoms"><summary>Explains {len(beneath)}: {names}</summary>{folded}</details>'
+            cards.append(self._card(cause, cures, beneath=fold if beneath else ""))
+        return f'<section id="findings"><h2>Findings</h2>{"".join(cards)}{finding_html.checks(diagnosis)}</section>'
+
+    def section(self, name: str) -> str:
+        """The tables and figures of a section, "" where the record has nothing for it."""
+        shown = [chart for chart in charts.course(self.records) if chart.section == name]
+        if name == "more":
+            shown = list(charts.rest(self.records))
+        grid = "".join(self._figure(chart, still=name == "loss" and i == 0) for i, chart in enumerate(shown))
+        figures = f'<div class="grid">{grid}</div>' if grid else ""
+        return figures + self._tables(name)
+
+    def layers(self) -> str:
+        return (
+            '<div id="layer-maps"><noscript><p>The heat maps need JavaScript; the table has their last column.'
+            '</p></noscript></div><details class="table"><summary>Every layer in numbers (last measured values)'
+            f"</summary>{tables.layer_table(self.records)}</details>"
+        )
+
+    def still(self, chart: Chart) -> str:
+        """The chart as an unmoving picture."""
+        drawn = []
+        for line in chart.lines:
+            steps, low, mean, high = line.record.overview(line.name, line.where, bins=STILL_BINS)
+            parts = [v[:, line.column] if v.ndim == 2 else v for v in (low, mean, high)]
+            drawn.append((line.label, steps, parts[0], parts[1], parts[2]))
+        return svg.curve(drawn, chart.title, limits=[limit for limit, _ in chart.limits])
+
+    def _tables(self, name: str) -> str:
+        if name == "data":
+            return "".join(dict.fromkeys(tables.data(record) for record in self.records))
+        if name == "settings":
+            return f'<div class="columns">{tables.settings(self.records)}{tables.environment(self.run)}</div>'
+        return tables.cost(self.run, self.records) if name == "cost" else ""
+
+    def _card(
+        self,
+        finding: Finding,
+        cures: Mapping[Finding, Sequence[Prescription]],
+        *,
+        beneath: str = "",
+        small: bool = False,
+    ) -> str:
+        record = self._record_of(finding)
+        shown = charts.finding_charts(finding, record, words.card_of(finding.id), most=1 if small else 2) if record else []
+        figures = "".join(self._figure(chart, still=True) for chart in shown)
+        several = len(self.records) > 1
+        return finding_html.finding_card(finding, cures.get(finding, ()), figures, beneath, stream=several, small=small)
+
+    def _record_of(self, finding: Finding) -> Record | None:
+        for record in self.records:
+            if record.stream.partition("@")[0] == finding.stream.partition("@")[0]:
+                return record
+        return self.records[0] if self.records else None
+
+    def _figure(self, chart: Chart, *, still: bool) -> str:
+        lines = []
+        for line in chart.lines:
+            number = self.curves.add(line.record, line.name, line.where, column=line.column)
+            if number >= 0:
+                lines.append({"label": line.label, "curve": number})
+        self.charts.append(
+            {
+                "title": chart.title,
+                "lines": lines,
+                "limits": [{"value": value, "label": label} for value, label in chart.limits],
+                "span": list(chart.span) if chart.span else None,
+            }
+        )
+        inside = self.still(chart) if still else ""
+        return (
+            f'<figure class="chart" data-chart="{len(self.charts) - 1}" data-testid="chart">'
+            f"<figcaption>{said(chart.title)}</figcaption><div class='plot'>{inside}</div></figure>"
+        )
+
+
+def _verdict(run: Run, diagnosis: Diagnosis) -> str:
+    """The first screen: what is the matter, and with which run."""
+    steps = facts.steps_seen(run)
+    causes = [finding for finding in diagnosis.findings if not finding.explained_by]
+    state = "unknown" if not steps or not diagnosis.checked else causes[0].severity if causes else "well"
+    spent = facts.cost(run)
+    told = [
+        ("run", said(facts.run_name(run))),
+        ("steps", f"{steps:,}"),
+        ("ended", said(facts.ending(run), longest=240)),
+        *([("steps took", words.duration(spent.total))] if spent.total > 0 else []),
+        *([("vario took", f"{words.number(100 * spent.share)} %")] if spent.total > 0 else []),
+    ]
+    listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in told)
+    command = said(facts.command_line(run), longest=600)
+    return (
+        f'<header class="verdict {state}">{svg.dial(state)}<div><h1>{said(words.headline(run, diagnosis))}</h1>'
+        f"<p class='cmd'><code>{command or said(facts.title(run))}</code></p><dl>{listed}</dl></div></header>"
+    )
+
+
+def _inline(data: Any) -> str:
+    """JSON that can stand inside a script element: no ``<`` is left that could end it."""
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def _static(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+def _version() -> str:
+    from vario import __version__
+
+    return __version__

@@ -1,0 +1,180 @@
+// Layers over steps as colours: one row per layer, the mean of what was measured in each column.
+
+import { make } from "./dom.js";
+import { color, number, shortened, steps, viridis } from "./format.js";
+
+const GAP = 1;
+const NUMBERLESS = [213, 94, 0]; // vermilion: on no viridis scale
+
+// `map`: {title, scale: "log" | "share" | "signed", rows: [[name, curve]]}. `onRow(name)` when one is chosen.
+export async function heatMap(box, map, source, linked, onRow) {
+  const rows = await Promise.all(map.rows.map(async ([name, index]) => ({ name, curve: await source.curve(index) })));
+  const view = new HeatMap(box, map, rows, linked, onRow);
+  linked.on("point", ({ step, from }) => from !== view && view.mark(step));
+  linked.on("zoom", () => view.draw());
+  new ResizeObserver(() => view.draw()).observe(box);
+  return view;
+}
+
+class HeatMap {
+  constructor(box, map, rows, linked, onRow) {
+    Object.assign(this, { box, map, rows, linked, onRow, chosen: -1, marked: null });
+    this.canvas = make("canvas");
+    this.canvas.tabIndex = 0;
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", `${map.title}: ${rows.length} layers over steps. Arrow keys choose a layer; the table below has the numbers.`);
+    this.cursor = make("div", "crosshair");
+    this.readout = make("p", "readout");
+    this.scale = make("div", "scale");
+    const stage = make("div", "stage");
+    stage.append(this.canvas, this.cursor);
+    box.replaceChildren(this.scale, stage, this.readout);
+    this.canvas.addEventListener("pointermove", (event) => this.over(event));
+    this.canvas.addEventListener("pointerleave", () => this.left());
+    this.canvas.addEventListener("click", (event) => this.choose(this.rowAt(event.offsetY)));
+    this.canvas.addEventListener("keydown", (event) => this.key(event));
+    this.draw();
+  }
+
+  draw() {
+    const width = this.box.clientWidth;
+    if (!width) return;
+    const ratio = devicePixelRatio;
+    const size = Math.max(4, Math.min(18, Math.floor(560 / this.rows.length)));
+    this.names = size >= 9 ? Math.min(200, width * 0.34) : 0;
+    this.size = size;
+    this.height = this.rows.length * size;
+    this.width = width - this.names;
+    this.canvas.width = width * ratio;
+    this.canvas.height = (this.height + 18) * ratio;
+    this.canvas.style.width = `${width}px`;
+    this.canvas.style.height = `${this.height + 18}px`;
+    const context = this.canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    this.measure();
+    this.rows.forEach((row, i) => this.paint(context, row, i));
+    this.write(context);
+    this.describe();
+  }
+
+  // The range of steps, the columns, and the range of values that the colours span.
+  measure() {
+    const all = this.rows.flatMap(({ curve }) => [curve.steps[0], curve.steps.at(-1)]).filter((step) => step !== undefined);
+    const [first, last] = this.linked.range ?? [Math.min(...all), Math.max(...all)];
+    this.first = first;
+    this.last = Math.max(last, first + 1);
+    const values = [];
+    for (const { curve } of this.rows) for (const value of curve.mean) if (Number.isFinite(value) && (this.map.scale !== "log" || value > 0)) values.push(value);
+    values.sort((a, b) => a - b);
+    const at = (share) => values[Math.min(Math.floor(share * values.length), values.length - 1)];
+    // One wild value must not take the colours of all others: the span leaves out 1 % at either end.
+    this.span = this.map.scale === "share" ? [0, 1] : this.map.scale === "signed" ? [-1, 1] : [at(0.01) ?? 0.1, at(0.99) ?? 1];
+    if (this.map.scale === "log" && this.span[1] / this.span[0] < 10) {
+      const middle = Math.sqrt(this.span[0] * this.span[1]);
+      this.span = [middle / Math.sqrt(10), middle * Math.sqrt(10)];
+    }
+  }
+
+  paint(context, { curve }, index) {
+    const columns = Math.max(1, Math.min(Math.floor(this.width / 2), curve.steps.length));
+    const wide = this.width / columns;
+    const top = index * this.size;
+    let k = 0;
+    while (k < curve.steps.length && curve.steps[k] < this.first) k++;
+    for (let column = 0; column < columns; column++) {
+      const until = this.first + ((column + 1) / columns) * (this.last - this.first);
+      let [sum, count, bad] = [0, 0, 0];
+      for (; k < curve.steps.length && curve.steps[k] <= until; k++) {
+        if (Number.isFinite(curve.mean[k])) [sum, count] = [sum + curve.mean[k], count + 1];
+        else bad++;
+      }
+      if (!count && !bad) continue;
+      const [r, g, b] = bad ? NUMBERLESS : viridis(this.share(sum / count));
+      context.fillStyle = `rgb(${r}, ${g}, ${b})`;
+      context.fillRect(this.names + column * wide, top, wide + 0.6, this.size - (this.size > 7 ? GAP : 0));
+    }
+  }
+
+  share(value) {
+    const [low, high] = this.span;
+    if (this.map.scale === "log") return value > 0 ? Math.log(value / low) / Math.log(high / low) : 0;
+    return (value - low) / (high - low);
+  }
+
+  write(context) {
+    context.font = "11px system-ui";
+    context.textBaseline = "middle";
+    const letters = Math.floor(this.names / 6.2);
+    this.rows.forEach(({ name }, i) => {
+      if (i === this.chosen) {
+        context.strokeStyle = color("ink");
+        context.lineWidth = 2;
+        context.strokeRect(this.names + 1, i * this.size, this.width - 2, this.size - 1);
+      }
+      context.fillStyle = color(i === this.chosen ? "ink" : "muted");
+      if (this.names) context.fillText(shortened(name, letters), 0, i * this.size + this.size / 2);
+    });
+    context.fillStyle = color("muted");
+    context.textBaseline = "alphabetic";
+    context.fillText(`step ${steps(this.first)}`, this.names, this.height + 13);
+    context.textAlign = "right";
+    context.fillText(steps(this.last), this.names + this.width, this.height + 13);
+    context.textAlign = "left";
+  }
+
+  describe() {
+    const [low, high] = this.span;
+    const stops = [0, 0.25, 0.5, 0.75, 1].map((share) => `rgb(${viridis(share).join(",")})`).join(",");
+    const bar = make("i");
+    bar.style.background = `linear-gradient(90deg, ${stops})`;
+    this.scale.replaceChildren(number(low), bar, number(high));
+  }
+
+  over(event) {
+    const row = this.rowAt(event.offsetY);
+    const step = this.first + ((event.offsetX - this.names) / this.width) * (this.last - this.first);
+    if (row < 0 || step < this.first) return this.left();
+    const { name, curve } = this.rows[row];
+    let k = curve.steps.findIndex((at) => at >= step);
+    if (k < 0) k = curve.steps.length - 1;
+    this.readout.replaceChildren(make("bdi", "", name), ` · step ${steps(curve.steps[k])} · ${number(curve.mean[k])}`);
+    this.mark(step);
+    this.linked.point(step, this);
+  }
+
+  left() {
+    this.readout.textContent = "";
+    this.mark(null);
+    this.linked.point(null, this);
+  }
+
+  mark(step) {
+    const inside = step !== null && step >= this.first && step <= this.last;
+    this.cursor.hidden = !inside;
+    if (!inside) return;
+    this.cursor.style.left = `${this.names + ((step - this.first) / (this.last - this.first)) * this.width}px`;
+    this.cursor.style.height = `${this.height}px`;
+  }
+
+  rowAt(y) {
+    const row = Math.floor(y / this.size);
+    return row >= 0 && row < this.rows.length ? row : -1;
+  }
+
+  key(event) {
+    const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!move) return;
+    event.preventDefault();
+    this.choose(Math.min(Math.max(this.chosen + move, 0), this.rows.length - 1));
+  }
+
+  choose(row) {
+    if (row < 0) return;
+    this.onRow(this.rows[row].name);
+  }
+
+  select(name) {
+    this.chosen = this.rows.findIndex((row) => row.name === name);
+    this.draw();
+  }
+}
