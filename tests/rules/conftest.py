@@ -1,4 +1,4 @@
-"""A healthy run as a Record, and a way to make it ill: every rule's tests change only what the illness changes."""
+"""A healthy run as a Record, and a way to make it ill: tests change only what the illness changes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MakeRecord:
         events: Sequence[Event] = (),
         stream: str = "model",
     ) -> Record:
-        when = np.arange(steps) if at is None else np.asarray(at)
+        when = np.arange(steps) if at is None else np.asarray(at, np.int64)
         series = _healthy(when, np.random.default_rng(seed))
         for key, change in (changes or {}).items():
             name = (key, "") if isinstance(key, str) else key
@@ -49,7 +49,7 @@ def _healthy(
     when: np.ndarray, draw: np.random.Generator
 ) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
     """Loss falls from ln 10 to 0.2 with the noise of a batch; gradients fall with it; updates are small."""
-    n, part = len(when), when / max(float(when[-1]), 1.0)
+    n, part = len(when), when / max(float(when.max(initial=0)), 1.0)
     noise = lambda scale: np.exp(scale * draw.standard_normal(n))  # noqa: E731
     loss = 0.2 + 2.1 * np.exp(-6 * part)
     size = 0.5 + loss

@@ -16,7 +16,7 @@ import numpy as np
 from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
 from vario.rules._course import course
-from vario.rules._evidence import exactly, share
+from vario.rules._evidence import exactly, need_finite, share
 
 ID = "learning-rate-decayed-too-early"
 CARD = {
@@ -37,9 +37,9 @@ def check(
     arrived: float = 0.05,  # a loss this close to zero has nothing left to gain
 ) -> Finding | None:
     """A finding where most of the run took place at a vanishing learning rate."""
-    steps, rate = record.need("hyper/lr", 20, "group 0")
+    steps, rate = need_finite(*record.need("hyper/lr", 20, "group 0"), 20, "hyper/lr")
     run = course(record)
-    highest = int(np.nanargmax(rate))
+    highest = int(rate.argmax())
     # A long warm-up is not a decay, so only what follows the highest rate counts.
     weight = np.diff(steps, append=record.step_count).astype(float)  # a reading stands until the next
     low = rate < part * rate[highest]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding, Severity
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import Floats, exactly, spikes
@@ -40,6 +40,8 @@ def check(
 ) -> Finding | None:
     """A finding where the loss jumped by a large part of what had been won."""
     run = course(record, count=100)
+    if len(run.values) < 100:
+        raise NotApplicable(f"{len(run.values)} finite readings of loss/train; 100 are needed")
     before = _level_before(run.values)
     won = np.maximum(run.start.value - before, 0.02 * abs(run.start.value))
     found = spikes(run.values, deviations) & (run.values - before > part * won)

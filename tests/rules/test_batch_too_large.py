@@ -1,0 +1,38 @@
+"""Test ``vario.rules.batch_too_large``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.batch_too_large import check
+
+
+def noisy(scale, signal=1.0, spread=0.3, seed=8):
+    """Readings of signal and noise whose ratio is ``scale`` examples, each with Gaussian error."""
+    draw = np.random.default_rng(seed)
+    n = 200
+    at = np.arange(n)
+    return {
+        "gradient_noise/signal": (at, signal + spread * draw.standard_normal(n)),
+        "gradient_noise/noise": (at, scale * (1 + 0.1 * draw.standard_normal(n))),
+    }
+
+
+def test_fires_where_the_noise_scale_is_far_below_the_batch(make):
+    found = check(make(400, noisy(2.0)))
+    assert found.severity == "advice"
+    assert found.evidence[0].low < 2.0 < found.evidence[0].high < found.evidence[0].limit == 16
+
+
+def test_silent_where_the_batch_fits(make):
+    assert check(make(400, noisy(200))) is None
+    assert check(make(400, noisy(20))) is None
+
+
+def test_cannot_know_without_a_signal_or_readings(make):
+    with pytest.raises(NotApplicable, match="cannot be told from zero"):
+        check(make(400, noisy(2.0, signal=0.0)))
+    with pytest.raises(NotApplicable, match="gradient_noise/signal"):
+        check(make())

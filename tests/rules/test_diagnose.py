@@ -1,0 +1,94 @@
+"""Test ``vario.rules._diagnose`` and the graph of ``_causes``: ranking, folding, and rules that break."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from tests.test_habits import VOCABULARY
+from vario.nouns import Finding, NotApplicable
+from vario.rules import ALL, diagnose
+from vario.rules._causes import SYMPTOMS, consequences
+from vario.rules._diagnose import rank
+
+
+def found(name, severity="warning", confidence=0.8, stream="model"):
+    return Finding(name, severity, confidence, (), (0, 9), (), stream=stream)
+
+
+def rule(name, answer):
+    def check(record):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return SimpleNamespace(ID=name, CARD={}, check=check)
+
+
+def test_a_cause_stands_above_its_symptoms_and_is_as_grave_as_they_are():
+    ranked = rank(
+        [
+            found("non-finite", "error", 0.99),
+            found("overfitting", "warning", 0.95),
+            found("diverging", "error", 0.95),
+            found("learning-rate-too-high", "warning", 0.7),
+        ]
+    )
+    assert [f.id for f in ranked] == ["learning-rate-too-high", "overfitting", "non-finite", "diverging"]
+    assert [f.explained_by for f in ranked] == ["", "", "learning-rate-too-high", "learning-rate-too-high"]
+
+
+def test_findings_of_different_models_do_not_explain_each_other():
+    ranked = rank([found("diverging", stream="netG"), found("learning-rate-too-high", stream="netD")])
+    assert [f.explained_by for f in ranked] == ["", ""]
+
+
+def test_a_rule_that_fails_is_named_and_breaks_nothing(make):
+    broken = rule("broken", ZeroDivisionError("by zero"))
+    unsure = rule("unsure", NotApplicable("3 readings; 30 are needed"))
+    well = rule("well", None)
+    ill = rule("ill", found("ill"))
+    answer = diagnose(make(50), rules=[broken, unsure, well, ill])
+    assert [f.id for f in answer.findings] == ["ill"]
+    assert answer.checked == ("ill", "well")
+    assert answer.not_applicable == {
+        "broken": "failed: ZeroDivisionError: by zero",
+        "unsure": "3 readings; 30 are needed",
+    }
+
+
+def test_no_rule_breaks_on_nothing_one_step_nan_constants_or_ten_million_steps(make):
+    nan = lambda steps, values: (steps, np.full_like(values, np.nan))  # noqa: E731
+    still = lambda steps, values: (steps, np.broadcast_to(values[:1], values.shape).copy())  # noqa: E731
+    keys = [(name, where) for name in make().names() for where in make().wheres(name)]
+    for record in (
+        make(0, at=[]),
+        make(1),
+        make(400, dict.fromkeys(keys, nan)),
+        make(400, dict.fromkeys(keys, still)),
+        make(at=np.arange(0, 10_000_000, 20_000)),
+    ):
+        answer = diagnose(record)
+        failed = {name: why for name, why in answer.not_applicable.items() if why.startswith("failed")}
+        assert not failed
+        assert set(answer.checked) | set(answer.not_applicable) == {name.replace("_", "-") for name in ALL}
+
+
+def test_nan_at_any_step_is_found_and_breaks_nothing(make):
+    for first in (0, 1, 5, 50, 399):
+        broken = lambda s, v, first=first: (s, np.where(s >= first, np.nan, v))  # noqa: E731
+        answer = diagnose(make(400, {"loss/train": broken, "gradient/norm": broken, "update/ratio": broken}))
+        assert "non-finite" in [f.id for f in answer.findings], first
+        assert not [why for why in answer.not_applicable.values() if why.startswith("failed")]
+
+
+def test_a_healthy_record_gives_nothing(make):
+    for seed in range(10):
+        assert diagnose(make(seed=seed)).findings == ()
+
+
+def test_the_graph_names_known_findings_and_has_no_cycle():
+    assert set(SYMPTOMS) | {s for symptoms in SYMPTOMS.values() for s in symptoms} <= set(VOCABULARY)
+    assert not [cause for cause in SYMPTOMS if cause in consequences(cause)]
+    assert "non-finite" in consequences("learning-rate-too-high")

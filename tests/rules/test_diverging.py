@@ -1,0 +1,51 @@
+"""Test ``vario.rules.diverging``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.diverging import check
+
+
+def parabola(rate, steps, curvature=1.0, start=1.0):
+    """Loss of gradient descent on c x^2 / 2: x is multiplied by 1 - rate * c at each step."""
+    with np.errstate(over="ignore"):
+        return 0.5 * curvature * (start * (1 - rate * curvature) ** np.arange(steps)) ** 2
+
+
+def test_fires_where_gradient_descent_leaves_a_parabola(make):
+    found = check(make(60, {"loss/train": parabola(2.2, 60)}))
+    assert found.severity == "error"
+    end = next(e for e in found.evidence if e.name == "loss at the end")
+    assert end.value > end.limit and end.low <= end.value <= end.high
+
+
+def test_fires_where_the_loss_grows_into_infinity_and_names_the_step(make):
+    loss = parabola(3.0, 2000)
+    first = int(np.argmax(~np.isfinite(loss)))
+    found = check(make(2000, {"loss/train": loss}))
+    assert 0 < first == found.steps[0]
+
+
+def test_silent_on_a_healthy_run_and_just_below_the_limit_of_stability(make):
+    assert check(make()) is None
+    assert check(make(60, {"loss/train": parabola(1.9, 60)})) is None
+
+
+def test_silent_where_a_loss_turns_nan_at_once_with_nothing_growing(make):
+    def break_at(steps, values):
+        return steps, np.where(steps >= 150, np.nan, values)
+
+    record = make(400, {"loss/train": break_at, "gradient/norm": break_at})
+    assert check(record) is None
+
+
+def test_silent_on_a_constant_loss(make):
+    assert check(make(50, {"loss/train": 2.3})) is None
+
+
+def test_cannot_know_from_two_steps(make):
+    with pytest.raises(NotApplicable, match="2 readings of loss/train; 3"):
+        check(make(2))

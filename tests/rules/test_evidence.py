@@ -1,0 +1,78 @@
+"""Test ``vario.rules._evidence`` and ``_course``: intervals hold what they promise, edges are decided."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.rules._course import chance_loss, course
+from vario.rules._evidence import first_step, level, share, spikes, trend
+from vario.rules._noise import noise_scale
+
+
+def covered(estimates, truth):
+    return np.mean([e.low <= truth <= e.high for e in estimates])
+
+
+def test_level_covers_the_median():
+    draw = np.random.default_rng(0)
+    assert 0.9 <= covered([level(draw.standard_normal(400)) for _ in range(400)], 0.0) <= 0.99
+
+
+def test_trend_covers_the_slope_and_survives_outliers():
+    draw = np.random.default_rng(1)
+    steps = np.arange(300)
+    noise = lambda: draw.standard_t(1.5, 300)  # noqa: E731
+    assert 0.9 <= covered([trend(steps, 2.0 * steps / 299 + noise()) for _ in range(400)], 2.0) <= 0.99
+    assert trend(steps, steps * 3.0).value == pytest.approx(3.0 * 299)
+
+
+def test_share_is_wilsons_interval():
+    found = share(np.array([True] * 10 + [False] * 10))
+    assert (found.low, found.value, found.high) == pytest.approx((0.2993, 0.5, 0.7007), abs=1e-4)
+
+
+def test_the_noise_scale_covers_the_truth(make):
+    draw = np.random.default_rng(2)
+    at, hits = np.arange(200), []
+    for _ in range(200):
+        signal, noise = 1 + 0.5 * draw.standard_normal(200), 300 + 30 * draw.standard_normal(200)
+        record = make(200, {"gradient_noise/signal": (at, signal), "gradient_noise/noise": (at, noise)})
+        hits.append(noise_scale(record).scale)
+    assert covered(hits, 300.0) >= 0.88  # 20 blocks: a percentile bootstrap falls a little short of 95 %
+
+
+def test_first_step_wants_it_to_last():
+    steps = np.array([0, 10, 20, 30, 40])
+    assert first_step(steps, np.array([False, True, False, True, True]), lasting=2) == 30
+    assert first_step(steps, np.zeros(5, bool)) is None
+
+
+def test_spikes_never_judges_the_first_block_and_ignores_rounding():
+    values = np.ones(200)
+    values[[20, 120]] = 50.0
+    assert list(np.flatnonzero(spikes(values, 10.0))) == [120]
+    assert not spikes(1 + 1e-7 * np.random.default_rng(3).standard_normal(200), 10.0).any()
+
+
+@pytest.mark.parametrize(
+    ("loss", "state"),
+    [
+        (lambda s: 2.3 * np.exp(-s / 50) + 0.1, "learning"),
+        (lambda s: np.full(len(s), 2.303), "stuck"),
+        (lambda s: 2.3 + s / 40, "worse"),
+        (lambda s: np.where(s < 100, 2.3, np.nan), "non-finite"),
+        (lambda s: np.where(s == 100, np.nan, 2.3 * np.exp(-s / 50)), "learning"),
+        (lambda s: -s / 10.0, "learning"),
+    ],
+    ids=["learning", "stuck", "worse", "broken", "one broken step", "negative"],
+)
+def test_course_tells_how_a_run_goes(make, loss, state):
+    assert course(make(400, {"loss/train": loss(np.arange(400))})).state == state
+
+
+def test_chance_is_the_entropy_of_the_class_shares(make):
+    counts = np.tile([30.0, 10.0], (50, 1))
+    expected = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    assert chance_loss(make(50, {"batch/class_counts": (np.arange(50), counts)})) == pytest.approx(expected)
+    assert np.isnan(chance_loss(make(50, {"batch/class_counts": None})))

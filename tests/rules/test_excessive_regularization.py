@@ -1,0 +1,43 @@
+"""Test ``vario.rules.excessive_regularization``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.record import Event
+from vario.rules.excessive_regularization import check
+
+
+def dropout(p):
+    return [Event("modules", 0, "", {"modules": [{"name": "drop", "class": "Dropout", "p": p}]})]
+
+
+HIGH = {"loss/train": lambda s, v: (s, 1.8 + 0.5 * np.exp(-s / 20))}
+
+
+def evaluated(loss):
+    return {("eval/loss", "loader 1"): ([99, 199, 299, 399], [loss] * 4)}
+
+
+def test_fires_where_evaluation_is_far_better_than_training(make):
+    found = check(make(400, HIGH | evaluated(0.7), events=dropout(0.9)))
+    assert (found.severity, found.where) == ("warning", ("drop",))
+
+
+def test_is_advice_without_evaluation_at_extreme_dropout_only(make):
+    assert check(make(400, HIGH, events=dropout(0.9))).severity == "advice"
+    assert check(make(400, HIGH, events=dropout(0.5))) is None
+
+
+def test_silent_where_the_loss_is_low_or_evaluation_is_no_better(make):
+    assert check(make(400, evaluated(0.1), events=dropout(0.5))) is None
+    assert check(make(400, HIGH | evaluated(1.75), events=dropout(0.9))) is None
+
+
+def test_cannot_know_without_modules_or_strong_dropout(make):
+    with pytest.raises(NotApplicable, match="not recorded"):
+        check(make(400, HIGH))
+    with pytest.raises(NotApplicable, match="no dropout of 0.5"):
+        check(make(400, HIGH, events=dropout(0.1)))

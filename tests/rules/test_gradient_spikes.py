@@ -1,0 +1,55 @@
+"""Test ``vario.rules.gradient_spikes``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.gradient_spikes import check
+
+
+def planted(at, times):
+    def change(steps, values):
+        values = values.copy()
+        values[at] *= times
+        return steps, values
+
+    return change
+
+
+def test_fires_and_names_step_and_layer(make):
+    spikes = {"gradient/norm": planted([251], 60), ("gradient/norm", "layers.4.weight"): planted([251], 200)}
+    found = check(make(400, spikes))
+    assert found.severity == "advice"  # the loss did not follow
+    assert found.steps == (251, 251)
+    assert found.where[0] == "layers.4.weight"
+
+
+def test_is_a_warning_where_the_loss_rises_after_it(make):
+    def hurt(steps, values):
+        return steps, values + np.where((steps > 251) & (steps < 275), 2.0, 0.0)
+
+    found = check(make(400, {"gradient/norm": planted([251], 60), "loss/train": hurt}))
+    assert found.severity == "warning"
+
+
+def test_silent_on_healthy_runs_of_ten_thousand_steps(make):
+    for seed in range(5):
+        assert check(make(10_000, seed=seed)) is None
+
+
+def test_silent_on_a_late_gradient_no_larger_than_the_first_ones(make):
+    """Late in a run one hard example stands out, since all else is learned."""
+    falls = lambda s, v: (s, planted([900], 100)(s, np.exp(-s / 100) * v / v.mean())[1])  # noqa: E731
+    assert check(make(1000, {"gradient/norm": falls})) is None
+
+
+def test_nan_and_constants_break_nothing(make):
+    assert check(make(400, {"gradient/norm": 1.0})) is None
+    assert check(make(400, {"gradient/norm": lambda s, v: (s, np.where(s % 7 == 0, np.nan, v))})) is None
+
+
+def test_cannot_know_from_99_readings(make):
+    with pytest.raises(NotApplicable, match="99 readings of gradient/norm; 100"):
+        check(make(99))

@@ -1,0 +1,64 @@
+"""Test ``vario.rules.learning_rate_too_high``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.learning_rate_too_high import check
+
+
+def stuck_after_explosion(steps, values):
+    return steps, np.where(steps < 5, 2.3 * 10.0 ** np.minimum(steps, 5), 2.303 + 0.02 * np.sin(steps))
+
+
+def early(height, low=1e-3):
+    return lambda steps, values: (steps, np.where(steps < 20, height, low))
+
+
+def test_fires_where_the_loss_explodes_and_sits_at_a_guess_afterwards(make):
+    found = check(make(400, {"loss/train": stuck_after_explosion, "update/ratio": early(0.5)}))
+    assert found.severity == "error"
+    rate = next(e for e in found.evidence if e.name == "learning rate")
+    assert (rate.value, rate.limit) == pytest.approx((0.1, 0.1 * 0.01 / 0.5))
+
+
+def test_fires_where_relu_units_died_from_it_without_an_explosion_in_the_loss(make):
+    record = make(400, {"loss/train": 2.303, "update/ratio": early(0.3, 0.0)})
+    assert check(record) is not None
+
+
+def test_fires_where_the_run_is_no_longer_a_number_at_the_second_step(make):
+    def broken(steps, values):
+        return steps, np.where(steps < 2, [2.3 * 50.0**s for s in range(len(steps))], np.nan)
+
+    nothing = lambda steps, values: (steps, np.where(steps < 1, 0.8, np.nan))  # noqa: E731
+    found = check(make(30, {"loss/train": broken, "update/ratio": nothing}))
+    assert found.severity == "error"
+
+
+def test_silent_with_large_steps_in_a_run_that_learns(make):
+    assert check(make(400, {"update/ratio": 0.08})) is None
+    assert check(make()) is None
+
+
+def test_silent_where_a_run_fails_with_small_steps(make):
+    assert check(make(400, {"loss/train": 2.303})) is None
+
+
+def test_silent_where_nan_came_from_the_data(make):
+    broken = lambda steps, values: (steps, np.where(steps >= 100, np.nan, values))  # noqa: E731
+    record = make(400, {"loss/train": broken, "update/ratio": broken})
+    assert check(record) is None
+
+
+def test_works_on_a_tenth_of_the_steps(make):
+    sampled = (np.arange(0, 4000, 10), np.where(np.arange(400) < 20, 0.5, 1e-3))
+    record = make(4000, {"loss/train": stuck_after_explosion, "update/ratio": sampled})
+    assert check(record) is not None
+
+
+def test_cannot_know_without_updates(make):
+    with pytest.raises(NotApplicable, match="update/ratio"):
+        check(make(400, {"update/ratio": None, "loss/train": 2.3}))

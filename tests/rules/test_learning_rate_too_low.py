@@ -1,0 +1,40 @@
+"""Test ``vario.rules.learning_rate_too_low``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.learning_rate_too_low import check
+
+
+def slowly(steps, values):
+    draw = np.random.default_rng(1)
+    return steps, 2.3 - 0.3 * steps / steps[-1] + 0.05 * draw.standard_normal(len(steps))
+
+
+def test_fires_on_a_straight_line_with_tiny_steps(make):
+    found = check(make(400, {"loss/train": slowly, "update/ratio": 3e-5}))
+    assert found.severity == "warning"
+    rate = next(e for e in found.evidence if e.name == "learning rate")
+    assert rate.limit == pytest.approx(0.1 * 3e-3 / 3e-5)
+
+
+def test_silent_on_a_healthy_run_also_with_small_steps_that_have_done_their_work(make):
+    assert check(make()) is None
+    assert check(make(400, {"update/ratio": 3e-5})) is None
+
+
+def test_silent_where_steps_are_not_small(make):
+    assert check(make(400, {"loss/train": slowly})) is None
+
+
+def test_silent_on_a_flat_loss_which_has_another_cause(make):
+    draw = np.random.default_rng(2).standard_normal(400)
+    assert check(make(400, {"loss/train": 2.3 + 0.01 * draw, "update/ratio": 3e-5})) is None
+
+
+def test_cannot_know_from_49_steps(make):
+    with pytest.raises(NotApplicable, match="49 readings"):
+        check(make(49))

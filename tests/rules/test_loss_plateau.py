@@ -1,0 +1,47 @@
+"""Test ``vario.rules.loss_plateau``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.loss_plateau import check
+
+
+def flat(height, noise=0.02, seed=4):
+    return lambda steps, values: (
+        steps,
+        height + noise * np.random.default_rng(seed).standard_normal(len(steps)),
+    )
+
+
+def test_fires_on_the_loss_of_a_guess(make):
+    found = check(make(400, {"loss/train": flat(np.log(10))}))
+    guess = next(e for e in found.evidence if e.name == "loss of guessing by class shares")
+    assert guess.value == pytest.approx(np.log(10), rel=0.01)
+    assert found.severity == "warning"
+
+
+def test_fires_without_classes_on_a_loss_that_never_moved(make):
+    assert check(make(400, {"loss/train": flat(1.0), "batch/class_counts": None})) is not None
+    assert check(make(400, {"loss/train": 1.0, "batch/class_counts": None})) is not None
+
+
+def test_fires_where_the_loss_came_down_only_to_the_guess(make):
+    from_high = lambda steps, values: (steps, np.log(10) + 5 * np.exp(-steps / 10))  # noqa: E731
+    assert check(make(400, {"loss/train": from_high})) is not None
+
+
+def test_silent_on_a_healthy_run_and_on_one_that_learned_and_levelled_off(make):
+    assert check(make()) is None
+    assert check(make(400, {"loss/train": lambda s, v: (s, 1.0 + 1.3 * np.exp(-s / 10))})) is None
+
+
+def test_silent_where_something_worse_is_the_matter(make):
+    assert check(make(400, {"loss/train": lambda s, v: (s, np.where(s > 50, np.nan, 2.3))})) is None
+
+
+def test_cannot_know_from_19_steps(make):
+    with pytest.raises(NotApplicable, match="19 readings of loss/train; 20"):
+        check(make(19))

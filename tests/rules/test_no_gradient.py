@@ -1,0 +1,46 @@
+"""Test ``vario.rules.no_gradient``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.no_gradient import check
+
+
+def zero(*names, since=0):
+    return {("gradient/norm", n): lambda s, v: (s, np.where(s >= since, 0.0, v)) for n in names}
+
+
+def test_fires_on_a_part_that_never_had_a_gradient(make):
+    for illness in (zero("layers.0.weight"), {("gradient/norm", "layers.0.weight"): None}):
+        found = check(make(400, illness))
+        assert (found.severity, found.where) == ("warning", ("layers.0.weight",))
+
+
+def test_is_an_error_where_most_of_a_failing_model_has_none_and_says_since_when(make):
+    names = [f"layers.{2 * d}.{kind}" for d in range(4) for kind in ("weight", "bias")]
+    found = check(make(400, {"loss/train": 2.303} | zero(*names, since=30)))
+    assert found.severity == "error"
+    assert found.steps[0] == 30
+
+
+def test_a_single_bias_is_advice(make):
+    assert check(make(400, zero("layers.8.bias"))).severity == "advice"
+
+
+def test_silent_on_a_healthy_run_and_on_gradients_that_come_and_go(make):
+    assert check(make()) is None
+    sometimes = {("gradient/norm", "layers.0.weight"): lambda s, v: (s, np.where(s % 10, 0.0, v))}
+    assert check(make(400, sometimes)) is None
+
+
+def test_silent_on_frozen_parameters(make):
+    frozen = lambda rows: [r | {"trainable": r["name"] != "layers.0.weight"} for r in rows]  # noqa: E731
+    assert check(make(400, {("gradient/norm", "layers.0.weight"): None}, parameters=frozen)) is None
+
+
+def test_cannot_know_from_four_readings(make):
+    with pytest.raises(NotApplicable, match="4 readings of gradient/norm; 5"):
+        check(make(4))

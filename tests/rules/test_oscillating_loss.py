@@ -1,0 +1,40 @@
+"""Test ``vario.rules.oscillating_loss``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.oscillating_loss import check
+
+
+def swings(height, period, noise=0.05):
+    def change(steps, values):
+        draw = np.random.default_rng(5).standard_normal(len(steps))
+        return steps, 1.0 + np.exp(-steps / 20) + height * np.sin(2 * np.pi * steps / period) + noise * draw
+
+    return change
+
+
+def test_fires_on_a_slow_swing_and_measures_it(make):
+    found = check(make(1000, {"loss/train": swings(0.5, 170)}))
+    swing = next(e for e in found.evidence if e.name == "swing of the loss")
+    # 10th to 90th percentile of a sine: 2 * sin(0.4 * pi) times its height
+    assert swing.value == pytest.approx(0.5 * 2 * np.sin(0.4 * np.pi), rel=0.2)
+
+
+def test_silent_on_white_noise_of_the_same_size(make):
+    noisy = lambda s, v: (s, 1.0 + np.exp(-s / 20) + 0.5 * np.random.default_rng(6).standard_normal(len(s)))  # noqa: E731
+    assert check(make(1000, {"loss/train": noisy})) is None
+
+
+def test_silent_on_a_healthy_run(make):
+    assert check(make()) is None
+
+
+def test_cannot_know_from_a_short_run_or_a_loss_that_only_rose(make):
+    with pytest.raises(NotApplicable, match="99 readings"):
+        check(make(99))
+    with pytest.raises(NotApplicable, match="never fell"):
+        check(make(200, {"loss/train": lambda s, v: (s, 1.0 + s)}))

@@ -1,0 +1,40 @@
+"""Test ``vario.rules.parameters_not_updated``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.parameters_not_updated import check
+
+
+def marked(name, **facts):
+    return lambda rows: [row | facts if row["name"] == name else row for row in rows]
+
+
+def test_fires_on_a_parameter_in_no_optimizer(make):
+    found = check(make(parameters=marked("layers.2.weight", in_optimizer=False)))
+    assert (found.severity, found.where) == ("error", ("layers.2.weight",))
+    assert found.evidence[0].value == 64 * 64
+
+
+def test_frozen_on_purpose_is_advice(make):
+    found = check(make(parameters=marked("layers.0.weight", trainable=False, in_optimizer=False)))
+    assert (found.severity, found.where) == ("advice", ("layers.0.weight",))
+
+
+def test_fires_on_a_parameter_that_never_moves_although_it_has_a_gradient(make):
+    found = check(make(400, {("update/norm", "layers.4.weight"): 0.0}))
+    assert (found.severity, found.where) == ("warning", ("layers.4.weight",))
+
+
+def test_silent_on_a_healthy_run_and_where_there_is_no_gradient(make):
+    assert check(make()) is None
+    no_gradient = {("update/norm", "layers.4.weight"): 0.0, ("gradient/norm", "layers.4.weight"): 0.0}
+    assert check(make(400, no_gradient)) is None
+
+
+def test_cannot_know_with_neither_list_nor_updates(make):
+    updates = {("update/norm", f"layers.{2 * d}.weight"): None for d in range(5)}
+    with pytest.raises(NotApplicable, match="no list of parameters"):
+        check(make(400, updates, parameters=lambda rows: []))

@@ -1,0 +1,34 @@
+"""Test ``vario.rules.underfitting``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.underfitting import check
+
+
+def levels(height):
+    return {"loss/train": lambda s, v: (s, height + (2.4 - height) * np.exp(-s / 20))}
+
+
+def test_fires_where_the_loss_levels_off_near_a_guess(make):
+    found = check(make(400, levels(2.0)))
+    assert found.severity == "advice"
+    assert next(e for e in found.evidence if e.name == "loss of guessing").value == pytest.approx(
+        np.log(10), rel=0.01
+    )
+
+
+def test_silent_where_it_still_falls_or_is_low_or_evaluation_is_worse(make):
+    falling = {"loss/train": lambda s, v: (s, 2.3 - 0.5 * s / s[-1])}
+    assert check(make(400, falling)) is None
+    assert check(make(400, levels(0.5))) is None
+    assert check(make(400, levels(2.0) | {("eval/loss", "loader 1"): ([399], [3.0])})) is None
+    assert check(make()) is None
+
+
+def test_cannot_know_from_59_steps(make):
+    with pytest.raises(NotApplicable, match="59 readings"):
+        check(make(59))

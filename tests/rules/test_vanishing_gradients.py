@@ -1,0 +1,47 @@
+"""Test ``vario.rules.vanishing_gradients``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.vanishing_gradients import check
+
+
+def fading(factor):
+    """Root mean square entries that fade by ``factor`` per layer towards the input."""
+    sizes = [64, 64, 64, 64, np.sqrt(640)]
+    return {
+        ("gradient/norm", f"layers.{2 * d}.weight"): sizes[d] * 0.01 * factor ** (4 - d) for d in range(5)
+    }
+
+
+def test_fires_on_a_geometric_fall_and_gives_its_factor(make):
+    found = check(make(400, {"loss/train": 2.303} | fading(0.1)))
+    assert found.severity == "error"
+    assert found.where == ("layers.0.weight",)
+    assert next(e for e in found.evidence if e.name == "factor from layer to layer").value == pytest.approx(
+        0.1
+    )
+
+
+def test_silent_where_the_fall_is_mild_or_the_run_learns(make):
+    assert check(make(400, {"loss/train": 2.303} | fading(0.3))) is None
+    assert check(make(400, fading(0.1))) is None
+    assert check(make(400, {"loss/train": 2.303})) is None
+
+
+def test_silent_where_one_layer_in_the_middle_is_small(make):
+    one = {("gradient/norm", "layers.6.weight"): 1e-9}
+    assert check(make(400, {"loss/train": 2.303} | one)) is None
+
+
+def test_cannot_know_where_gradients_are_exactly_zero(make):
+    with pytest.raises(NotApplicable, match="0 matrices"):
+        check(make(400, {"loss/train": 2.303} | fading(0.0) | {("gradient/norm", "layers.8.weight"): 0.0}))
+
+
+def test_cannot_know_the_order_without_the_list_of_parameters(make):
+    with pytest.raises(NotApplicable, match="matrices"):
+        check(make(400, {"loss/train": 2.303} | fading(0.1), parameters=lambda rows: []))

@@ -1,0 +1,42 @@
+"""Test ``vario.rules.weight_decay_dominates``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules.weight_decay_dominates import check
+
+
+def shrinking(rate, decay):
+    """Weights without a gradient shrink by 1 - lr * decay at each step."""
+    return lambda s, v: (s, 10 * (1 - rate * decay) ** s)
+
+
+FAILING = {"loss/train": 2.303}
+
+
+def test_fires_where_decay_is_part_of_the_gradient(make):
+    ill = {("hyper/weight_decay", "group 0"): 0.5, "weight/norm": shrinking(0.1, 0.5), "gradient/norm": 1e-6}
+    found = check(make(200, FAILING | ill))
+    assert found.severity == "error"
+    assert next(e for e in found.evidence if e.name == "pull of the decay").value > 1
+
+
+def test_fires_where_decay_is_applied_apart(make):
+    ill = {("hyper/weight_decay", "group 0"): 0.5, "weight/norm": shrinking(0.1, 0.5), "update/ratio": 0.05}
+    found = check(make(200, FAILING | ill, optimizer="AdamW"))
+    assert next(e for e in found.evidence if e.name == "pull of the decay").value == pytest.approx(1.0)
+
+
+def test_silent_where_the_run_learns_or_the_weights_hold_or_the_gradient_wins(make):
+    decay = {("hyper/weight_decay", "group 0"): 0.5}
+    small = {"weight/norm": shrinking(0.1, 0.5), "gradient/norm": 1e-6}
+    assert check(make(200, decay | small)) is None
+    assert check(make(200, FAILING | decay | {"gradient/norm": 1e-6})) is None
+    assert check(make(200, FAILING | decay | small | {"gradient/norm": 100.0})) is None
+
+
+def test_cannot_know_without_weight_decay(make):
+    with pytest.raises(NotApplicable, match="no weight decay"):
+        check(make(200, FAILING))
