@@ -1,0 +1,1 @@
+"""Scores: one number per example; selection, sampling and audits are built on them."""

@@ -27,6 +27,9 @@ class AroundOptimizer(Optimizer):
         base.defaults.update(options)
         super().__init__(base.param_groups, base.defaults)
         self.base = base
+        self.own: dict[
+            Tensor, dict[str, Tensor]
+        ] = {}  # beside the state: optimizers start theirs if it is empty
         self._share()
 
     def _share(self) -> None:
@@ -64,14 +67,27 @@ class AroundOptimizer(Optimizer):
             super().add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.base.state_dict()
+        saved = self.base.state_dict()
+        if self.own:
+            places = {p: k for k, p in enumerate(self._params())}
+            saved["around"] = {places[p]: dict(kept) for p, kept in self.own.items()}
+        return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.base.load_state_dict(state_dict)
         self._share()
+        params = self._params()
+        self.own = {
+            params[k]: {name: kept.detach().clone().to(params[k].device) for name, kept in held.items()}
+            for k, held in state_dict.get("around", {}).items()
+        }
+
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"base": self.base}  # torch would keep the groups only, and a copy would lose the rest
+        shared = {"param_groups", "state", "defaults"}  # torch would keep these only, and lose the rest
+        return {k: v for k, v in self.__dict__.items() if k not in shared and not k.startswith("_optimizer_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         base = state["base"]

@@ -1,0 +1,55 @@
+"""Test ``vario.methods.schedules.noise_scale_batch``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.methods.schedules.least_squares import LeastSquares
+from vario.methods.schedules import NoiseScaleBatch
+
+
+def test_estimates_the_closed_form_of_least_squares():
+    """P173, accept: within 3 % of the exact noise scale from 200 pairs (10, 1000)."""
+    problem = LeastSquares(size=20, seed=9)
+    plan = NoiseScaleBatch(range(10**6), 4, decay=1 - 1e-9, after=200)  # a plain mean
+    for _ in range(200):
+        small = sum(problem.grads(10).mean(0).square().sum().item() for _ in range(20)) / 20
+        large = problem.grads(1000).mean(0).square().sum().item()
+        plan.update(small_sq=small, large_sq=large, small=10, large=1000)
+    exact = problem.variance / problem.grad_sq
+    assert abs(plan.noise_scale - exact) < 0.03 * exact
+    assert plan.batch_size == pytest.approx(exact, rel=0.1)
+
+
+def test_noise_alone_is_flagged_not_called_zero():
+    plan = NoiseScaleBatch(range(1000), 16, decay=0.0, after=1)
+    assert plan.update(small_sq=4.0, large_sq=0.9, small=10, large=40) == 16
+    assert plan.signal < 0 and plan.noise_scale is None
+
+
+def test_share_and_ceiling():
+    half = NoiseScaleBatch(range(1000), 4, decay=0.0, after=1, share=0.5)
+    assert half.update(small_sq=5.0, large_sq=2.0, small=10, large=40) == 20
+    capped = NoiseScaleBatch(range(1000), 4, decay=0.0, after=1, largest=32)
+    assert capped.update(small_sq=5.0, large_sq=2.0, small=10, large=40) == 32
+
+
+def test_resumes():
+    one = NoiseScaleBatch(range(1000), 4, decay=0.9)
+    one.update(small_sq=5.0, large_sq=2.0, small=10, large=40)
+    two = NoiseScaleBatch(range(1000), 4, decay=0.9)
+    two.load_state_dict(one.state_dict())
+    for plan in (one, two):
+        plan.update(small_sq=9.0, large_sq=2.5, small=10, large=40)
+    assert one.noise_scale == two.noise_scale and one.batch_size == two.batch_size
+
+
+def test_refuses():
+    with pytest.raises(ValueError, match="small < large"):
+        NoiseScaleBatch(range(10), 2).update(small_sq=1.0, large_sq=1.0, small=10, large=10)
+
+
+def test_an_early_guess_does_not_stay():
+    plan = NoiseScaleBatch(range(1000), 4, decay=0.9, after=3)
+    sizes = [plan.update(small_sq=s, large_sq=2.0, small=10, large=40) for s in (7.9, 5.0, 5.0, 5.0)]
+    assert sizes[:2] == [4, 4] and sizes[2] > 4
