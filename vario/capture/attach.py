@@ -1,0 +1,470 @@
+"""A running training loop, heard through torch's own doors and told to an observer as steps.
+
+Nothing here is measured or stored, and nothing may reach the script: what fails is switched off,
+told once, and the script goes on. Gradients are offered before the optimizer's step, weights after it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
+
+from vario.capture import graph, hooks
+from vario.capture.by_hand import ByHand
+from vario.capture.evaluation import Evaluation
+from vario.capture.in_backward import InBackward
+from vario.capture.loaders import Loaders
+from vario.capture.loss_calls import example_mean, read_call
+from vario.capture.losses import MicroBatch, MicroBatches, constant_divisor, loss_value, undivided
+from vario.capture.rows import batch_tensors
+from vario.capture.schedulers import Schedulers
+from vario.capture.streams import Stream, make_stream, mode_counts
+from vario.nouns import Reading
+
+__all__ = ["Attachment", "Observer"]
+
+_OPTIMIZER_FILE = Optimizer.profile_hook_step.__code__.co_filename
+
+
+class Observer(Protocol):
+    """Is told of everything; decides what a step is to offer. May raise: then it is not told again."""
+
+    def began(self, stream: Stream) -> None:
+        """A stream takes its first step; its name is final."""
+
+    def wants(self, stream: Stream) -> frozenset[str]:
+        """The raw needs that `stream.step`, which begins now, is to offer."""
+
+    def at_gradient(self, stream: Stream, raw: Mapping[str, Any]) -> None:
+        """The gradients are there, the optimizer has not moved yet."""
+
+    def stepped(self, stream: Stream, raw: Mapping[str, Any]) -> None:
+        """The optimizer has moved; what is known only now."""
+
+    def readings(self, stream: Stream, readings: list[Reading]) -> None:
+        """Readings that are not of one step."""
+
+    def event(self, stream: Stream, kind: str, where: str, data: dict[str, Any]) -> None:
+        """Something happened."""
+
+    def failed(self, place: str, error: Exception) -> None:
+        """Something of ours raised; that part is off from now on."""
+
+
+class Attachment:
+    """Listens until `detach`. `only`: hear no optimizer but those of this model's parameters."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        *,
+        only: nn.Module | None = None,
+        budget: float = 0.03,
+        claim: Callable[[str], bool] = lambda name: True,
+    ) -> None:
+        self.observer = observer
+        self._claim, self._taken = claim, set[str]()
+        self.own = 0.0  # seconds spent in here
+        self.streams: list[Stream] = []
+        self.loaders = Loaders(self._happened)
+        self.evaluation = Evaluation(self._evaluated, budget=budget)
+        self.schedulers = Schedulers(self._happened)
+        self.by_hand = ByHand(self)
+        self.in_backward = InBackward(self)
+        self.batches = MicroBatches()
+        self.depth = 0  # of backwards inside backwards
+        self.inside: Stream | None = None  # the stream whose optimizer is stepping
+        self._of_optimizer: dict[int, tuple[Any, Stream | None]] = {}
+        self._only = None if only is None else frozenset(map(id, only.parameters()))
+        self._given: list[Tensor] = []  # values of loss functions since the last backward
+        self._calls: list[tuple[str, Any]] = []  # loader, LossCall since the last backward
+        self._unscaled: dict[int, tuple[Any, Any]] = {}  # id of a scaled loss: itself, the loss
+        self._waiting: list[Callable[[], None]] = []  # told before the first stream is known
+        self._off: set[str] = set()
+        self._compiled = False
+        self._autocast = False
+        self._stop_forward: Callable[[], None] | None = None
+        hooks.join(self)
+        self._listen_to_forward()
+
+    def detach(self) -> None:
+        """Hear no more; what was open is closed and told."""
+        self.hear("finish")
+        self._end_forward()
+        hooks.leave(self)
+
+    def forget(self) -> None:
+        """Hear no more, and tell nothing of what was open: it is another process's."""
+        self._end_forward()
+        hooks.leave(self)
+
+    def hear(self, event: str, *arguments: Any) -> Any:
+        """Called by the hooks: nothing but KeyboardInterrupt and its like gets out of here."""
+        if event in self._off:
+            return None
+        start = time.perf_counter()
+        try:
+            return getattr(self, event)(*arguments)
+        except Exception as error:
+            self._off.add(event)
+            self.fail(event, error)
+            return None
+        finally:
+            self.own += time.perf_counter() - start
+
+    def fail(self, place: str, error: Exception) -> None:
+        """Tell that something of ours broke, whatever the teller does."""
+        try:
+            self.observer.failed(place, error)
+        except Exception as worse:
+            self._off.add(f"telling of {place}: {worse!r}")
+
+    def finish(self) -> None:
+        """The end of the run: what is still open is told."""
+        self.by_hand.look()
+        self.evaluation.close()
+        self.schedulers.close(self.streams[0].step if self.streams else 0)
+
+    # ---- backward
+
+    def before_backward(self, tensors: Any) -> None:
+        self.depth += 1
+        if self.depth > 1:  # a checkpoint that runs its own backward
+            return
+        self.by_hand.look()
+        batches = self._open_batches()
+        if self.evaluation.open:
+            self.evaluation.close()
+        self.loaders.used_for_training()
+        self.in_backward.begin()
+        if not batches.members:
+            self._first_of_step(batches, tensors)
+        self.note_loss(tensors)
+        self.by_hand.before(tensors)
+
+    def after_backward(self) -> None:
+        self.depth = max(0, self.depth - 1)
+        if self.depth == 0:
+            self.in_backward.end()
+            self.by_hand.after()
+
+    def before_grad(self, outputs: Any, inputs: Any) -> None:
+        if self.depth == 0:
+            self.by_hand.before_grad(outputs, inputs)
+
+    def after_grad(self, outputs: Any, inputs: Any, result: Any) -> None:
+        if self.depth == 0:
+            self.by_hand.after_grad(outputs, inputs, result)
+
+    def note_loss(self, tensors: Any) -> None:
+        """One micro-batch: the loss that a backward starts from."""
+        batches = self._open_batches()
+        _, loss = self._unscaled.pop(id(tensors), (None, tensors))
+        batches.members.append(MicroBatch(loss_value(loss), constant_divisor(loss), self._given))
+        batches.calls.extend(call for where, call in self._calls if where == self.loaders.where)
+        self._given, self._calls = [], []
+
+    def _open_batches(self) -> MicroBatches:
+        if self.batches.closed:
+            kept = self.batches.inputs if not self.batches.members else []
+            self.batches = MicroBatches(inputs=kept)
+        return self.batches
+
+    def _first_of_step(self, batches: MicroBatches, tensors: Any) -> None:
+        """Before the first backward of a step: what lies in `.grad`, modes, inputs, activations."""
+        for stream in self.streams:
+            if "carried" in stream.wanted:
+                grads = [p.grad for p in stream.params if p.grad is not None and not p.grad.is_sparse]
+                norms = torch._foreach_norm([grad.detach() for grad in grads]) if grads else []
+                stream.carried = float(torch.stack([n.float() for n in norms]).norm()) if norms else 0.0
+        wanted = (
+            frozenset().union(*(stream.wanted for stream in self.streams)) if self.streams else frozenset()
+        )
+        if "inputs" in wanted and not batches.inputs:
+            batches.inputs = [tensor.detach() for tensor in self.loaders.inputs]
+        if wanted & {"activations", "double_softmax"}:
+            named = {id(p): n for s in self.streams for p, n in zip(s.params, s.names, strict=True)}
+            seen = graph.walk(tensors, named)
+            batches.activations, batches.double_softmax = seen.activations, seen.double_softmax
+
+    # ---- loss functions, clipping, scaling
+
+    def loss_called(
+        self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any
+    ) -> None:
+        if not isinstance(value, Tensor) or self.depth:
+            return
+        training = torch.is_grad_enabled()
+        if training and not value.requires_grad:
+            return
+        call = read_call(name, function, args, kwargs, value)
+        if call is None:
+            return
+        if not training:
+            if not self.inside:
+                self.evaluation.add(self.loaders.where, call, self._modes)
+                self.evaluation.rows_seen(self.loaders.where, *self.loaders.used_for_evaluation())
+            return
+        self.evaluation.training_losses.add(name)
+        self._given.append(example_mean(call)[0])
+        if any("loss_calls" in stream.wanted for stream in self.streams) or not self.streams:
+            self._calls.append((self.loaders.where, call))
+
+    def _modes(self) -> dict[str, tuple[int, int]]:
+        return mode_counts(self.streams[0]) if self.streams else {}
+
+    def clipped(self, parameters: Any, max_norm: Any, norm: Any) -> None:
+        del parameters
+        self.batches.clips.append((norm, max_norm))
+        self.by_hand.clipped()
+
+    def scaled(self, outputs: Any, scaled: Any) -> None:
+        if isinstance(scaled, Tensor) and isinstance(outputs, Tensor):
+            self._unscaled = {id(scaled): (scaled, outputs)}  # one at a time: it keeps the graph alive
+
+    def scaler_stepped(self, optimizer: Any) -> None:
+        known = self._of_optimizer.get(id(optimizer))
+        if self.batches.members and not self.batches.closed and (known is None or known[1] is not None):
+            self.batches.closed = True  # its gradients were not finite: no step was made of them
+            self._happened("skipped_step", "", {})
+
+    # ---- steps
+
+    def before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.depth:
+            self.in_backward.before_step(optimizer)
+            return None
+        if self.inside is not None and not _steps_on_stack() < 2:
+            return None  # a step within a step: a wrapper, or a subclass that calls its parent's
+        stream = self.stream_of(optimizer)
+        self.inside = stream
+        if stream is None:
+            return None
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if not callable(closure):
+            self.gradients_ready(stream)
+            return None
+        return _with_closure(args, kwargs, self._listening(stream, closure))
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        stream = self._of_optimizer.get(id(optimizer), (None, None))[1]
+        if stream is not None and stream is self.inside:
+            self.inside = None
+            self.step_taken(stream)
+
+    def stream_of(self, optimizer: Optimizer) -> Stream | None:
+        """The stream of an optimizer, made at its first step; None where nobody asked for it."""
+        known = self._of_optimizer.get(id(optimizer))
+        if known is not None and known[0]() is optimizer:
+            return known[1]
+        params = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        stream = None
+        if self.is_asked_for(params):
+            self.by_hand.retire(params)
+            stream = self.begin(params, [optimizer])
+        key = id(optimizer)
+        self._of_optimizer[key] = (weakref.ref(optimizer, lambda _: self.hear("optimizer_gone", key)), stream)
+        return stream
+
+    def optimizer_gone(self, key: int) -> None:
+        _, stream = self._of_optimizer.pop(key, (None, None))
+        if stream is not None:
+            stream.let_go()  # its parameters must not live on because of us
+            if len(self.streams) > 1:
+                self.streams.remove(stream)
+
+    def is_asked_for(self, params: list[Tensor]) -> bool:
+        """Whether these are parameters of the model that is watched, where only one is."""
+        return bool(params) and (self._only is None or any(id(p) in self._only for p in params))
+
+    def begin(self, params: list[Tensor], optimizers: list[Optimizer]) -> Stream:
+        """A new stream, told to the observer together with what happened before it."""
+        stream = make_stream(params, optimizers, self._is_free)
+        stream.own_before = self.own
+        self.observer.began(stream)
+        self.streams.append(stream)
+        stream.wanted = self.observer.wants(stream)
+        self.observer.event(stream, "parameters", "", stream.parameters_event())
+        self.observer.event(stream, "modules", "", stream.modules_event())
+        if optimizers:
+            self.observer.event(stream, "optimizer", "", stream.optimizer_event())
+        waiting, self._waiting = self._waiting, []
+        for tell in waiting:
+            tell()
+        return stream
+
+    def _is_free(self, name: str) -> bool:
+        if name in self._taken or not self._claim(name):
+            return False
+        self._taken.add(name)
+        return True
+
+    def gradients_ready(
+        self,
+        stream: Stream,
+        grads: list[Tensor | None] | None = None,
+        weights: list[Tensor] | None = None,
+    ) -> None:
+        """Offer what is known before the optimizer moves. `grads`, `weights`: where they were copied before."""
+        wanted, batches = stream.wanted, self.batches
+        if grads is None and "grads" in wanted:
+            grads = [parameter.grad for parameter in stream.params]
+        raw: dict[str, Any] = {"params": stream.params, "names": stream.names}
+        if grads is not None:
+            raw["grads"] = [None if g is None else _unscaled(g, stream) for g in grads]
+        raw["groups"], raw["group_of"] = stream.groups() if "groups" in wanted else ([], [])
+        fresh = stream.last_batches is not batches
+        if fresh and "losses" in wanted:
+            raw["losses"] = undivided(batches.members)
+        if fresh:
+            raw["carried"], raw["modes"] = stream.carried, mode_counts(stream) if "modes" in wanted else None
+            raw["inputs"] = batches.inputs or None
+            raw["activations"] = batches.activations or None
+            raw["loss_calls"] = batches.calls or None
+            raw["double_softmax"] = batches.double_softmax
+            raw["clip"] = _one_clip(batches.clips)
+            raw["rows"] = self.loaders.seen
+        if stream.grads_before is not None and stream.grads_before[0] == stream.step - 1:
+            raw["grads_previous"] = stream.grads_before[1]
+        if "weights_before" in wanted:
+            raw["weights_before"] = weights or [parameter.detach().clone() for parameter in stream.params]
+        raw["times"] = self._times(stream)
+        self.observer.at_gradient(stream, {key: value for key, value in raw.items() if value is not None})
+        keep = "keep_grads" in wanted and grads is not None
+        stream.grads_before = (stream.step, [_copy(g) for g in grads]) if keep and grads else None
+
+    def step_taken(self, stream: Stream) -> None:
+        """The optimizer has moved: the step ends, the next begins."""
+        now = time.perf_counter()
+        stream.seconds, stream.ended = now - stream.ended, now
+        self.observer.stepped(stream, {})
+        stream.step += 1
+        stream.last_batches, stream.carried = self.batches, None
+        self.batches.closed = True
+        if len(self.streams) == 1:  # others may yet step on the same backward
+            self.batches.let_go()
+        self._given, self._calls = [], []
+        self.loaders.let_go()
+        stream.wanted = self.observer.wants(stream)
+        self._listen_to_forward()
+
+    def _times(self, stream: Stream) -> dict[str, float | None]:
+        wait, own = stream.data_wait, self.own - stream.own_before
+        stream.data_wait, stream.own_before = 0.0, self.own
+        return {"step": stream.seconds, "data_wait": wait, "own": own}
+
+    def _listening(self, stream: Stream, closure: Callable[..., Any]) -> Callable[..., Any]:
+        first = [True]
+
+        def listening(*args: Any, **kwargs: Any) -> Any:
+            value = closure(*args, **kwargs)
+            if first[0]:  # LBFGS calls it many times; the step's gradient is the one where it starts
+                first[0] = False
+                self.hear("gradients_ready", stream)
+            return value
+
+        return listening
+
+    # ---- loaders, models, surroundings
+
+    def loader_started(self, loader: Any, iterator: Any) -> None:
+        where = self.loaders.started(loader, iterator)
+        if self.evaluation.open:
+            self.evaluation.close(where)
+
+    def batch_came(self, iterator: Any, batch: Any, seconds: float) -> None:
+        self.loaders.came(iterator, batch)
+        for stream in self.streams:
+            stream.data_wait += seconds
+
+    def scheduler_stepped(self, scheduler: Any) -> None:
+        stream = self._of_optimizer.get(id(getattr(scheduler, "optimizer", None)), (None, None))[1]
+        self.schedulers.stepped(
+            scheduler, stream.step if stream is not None else 0, self.loaders.epochs_trained
+        )
+
+    def autocast_entered(self, autocast: Any) -> None:
+        if not self._autocast and getattr(autocast, "_enabled", False):
+            self._autocast = True
+            dtype = str(getattr(autocast, "fast_dtype", "")).removeprefix("torch.")
+            self._happened("autocast", "", {"dtype": dtype, "device": str(getattr(autocast, "device", ""))})
+
+    def compiled(self, what: Any) -> None:
+        self._compiled = True
+        self._end_forward()  # a compiler would trace our hook, and warn of it
+        self._happened("compiled", "", {"what": type(what).__name__ if what is not None else ""})
+
+    def printed(self, name: str, value: float) -> None:
+        self._evaluated([Reading(f"metric/{name}", value)])
+
+    def forward(self, module: nn.Module, arguments: Any) -> None:
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return
+        wanting = [stream for stream in self.streams if "inputs" in stream.wanted]
+        if self.streams and not any(id(module) in stream.module_ids for stream in wanting):
+            return
+        batches = self._open_batches()
+        found = batch_tensors(arguments)
+        if not batches.inputs and found:
+            batches.inputs = [tensor.detach() for tensor in found]
+        self._end_forward()
+
+    def _listen_to_forward(self) -> None:
+        wanted = not self.streams or any("inputs" in stream.wanted for stream in self.streams)
+        if wanted and not self._compiled and self._stop_forward is None and "forward" not in self._off:
+            self._stop_forward = hooks.listen_to_forward(lambda *heard: self.hear("forward", *heard))
+
+    def _end_forward(self) -> None:
+        if self._stop_forward is not None:
+            self._stop_forward()
+            self._stop_forward = None
+
+    def _happened(self, kind: str, where: str, data: dict[str, Any]) -> None:
+        if self.streams:
+            self.observer.event(self.streams[0], kind, where, data)
+        else:
+            self._waiting.append(lambda: self._happened(kind, where, data))
+
+    def _evaluated(self, readings: list[Reading]) -> None:
+        if self.streams:
+            self.observer.readings(self.streams[0], readings)
+        else:
+            self._waiting.append(lambda: self._evaluated(readings))
+
+
+def _steps_on_stack() -> int:
+    """How many optimizer steps are running: one, unless they are nested (or the last one raised)."""
+    frame, count = sys._getframe(1), 0
+    while frame is not None:
+        count += frame.f_code.co_name == "wrapper" and frame.f_code.co_filename == _OPTIMIZER_FILE
+        frame = frame.f_back
+    return count
+
+
+def _with_closure(args: tuple[Any, ...], kwargs: dict[str, Any], closure: Any) -> Any:
+    if len(args) > 1:
+        return (args[0], closure, *args[2:]), kwargs
+    return args, {**kwargs, "closure": closure}
+
+
+def _one_clip(clips: list[tuple[Any, Any]]) -> tuple[float, float] | None:
+    """What clipping saw, where it was done once; done in parts it says nothing of the whole."""
+    return (float(clips[0][0]), float(clips[0][1])) if len(clips) == 1 else None
+
+
+def _unscaled(grad: Tensor, stream: Stream) -> Tensor:
+    """Fused optimizers are given scaled gradients together with the scale."""
+    optimizer = stream.optimizers[0]() if stream.optimizers else None
+    scale = getattr(optimizer, "grad_scale", None)
+    return grad if scale is None else grad / scale
+
+
+def _copy(grad: Tensor | None) -> Tensor | None:
+    return None if grad is None else grad.detach().clone()

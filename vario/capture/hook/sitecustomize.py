@@ -1,0 +1,68 @@
+"""Run by Python at its start, because `vario run` put this folder on PYTHONPATH: waits for torch.
+
+Costs next to nothing in a process without torch. Another sitecustomize that this one hides is run too.
+"""
+
+import os
+import sys
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class _WaitForTorch:
+    """A finder that finds nothing, but starts the watch right after torch has been imported."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            spec = None if find is None else find(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    _start_after(spec.loader)
+                return spec
+        return None
+
+
+def _start_after(loader):
+    execute = loader.exec_module
+
+    def exec_module(module):
+        del loader.exec_module
+        execute(module)
+        _start()
+
+    loader.exec_module = exec_module
+
+
+def _start():
+    try:
+        try:
+            import vario
+        except ImportError:  # another environment's Python: vario stands beside this file
+            sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(_HERE))))
+            import vario  # noqa: F401
+        from vario.watching import start_from_environment
+
+        start_from_environment()
+    except Exception as error:
+        sys.stderr.write(f"vario: not watching this process ({type(error).__name__}: {error})\n")
+
+
+def _run_the_hidden_one():
+    from importlib.machinery import PathFinder
+
+    others = [place for place in sys.path if os.path.abspath(place or ".") != _HERE]
+    spec = PathFinder.find_spec("sitecustomize", others)
+    if spec is not None and spec.loader is not None:
+        from importlib.util import module_from_spec
+
+        module = sys.modules["sitecustomize"] = module_from_spec(spec)
+        spec.loader.exec_module(module)
+
+
+if os.environ.get("VARIO_RUN"):
+    sys.meta_path.insert(0, _WaitForTorch())
+_run_the_hidden_one()

@@ -1,0 +1,279 @@
+"""Every place where vario listens to torch, and nothing else: who hears it decides what it means.
+
+Patches are made once, when the first listener comes, and undone when the last one goes. Each calls
+the original with the arguments as they were given. Under a compiler's tracing they are invisible.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch.optim import lr_scheduler
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils.data import dataloader
+
+__all__ = ["LOSS_FUNCTIONS", "Listener", "join", "leave", "listen_to_forward"]
+
+LOSS_FUNCTIONS = (
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cosine_embedding_loss",
+    "cross_entropy",
+    "ctc_loss",
+    "gaussian_nll_loss",
+    "hinge_embedding_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "margin_ranking_loss",
+    "mse_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
+    "nll_loss",
+    "poisson_nll_loss",
+    "smooth_l1_loss",
+    "soft_margin_loss",
+    "triplet_margin_loss",
+)
+
+
+class Listener(Protocol):
+    """Hears a named event with its arguments; must never raise. Only `before_step` is answered."""
+
+    def hear(self, event: str, *arguments: Any) -> Any: ...
+
+
+class _Places:
+    """What is patched at present, and who listens."""
+
+    listeners: tuple[Listener, ...] = ()
+    undo: tuple[Callable[[], None], ...] = ()
+    patches: tuple[tuple[Any, str, Any, Any], ...] = ()  # owner, name, original, patched
+    loss_depth = 0
+
+
+def join(listener: Listener) -> None:
+    """From now on `listener` hears everything."""
+    if not _Places.listeners:
+        _install()
+    _Places.listeners = (*_Places.listeners, listener)
+
+
+def leave(listener: Listener) -> None:
+    """`listener` hears no more; with the last one torch is as it was."""
+    _Places.listeners = tuple(other for other in _Places.listeners if other is not listener)
+    if not _Places.listeners:
+        for undo in _Places.undo:
+            undo()
+        for owner, name, original, patched in reversed(_Places.patches):
+            _exchange(owner, name, patched, original)
+        _Places.undo, _Places.patches = (), ()
+
+
+def listen_to_forward(hear: Callable[[Any, Any], None]) -> Callable[[], None]:
+    """Call `hear(module, arguments)` before every module's forward until the returned function is called.
+
+    It slows down every module a little and is traced by compilers, so it is for single steps.
+    """
+
+    def before_forward(module: Any, arguments: Any) -> None:  # an answer would replace the arguments
+        hear(module, arguments)
+
+    return torch.nn.modules.module.register_module_forward_pre_hook(before_forward).remove
+
+
+def _tell(event: str, *arguments: Any) -> None:
+    for listener in _Places.listeners:
+        listener.hear(event, *arguments)
+
+
+def _patch(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    original = owner.__dict__[name]
+    patched = functools.wraps(original)(make(original))
+    setattr(owner, name, patched)
+    _Places.patches += ((owner, name, original, patched),)
+
+
+def _exchange(owner: Any, name: str, old: Any, new: Any) -> None:
+    if owner.__dict__.get(name) is old:  # somebody else may have patched it after us
+        setattr(owner, name, new)
+
+
+def _install() -> None:
+    before = register_optimizer_step_pre_hook(_before_step)
+    after = register_optimizer_step_post_hook(_after_step)
+    _Places.undo = (before.remove, after.remove)
+    _patch(torch.autograd, "backward", _backward)
+    _patch(torch.autograd, "grad", _grad)
+    for name in LOSS_FUNCTIONS:
+        _patch(torch.nn.functional, name, functools.partial(_loss, name))
+    for owner in (torch.nn.utils, torch.nn.utils.clip_grad):
+        _patch(owner, "clip_grad_norm_", _clip)
+    _patch(torch.amp.GradScaler, "scale", _scale)
+    _patch(torch.amp.GradScaler, "step", _scaler_step)
+    _patch(dataloader.DataLoader, "__iter__", _loader_iter)
+    _patch(dataloader._BaseDataLoaderIter, "__next__", _loader_next)
+    _patch(torch.amp.autocast, "__enter__", _enter_autocast)
+    _patch(torch, "compile", _compile)
+    _patch(torch.jit, "script", _script)
+    for kind in [lr_scheduler.LRScheduler, *_subclasses(lr_scheduler.LRScheduler)]:
+        if "step" in kind.__dict__:
+            _patch(kind, "step", _scheduler_step)
+
+
+def _subclasses(kind: type) -> list[type]:
+    return [below for child in kind.__subclasses__() for below in (child, *_subclasses(child))]
+
+
+def _before_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    for listener in _Places.listeners:
+        changed = listener.hear("before_step", optimizer, args, kwargs)
+        if changed is not None:
+            args, kwargs = changed
+    return args, kwargs
+
+
+def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    del args, kwargs
+    _tell("after_step", optimizer)
+
+
+def _backward(original: Callable[..., Any]) -> Callable[..., Any]:
+    def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return original(tensors, *args, **kwargs)
+        _tell("before_backward", tensors)
+        try:
+            return original(tensors, *args, **kwargs)
+        finally:
+            _tell("after_backward")
+
+    return backward
+
+
+def _grad(original: Callable[..., Any]) -> Callable[..., Any]:
+    def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return original(outputs, inputs, *args, **kwargs)
+        _tell("before_grad", outputs, inputs)
+        result = original(outputs, inputs, *args, **kwargs)
+        _tell("after_grad", outputs, inputs, result)
+        return result
+
+    return grad
+
+
+def _loss(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def loss(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return original(*args, **kwargs)
+        _Places.loss_depth += 1  # tensor subclasses come back through the same door
+        try:
+            value = original(*args, **kwargs)
+        finally:
+            _Places.loss_depth -= 1
+        if _Places.loss_depth == 0:
+            _tell("loss_called", name, original, args, kwargs, value)
+        return value
+
+    return loss
+
+
+def _clip(original: Callable[..., Any]) -> Callable[..., Any]:
+    def clip_grad_norm_(parameters: Any, max_norm: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(parameters, torch.Tensor):
+            parameters = list(parameters)  # it may be a generator, and we look at it as well
+        norm = original(parameters, max_norm, *args, **kwargs)
+        _tell("clipped", parameters, max_norm, norm)
+        return norm
+
+    return clip_grad_norm_
+
+
+def _scale(original: Callable[..., Any]) -> Callable[..., Any]:
+    def scale(self: Any, outputs: Any) -> Any:
+        scaled = original(self, outputs)
+        _tell("scaled", outputs, scaled)
+        return scaled
+
+    return scale
+
+
+def _scaler_step(original: Callable[..., Any]) -> Callable[..., Any]:
+    def step(self: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, optimizer, *args, **kwargs)
+        _tell("scaler_stepped", optimizer)
+        return result
+
+    return step
+
+
+def _loader_iter(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __iter__(self: Any) -> Any:  # noqa: N807 - it stands for the method of this name
+        iterator = original(self)
+        _tell("loader_started", self, iterator)
+        return iterator
+
+    return __iter__
+
+
+def _loader_next(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __next__(self: Any) -> Any:  # noqa: N807 - it stands for the method of this name
+        start = time.perf_counter()
+        batch = original(self)
+        _tell("batch_came", self, batch, time.perf_counter() - start)
+        return batch
+
+    return __next__
+
+
+def _enter_autocast(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __enter__(self: Any) -> Any:  # noqa: N807 - it stands for the method of this name
+        result = original(self)
+        if not torch.compiler.is_compiling():
+            _tell("autocast_entered", self)
+        return result
+
+    return __enter__
+
+
+def _compile(original: Callable[..., Any]) -> Callable[..., Any]:
+    def compile(*args: Any, **kwargs: Any) -> Any:
+        _tell("compiled", args[0] if args else kwargs.get("model"))
+        return original(*args, **kwargs)
+
+    return compile
+
+
+def _script(original: Callable[..., Any]) -> Callable[..., Any]:
+    """TorchScript reads the source of what it meets: it must meet the originals."""
+
+    def script(*args: Any, **kwargs: Any) -> Any:
+        patches = _Places.patches
+        for owner, name, plain, patched in patches:
+            _exchange(owner, name, patched, plain)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            for owner, name, plain, patched in patches:
+                _exchange(owner, name, plain, patched)
+
+    return script
+
+
+def _scheduler_step(original: Callable[..., Any]) -> Callable[..., Any]:
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        _tell("scheduler_stepped", self)
+        return result
+
+    return step

@@ -1,0 +1,98 @@
+"""Starts the user's command, unchanged, so that every Python process in it that imports torch is watched.
+
+A `sitecustomize` on PYTHONPATH does the rest. Standard streams are the command's own; signals reach it;
+the exit code is its own, 128 + n where signal n ended it, as shells have it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+__all__ = ["environment", "launch"]
+
+HOOK = Path(__file__).parent / "hook"
+FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT")
+
+
+def launch(
+    command: Sequence[str],
+    run_dir: Path | None,
+    *,
+    overhead: float = 0.03,
+    metrics: Mapping[str, str] | None = None,
+) -> int:
+    """Run `command` to its end; its exit code. `run_dir` None: run it without watching.
+
+    ``script.py`` alone stands for this Python and the script. ``metrics`` are names and patterns for stdout.
+    """
+    arguments = _arguments(command)
+    env = (
+        dict(os.environ)
+        if run_dir is None
+        else environment(run_dir, overhead=overhead, metrics=metrics or {})
+    )
+    try:
+        process = subprocess.Popen(arguments, env=env)
+    except OSError as error:
+        sys.stderr.write(f"vario: cannot start {arguments[0]}: {error.strerror}\n")
+        return 126 if isinstance(error, PermissionError) else 127
+    before = {number: signal.signal(number, _forward(process)) for number in _numbers()}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 - code if code < 0 else code
+
+
+def environment(run_dir: Path, *, overhead: float, metrics: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which Python processes watch themselves."""
+    path = os.environ.get("PYTHONPATH")
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HOOK), *([path] if path else [])]),
+        "VARIO_RUN": str(run_dir.resolve()),
+        "VARIO_OVERHEAD": repr(overhead),
+        "VARIO_METRICS": json.dumps(dict(metrics)),
+    }
+
+
+def _arguments(command: Sequence[str]) -> list[str]:
+    rest = list(command[1:] if command[:1] == ["--"] else command)
+    if rest and (rest[0].endswith(".py") or rest[0] == "-m"):
+        return [sys.executable, *rest]
+    return rest
+
+
+def _numbers() -> list[signal.Signals]:
+    found = [getattr(signal, name) for name in FORWARDED if hasattr(signal, name)]
+    return [number for number in found if signal.getsignal(number) is not signal.SIG_IGN]  # as with nohup
+
+
+def _forward(process: subprocess.Popen[bytes]) -> object:
+    def forward(number: int, frame: FrameType | None) -> None:
+        del frame
+        if number != signal.SIGINT or not _is_in_foreground():  # a terminal sent Ctrl-C to both of us
+            process.send_signal(number)
+
+    return forward
+
+
+def _is_in_foreground() -> bool:
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)

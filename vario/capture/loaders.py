@@ -1,0 +1,136 @@
+"""The data loaders of a process: their settings, their epochs, and the batch that is in hand.
+
+Whether a batch was for training or for evaluation is known only when it is used: at a backward, or
+at a loss function without gradients. Until then it waits.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler
+
+from vario.capture.rows import BatchSeen, RowsSeen, batch_tensors, hash_rows
+
+__all__ = ["Loaders"]
+
+MOST_WAITING = 64
+
+
+@dataclass
+class _Known:
+    """One loader. `where` is its name in the record."""
+
+    where: str
+    epoch: int = -1
+    batches: int = 0  # in this epoch
+    trains: bool = False
+    told: int = -1  # the last epoch that the record knows of
+
+
+class Loaders:
+    """Loaders by the order in which they were first iterated."""
+
+    def __init__(self, tell: Callable[[str, str, dict[str, Any]], None]) -> None:
+        self._tell = tell  # kind, where, data
+        self._of_loader: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
+        self._of_iterator: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
+        self._waiting: list[tuple[_Known, int, int, NDArray[np.int64]]] = []
+        self._count = 0
+        self.rows = RowsSeen()
+        self.hashing = True
+        self.current: _Known | None = None
+        self.inputs: list[Tensor] = []  # of the batch in hand
+        self.seen: BatchSeen | None = None  # of the last batch of training
+        self.epochs_trained = 0
+
+    @property
+    def where(self) -> str:
+        """The loader of the batch in hand; "" where there is none."""
+        return self.current.where if self.current is not None else ""
+
+    def started(self, loader: DataLoader[Any], iterator: Any) -> str:
+        """A loader is iterated, again or for the first time; its name."""
+        known = self._of_loader.get(loader)
+        if known is None:
+            known = self._of_loader[loader] = _Known(f"loader {self._count}")
+            self._count += 1
+            self._tell("loader", known.where, _settings(loader))
+        known.epoch += 1
+        known.batches = 0
+        self._of_iterator[iterator] = known
+        return known.where
+
+    def came(self, iterator: Any, batch: Any) -> None:
+        """The next batch is in the script's hands."""
+        known = self.current = self._of_iterator.get(iterator)
+        self.inputs = _inputs(batch)
+        if known is None:
+            return
+        position, known.batches = known.batches, known.batches + 1
+        hashes = hash_rows(batch) if self.hashing else None
+        if hashes is not None:
+            self._waiting.append((known, known.epoch, position, hashes))
+            del self._waiting[:-MOST_WAITING]
+
+    def used_for_training(self) -> None:
+        """A backward begins: the batches in hand were for training."""
+        known = self.current
+        if known is None:
+            return
+        known.trains = True
+        if known.told < known.epoch:
+            known.told = known.epoch
+            self.epochs_trained += 1
+            self._tell("epoch", known.where, {"epoch": known.epoch})
+        for owner, epoch, position, hashes in self._waiting:
+            if owner is known:
+                self.seen = self.rows.train(known.where, epoch, position, hashes)
+        self._waiting.clear()
+
+    def used_for_evaluation(self) -> tuple[int, int]:
+        """A loss was taken without gradients: (rows seen in training, rows) of the batches in hand."""
+        seen = count = 0
+        for owner, _, _, hashes in self._waiting:
+            if owner is self.current and not owner.trains:
+                these, rows = self.rows.evaluate(hashes)
+                seen, count = seen + these, count + rows
+        self._waiting.clear()
+        return seen, count
+
+    def let_go(self) -> None:
+        """Keep no tensor of the script's alive."""
+        self.inputs = []
+
+
+def _settings(loader: DataLoader[Any]) -> dict[str, Any]:
+    try:
+        length: int | None = len(loader.dataset)  # type: ignore[arg-type]
+    except (TypeError, AttributeError, NotImplementedError):
+        length = None
+    sampler = loader.sampler
+    return {
+        "sampler": type(sampler).__name__,
+        "batch_sampler": type(loader.batch_sampler).__name__ if loader.batch_sampler is not None else None,
+        "batch_size": loader.batch_size or getattr(loader.batch_sampler, "batch_size", None),
+        "shuffle": isinstance(sampler, RandomSampler) or bool(getattr(sampler, "shuffle", False)),
+        "length": length,
+        "drop_last": bool(getattr(loader.batch_sampler, "drop_last", loader.drop_last)),
+        "workers": loader.num_workers,
+        "dataset": type(loader.dataset).__name__,
+    }
+
+
+def _inputs(batch: Any) -> list[Tensor]:
+    """What of a batch goes into the model, as far as one can tell: not the target."""
+    if isinstance(batch, dict):
+        return [t for key, value in batch.items() if "label" not in str(key) for t in batch_tensors(value)]
+    if isinstance(batch, (tuple, list)) and len(batch) > 1:
+        return batch_tensors(batch[0])
+    return batch_tensors(batch)

@@ -1,0 +1,82 @@
+"""A call of one of torch's loss functions, read by its signature: what it was given, how it reduces."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vario.capture.needs import LossCall
+
+__all__ = ["example_mean", "read_call", "rows"]
+
+LARGEST_OUTPUT = 1 << 23  # entries; of larger outputs evenly spaced rows are kept, so that memory is bounded
+
+
+def read_call(
+    name: str, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], value: Tensor
+) -> LossCall | None:
+    """The call as instruments see it; None where its arguments are not plain tensors."""
+    given = _arguments(function, args, kwargs)
+    output, target = given.get("input"), given.get("target")
+    if not _plain(output) or not _plain(value) or not (target is None or _plain(target)):
+        return None
+    output, target, value = output.detach(), None if target is None else target.detach(), value.detach()
+    reduction = str(given.get("reduction", "mean"))
+    weight = given.get("weight")
+    if output.dim() > 1 and output.numel() > LARGEST_OUTPUT:
+        stride = -(-output.numel() // LARGEST_OUTPUT)
+        output = output[::stride].clone()
+        target = None if target is None else target[::stride].clone()
+        value = value[::stride] if value.dim() else value
+    return LossCall(
+        name,
+        output,
+        target,
+        value,
+        reduction,
+        weight if _plain(weight) else None,
+        given.get("ignore_index", -100),
+    )
+
+
+def example_mean(call: LossCall) -> tuple[Tensor, Tensor | int]:
+    """Mean loss of the call over its rows, and how many rows it has, without waiting for the device."""
+    count = rows(call)
+    if call.reduction == "sum":
+        return call.value / count, count
+    if call.reduction == "none":
+        return call.value.float().mean(), count
+    return call.value, count
+
+
+def rows(call: LossCall) -> Tensor | int:
+    """Rows that the loss is a mean over: the targets that are not ignored; else the leading size."""
+    target = call.target
+    if call.name in ("cross_entropy", "nll_loss") and target is not None and not target.is_floating_point():
+        return (target != call.ignore_index).sum()
+    return call.output.shape[0] if call.output.dim() else 1
+
+
+def _arguments(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    given = dict(zip(_parameter_names(function), args, strict=False))
+    given.update(kwargs)
+    if given.get("size_average") is False:
+        given["reduction"] = "sum"
+    return given
+
+
+@functools.cache
+def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
+
+
+def _plain(value: Any) -> bool:
+    """Whether it is a tensor with values of its own, not one inside a transform such as vmap."""
+    return isinstance(value, Tensor) and not torch._C._functorch.is_functorch_wrapped_tensor(value)

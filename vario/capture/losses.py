@@ -1,0 +1,93 @@
+"""The micro-batches of one step: what went backward, and what the loss functions had given before.
+
+Scripts that accumulate gradients often divide each micro-batch's loss by their number. The value
+that people mean and print is the undivided one, so that is what `undivided` gives.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["MicroBatch", "MicroBatches", "constant_divisor", "host_values", "loss_value", "undivided"]
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """One call of backward: its value, the constant it was divided by, the loss functions' values."""
+
+    value: Tensor | None
+    divisor: float
+    given: list[Tensor]
+
+
+@dataclass(slots=True)
+class MicroBatches:
+    """All calls of backward between two optimizer steps. `closed`: a step has been made of them."""
+
+    members: list[MicroBatch] = field(default_factory=list)
+    calls: list[Any] = field(default_factory=list)  # LossCall, where asked for
+    clips: list[tuple[Any, Any]] = field(default_factory=list)  # norm before, limit
+    inputs: list[Tensor] = field(default_factory=list)
+    activations: list[Any] = field(default_factory=list)
+    double_softmax: bool | None = None
+    closed: bool = False
+
+    def let_go(self) -> None:
+        """Keep no tensor of the script's alive but the losses themselves."""
+        self.calls, self.inputs, self.activations = [], [], []
+
+
+def loss_value(tensors: Any) -> Tensor | None:
+    """The scalar that `backward` is called on (a sum where it is called on several), detached."""
+    many = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    scalars = [tensor.detach() for tensor in many if isinstance(tensor, Tensor) and tensor.numel() == 1]
+    if not scalars or len(scalars) < len(many):
+        return None
+    return scalars[0] if len(scalars) == 1 else torch.stack([s.reshape(()).float() for s in scalars]).sum()
+
+
+def constant_divisor(tensors: Any) -> float:
+    """The number that the loss was divided by in the operation that made it, else 1."""
+    node = tensors.grad_fn if isinstance(tensors, Tensor) else None
+    if node is None:
+        return 1.0
+    name = node.name()
+    constant = (
+        getattr(node, "_saved_other", None) if name.startswith(("DivBackward", "MulBackward")) else None
+    )
+    if not isinstance(constant, Tensor) or constant.dim() or constant.device.type != "cpu":
+        return 1.0
+    number = float(constant)
+    if not number > 0:
+        return 1.0
+    return number if name.startswith("Div") else 1.0 / number
+
+
+def undivided(members: list[MicroBatch]) -> list[float]:
+    """Value of each micro-batch's loss, as it was before the script divided it by their number."""
+    kept = [member for member in members if member.value is not None]
+    if not kept:
+        return []
+    tensors = [m.value for m in kept] + ([v for m in kept for v in m.given] if len(kept) > 1 else [])
+    numbers = host_values(tensors)
+    values, given = numbers[: len(kept)], numbers[len(kept) :]
+    if len(kept) == 1:
+        return values
+    count = len(members)
+    if all(abs(member.divisor - count) < 1e-6 * count for member in kept):
+        return [value * count for value in values]
+    ratio = sum(values) / sum(given) if given and sum(given) else math.nan
+    divided = ratio > 0 and ratio < count**-0.5  # nearer to 1/n than to 1, in logarithms
+    return [value * count for value in values] if divided else values
+
+
+def host_values(scalars: list[Any]) -> list[float]:
+    """The numbers in one-element tensors, with one transfer for all."""
+    if all(scalar.device.type == "cpu" for scalar in scalars):
+        return [float(scalar.item()) for scalar in scalars]
+    return [float(v) for v in torch.stack([s.detach().reshape(()).float() for s in scalars]).tolist()]

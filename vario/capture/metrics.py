@@ -1,0 +1,36 @@
+"""Numbers that the script prints, read from its standard output as it writes them.
+
+The stream object stays the same and every text goes through unchanged; only its `write` is listened to.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["listen_to_stdout"]
+
+LONGEST_LINE = 10_000  # of a line without end, the last characters
+
+
+def listen_to_stdout(patterns: Mapping[str, str], tell: Callable[[str, float], None]) -> None:
+    """Call `tell(name, number)` for each line of stdout on which the pattern's first group is a number."""
+    compiled = {name: re.compile(pattern) for name, pattern in patterns.items()}
+    stream, write, rest = sys.stdout, sys.stdout.write, [""]
+
+    def listening(text: Any) -> Any:
+        written = write(text)
+        try:
+            *lines, rest[0] = (rest[0] + text)[-LONGEST_LINE:].replace("\r", "\n").split("\n")
+            for line in lines:
+                for name, pattern in compiled.items():
+                    found = pattern.search(line)
+                    if found is not None:
+                        tell(name, float(found[1]))
+        except (TypeError, ValueError, IndexError):  # not a text, not a number
+            rest[0] = ""
+        return written
+
+    stream.write = listening  # type: ignore[method-assign]

@@ -1,0 +1,140 @@
+"""Which model an optimizer trains, what its parameters are called, and what the user calls it.
+
+The model is the outermost module that holds the parameters, unless it also holds parameters that
+another optimizer trains (then it is a box for several models). Wrappers such as
+DistributedDataParallel are looked through, so names are those that torch prints for the user's model.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import sys
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
+
+__all__ = ["find_model", "frames", "parameter_names", "unwrapped", "variable_name"]
+
+_WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module", "OptimizedModule": "_orig_mod"}
+_WRITTEN_IN_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+_OPTIMIZED = inspect.CO_OPTIMIZED  # a function's frame: its f_locals is a copy
+
+
+def find_model(parameters: Iterable[Tensor], optimizer: Optimizer | None = None) -> nn.Module | None:
+    """The module that owns most of `parameters`; None where no module owns any."""
+    mine = {id(parameter) for parameter in parameters}
+    modules, others = _alive(optimizer)
+    foreign = {id(p) for other in others for group in other.param_groups for p in group["params"]} - mine
+    best, best_rank = None, (0, False, 0)
+    for module in modules:
+        module = unwrapped(module)
+        held = {id(parameter) for parameter in module.parameters()}
+        shared = len(held & mine)
+        rank = (shared, not held & foreign, sum(1 for _ in module.modules()))
+        if shared and rank > best_rank:
+            best, best_rank = module, rank
+    return best
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The user's module inside DistributedDataParallel, DataParallel or a compiled module."""
+    inside = module.__dict__.get("_modules", {}).get(_WRAPPERS.get(type(module).__name__, ""))
+    return unwrapped(inside) if isinstance(inside, nn.Module) else module
+
+
+def parameter_names(parameters: list[Tensor], model: nn.Module | None) -> list[str]:
+    """A name for each parameter: as torch prints it, else the user's variable, else its number."""
+    known = {id(p): name for name, p in model.named_parameters()} if model is not None else {}
+    if any(id(parameter) not in known for parameter in parameters):
+        variables = _variables_of_tensors({id(parameter) for parameter in parameters} - set(known))
+        known = {**variables, **known}
+    names = [known.get(id(parameter), f"parameter {index}") for index, parameter in enumerate(parameters)]
+    return [name if names.index(name) == index else f"{name} {index}" for index, name in enumerate(names)]
+
+
+def variable_name(model: nn.Module) -> str:
+    """What the user's script calls `model`; "" where no variable of the calling frames holds it."""
+    wrapper = ""
+    for name, value in _variables():
+        if not isinstance(value, nn.Module):
+            name, value = "model", _attributes(value).get("model")
+        if value is model and name != "self":
+            return name
+        if isinstance(value, nn.Module) and unwrapped(value) is model and name != "self":
+            wrapper = wrapper or name
+    return wrapper
+
+
+def frames() -> list[FrameType]:
+    """The frames of the user's own code on the stack, outermost first."""
+    found: list[FrameType] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not name.startswith(("torch.", "vario.", "runpy", "lightning.", "pytorch_lightning.")):
+            found.append(frame)
+        frame = frame.f_back
+    return found[::-1]
+
+
+def _alive(optimizer: Optimizer | None) -> tuple[list[nn.Module], list[Optimizer]]:
+    modules, optimizers = [], []
+    for thing in gc.get_objects():
+        kind = type(thing)  # never isinstance: lazy proxies answer `__class__` by importing things
+        if issubclass(kind, nn.Module):
+            if "_parameters" in thing.__dict__:
+                modules.append(thing)
+        elif issubclass(kind, Optimizer) and thing is not optimizer and "param_groups" in thing.__dict__:
+            optimizers.append(thing)
+    return modules, optimizers
+
+
+def _variables() -> Iterator[tuple[str, Any]]:
+    """Name and value of every variable in the user's frames."""
+    for frame in frames():
+        local = frame.f_locals
+        yield from ((name, value) for name, value in list(local.items()) if not name.startswith("_"))
+        if frame.f_code.co_flags & _OPTIMIZED and sys.version_info < (3, 13):
+            _let_go(local)
+        if local is not frame.f_globals:
+            yield from ((n, v) for n, v in list(frame.f_globals.items()) if not n.startswith("_"))
+
+
+def _let_go(copy: dict[str, Any]) -> None:
+    """Before Python 3.13 a frame keeps the copy that `f_locals` made: it must not keep tensors alive."""
+    for name in [name for name, value in copy.items() if type(value) is Tensor]:
+        del copy[name]
+
+
+def _variables_of_tensors(wanted: set[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for name, value in _variables():
+        for inner, tensor in _tensors(name, value):
+            if id(tensor) in wanted:
+                found.setdefault(id(tensor), inner)
+    return found
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value
+    elif type(value) in (list, tuple) and len(value) <= 1000:
+        yield from ((f"{name}[{i}]", item) for i, item in enumerate(value) if isinstance(item, Tensor))
+    elif type(value) is dict and len(value) <= 1000:
+        yield from ((f"{name}[{key!r}]", item) for key, item in value.items() if isinstance(item, Tensor))
+    else:
+        yield from ((key, item) for key, item in _attributes(value).items() if isinstance(item, Tensor))
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Attributes of an object of a class written in Python; none of modules, classes, functions."""
+    if isinstance(value, type) or not type(value).__flags__ & _WRITTEN_IN_PYTHON:
+        return {}
+    try:
+        return dict(object.__getattribute__(value, "__dict__"))
+    except AttributeError:  # a class with slots only
+        return {}

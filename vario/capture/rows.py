@@ -1,0 +1,142 @@
+"""Which rows of the data training has met before, known by a hash of each and in bounded memory.
+
+When there are too many hashes to keep, only those divisible by 2, then by 4, ... are kept. Which rows
+these are depends on nothing but their content, so shares taken over them are unbiased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["BatchSeen", "RowsSeen", "batch_tensors", "hash_rows"]
+
+MOST_HASHES = 1 << 18
+MOST_ENTRIES = 128  # of a row, evenly spaced: enough to tell rows apart
+FEW_ENTRIES = 4  # rows of fewer are hashed together with their target
+_FACTORS = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, MOST_ENTRIES, dtype=np.int64) | 1
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSeen:
+    """Shares of a batch's rows seen earlier; `same_order` is None in the first epoch."""
+
+    duplicate_share: float | None
+    repeat_share: float | None
+    same_order: float | None
+
+
+@dataclass
+class _Loader:
+    epoch: int = -1
+    now: set[int] = field(default_factory=set)
+    order: dict[int, int] = field(default_factory=dict)  # position: hash of the whole batch
+    order_before: dict[int, int] = field(default_factory=dict)
+
+
+class RowsSeen:
+    """The memory of all training loaders of a process."""
+
+    def __init__(self, most: int = MOST_HASHES) -> None:
+        self._most = most
+        self._divisor = 1
+        self._before: set[int] = set()  # of all earlier epochs
+        self._loaders: dict[str, _Loader] = {}
+
+    def train(self, loader: str, epoch: int, position: int, hashes: NDArray[np.int64]) -> BatchSeen:
+        """Take in a batch of training; what of it had been seen."""
+        this = self._loaders.setdefault(loader, _Loader())
+        if epoch != this.epoch:
+            self._before |= this.now
+            this.epoch, this.now, this.order_before, this.order = epoch, set(), this.order, {}
+        whole = hash(hashes.tobytes())
+        before = this.order_before.get(position)
+        if len(this.order) < self._most:
+            this.order[position] = whole
+        kept = self._kept(hashes)
+        duplicates = repeats = 0
+        for row in kept:
+            repeats += row in self._before
+            duplicates += row in this.now
+            this.now.add(row)
+        self._bound()
+        count = len(kept)
+        return BatchSeen(
+            duplicates / count if count else None,
+            repeats / count if count and (self._before or epoch) else None,
+            None if before is None else float(before == whole),
+        )
+
+    def evaluate(self, hashes: NDArray[np.int64]) -> tuple[int, int]:
+        """How many rows of an evaluated batch were seen in training, and of how many."""
+        kept = self._kept(hashes)
+        trained = [self._before, *(loader.now for loader in self._loaders.values())]
+        return sum(any(row in rows for rows in trained) for row in kept), len(kept)
+
+    def _kept(self, hashes: NDArray[np.int64]) -> list[int]:
+        kept: list[int] = (
+            hashes[hashes % self._divisor == 0].tolist() if self._divisor > 1 else hashes.tolist()
+        )
+        return kept
+
+    def _bound(self) -> None:
+        while len(self._before) + sum(len(loader.now) for loader in self._loaders.values()) > self._most:
+            self._divisor *= 2
+            self._before = {row for row in self._before if row % self._divisor == 0}
+            for loader in self._loaders.values():
+                loader.now = {row for row in loader.now if row % self._divisor == 0}
+
+
+def batch_tensors(batch: Any) -> list[Tensor]:
+    """The tensors of a batch in order, out of tuples, lists and mappings."""
+    if isinstance(batch, Tensor):
+        return [batch]
+    if isinstance(batch, Mapping):
+        return [tensor for value in batch.values() for tensor in batch_tensors(value)]
+    if isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)) and len(batch) <= 100:
+        return [tensor for value in batch for tensor in batch_tensors(value)]
+    return []
+
+
+def hash_rows(batch: Any) -> NDArray[np.int64] | None:
+    """A hash of each row of the batch's first tensor; None where it is not in main memory."""
+    tensors = [tensor for tensor in batch_tensors(batch) if _readable(tensor)]
+    if not tensors:
+        return None
+    count = tensors[0].shape[0]
+    few = tensors[0].numel() < FEW_ENTRIES * count
+    parts = [_entries(tensor) for tensor in (tensors if few else tensors[:1]) if tensor.shape[0] == count]
+    entries = np.concatenate(parts, axis=1)[:, :MOST_ENTRIES] if len(parts) > 1 else parts[0]
+    sums = (entries * _FACTORS[: entries.shape[1]]).sum(axis=1)  # wraps around, as intended
+    mixed: NDArray[np.int64] = sums ^ (sums >> 29)  # so that the low bits depend on all
+    return mixed
+
+
+def _readable(tensor: Tensor) -> bool:
+    return (
+        tensor.dim() > 0
+        and tensor.numel() > 0
+        and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+    )
+
+
+def _entries(tensor: Tensor) -> NDArray[np.int64]:
+    """Evenly spaced entries of each row as whole numbers, by their bits."""
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.view(torch.int16)
+    flat = tensor.numpy().reshape(tensor.shape[0], -1)
+    flat = flat[:, :: -(-flat.shape[1] // MOST_ENTRIES)]
+    if flat.dtype.kind == "c":
+        flat = flat.real
+    bits = {2: np.int16, 4: np.int32, 8: np.int64}.get(flat.dtype.itemsize)
+    if flat.dtype.kind == "f" and bits is not None:
+        flat = np.ascontiguousarray(flat).view(bits)
+    return flat.astype(np.int64)

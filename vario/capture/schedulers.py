@@ -1,0 +1,65 @@
+"""Learning-rate schedulers: which they are, how they are set, and how often they are stepped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Schedulers"]
+
+
+class Schedulers:
+    """Counts the calls of each scheduler; told at its first call, after an epoch, and at the end."""
+
+    def __init__(self, tell: Callable[[str, str, dict[str, Any]], None]) -> None:
+        self._tell = tell
+        self._known: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._depth = 0
+
+    def stepped(self, scheduler: Any, optimizer_steps: int, epochs: int) -> None:
+        """A scheduler was stepped after so many steps of its optimizer and epochs of training."""
+        held = self._known.get(id(scheduler))
+        if held is None or held[0] is not type(scheduler):
+            counts = {"calls": 0, "first_step": optimizer_steps, "first_epoch": epochs, "told": -1}
+            self._known[id(scheduler)] = (type(scheduler), {**counts, "settings": _settings(scheduler)})
+            held = self._known[id(scheduler)]
+        kind, counts = held
+        counts["calls"] += 1
+        counts["steps"], counts["epochs"] = optimizer_steps, epochs
+        if counts["calls"] == 1 or (epochs - counts["first_epoch"] == 1 and counts["told"] < epochs):
+            counts["told"] = epochs
+            self._say(kind, counts)
+
+    def close(self, optimizer_steps: int) -> None:
+        """The end of the run: the last word on each."""
+        del optimizer_steps
+        for kind, counts in self._known.values():
+            self._say(kind, counts)
+
+    def _say(self, kind: type, counts: dict[str, Any]) -> None:
+        epochs = counts["epochs"] - counts["first_epoch"]
+        self._tell(
+            "scheduler",
+            "",
+            {
+                "class": kind.__name__,
+                "calls": counts["calls"],
+                "optimizer_steps": counts["steps"],
+                "calls_per_optimizer_step": counts["calls"] / counts["steps"] if counts["steps"] else None,
+                "calls_per_epoch": counts["calls"] / epochs if epochs else None,
+                "settings": counts["settings"],
+            },
+        )
+
+
+def _settings(scheduler: Any) -> dict[str, Any]:
+    """Its own numbers, such as T_max, step_size, gamma, milestones, total_steps."""
+    found: dict[str, Any] = {}
+    for name, value in vars(scheduler).items():
+        if name.startswith("_") or name in ("optimizer", "last_epoch"):
+            continue
+        if isinstance(value, (int, float, str, bool)):
+            found[name] = value
+        elif isinstance(value, (list, tuple, dict)) and len(value) <= 20:  # a Counter of milestones too
+            found[name] = [item for item in value if isinstance(item, (int, float))]
+    return found

@@ -1,0 +1,156 @@
+"""The steps of one optimizer, or of one set of parameters that is updated by other means."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
+
+from vario.capture import names as naming
+
+__all__ = ["Stream", "make_stream", "mode_counts", "rank"]
+
+_WITH_MODES = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU)
+_SETTINGS = ("p", "momentum", "eps", "affine", "track_running_stats", "in_features", "out_features", "bias")
+_SETTINGS += ("in_channels", "out_channels", "kernel_size", "stride", "num_embeddings", "embedding_dim")
+_SETTINGS += ("normalized_shape", "num_groups", "negative_slope", "approximate", "num_heads", "dropout")
+
+
+@dataclass(eq=False)
+class Stream:
+    """`step` is the number of the next step; `wanted` the raw needs that it is to offer."""
+
+    name: str
+    params: list[Tensor]
+    names: list[str]
+    optimizers: list[weakref.ref[Optimizer]]
+    model: weakref.ref[nn.Module] | None
+    module_ids: frozenset[int]
+    with_modes: list[weakref.ref[nn.Module]]
+    step: int = 0
+    wanted: frozenset[str] = frozenset()
+    carried: float | None = None
+    grads_before: tuple[int, list[Tensor | None]] | None = None  # the step that they were of
+    last_batches: Any = None
+    ended: float = field(default_factory=time.perf_counter)
+    seconds: float | None = None  # of the last step, end to end
+    data_wait: float = 0.0
+    own_before: float = 0.0
+
+    def groups(self) -> tuple[list[dict[str, Any]], list[int]]:
+        """Settings of the parameter groups (equal ones of several optimizers as one), group of each parameter."""
+        settings: list[dict[str, Any]] = []
+        group_of: dict[int, int] = {}
+        for optimizer in [alive for ref in self.optimizers if (alive := ref()) is not None]:
+            for group in optimizer.param_groups:
+                mine = {key: value for key, value in group.items() if key != "params"}
+                if len(self.optimizers) > 1 and mine in settings:
+                    index = settings.index(mine)
+                else:
+                    index = len(settings)
+                    settings.append(mine)
+                group_of.update((id(parameter), index) for parameter in group["params"])
+        return settings, [group_of.get(id(parameter), 0) for parameter in self.params]
+
+    def let_go(self) -> None:
+        """The optimizer is gone: keep no tensor alive."""
+        self.params, self.names, self.grads_before, self.wanted = [], [], None, frozenset()
+
+    def parameters_event(self) -> dict[str, Any]:
+        """Every parameter of the model and of the optimizer."""
+        model = self.model() if self.model is not None else None
+        known = {id(p): name for p, name in zip(self.params, self.names, strict=True)}
+        everything = dict(zip(self.names, self.params, strict=True))
+        for name, parameter in model.named_parameters() if model is not None else ():
+            if id(parameter) not in known:
+                everything[name] = parameter
+        return {
+            "parameters": [
+                {
+                    "name": name,
+                    "shape": list(parameter.shape),
+                    "dtype": str(parameter.dtype).removeprefix("torch."),
+                    "trainable": parameter.requires_grad,
+                    "in_optimizer": id(parameter) in known,
+                }
+                for name, parameter in everything.items()
+            ]
+        }
+
+    def modules_event(self) -> dict[str, Any]:
+        """Every module of the model, with the settings that matter."""
+        model = self.model() if self.model is not None else None
+        return {
+            "modules": [
+                {"name": name, "class": type(module).__name__, **_settings(module)}
+                for name, module in (model.named_modules() if model is not None else ())
+            ]
+        }
+
+    def optimizer_event(self) -> dict[str, Any]:
+        """Class and groups of the optimizer."""
+        alive = self.optimizers[0]() if self.optimizers else None
+        groups, _ = self.groups()
+        plain = [
+            {k: v for k, v in group.items() if isinstance(v, (int, float, str, tuple, bool))}
+            for group in groups
+        ]
+        return {"class": type(alive).__name__ if alive is not None else "", "groups": plain}
+
+
+def make_stream(params: list[Tensor], optimizers: list[Optimizer], claim: Callable[[str], bool]) -> Stream:
+    """A stream named after the variable that holds its model; `claim(name)` says whether a name is free."""
+    model = naming.find_model(params, optimizers[0] if optimizers else None)
+    called = naming.variable_name(model) if model is not None else ""
+    name, number = called or "model", 1
+    while not claim(name + rank_suffix()):
+        number += 1
+        name = f"{called or 'model'}#{number}"
+    modules = list(model.modules()) if model is not None else []
+    return Stream(
+        name=name + rank_suffix(),
+        params=params,
+        names=naming.parameter_names(params, model),
+        optimizers=[weakref.ref(optimizer) for optimizer in optimizers],
+        model=weakref.ref(model) if model is not None else None,
+        module_ids=frozenset(map(id, modules)),
+        with_modes=[weakref.ref(module) for module in modules if isinstance(module, _WITH_MODES)],
+    )
+
+
+def mode_counts(stream: Stream) -> dict[str, tuple[int, int]]:
+    """Per class of mode-dependent module: how many are in train mode, of how many."""
+    counts: dict[str, tuple[int, int]] = {}
+    for reference in stream.with_modes:
+        module = reference()
+        if module is not None:
+            train, total = counts.get(type(module).__name__, (0, 0))
+            counts[type(module).__name__] = (train + module.training, total + 1)
+    return counts
+
+
+def rank() -> int:
+    """The rank of this process, as far as it is known by now."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
+    return int(os.environ.get("RANK", 0)) if os.environ.get("RANK", "").isdigit() else 0
+
+
+def rank_suffix() -> str:
+    return f"@{rank()}" if rank() else ""
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in _SETTINGS:
+        value = module.__dict__.get(name)
+        if isinstance(value, (int, float, bool, str, tuple)):
+            found[name] = value
+    return found

@@ -1,0 +1,294 @@
+"""Wires capture to instruments to the record: what is measured at which step, within the budget.
+
+Cheap instruments run at every step, all others together at probes. Time may be spent on them as it is
+earned: a share of the run's own time, and a small grant at the start that makes early steps denser.
+Whatever fails in here is switched off and said once; the run of the user goes on.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vario.capture.moment import Moment, before_step, raw_needs
+from vario.nouns import Reading
+
+if TYPE_CHECKING:
+    from vario.capture.streams import Stream
+    from vario.instruments._protocol import Instrument
+
+__all__ = ["Budget", "Session", "Writer"]
+
+FREE = frozenset({"losses", "groups", "group_of", "times", "rows", "clip"})  # there at every step anyway
+GRANT = 0.25  # seconds for the first steps of a run, over the budget
+FIRST = 3  # steps that are always measured in full
+EARLY = 16  # with the grant: a probe when 1/16 of the run so far has passed since the last one
+WARMED = 8  # steps after which the time of a step can be believed
+
+
+class Writer(Protocol):
+    """The part of `vario.record.store.RecordWriter` that is used."""
+
+    def readings(self, stream: str, step: int, readings: Iterable[Reading]) -> None: ...
+    def event(self, stream: str, step: int, kind: str, where: str, data: Mapping[str, Any]) -> None: ...
+    def meta(self, key: str, value: Any) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Budget:
+    """How much of a run's time has been spent on watching it, and whether a probe can be afforded."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self.own = 0.0  # seconds in our code at ordinary steps and probes
+        self.bare = 0.0  # seconds of the script itself
+        self._plain: deque[float] = deque(maxlen=33)  # steps without a probe, bare
+        self._probe: deque[float] = deque(maxlen=9)  # own seconds of a probe
+        self._slower: deque[float] = deque(maxlen=33)  # what the next step took longer
+        self._cheap: deque[float] = deque(maxlen=33)  # own seconds of an ordinary step
+        self._purse = 0.0
+        self._grant = GRANT
+        self._since = 0
+        self._steps = 0
+        self._after_probe = False
+
+    @property
+    def probe_cost(self) -> float:
+        """Seconds that the next probe is expected to cost, its slower successor included."""
+        slower = max(0.0, statistics.median(self._slower)) if self._slower else 0.0
+        return (statistics.median(self._probe) if self._probe else 0.0) + slower
+
+    @property
+    def cheap_period(self) -> int:
+        """Every how many steps the cheap instruments run: they get half of the budget."""
+        if self.share >= 1 or len(self._plain) < WARMED or not self._cheap:
+            return 1
+        allowed = 0.5 * self.share * statistics.median(self._plain)
+        return max(1, min(64, round(statistics.median(self._cheap) / max(allowed, 1e-9))))
+
+    def stepped(self, seconds: float, own: float, probe: bool, cheap: bool) -> None:
+        """A step took `seconds` in all, `own` of them in our code."""
+        bare = max(0.0, seconds - own)
+        self._steps += 1
+        self._since = 0 if probe else self._since + 1
+        if self._steps <= FIRST:
+            self._grant -= own  # the first steps warm up everything: they tell nothing of later ones
+            return
+        self.own += own
+        self.bare += bare
+        self._purse = min(self._purse + self.share * bare - own, 2 * self.probe_cost + 0.01)
+        if probe:
+            self._probe.append(own)
+        else:
+            if cheap:
+                self._cheap.append(own)
+            if self._after_probe and self._plain:
+                slower = bare - statistics.median(self._plain)
+                self._slower.append(slower)
+                self._purse -= max(0.0, min(slower, self.probe_cost))
+            else:
+                self._plain.append(bare)
+        self._after_probe = probe
+
+    def affords_probe(self) -> bool:
+        """Whether the step that begins now may be measured in full."""
+        if self.share >= 1 or self._steps < FIRST:
+            return True
+        cost = self.probe_cost
+        if self._purse >= cost and (cost or self._since >= EARLY):
+            return True
+        if self._grant > 0 and self._since >= self._steps / EARLY:
+            self._grant -= max(cost, 1e-4)
+            self._purse += cost
+            return True
+        return False
+
+
+class _Plan:
+    """What runs at the coming step of a stream, and what ran so far."""
+
+    def __init__(self) -> None:
+        self.probe = True
+        self.next_probe = True
+        self.cheap = True
+        self.running: tuple[Instrument, ...] = ()
+        self.moment: Moment | None = None
+        self.own_before = 0.0
+        self.began = time.perf_counter()
+
+
+class Session:
+    """One watched process. `open_writer` is called at the first step, when the rank is known."""
+
+    def __init__(
+        self,
+        open_writer: Callable[[], Writer],
+        *,
+        overhead: float = 0.03,
+        instruments: Sequence[Instrument] | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self._open_writer = open_writer
+        self._writer: Writer | None = None
+        self._instruments = instruments
+        self._share = overhead
+        self.own_time: Callable[[], float] = lambda: 0.0  # seconds that capture has spent, set by its owner
+        self._say = say or _to_stderr
+        self._plans: dict[str, _Plan] = {}
+        self._budgets: dict[str, Budget] = {}
+        self._ran: dict[str, int] = {}
+        self._switched_off: set[str] = set()
+        self._said: set[str] = set()
+        self._raw: dict[tuple[str, ...], frozenset[str]] = {}
+        self._current: Stream | None = None
+
+    # ---- what capture tells
+
+    def began(self, stream: Stream) -> None:
+        if self._writer is None:
+            self._writer = self._open_writer()
+        self._plans[stream.name] = _Plan()
+        self._budgets[stream.name] = Budget(self._share)
+
+    def wants(self, stream: Stream) -> frozenset[str]:
+        self._current = stream
+        plan, budget = self._plans[stream.name], self._budgets[stream.name]
+        plan.probe = plan.next_probe or budget.share >= 1
+        plan.next_probe = stream.step + 1 < FIRST or budget.affords_probe()
+        plan.cheap = plan.probe or stream.step % budget.cheap_period == 0
+        plan.running = tuple(i for i in self._all() if plan.probe or (plan.cheap and self._is_cheap(i)))
+        plan.moment = None
+        wanted = self._needs(plan.running)
+        if not plan.probe:
+            wanted &= FREE
+        if plan.next_probe:
+            wanted |= {"keep_grads", "grads"}
+        return wanted
+
+    def at_gradient(self, stream: Stream, raw: Mapping[str, Any]) -> None:
+        plan = self._plans[stream.name]
+        if not plan.running:
+            return
+        plan.moment = Moment(stream.name, stream.step, raw)
+        if plan.probe:
+            plan.moment.prepare(before_step({need for i in plan.running for need in i.needs}))
+
+    def stepped(self, stream: Stream, raw: Mapping[str, Any]) -> None:
+        plan, moment = self._plans[stream.name], self._plans[stream.name].moment
+        if moment is not None:
+            for need, value in raw.items():
+                moment.offer(need, value)
+            found: list[Reading] = []
+            for instrument in plan.running:
+                found.extend(self._read(instrument, moment, stream))
+            if found:
+                self._write("readings", stream.name, stream.step, found)
+            plan.moment = None
+        now, own = time.perf_counter(), self.own_time()
+        self._budgets[stream.name].stepped(now - plan.began, own - plan.own_before, plan.probe, plan.cheap)
+        plan.began, plan.own_before = now, own
+
+    def readings(self, stream: Stream, readings: list[Reading]) -> None:
+        self._write("readings", stream.name, stream.step - 1, readings)
+
+    def event(self, stream: Stream, kind: str, where: str, data: dict[str, Any]) -> None:
+        self._write("event", stream.name, stream.step, kind, where, data)
+
+    def failed(self, place: str, error: Exception) -> None:
+        """A part of ours broke: into the record, and once on stderr."""
+        text = f"{type(error).__name__}: {error}"
+        if place not in self._said:
+            self._said.add(place)
+            self._say(f"vario: {place} is switched off ({text}); the run goes on.")
+        if self._current is not None:
+            where = self._current
+            self._write(
+                "event", where.name, where.step, "switched_off", place, {"instrument": place, "error": text}
+            )
+
+    def end(self, error: str, *, code: int) -> None:
+        """The process ends, with an error or without."""
+        if self._current is not None:
+            data = {"code": code, "signal": 0, "error": error}
+            self._write("event", self._current.name, self._current.step - 1, "exit", "", data)
+        self.close()
+
+    def close(self) -> None:
+        """Write the schedule that was kept, and everything that waits."""
+        if self._writer is not None:
+            self._write("meta", "schedule", self.schedule())
+            self._write("close")
+            self._writer = None
+
+    def flush(self) -> None:
+        """Make what has been measured readable."""
+        self._write("meta", "schedule", self.schedule())
+        self._write("flush")
+
+    def schedule(self) -> dict[str, Any]:
+        """On how many steps each instrument ran, and what watching cost."""
+        return {
+            name: {
+                "steps": budget._steps,
+                "ran": {
+                    key.split("|", 1)[1]: n for key, n in self._ran.items() if key.startswith(f"{name}|")
+                },
+                "overhead": budget.own / budget.bare if budget.bare else None,
+                "budget": budget.share,
+            }
+            for name, budget in self._budgets.items()
+        }
+
+    # ---- inside
+
+    def _all(self) -> Sequence[Instrument]:
+        if self._instruments is None:
+            from vario.instruments import ALL
+
+            self._instruments = ALL
+        return self._instruments
+
+    def _needs(self, instruments: tuple[Instrument, ...]) -> frozenset[str]:
+        names = tuple(instrument.name for instrument in instruments)
+        if names not in self._raw:
+            self._raw[names] = raw_needs({need for i in instruments for need in i.needs})
+        return self._raw[names]
+
+    def _is_cheap(self, instrument: Instrument) -> bool:
+        """Reads only what every step offers; loss functions' arguments are not offered between probes."""
+        needs = self._needs((instrument,)) - {"loss_calls"}
+        return bool(needs) and needs <= FREE
+
+    def _read(self, instrument: Instrument, moment: Moment, stream: Stream) -> list[Reading]:
+        if instrument.name in self._switched_off:
+            return []
+        try:
+            found = list(instrument.read(moment.declared(instrument.needs)))
+        except Exception as error:
+            self._switched_off.add(instrument.name)
+            self.failed(instrument.name, error)
+            return []
+        key = f"{stream.name}|{instrument.name}"
+        self._ran[key] = self._ran.get(key, 0) + 1
+        return found
+
+    def _write(self, what: str, *arguments: Any) -> None:
+        """A record that cannot be written is said once; what is measured is then lost, not the run."""
+        if self._writer is None:
+            return
+        try:
+            getattr(self._writer, what)(*arguments)
+        except Exception as error:
+            if "the record" not in self._said:
+                self._said.add("the record")
+                self._say(f"vario: not recorded: {error} The run goes on.")
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
