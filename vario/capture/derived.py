@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from vario.capture import entries
+from vario.capture import entries, layers, predictions
 from vario.capture.needs import Derived, Offer, Pending
 
 __all__ = ["DERIVED"]
@@ -56,11 +54,42 @@ def _row_ranges(offer: Offer) -> Pending | None:
     return entries.row_ranges(offer["params"], offer["names"])
 
 
-def _loss_call_values(offer: Offer) -> Pending | None:
-    values: list[Tensor] = (
-        [call.value.detach().float().mean() for call in offer["loss_calls"]] if "loss_calls" in offer else []
-    )
-    return Pending(values, lambda host: [float(value[0]) for value in host]) if values else None
+def _activation_statistics(offer: Offer) -> Pending | None:
+    return layers.activations(offer["activations"]) if "activations" in offer else None
+
+
+def _input_spread(offer: Offer) -> Pending | None:
+    return layers.spread(offer["inputs"]) if "inputs" in offer else None
+
+
+def _feature_stds(offer: Offer) -> Pending | None:
+    return layers.feature_stds(offer["inputs"]) if "inputs" in offer else None
+
+
+def _target_spread(offer: Offer) -> Pending | None:
+    if "loss_calls" not in offer:
+        return None
+    return layers.spread(predictions.regression_targets(offer["loss_calls"]))
+
+
+def _labelled_rows(offer: Offer) -> predictions.Rows | None:
+    return predictions.rows_of(offer["loss_calls"]) if "loss_calls" in offer else None
+
+
+def _examples(offer: Offer) -> Pending | None:
+    return predictions.examples(offer["labelled_rows"]) if "labelled_rows" in offer else None
+
+
+def _regression_losses(offer: Offer) -> Pending | None:
+    return predictions.regression_losses(offer["loss_calls"]) if "loss_calls" in offer else None
+
+
+def _class_counts(offer: Offer) -> Pending | None:
+    return predictions.class_counts(offer["labelled_rows"]) if "labelled_rows" in offer else None
+
+
+def _logit_ranges(offer: Offer) -> Pending | None:
+    return predictions.logit_ranges(offer["loss_calls"]) if "loss_calls" in offer else None
 
 
 DERIVED: dict[str, Derived] = {
@@ -74,5 +103,13 @@ DERIVED: dict[str, Derived] = {
     "weight_statistics": Derived(frozenset({"weight_pieces"}), _weight_statistics),
     "changes": Derived(frozenset({"weight_pieces", "weights_before", "names"}), _changes),
     "row_ranges": Derived(frozenset({"params", "names"}), _row_ranges),
-    "loss_call_values": Derived(frozenset({"loss_calls"}), _loss_call_values),
+    "activation_statistics": Derived(frozenset({"activations"}), _activation_statistics),
+    "input_spread": Derived(frozenset({"inputs"}), _input_spread),
+    "feature_stds": Derived(frozenset({"inputs"}), _feature_stds),
+    "target_spread": Derived(frozenset({"loss_calls"}), _target_spread),
+    "labelled_rows": Derived(frozenset({"loss_calls"}), _labelled_rows),
+    "examples": Derived(frozenset({"labelled_rows"}), _examples),
+    "regression_losses": Derived(frozenset({"loss_calls"}), _regression_losses),
+    "class_counts": Derived(frozenset({"labelled_rows"}), _class_counts),
+    "logit_ranges": Derived(frozenset({"loss_calls"}), _logit_ranges),
 }

@@ -66,21 +66,23 @@ class Statistics(NamedTuple):
 
 
 def cut(tensors: Sequence[Tensor | None], names: Sequence[str]) -> Pieces:
-    """Views of the tensors (no copies, unless one is sparse or not contiguous in memory)."""
+    """Views of the tensors (copies where one is sparse or not contiguous); equal names are pooled."""
     flat: list[Tensor] = []
     owner: list[int] = []
-    counts = np.zeros(len(names))
-    for index, tensor in enumerate(tensors):
+    number = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    counts = np.zeros(len(number))
+    for name, tensor in zip(names, tensors, strict=True):
+        index = number[name]
         stored = None if tensor is None else _stored(tensor)
         if tensor is None or stored is None or stored.numel() == 0:
             continue
         real_parts = 2 if tensor.is_complex() else 1
-        counts[index] = tensor.numel() * real_parts
+        counts[index] += tensor.numel() * real_parts
         limit = CACHE if stored.device.type == "cpu" else LARGE
         pieces = torch.split(stored, limit) if stored.numel() > limit else (stored,)
         flat.extend(pieces)
         owner.extend([index] * len(pieces))
-    return Pieces(flat, np.asarray(owner, dtype=np.int64), tuple(names), counts)
+    return Pieces(flat, np.asarray(owner, dtype=np.int64), tuple(number), counts)
 
 
 def norms(pieces: Pieces) -> Pending | None:

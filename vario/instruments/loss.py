@@ -1,8 +1,7 @@
 """Training loss of the step, and how many times the step went backward.
 
-With accumulation, scripts divide each micro-batch's loss by their number, or do not. Which of the
-two it was is read from the loss functions: if what went backward is, in ratio, nearer to one
-micro-batch's share of their values than to the values themselves, it had been divided.
+Where a script accumulates gradients over micro-batches, it is the mean of their losses, each as it was
+before the script divided it by their number (``capture.losses`` tells whether it did).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ CARD = {
     "papers": (),
     "cost": "nothing",
     "checked": "closed form: losses that are known",
-    "changed": "a loss of the user's own making, over several backwards, is taken as not divided",
+    "changed": "",
 }
 
 
@@ -26,22 +25,11 @@ class Loss:
     """Mean over micro-batches of the undivided loss; silent where nothing went backward."""
 
     name: str = "loss"
-    needs: frozenset[str] = frozenset({"losses", "loss_call_values"})
+    needs: frozenset[str] = frozenset({"losses"})
 
     def read(self, moment: Moment) -> Iterator[Reading]:
         if "losses" not in moment or not moment["losses"]:
             return
         losses = [float(loss) for loss in moment["losses"]]
-        mean = sum(losses) / len(losses)
-        if len(losses) > 1 and "loss_call_values" in moment:
-            mean *= _divisor(len(losses), sum(losses), sum(moment["loss_call_values"]))
-        yield moment.reading("loss/train", mean)
+        yield moment.reading("loss/train", sum(losses) / len(losses))
         yield moment.reading("loss/backwards", float(len(losses)))
-
-
-def _divisor(backwards: int, went_backward: float, given: float) -> float:
-    """``backwards`` where each loss was divided by it, else 1 (also where neither can be told)."""
-    if not given > 0 or not went_backward > 0:
-        return 1.0
-    nearer_to_share = went_backward / given < backwards**-0.5  # halfway between 1 and 1/n, in logarithms
-    return float(backwards) if nearer_to_share else 1.0
