@@ -1,0 +1,240 @@
+"""The command line of planning: from small runs to a forecast, a decision, and the next runs to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Predict what a larger run will do, and how sure that is.")
+
+Table = Annotated[Path, typer.Argument(help="A .csv or .parquet file, or a folder of vario records.")]
+ColumnsOption = Annotated[
+    str,
+    typer.Option(
+        "--columns", help="NAME=COLUMN for every input and the output, e.g. N=params,D=tokens,loss=loss."
+    ),
+]
+Where = Annotated[
+    str | None, typer.Option("--where", help="Rows to keep, e.g. 'decay == \"short\" and N > 1e6'.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Chart = Annotated[Path | None, typer.Option("--chart", help="Also draw it: a .png, .svg or .html file.")]
+KeepDuplicates = Annotated[
+    bool, typer.Option("--keep-duplicates", help="Accept rows that are the same throughout.")
+]
+FitFile = Annotated[Path, typer.Argument(help="A file written by `vario plan fit -o`.")]
+
+
+@app.command("fit")
+def fit_(
+    table: Table,
+    columns: ColumnsOption = "",
+    law: Annotated[
+        str, typer.Option(help="A family, or 'auto' for the one whose earlier forecasts were best.")
+    ] = "two-term",
+    delta: Annotated[
+        str, typer.Option(help="Width of the Huber loss: a number, auto, or inf (least squares).")
+    ] = "1e-3",
+    where: Where = None,
+    bootstrap: Annotated[int, typer.Option(help="Refits for the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    block: Annotated[
+        str | None, typer.Option(help="Column that names the run of which a row is a checkpoint.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Keep the fit in this file.")] = None,
+    chart: Chart = None,
+    keep_duplicates: KeepDuplicates = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a scaling law to runs, with intervals, cautions, or a refusal and its reason."""
+    from vario.laws._answer import answer
+
+    result = answer(
+        table, columns, law=law, delta=delta, where=where, bootstrap=bootstrap, seed=seed, block=block,
+        keep_duplicates=keep_duplicates,
+    )  # fmt: skip
+    if out is not None:
+        out.write_text(json.dumps({**result.shown, "plan": result.kept}), encoding="utf-8")
+    if chart is not None and result.plan is not None:
+        from vario.report.plan_charts import fit_chart
+
+        fit_chart(result.plan, result.columns, chart)
+    print(json.dumps(result.shown) if as_json else _fit_text(result.shown))
+
+
+@app.command()
+def predict(
+    fit: FitFile,
+    at: Annotated[str | None, typer.Option("--at", help="The new run, e.g. N=7e9,D=1.4e11.")] = None,
+    compute: Annotated[
+        float | None, typer.Option(help="Or a budget in FLOPs: the best N and D for it.")
+    ] = None,
+    chart: Chart = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a run would reach (--at), or the best run for a budget (--compute), with 95 % intervals."""
+    from vario.laws._answer import load, numbers
+    from vario.nouns import VarioError
+
+    plan = load(fit)
+    if (at is None) == (compute is None):
+        raise VarioError("give one of --at N=...,D=... and --compute FLOPS")
+    if compute is not None:
+        try:
+            best = plan.best(compute)
+        except ValueError as error:
+            raise VarioError(str(error)) from error
+        print(json.dumps(best) if as_json else _best_text(best))
+        return
+    inputs = numbers(at or "", plan.law)
+    said = plan.at(inputs)
+    if chart is not None:
+        from vario.report.plan_charts import forecast_chart
+
+        forecast_chart(plan, inputs, chart)
+    print(json.dumps(said) if as_json else _forecast_text(plan.law.output, said))
+
+
+@app.command()
+def compare(
+    table: Table,
+    columns: ColumnsOption = "",
+    laws: Annotated[
+        str, typer.Option(help="Families, separated by commas.")
+    ] = "two-term,two-term-tied,coupled,kaplan",
+    where: Where = None,
+    keep_duplicates: KeepDuplicates = False,
+    chart: Chart = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank families by how well they would have forecast the larger of these runs from the smaller."""
+    from dataclasses import asdict
+
+    from vario.laws._answer import ranked
+
+    found = ranked(table, columns, laws.split(","), where=where, keep_duplicates=keep_duplicates)
+    if chart is not None:
+        from vario.report.plan_charts import compare_chart
+
+        compare_chart(found, chart)
+    if as_json:
+        print(
+            json.dumps(
+                [{**asdict(one), "error": None if one.error != one.error else one.error} for one in found]
+            )
+        )
+        return
+    for one in found:
+        told = one.refused or (
+            f"{100 * one.error:.2f} % over {one.count} forecasts"
+            if one.count
+            else "too few rows to look back"
+        )
+        print(f"{one.law:16s} rows {one.rows:12s} delta {one.delta}: {told}")
+
+
+@app.command()
+def design(
+    fit: FitFile,
+    target: Annotated[str, typer.Option("--target", help="The run to forecast, e.g. N=7e9,D=1.4e11.")],
+    budget: Annotated[float, typer.Option(help="FLOPs for all new runs together.")],
+    runs: Annotated[int, typer.Option(help="At most this many.")] = 5,
+    chart: Chart = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which small runs to do next to narrow one forecast most, for a budget."""
+    from vario.laws._answer import load, numbers
+    from vario.laws._design import next_runs, spread_now
+    from vario.nouns import VarioError
+
+    plan = load(fit)
+    aim = numbers(target, plan.law)
+    try:
+        chosen = next_runs(plan, aim, budget, runs=runs)
+    except ValueError as error:
+        raise VarioError(str(error)) from error
+    before = spread_now(plan, aim)
+    if chart is not None:
+        from vario.report.plan_charts import design_chart
+
+        design_chart(plan, chosen, aim, chart)
+    if as_json:
+        print(json.dumps({"spread_before": before, "runs": chosen}))
+        return
+    print(
+        f"forecast's own spread now: {100 * before:.2f} % (one standard deviation, without the noise of a run)"
+    )
+    for one in chosen:
+        inputs = ", ".join(f"{name} {value:.3g}" for name, value in one["inputs"].items())
+        print(f"  {inputs}: {one['cost']:.3g} FLOPs, then {100 * one['spread_after']:.2f} %")
+    if not chosen:
+        print("  no run within this budget would narrow it")
+
+
+@app.command()
+def mup(
+    model: Annotated[
+        Path, typer.Argument(help="A Python file with a function make(width) that returns a model.")
+    ],
+    width: Annotated[int, typer.Option(help="Width to train at.")] = 256,
+    base: Annotated[int, typer.Option(help="Width at which the learning rate was tuned.")] = 64,
+    lr: Annotated[float, typer.Option(help="Learning rate that was best at the base width.")] = 1e-3,
+    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
+    check: Annotated[
+        bool, typer.Option("--check", help="Also run the coordinate check (needs make_batch(width)).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Per-layer learning rates, init and multipliers that keep a tuned learning rate right at another width."""
+    from vario.methods.transfer.mup import describe_file
+
+    told = describe_file(model, width=width, base=base, lr=lr, optimizer=optimizer, check=check)
+    if as_json:
+        print(json.dumps(told))
+        return
+    for row in told["parameters"]:
+        print(
+            f"{row['name']:40s} {row['kind']:9s} lr {row['lr']:.3g}  init std {row['init_std']:.3g}  multiplier {row['multiplier']:.3g}"
+        )
+    for row in told.get("coordinates", []):
+        print(f"{row['module']:40s} slope of log size against log width {row['slope']:+.3f}")
+
+
+def _fit_text(shown: dict[str, Any]) -> str:
+    if shown["refused"]:
+        return f"refused: {shown['refused']}"
+    lines = [
+        f"{shown['law']} on {shown['n']} rows, delta {shown['delta']:.3g}: objective {shown['objective']:.9g} "
+        f"({shown['starts']['agreeing']} of {shown['starts']['tried']} starts agree)"
+    ]
+    for name, number in {**shown["parameters"], **shown["derived"]}.items():
+        lines.append(
+            f"  {name:22s} {number['value']:12.6g}   95 % {number['low']:.4g} to {number['high']:.4g}"
+        )
+    lines += [
+        f"  at delta {one['delta']:.3g} the objective is {one['objective']:.6g}"
+        for one in shown["neighbours"]
+    ]
+    return "\n".join(lines + [f"{one['id']}: {one['text']}" for one in shown["warnings"]])
+
+
+def _forecast_text(output: str, said: dict[str, float]) -> str:
+    far = (
+        f"{said['decades']:.2f} decades beyond the runs"
+        if said["decades"] > 0
+        else "within the measured range"
+    )
+    return f"{output} {said['value']:.4g}, 95 % {said['low']:.4g} to {said['high']:.4g}; {far}"
+
+
+def _best_text(best: dict[str, Any]) -> str:
+    lines = [f"for {best['compute']:.3g} FLOPs, {best['decades']:.2f} decades beyond the runs:"]
+    for name in ("N", "D", "tokens_per_parameter", "loss"):
+        number = best[name]
+        lines.append(f"  {name:22s} {number['value']:.4g}   95 % {number['low']:.4g} to {number['high']:.4g}")
+    return "\n".join(
+        [*lines, f"  if N is off by one standard deviation the loss rises by {100 * best['regret']:.3g} %"]
+    )

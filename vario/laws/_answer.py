@@ -1,0 +1,197 @@
+"""From a table of runs to the answer that `vario plan` prints: read, check, refuse or fit, caution."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vario import laws
+from vario.laws import _table as table_of
+from vario.laws._compare import Candidate, compare, row_choices
+from vario.laws._forecast import Forecaster
+from vario.laws._newton import Array
+from vario.laws._refusal import Caution, cautions, refusal
+from vario.laws._uncertainty import uncertainty
+from vario.laws.fit import Law, as_logs, fit, neighbours
+from vario.nouns import VarioError
+
+AUTO = ("two-term", "two-term-tied")  # what `--law auto` chooses from
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is shown (the contract of `vario plan fit --json`), what is kept, and the columns used."""
+
+    shown: dict[str, Any]
+    kept: dict[str, Any] | None
+    plan: Forecaster | None
+    columns: dict[str, Array]
+
+
+def answer(
+    table: Path,
+    columns: str,
+    *,
+    law: str = "two-term",
+    delta: str = "1e-3",
+    where: str | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    block: str | None = None,
+    keep_duplicates: bool = False,
+) -> Answer:
+    """Fit, or say why not. Mistakes in the table raise VarioError with row and column."""
+    width = delta_of(delta)
+    if bootstrap < 20:
+        raise VarioError(f"--bootstrap {bootstrap}: 20 refits are the least that give an interval")
+    family = law_of(AUTO[0] if law == "auto" else law)
+    got, blocks = runs(table, columns, family, where=where, block=block, keep_duplicates=keep_duplicates)
+    x, y = {name: got[name] for name in family.inputs}, got[family.output]
+    said: list[Caution] = []
+    keep = np.ones(len(y), bool)
+    if law == "auto":
+        family, keep, width, said = _chosen(x, y)
+    logs, _ = as_logs(family, x, y)
+    reason = refusal(family, logs[:, keep])
+    if reason is not None:
+        shown = _shown(family.id, int(keep.sum()), width if width != "auto" else None, refused=reason)
+        return Answer(shown, None, None, got)
+    done = fit(family, {name: column[keep] for name, column in x.items()}, y[keep], delta=width)
+    known = uncertainty(done, draws=bootstrap, seed=seed, blocks=None if blocks is None else blocks[keep])
+    plan = Forecaster.of(done, known)
+    shown = _shown(family.id, len(done.y), done.delta, refused=None)
+    shown |= {
+        "objective": done.objective,
+        "parameters": plan.parameters(),
+        "derived": plan.derived(),
+        "warnings": [{"id": one.id, "text": one.text} for one in said + cautions(done, known)],
+        "starts": {"agreeing": done.agreeing, "tried": done.tried},
+        "neighbours": [
+            {"delta": near, "objective": total, "parameters": dict(zip(family.names, theta.tolist(), strict=True))}
+            for near, (total, theta) in neighbours(done).items()
+        ],
+        "uncertainty": {"bootstrap": known.kind, "draws": bootstrap, "noise": known.noise, "factor": known.factor,
+                        "past_forecasts": len(known.errors)},
+    }  # fmt: skip
+    return Answer(shown, plan.as_dict(), plan, {name: column[keep] for name, column in got.items()})
+
+
+def ranked(
+    table: Path,
+    columns: str,
+    names: Sequence[str],
+    *,
+    where: str | None = None,
+    keep_duplicates: bool = False,
+) -> list[Candidate]:
+    """Families ranked by their earlier forecasts on the runs of ``table``."""
+    families = [law_of(name.strip()) for name in names]
+    if len({(family.inputs, family.output) for family in families}) > 1:
+        raise VarioError(f"{', '.join(names)} do not take the same inputs; compare families that do")
+    got, _ = runs(table, columns, families[0], where=where, keep_duplicates=keep_duplicates)
+    x = {name: got[name] for name in families[0].inputs}
+    return compare([family.id for family in families], x, got[families[0].output], deltas=(1e-3, "auto"))
+
+
+def runs(
+    table: Path,
+    columns: str,
+    family: Law,
+    *,
+    where: str | None = None,
+    block: str | None = None,
+    keep_duplicates: bool = False,
+) -> tuple[dict[str, Array], Array | None]:
+    """The checked columns that ``family`` needs, and the block of each row where one was named."""
+    whole = table_of.read(table)
+    wanted = {name: name for name in (*family.inputs, family.output)}
+    wanted |= table_of.pairs(columns, option="--columns") if columns else {}
+    needed = (*family.inputs, family.output)
+    unknown = set(wanted) - set(needed)
+    if unknown:
+        raise VarioError(
+            f"--columns names {', '.join(sorted(unknown))}; {family.id} takes {', '.join(needed)}"
+        )
+    got, rows = table_of.take(whole, wanted, where=where)
+    positive = needed if family.link == "log" else family.inputs
+    table_of.check(got, rows, positive=tuple(positive))
+    if len(rows) < 2:
+        raise VarioError(f"{table} leaves {len(rows)} row; a law needs several runs of different sizes")
+    if not keep_duplicates:
+        table_of.check_duplicates(whole, rows)
+    blocks = (
+        None if block is None else table_of.take(whole, {"block": block}, where=None)[0]["block"][rows - 1]
+    )
+    return {name: np.asarray(got[name], float) for name in needed}, blocks
+
+
+def load(path: Path) -> Forecaster:
+    """The fit that `vario plan fit -o` kept in ``path``."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        plan = kept["plan"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VarioError(f"{path} is not a fit; write one with `vario plan fit ... -o {path}`") from error
+    if plan is None:
+        raise VarioError(f"{path} holds a refusal: {kept.get('refused')}")
+    return Forecaster.from_dict(plan)
+
+
+def numbers(text: str, law: Law) -> dict[str, float]:
+    """``N=7e9,D=1.4e11`` as positive numbers, one for every input of the law."""
+    given = {}
+    for name, value in table_of.pairs(text, option="--at").items():
+        given[name] = float(table_of.evaluate(value, {}))
+    if set(given) != set(law.inputs):
+        raise VarioError(f"{law.id} takes {', '.join(law.inputs)}; got {', '.join(given) or 'nothing'}")
+    for name, number in given.items():
+        if not (np.isfinite(number) and number > 0):
+            raise VarioError(f"{name}={number:g}: a positive number is needed")
+    return given
+
+
+def delta_of(text: str) -> float | str:
+    """The width of the Huber loss from its option."""
+    if text == "auto":
+        return text
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise VarioError(f"--delta {text!r} is neither a number nor auto nor inf") from error
+    if not value > 0:
+        raise VarioError(f"--delta {text} must be above 0")
+    return value
+
+
+def law_of(name: str) -> Law:
+    try:
+        return laws.law(name)
+    except KeyError as error:
+        raise VarioError(str(error.args[0])) from error
+
+
+def _chosen(x: Mapping[str, Array], y: Array) -> tuple[Law, Array, float | str, list[Caution]]:
+    """The family, rows and delta whose earlier forecasts were best, and a caution that says so."""
+    found = compare(AUTO, x, y, deltas=(1e-3, "auto"))
+    best = found[0]
+    family = laws.law(best.law)
+    keep = row_choices(family, as_logs(family, x, y)[0])[best.rows]
+    if not best.count:
+        return family, keep, best.delta, []
+    text = (
+        f"{best.law} on rows {best.rows} with delta {best.delta} had a median error of {100 * best.error:.2f} % "
+        f"over {best.count} earlier forecasts, the least of {len(found)} candidates"
+    )
+    return family, keep, best.delta, [Caution("chosen-by-forecasts", text)]
+
+
+def _shown(law: str, n: int, delta: float | str | None, *, refused: str | None) -> dict[str, Any]:
+    return {
+        "law": law, "n": n, "delta": delta, "objective": None, "parameters": {}, "derived": {}, "warnings": [],
+        "refused": refused,
+    }  # fmt: skip

@@ -1,0 +1,75 @@
+"""Which runs to do next: the ones that narrow one forecast most, within a budget of compute.
+
+The bootstrap draws know how every possible run would move together with the forecast. A new run
+with noise s takes cov(target, run)^2 / (var(run) + s^2) off the forecast's variance; runs are
+chosen one after the other, each time conditioning the draws on the run just chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from vario.laws._forecast import Forecaster
+from vario.laws._newton import Array
+from vario.laws._refusal import UNDER_TRAINED
+from vario.laws.fit import predict
+
+
+def next_runs(
+    plan: Forecaster, target: Mapping[str, float], budget: float, *, runs: int = 5, cost: float = 6.0
+) -> list[dict[str, Any]]:
+    """Up to ``runs`` runs that cost cost * product of the inputs each, and ``budget`` together.
+
+    Each has its inputs, its cost and the standard deviation (relative) of the forecast's mean after it.
+    """
+    names = plan.law.inputs
+    grid = candidates(plan, budget, cost=cost)
+    if not len(grid):
+        raise ValueError(f"a budget of {budget:g} pays for no run inside a decade of the measured sizes")
+    draws = plan.known.draws
+    seen = _logs(plan, draws, {name: grid[:, i] for i, name in enumerate(names)})
+    aim = _logs(plan, draws, target)[:, 0]
+    seen, aim = seen - seen.mean(axis=0), aim - aim.mean()
+    price, left, chosen = cost * grid.prod(axis=1), budget, []
+    for _ in range(runs):
+        variance = (seen**2).mean(axis=0) + plan.known.noise**2
+        gain = np.where(price <= left, (seen * aim[:, None]).mean(axis=0) ** 2 / variance, -1.0)
+        best = int(np.argmax(gain / np.maximum(price / budget, 0.05)))  # what it narrows for what it costs
+        if gain[best] <= 1e-3 * (aim**2).mean():
+            break
+        left -= price[best]
+        taken = seen[:, best].copy()
+        aim = aim - taken * (taken * aim).mean() / variance[best]
+        seen = seen - taken[:, None] * ((taken[:, None] * seen).mean(axis=0) / variance[best])
+        after = float(np.sqrt((aim**2).mean()))
+        inputs = {name: float(grid[best, i]) for i, name in enumerate(names)}
+        chosen.append({"inputs": inputs, "cost": float(price[best]), "spread_after": after})
+    return chosen
+
+
+def candidates(plan: Forecaster, budget: float, *, cost: float = 6.0, per_input: int = 9) -> Array:
+    """A grid (m, k) over the measured range and half a decade around it, within the budget."""
+    half = 0.5 * np.log(10.0)
+    axes = [
+        np.exp(np.linspace(low - half, high + half, per_input))
+        for low, high in (plan.ranges[n] for n in plan.law.inputs)
+    ]
+    grid = np.array(list(product(*axes)))
+    grid = grid[cost * grid.prod(axis=1) <= budget]
+    if plan.law.units == ("parameters", "tokens"):
+        grid = grid[grid[:, 1] / grid[:, 0] >= UNDER_TRAINED]  # runs that the law itself would distrust
+    return grid
+
+
+def spread_now(plan: Forecaster, target: Mapping[str, float]) -> float:
+    """Relative standard deviation of the forecast's mean before any new run."""
+    return float(_logs(plan, plan.known.draws, target)[:, 0].std())
+
+
+def _logs(plan: Forecaster, draws: Array, at: Mapping[str, float | Array]) -> Array:
+    value = predict(plan.law, draws, at)
+    return np.asarray(np.log(value) if plan.law.link == "log" else value)

@@ -1,0 +1,225 @@
+"""What a table of runs cannot tell: refusals before a fit, cautions after it, each with its reason.
+
+A fit that cannot be identified is worse than none: where model sizes span a factor of 1.003,
+plain least squares returns an exponent of 17 without complaint. So the design of the runs is
+judged before the fit, and the fit before it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from vario.laws._newton import Array
+from vario.laws.fit import Fit, Law, fit, neighbours, profile
+from vario.laws._uncertainty import Uncertainty, noise_of
+
+SPAN = 3.0  # an input must vary by this factor for its exponent to mean anything
+LEVELS = 3  # a floor needs three distinct sizes: two points have a line, not a curve
+CORRELATION = 0.97  # log inputs beyond this are one input
+SPARE = 3  # rows beyond the number of parameters
+UNDER_TRAINED = 5.0  # tokens per parameter below which loss is far from any frontier
+OUTLIER = 10.0  # robust standard deviations
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A permanent id and a sentence with the numbers of this fit."""
+
+    id: str
+    text: str
+
+
+def refusal(law: Law, logs: Array) -> str | None:
+    """Why ``law`` cannot be fitted to inputs with these logs (k, n), or None."""
+    count, least = logs.shape[1], len(law.names) + SPARE
+    if count < least:
+        return f"{count} rows; {law.id} has {len(law.names)} parameters and needs at least {least} rows"
+    for name, row in zip(law.inputs, logs, strict=True):
+        span = float(np.exp(np.ptp(row)))
+        if span < SPAN:
+            return (
+                f"{name} spans a factor of {span:.3g} over {count} rows; its exponent needs {SPAN:g} or more. "
+                f"Add runs at other values of {name}"
+            )
+        levels = len(np.unique(np.round(row / 0.02)))
+        if levels < LEVELS:
+            return f"{name} has {levels} distinct levels; a floor cannot be told from a power with fewer than {LEVELS}"
+    for (first, a), (second, b) in combinations(zip(law.inputs, logs, strict=True), 2):
+        together = float(np.corrcoef(a, b)[0, 1])
+        if abs(together) > CORRELATION:
+            return (
+                f"log {first} and log {second} are correlated {together:+.3f}: the runs lie on one line, so their "
+                f"exponents cannot be told apart. Add runs off that line, or fit `power-floor` on compute alone"
+            )
+    return None
+
+
+def cautions(done: Fit, known: Uncertainty | None = None) -> list[Caution]:
+    """Everything that a reader of this fit should know, worst first."""
+    found = [*_ends(done), *_starts(done), *_one_sided(done), *_outliers(done), *_under_trained(done)]
+    if known is not None:
+        found += _delta(done, known)
+    return found + _curving(done) + unit_slips(done)
+
+
+def unit_slips(done: Fit) -> list[Caution]:
+    """Sizes that look like millions or billions: exponents do not care, tokens per parameter do."""
+    middle = {unit: float(np.exp(np.median(row))) for unit, row in zip(done.law.units, done.x, strict=True)}
+    largest = {unit: float(np.exp(row.max())) for unit, row in zip(done.law.units, done.x, strict=True)}
+    names = dict(zip(done.law.units, done.law.inputs, strict=True))
+    slips = []
+    for unit, least in (("parameters", 2e4), ("tokens", 1e5)):
+        if unit in largest and largest[unit] < least:
+            slips.append(
+                f"{names[unit]} ({unit}) is at most {largest[unit]:.4g}, which reads like thousands, millions or billions"
+            )
+    if not slips and {"parameters", "tokens"} <= set(middle):
+        ratio = middle["tokens"] / middle["parameters"]
+        if not 1e-2 <= ratio <= 2e4:
+            slips.append(
+                f"the median run has {ratio:.3g} tokens per parameter, so one of the two columns is in another unit"
+            )
+    if done.law.output == "loss" and done.law.link == "log" and float(np.exp(done.y.max())) > 20.0:
+        slips.append(
+            f"the largest loss is {np.exp(done.y.max()):.4g}, which reads like a perplexity, not nats or bits"
+        )
+    told = "; scale the column (N=params*1e6): exponents and objective keep, A, B and tokens per parameter do not"
+    return [Caution("unit-slip", text + told) for text in slips]
+
+
+def _ends(done: Fit) -> list[Caution]:
+    theta, found = dict(zip(done.law.names, done.theta, strict=True)), []
+    if done.law.link == "log" and "e" in theta:
+        share = float(np.exp(theta["e"] - done.y.min()))
+        if share < 1e-2:
+            found.append(
+                Caution(
+                    "floor-at-zero",
+                    f"the floor is {share:.2g} of the lowest {done.law.output}: these runs do not show one",
+                )
+            )
+    for name in ("alpha", "beta", "c", "eta"):
+        if name in theta and not 0.01 < theta[name] < 2.5:
+            found.append(
+                Caution(
+                    "exponent-at-bound",
+                    f"{name} is {theta[name]:.3g}, outside 0.01 to 2.5: this term is not identified",
+                )
+            )
+    return found
+
+
+def _starts(done: Fit) -> list[Caution]:
+    if done.agreeing >= max(2, done.tried // 10):
+        return []
+    text = f"{done.agreeing} of {done.tried} starts ended at the best objective; it may not be the lowest one"
+    return [Caution("starts-disagree", text)]
+
+
+def one_sided(done: Fit, name: str) -> tuple[float, float]:
+    """95 % profile range of the log parameter ``name``; infinite where the profile stays flat.
+
+    The objective rises by the factor exp(3.84 / n) at the ends (likelihood ratio, one parameter).
+    """
+    value = float(done.theta[done.law.names.index(name)])
+    steps = np.linspace(0.0, 6.0 * np.log(10.0), 37)[1:]
+    limit = done.objective * np.exp(3.84 / len(done.y))
+    ends = []
+    for sign in (-1.0, 1.0):
+        beyond = np.flatnonzero(profile(done, name, value + sign * steps) > limit)
+        ends.append(value + sign * steps[beyond[0]] if len(beyond) else sign * np.inf)
+    return ends[0], ends[1]
+
+
+def _one_sided(done: Fit) -> list[Caution]:
+    found = []
+    for name in done.law.constants:
+        low, high = one_sided(done, name)
+        if high - low <= np.log(10.0):
+            continue
+        below, above = (
+            ("0" if np.isinf(low) else f"{np.exp(low):.3g}"),
+            ("inf" if np.isinf(high) else f"{np.exp(high):.3g}"),
+        )
+        text = f"exp({name}) can lie anywhere from {below} to {above} for nearly the same objective: read it as a bound"
+        found.append(Caution("one-sided", text))
+    return found
+
+
+def _outliers(done: Fit) -> list[Caution]:
+    far = done.residuals / max(_robust(done), 1e-12)
+    rows = np.flatnonzero(np.abs(far) > OUTLIER)
+    if not len(rows) or len(rows) > len(far) // 4:
+        return []
+    named = ", ".join(str(row + 1) for row in rows[np.argsort(-np.abs(far[rows]))][:5])
+    text = f"{len(rows)} rows lie more than {OUTLIER:g} robust standard deviations off the law (rows {named})"
+    return [Caution("outliers", text + _without(done, rows))]
+
+
+def _under_trained(done: Fit) -> list[Caution]:
+    if not {"parameters", "tokens"} <= set(done.law.units) or any(
+        s.id == "unit-slip" for s in unit_slips(done)
+    ):
+        return []
+    logs = dict(zip(done.law.units, done.x, strict=True))
+    rows = np.flatnonzero(logs["tokens"] - logs["parameters"] < np.log(UNDER_TRAINED))
+    if not len(rows):
+        return []
+    text = f"{len(rows)} of {len(done.y)} rows saw fewer than {UNDER_TRAINED:g} tokens per parameter"
+    return [Caution("under-trained-rows", text + _without(done, rows))]
+
+
+def _delta(done: Fit, known: Uncertainty) -> list[Caution]:
+    own = done.law.derived(done.theta[None])
+    name = next(iter([k for k in own if k.endswith("exponent")] or list(own)), None)
+    if name is None:
+        return []
+    low, high = np.quantile(done.law.derived(known.draws)[name], (0.025, 0.975))
+    said = {
+        width: float(done.law.derived(theta[None])[name][0]) for width, (_, theta) in neighbours(done).items()
+    }
+    if all(low <= value <= high for value in said.values()):
+        return []
+    told = ", ".join(f"{value:.4g} at delta {width:.2g}" for width, value in said.items())
+    text = f"{name} is {own[name][0]:.4g} at delta {done.delta:.2g} but {told}: the answer hangs on the objective"
+    return [Caution("delta-sensitive", text)]
+
+
+def _curving(done: Fit) -> list[Caution]:
+    if done.law.link != "log" or "e" in done.law.names or len(done.law.inputs) != 1 or len(done.y) < 5:
+        return []
+    u = done.x[0] - done.x[0].mean()
+    table = np.stack([np.ones_like(u), u, u * u], axis=1)
+    answer, *_ = np.linalg.lstsq(table, done.y, rcond=None)
+    left = done.y - table @ answer
+    spread = np.sqrt(left @ left / (len(u) - 3) * np.linalg.inv(table.T @ table)[2, 2])
+    if abs(answer[2]) < 4.0 * spread:
+        return []
+    text = f"log {done.law.output} curves in log {done.law.inputs[0]} ({answer[2]:+.3g} +- {spread:.2g} per square): add a floor"
+    return [Caution("curving-without-floor", text)]
+
+
+def _robust(done: Fit) -> float:
+    return max(1.4826 * float(np.median(np.abs(done.residuals))), 0.1 * noise_of(done))
+
+
+def _without(done: Fit, rows: Array) -> str:
+    """The answer without ``rows``, as words to add to a caution."""
+    keep = np.ones(len(done.y), bool)
+    keep[rows] = False
+    if refusal(done.law, done.x[:, keep]) is not None:
+        return "; without them the law could not be fitted"
+    x: Mapping[str, Array] = {
+        name: np.exp(row[keep]) for name, row in zip(done.law.inputs, done.x, strict=True)
+    }
+    y = np.exp(done.y[keep]) if done.law.link == "log" else done.y[keep]
+    other = fit(done.law, x, y, delta=done.delta, asymmetry=done.asymmetry)
+    before, after = (done.law.derived(f.theta[None]) for f in (done, other))
+    name = next((k for k in before if k.endswith("exponent")), next(iter(before), None))
+    if name is None:
+        return ""
+    return f"; without them {name} is {after[name][0]:.4g} in place of {before[name][0]:.4g}"

@@ -1,0 +1,218 @@
+"""Runs as columns: read from CSV or Parquet, chosen by an expression, checked row by row.
+
+Expressions (``--where 'decay == "short" and N > 1e6'``, ``N=params*1e6``) are walked as a syntax
+tree that knows arithmetic, comparisons and a few functions: nothing in them is ever executed.
+A column whose name is not a word goes between backquotes.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vario.nouns import VarioError
+
+Columns = dict[str, NDArray[Any]]
+
+GAP = 1e3  # a lone value this many times off all others is in another unit
+
+BINARY: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.Pow: operator.pow, ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt,
+    ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
+    ast.In: lambda a, b: np.isin(a, b), ast.NotIn: lambda a, b: ~np.isin(a, b),
+    ast.And: np.logical_and, ast.Or: np.logical_or,
+}  # fmt: skip
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "log": np.log, "log10": np.log10, "log2": np.log2, "exp": np.exp, "sqrt": np.sqrt, "abs": np.abs,
+    "isfinite": np.isfinite,
+}  # fmt: skip
+
+
+def read(path: str | Path) -> Columns:
+    """The columns of a CSV or Parquet file; numbers where every filled cell is one, else text."""
+    path = Path(path)
+    if not path.is_file():
+        raise VarioError(f"{path} is not a file; give a .csv or .parquet file, or a vario record")
+    if path.suffix == ".parquet":
+        return _parquet(path)
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if len(rows) < 2:
+        raise VarioError(f"{path} has no rows beneath its header")
+    header = [name.strip() for name in rows[0]]
+    for number, row in enumerate(rows[1:], 1):
+        if len(row) != len(header):
+            raise VarioError(
+                f"{path}, row {number}: {len(row)} cells, but the header names {len(header)} columns"
+            )
+    return {name: _numbers([row[i] for row in rows[1:]]) for i, name in enumerate(header)}
+
+
+def take(
+    columns: Columns, wanted: Mapping[str, str], *, where: str | None = None
+) -> tuple[Columns, NDArray[Any]]:
+    """The wanted columns by their new names (``N=params``), and the row numbers (from 1) that are left."""
+    count = len(next(iter(columns.values())))
+    rows = np.arange(1, count + 1)
+    got = {name: np.broadcast_to(_column(columns, text, name), (count,)) for name, text in wanted.items()}
+    if where:
+        keep = np.broadcast_to(np.asarray(evaluate(where, {**columns, **got})), (count,)).astype(bool)
+        if not keep.any():
+            raise VarioError(f"--where {where!r} leaves none of the {count} rows")
+        got, rows = {name: column[keep] for name, column in got.items()}, rows[keep]
+    return got, rows
+
+
+def check(columns: Mapping[str, NDArray[Any]], rows: NDArray[Any], *, positive: tuple[str, ...]) -> None:
+    """Raise on the first cell that no law can use, and on a lone value in another unit."""
+    for name, column in columns.items():
+        if column.dtype.kind not in "fiub":
+            raise VarioError(
+                f"column {name} holds text ({column[0]!r} in row {rows[0]}); a law needs numbers"
+            )
+        values = column.astype(float)
+        bad = ~np.isfinite(values) | ((values <= 0) if name in positive else False)
+        if bad.any():
+            at = int(np.argmax(bad))
+            wants = "a positive number" if name in positive else "a finite number"
+            raise VarioError(
+                f"row {rows[at]}, column {name}: {values[at]:g} is not {wants}. "
+                f"Mend the row, or leave it out with --where '{name} > 0'"
+            )
+        if name in positive:
+            _lone(name, values, rows)
+
+
+def check_duplicates(columns: Columns, rows: NDArray[Any]) -> None:
+    """Raise where two of ``rows`` (numbers from 1) are the same in every column of the file."""
+    seen: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        cells = tuple(column[row - 1] for column in columns.values())
+        if cells in seen:
+            raise VarioError(
+                f"rows {seen[cells]} and {row} are the same in every column ({', '.join(columns)}); remove one. "
+                f"Two runs that really agree differ in some column (a seed): add it, or pass --keep-duplicates"
+            )
+        seen[cells] = int(row)
+
+
+def pairs(text: str, *, option: str) -> dict[str, str]:
+    """``N=params,D=tokens*1e9`` as a mapping; commas inside brackets or quotes do not split."""
+    parts = re.findall(r"(?:[^,(\"'`]|\([^)]*\)|\"[^\"]*\"|'[^']*'|`[^`]*`)+", text)
+    found = {}
+    for part in parts:
+        name, sign, value = part.partition("=")
+        if not sign or not name.strip() or not value.strip():
+            raise VarioError(f"{option} wants NAME=VALUE pairs such as N=params,D=tokens; got {part!r}")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def evaluate(text: str, columns: Mapping[str, Any]) -> Any:
+    """The value of an expression over columns; only arithmetic, comparisons, and, or, not, in, functions."""
+    names = dict(columns)
+    for number, quoted in enumerate(re.findall(r"`([^`]*)`", text)):
+        text = text.replace(f"`{quoted}`", f"_quoted_{number}")
+        names[f"_quoted_{number}"] = _named(quoted, columns)
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except SyntaxError as error:
+        raise VarioError(f"{text!r} is not an expression: {error.msg}") from error
+    return _walk(tree.body, names, text)
+
+
+def _walk(node: ast.AST, names: Mapping[str, Any], text: str) -> Any:
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool)):
+        return node.value
+    if isinstance(node, ast.Name):
+        return _named(node.id, names)
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return [_walk(item, names, text) for item in node.elts]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.Not)):
+        value = _walk(node.operand, names, text)
+        return np.logical_not(value) if isinstance(node.op, ast.Not) else -value
+    if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
+        return BINARY[type(node.op)](_walk(node.left, names, text), _walk(node.right, names, text))
+    if isinstance(node, ast.BoolOp):
+        values = [_walk(item, names, text) for item in node.values]
+        for value in values[1:]:
+            values[0] = BINARY[type(node.op)](values[0], value)
+        return values[0]
+    if isinstance(node, ast.Compare) and all(type(op) in BINARY for op in node.ops):
+        sides = [_walk(item, names, text) for item in (node.left, *node.comparators)]
+        steps = [BINARY[type(op)](a, b) for op, a, b in zip(node.ops, sides, sides[1:], strict=False)]
+        return np.logical_and.reduce(np.broadcast_arrays(*steps))
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and not node.keywords
+        and len(node.args) == 1
+    ):
+        if node.func.id in FUNCTIONS:
+            return FUNCTIONS[node.func.id](_walk(node.args[0], names, text))
+    raise VarioError(
+        f"{text!r}: {ast.unparse(node)!r} is not allowed here; arithmetic, comparisons, and/or/not/in and "
+        f"{', '.join(FUNCTIONS)} are"
+    )
+
+
+def _named(name: str, columns: Mapping[str, Any]) -> Any:
+    if name not in columns:
+        known = ", ".join(key for key in columns if not key.startswith("_quoted_"))
+        raise VarioError(f"there is no column {name!r}; the file has {known}")
+    return columns[name]
+
+
+def _column(columns: Columns, text: str, name: str) -> Any:
+    if text in columns:
+        return columns[text]
+    if re.fullmatch(r"[A-Za-z_][\w .-]*", text):  # a bare name that is missing, not an expression
+        try:
+            return evaluate(text, columns)
+        except VarioError as error:
+            raise VarioError(
+                f"column {text!r} (for {name}) is missing; the file has {', '.join(columns)}"
+            ) from error
+    return evaluate(text, columns)
+
+
+def _numbers(cells: list[str]) -> NDArray[Any]:
+    try:
+        return np.array([float(cell) if cell.strip() else math.nan for cell in cells])
+    except ValueError:
+        return np.array([cell.strip() for cell in cells])
+
+
+def _parquet(path: Path) -> Columns:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise VarioError(f"{path}: reading Parquet needs pyarrow; pip install 'vario[export]'") from error
+    table = parquet.read_table(path)
+    return {name: np.asarray(table[name].to_numpy()) for name in table.column_names}
+
+
+def _lone(name: str, values: NDArray[Any], rows: NDArray[Any]) -> None:
+    """A few values a thousand times off all the others were written in another unit."""
+    order = np.argsort(values)
+    steps = values[order][1:] / values[order][:-1]
+    if len(values) < 4 or steps.max() < GAP:
+        return
+    cut = int(np.argmax(steps)) + 1
+    few = order[:cut] if cut <= len(values) - cut else order[cut:]
+    if len(few) <= max(1, len(values) // 10):
+        at = int(few[0])
+        raise VarioError(
+            f"row {rows[at]}, column {name}: {values[at]:g} is {steps.max():.3g} times away from every other value "
+            f"(median {np.median(values):g}); is it in another unit? Mend it, or leave it out with --where"
+        )

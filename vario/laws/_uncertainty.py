@@ -1,0 +1,129 @@
+"""How sure a fit is: bootstrap draws, the noise of a new run, and how wrong earlier forecasts were.
+
+Parameter draws alone cover about a third of the held-out largest runs, because a new run has
+noise of its own and no law is exact. An interval here has three parts: the spread of the
+bootstrap predictions, the scatter of the residuals, and a factor from rolling the origin: the
+law is fitted on the smaller runs only, asked about the next ones, and its errors, counted
+in the standard deviations it claimed, say how many it really needs (never fewer than 1.96).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vario.laws._newton import Array
+from vario.laws.fit import Fit, Law, fit, predict
+
+FLOOR = 1.96  # standard deviations of a 95 % interval where forecasts were as good as they claimed
+CUTS = (0.5, 0.6, 0.7, 0.8, 0.9)  # shares of the sizes that an earlier forecast was allowed to see
+AHEAD = 0.15  # share of the sizes, just above the cut, that it was then asked about
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Draws of the parameters (k, p) in the user's units, noise of one run, and the backtest's factor."""
+
+    draws: Array
+    noise: float
+    factor: float
+    errors: Array  # relative errors (logs) of the earlier forecasts
+    kind: str
+
+
+def uncertainty(
+    done: Fit, *, draws: int = 1000, seed: int = 0, blocks: Array | None = None, backtest_draws: int = 200
+) -> Uncertainty:
+    """Bootstrap and roll the origin. ``blocks`` (n,) names the run that each row is a checkpoint of."""
+    sample, kind = bootstrap(done, draws=draws, seed=seed, blocks=blocks)
+    errors, claimed = backtest(done, draws=backtest_draws, seed=seed, blocks=blocks)
+    return Uncertainty(sample, noise_of(done), factor_of(errors, claimed), errors, kind)
+
+
+def bootstrap(
+    done: Fit, *, draws: int = 1000, seed: int = 0, blocks: Array | None = None
+) -> tuple[Array, str]:
+    """Parameters of ``draws`` refits (k, p): pairs, blocks, or smooth weights for fewer than 40 rows.
+
+    With few rows a resample can lose the very runs that identify a parameter; exponential
+    weights of mean 1 have the same first two moments and never drop a row.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.arange(len(done.y)) if blocks is None else np.unique(blocks, return_inverse=True)[1]
+    count = int(rows.max()) + 1
+    kind = "pairs" if blocks is None else "blocks"
+    if count >= 40:
+        times = rng.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(float)
+    else:
+        times, kind = rng.dirichlet(np.ones(count), size=draws) * count, kind + ", smooth weights"
+    return done.refit(weights=times[:, rows] * done.weights)[0], kind
+
+
+def backtest(
+    done: Fit, *, draws: int = 200, seed: int = 0, blocks: Array | None = None
+) -> tuple[Array, Array]:
+    """Errors of forecasts made from the smaller runs only, and the standard deviations they claimed."""
+    size = done.x.sum(axis=0)
+    errors: list[Array] = []
+    claimed: list[Array] = []
+    for share in CUTS:
+        early = size <= np.quantile(size, share) + 1e-9
+        later_rows = ~early & (size <= np.quantile(size, min(1.0, share + AHEAD)) + 1e-9)
+        if early.sum() < len(done.law.names) + 3 or not later_rows.any():
+            continue
+        part = _subset(done, early)
+        own = None if blocks is None else blocks[early]
+        sample = bootstrap(part, draws=draws, seed=seed, blocks=own)[0]
+        later = {name: np.exp(row[later_rows]) for name, row in zip(done.law.inputs, done.x, strict=True)}
+        errors.append(_scale(part, part.predict(later)) - done.y[later_rows])
+        claimed.append(np.hypot(_spread(part.law, sample, later), noise_of(part)))
+    return (np.concatenate(errors), np.concatenate(claimed)) if errors else (np.empty(0), np.empty(0))
+
+
+def factor_of(errors: Array, claimed: Array) -> float:
+    """Standard deviations that would have covered 95 % of the earlier forecasts."""
+    if not len(errors):
+        return FLOOR
+    return max(FLOOR, float(np.quantile(np.abs(errors) / claimed, 0.95)))
+
+
+def noise_of(done: Fit) -> float:
+    """Scatter of one large run around the law (in logs where the link is log).
+
+    Robust, and from the larger half of the runs: forecasts are about large runs, and small or
+    under-trained ones scatter more. Widened for the parameters spent.
+    """
+    size = done.x.sum(axis=0)
+    large = np.abs(done.residuals[size >= np.median(size)])
+    left = max(len(done.y) - len(done.law.names), 1)
+    return 1.4826 * float(np.median(large)) * float(np.sqrt(len(done.y) / left))
+
+
+def interval(
+    law: Law, theta: Array, known: Uncertainty, at: Mapping[str, float | Array]
+) -> tuple[Array, Array, Array]:
+    """Value, low and high of a new run at ``at``: 95 %, of new runs, not of the mean."""
+    value = predict(law, theta[None], at)[0]
+    half = known.factor * np.hypot(_spread(law, known.draws, at), known.noise)
+    if law.link == "log":
+        return value, value * np.exp(-half), value * np.exp(half)
+    return value, value - half, value + half
+
+
+def _subset(done: Fit, rows: Array) -> Fit:
+    x = {name: np.exp(row[rows]) for name, row in zip(done.law.inputs, done.x, strict=True)}
+    y = np.exp(done.y[rows]) if done.law.link == "log" else done.y[rows]
+    return fit(done.law, x, y, delta=done.delta, weights=done.weights[rows], asymmetry=done.asymmetry)
+
+
+def _scale(done: Fit, value: Array) -> Array:
+    return np.asarray(np.log(value) if done.law.link == "log" else value)
+
+
+def _spread(law: Law, draws: Array, at: Mapping[str, float | Array]) -> Array:
+    """Robust standard deviation of the predictions over the draws: half the central 68 %."""
+    value = predict(law, draws, at)
+    low, high = np.quantile(np.log(value) if law.link == "log" else value, (0.1587, 0.8413), axis=0)
+    return np.asarray((high - low) / 2.0)
