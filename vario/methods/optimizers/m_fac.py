@@ -34,7 +34,7 @@ CARD = {
     "papers": ("P197",),
     "slot": "optimizer",
     "treats": ("loss-plateau", "oscillating-loss", "learning-rate-too-low"),
-    "example": {"window": 8, "damp": 0.1},
+    "example": {"window": 8, "damp": 0.02},
     "cost": "4 m bytes per parameter for a window of m gradients (m = 32 here, 1,024 in the paper); two "
     "passes "
     "over the window per step",
@@ -128,7 +128,9 @@ class MFAC(Optimizer):
         first = self.param_groups[0]
         m, damp, place = first["window"], first["damp"], first["window_step"] % first["window"]
         first["window_step"] += 1
-        gradients = {p: p.grad.add(p, alpha=group["weight_decay"]).flatten() for p, group in live}
+        gradients = {
+            p: p.grad.add(p, alpha=group["weight_decay"]).flatten() for p, group in live if p.grad is not None
+        }
         for group in self.param_groups:
             for p in group["params"]:
                 if p in gradients and "rows" not in self.state[p]:
