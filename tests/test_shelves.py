@@ -52,7 +52,7 @@ def test_shelf(method: Method, name: str) -> None:
         pytest.importorskip(method.card["needs"])
     check = getattr(battery(method.shelf), name)
     if name.removeprefix("check_") in method.card.get("departs", {}):
-        with pytest.raises((AssertionError, RuntimeError, TypeError, KeyError, ValueError, AttributeError)):
+        with pytest.raises(Exception):  # noqa: B017 - whatever the package does instead
             check(method)
         pytest.xfail(method.card["departs"][name.removeprefix("check_")])
     check(method)

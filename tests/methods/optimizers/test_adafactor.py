@@ -1,0 +1,66 @@
+"""Test ``vario.methods.optimizers.adafactor``."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from tests.methods.optimizers.reference import follow, parameters
+from vario.methods.optimizers import adafactor
+
+
+def reference(params, d=1.0):
+    w, state, count = [p.detach().clone() for p in params], [{} for _ in params], [0]
+    eps1, eps2 = torch.finfo(torch.float64).eps, 1e-3
+
+    def step(grads, lr):
+        count[0] += 1
+        t = count[0]
+        beta = 1 - t**-0.8
+        for k, g in enumerate(grads):
+            squared = g * g
+            rate = max(eps2, (w[k].norm() / w[k].numel() ** 0.5).item()) * min(lr, t**-0.5)
+            if g.ndim > 1:
+                r, c = state[k].get("r", 0.0), state[k].get("c", 0.0)
+                state[k]["r"] = r = beta * r + (1 - beta) * squared.mean(-1, keepdim=True)
+                state[k]["c"] = c = beta * c + (1 - beta) * squared.mean(-2, keepdim=True)
+                v = r * c / r.mean(-2, keepdim=True)
+            else:
+                state[k]["v"] = v = beta * state[k].get("v", 0.0) + (1 - beta) * squared
+            u = g / v.clamp(min=eps1**2).sqrt()
+            u = u / max(1.0, (u.norm() / u.numel() ** 0.5 / d).item())
+            w[k] = w[k] - rate * u
+        return w
+
+    return step
+
+
+def test_follows_the_equation():
+    """P288, accept: 50 steps to 1e-6."""
+    params = parameters()
+    follow(adafactor(params, lr=0.05), params, reference(params), rtol=1e-6, steps=50)
+
+
+def test_state_is_small():
+    """P288, accept: at most 0.3 % of Adam's for a 1024 x 1024 weight."""
+    p = nn.Parameter(torch.zeros(1024, 1024))
+    p.grad = torch.ones_like(p)
+    optimizer = adafactor([p])
+    optimizer.step()
+    held = sum(t.numel() * t.element_size() for t in optimizer.state[p].values())
+    assert 0 < held <= 0.003 * 8 * p.numel()
+
+
+def test_one_spike_is_clipped():
+    """P288, accept: rms of the update <= d with the clip; above 3 without it (d = infinity)."""
+    rms = {}
+    for d in (1.0, 1e9):
+        p = nn.Parameter(torch.ones(64, 64))
+        optimizer, draw = adafactor([p], lr=1e-2, d=d), torch.Generator().manual_seed(0)
+        for step in range(101):
+            p.grad = torch.randn(64, 64, generator=draw) * (100.0 if step == 100 else 1.0)
+            before = p.detach().clone()
+            scale = max(1e-3, before.square().mean().sqrt().item()) * min(1e-2, (step + 1) ** -0.5)
+            optimizer.step()
+        rms[d] = ((p - before).square().mean().sqrt() / scale).item()
+    assert rms[1.0] <= 1.0 + 1e-4 and rms[1e9] > 3
