@@ -47,22 +47,18 @@ def test_a_reader_beside_a_writing_process_never_sees_a_gap(tmp_path: Path) -> N
         writer.close()
 
     writing = start(child)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "record.sqlite").exists() or (tmp_path / "record.sqlite").stat().st_size == 0:
-        assert time.monotonic() < deadline
-    lengths = [0]
+    deadline, record, lengths = time.monotonic() + 30, None, [0]
     while lengths[-1] < 12_000:
         assert time.monotonic() < deadline
         try:
-            steps, values = open_run(tmp_path).records()[0].series("x", "7") if lengths == [0] else look()
-        except (VarioError, IndexError):  # the tables are made just now
+            record = record or open_run(tmp_path).main
+        except VarioError:  # there is no file, table or step as yet
             continue
-        if lengths == [0]:
-            record = open_run(tmp_path).records()[0]
-            look = lambda: record.series("x", "7")  # noqa: E731
+        steps, values = record.series("x", "7")
         np.testing.assert_array_equal(steps, np.arange(len(steps)))
         np.testing.assert_array_equal(values, steps)
-        lengths.append(max(len(steps), lengths[-1]))
+        assert len(steps) >= lengths[-1]
+        lengths.append(len(steps))
     finish(writing)
     assert len(set(lengths)) > 3, "the reader never ran beside the writer"
 
@@ -77,7 +73,7 @@ def test_what_is_kept_costs_nothing_and_cannot_be_changed(tmp_path: Path) -> Non
 
 
 def test_a_series_of_a_hundred_thousand_steps_is_read_in_ten_milliseconds(tmp_path: Path) -> None:
-    """Beside plain reading of the same file's bytes from memory, so that a busy machine is no failure."""
+    """Twice that here, as a busy machine is no failure; bench/record.py prints the true figure."""
     draw = np.random.default_rng(0).standard_normal(100_000).tolist()
     writer = RecordWriter(tmp_path)
     for step in range(100_000):
@@ -90,7 +86,7 @@ def test_a_series_of_a_hundred_thousand_steps_is_read_in_ten_milliseconds(tmp_pa
         steps, values = record.series("x")
         spent.append(time.perf_counter() - began)
     np.testing.assert_array_equal(values, draw)
-    assert min(spent) < 0.020, f"{min(spent) * 1e3:.1f} ms"  # 10 on a quiet machine; see bench/record.py
+    assert min(spent) < 0.020, f"{min(spent) * 1e3:.1f} ms"
 
 
 def test_the_main_stream(tmp_path: Path) -> None:

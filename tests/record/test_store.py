@@ -226,7 +226,9 @@ def test_twenty_kills_in_mid_write_lose_nothing_that_was_flushed(
     for kill in range(20):
         stream = f"kill {kill}"
 
-        def child(stream: str = stream) -> None:
+        reading, promise = os.pipe()
+
+        def child(stream: str = stream, promise: int = promise) -> None:
             writer = RecordWriter(tmp_path)
             for step in range(10**9):
                 writer.readings(stream, step, [Reading("x", float(step), str(i)) for i in range(40)])
@@ -234,7 +236,6 @@ def test_twenty_kills_in_mid_write_lose_nothing_that_was_flushed(
                     writer.flush()
                     os.write(promise, step.to_bytes(8, "little"))
 
-        reading, promise = os.pipe()
         pid, pipe = start(child)
         os.close(pipe)
         os.close(promise)

@@ -20,6 +20,7 @@ _HEADER = struct.Struct(
     "<IBBBBIIqq"
 )  # crc, type, planes compressed, regular, constant, count, width, start, stride
 _TYPES = ("u1", "<i4", "<f4", "<f8")
+_DTYPES = tuple(map(np.dtype, _TYPES))
 _BLOCK = struct.Struct("<IIIB")  # crc, series, steps, type
 _SAMPLE = 64  # bytes of a plane that are looked at; noise shows about 57 distinct ones among them
 
@@ -65,28 +66,22 @@ def unpack(chunk: bytes) -> tuple[Steps, Values]:
     if len(chunk) < _HEADER.size or zlib.crc32(memoryview(chunk)[4:]) != int.from_bytes(chunk[:4], "little"):
         raise Damaged("its checksum is wrong")
     _, kind, mask, regular, constant, count, width, start, stride = _HEADER.unpack_from(chunk)
-    dtype, at = np.dtype(_TYPES[kind]), _HEADER.size
+    dtype, at = _DTYPES[kind], _HEADER.size
     if regular:
-        steps = np.arange(start, start + count * stride, stride) if stride else np.full(count, start)
+        steps = np.arange(count) * stride + start
     else:
         steps = np.frombuffer(chunk, "<i8", count, at)
         at += 8 * count
     size = (1 if constant else count) * max(width, 1)
     end = at + size * (dtype.itemsize - mask.bit_count())
-    packed = zlib.decompress(memoryview(chunk)[end:], -12) if mask else b""
-    planes = np.empty((dtype.itemsize, size), np.uint8)
-    inside = 0
-    for plane in range(dtype.itemsize):
-        if mask >> plane & 1:
-            planes[plane] = np.frombuffer(packed, np.uint8, size, inside)
-            inside += size
-        else:
-            planes[plane] = np.frombuffer(chunk, np.uint8, size, at)
-            at += size
-    values = np.ascontiguousarray(planes.T).view(dtype).astype(np.float64).reshape(-1)
+    planes = chunk[at:end]
+    if mask:
+        planes = _in_place(planes, zlib.decompress(chunk[end:], -12), mask, size, dtype.itemsize)
+    raw = np.frombuffer(planes, np.uint8).reshape(dtype.itemsize, size).T.tobytes()
+    values = np.frombuffer(raw, dtype).astype(np.float64)
     if constant:
         values = np.tile(values, count)
-    return steps.astype(np.int64), values.reshape(count, width) if width else values
+    return steps.astype(np.int64, copy=False), values.reshape(count, width) if width else values
 
 
 def summary(values: Values) -> tuple[float, float, float]:
@@ -124,6 +119,16 @@ def unpack_block(block: bytes) -> tuple[NDArray[np.int32], Steps, Values]:
     when = np.frombuffer(block, "<i8", steps, at)
     points = np.frombuffer(block, _TYPES[kind], offset=at + 8 * steps)
     return ids, when.astype(np.int64), points.astype(np.float64).reshape(steps, -1)
+
+
+def _in_place(stored: bytes, packed: bytes, mask: int, size: int, planes: int) -> bytes:
+    """The planes in their order: those in `mask` come from `packed`, the others from `stored`."""
+    parts, at = [], [0, 0]
+    for plane in range(planes):
+        source = mask >> plane & 1
+        parts.append((stored, packed)[source][at[source] : at[source] + size])
+        at[source] += size
+    return b"".join(parts)
 
 
 def _narrow(values: Values) -> tuple[NDArray[np.generic], int]:

@@ -77,6 +77,10 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """A connection that reads the record at `path` and leaves the file as it is."""
     if not path.is_file():
         raise VarioError(f"there is no record at {path}. `vario runs` lists the runs that are here.")
+    if not os.access(path, os.R_OK):
+        raise VarioError(
+            f"no permission to read the record {path}. Ask its owner, or copy it as one who may."
+        )
     if path.stat().st_size == 0:
         raise VarioError(f"the record {path} is empty: its run ended before it wrote anything. Run it again.")
     try:
