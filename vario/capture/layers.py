@@ -66,7 +66,10 @@ def activations(found: Sequence[Activation]) -> Pending | None:
         found: dict[str, LayerStatistics] = {}
         for where in dict.fromkeys(a.where for a in chosen):
             dead_channels, channels = dead.get(where, (None, None))
-            found[where] = LayerStatistics(*statistics[where], share.get(where), dead_channels, channels)
+            mean, std, largest, zero_share = statistics[where]
+            found[where] = LayerStatistics(
+                mean, std, largest, zero_share, share.get(where), dead_channels, channels
+            )
         return found
 
     return Pending(parts, finish)

@@ -124,7 +124,7 @@ def regression_losses(calls: Sequence[LossCall]) -> Pending | None:
     for call in calls:
         if call.name in _REGRESSION_LOSSES and call.target is not None and call.output.ndim > 0:
             function = getattr(torch.nn.functional, call.name)
-            shape = torch.broadcast_shapes(call.output.shape, call.target.shape)
+            shape = np.broadcast_shapes(call.output.shape, call.target.shape)
             output, target = call.output.detach().expand(shape), call.target.detach().expand(shape)
             losses.append(function(output.float(), target.float(), reduction="none").flatten(1).mean(dim=1))
     return Pending([torch.cat(losses)], lambda host: host[0]) if losses else None

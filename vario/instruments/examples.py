@@ -19,8 +19,8 @@ CARD = {
     "papers": ("P024",),
     "cost": "some ten reads of the outputs",
     "checked": "equation: numpy in float64",
-    "changed": "one network and one step, where the paper averages ten; at most 4 million logits are read, in "
-    "evenly spaced rows; class weights and label smoothing are left out of an example's loss",
+    "changed": "one network and one step, where the paper averages ten; at most 4 million logits are "
+    "read, in evenly spaced rows; class weights and label smoothing are left out of an example's loss",
 }
 
 _DECILES = np.linspace(0, 1, 11)
