@@ -118,6 +118,7 @@ class _Plan:
         self.cheap = True
         self.running: tuple[Instrument, ...] = ()
         self.moment: Moment | None = None
+        self.events: list[tuple[str, str, dict[str, Any]]] = []
         self.own_before = 0.0
         self.began = time.perf_counter()
 
@@ -141,6 +142,7 @@ class Session:
         self._say = say or _to_stderr
         self._plans: dict[str, _Plan] = {}
         self._budgets: dict[str, Budget] = {}
+        self._streams: dict[str, Stream] = {}
         self._ran: dict[str, int] = {}
         self._switched_off: set[str] = set()
         self._said: set[str] = set()
@@ -154,6 +156,7 @@ class Session:
             self._writer = self._open_writer()
         self._plans[stream.name] = _Plan()
         self._budgets[stream.name] = Budget(self._share)
+        self._streams[stream.name] = stream
 
     def wants(self, stream: Stream) -> frozenset[str]:
         self._current = stream
@@ -180,6 +183,7 @@ class Session:
 
     def stepped(self, stream: Stream, raw: Mapping[str, Any]) -> None:
         plan, moment = self._plans[stream.name], self._plans[stream.name].moment
+        self._write_events(stream, stream.step)
         if moment is not None:
             for need, value in raw.items():
                 moment.offer(need, value)
@@ -197,7 +201,10 @@ class Session:
         self._write("readings", stream.name, stream.step - 1, readings)
 
     def event(self, stream: Stream, kind: str, where: str, data: dict[str, Any]) -> None:
-        self._write("event", stream.name, stream.step, kind, where, data)
+        plan = self._plans[stream.name]
+        plan.events.append((kind, where, data))
+        if stream.over:
+            self._write_events(stream, stream.step - 1)
 
     def failed(self, place: str, error: Exception) -> None:
         """A part of ours broke: into the record, and once on stderr."""
@@ -213,6 +220,8 @@ class Session:
 
     def end(self, error: str, *, code: int) -> None:
         """The process ends, with an error or without."""
+        for stream in self._streams.values():
+            self._write_events(stream, stream.step - 1)
         if self._current is not None:
             data = {"code": code, "signal": 0, "error": error}
             self._write("event", self._current.name, self._current.step - 1, "exit", "", data)
@@ -227,6 +236,8 @@ class Session:
 
     def flush(self) -> None:
         """Make what has been measured readable."""
+        for stream in self._streams.values():
+            self._write_events(stream, stream.step - 1)
         self._write("meta", "schedule", self.schedule())
         self._write("flush")
 
@@ -276,6 +287,12 @@ class Session:
         key = f"{stream.name}|{instrument.name}"
         self._ran[key] = self._ran.get(key, 0) + 1
         return found
+
+    def _write_events(self, stream: Stream, step: int) -> None:
+        """Events belong to the step that ends them, so they wait for it."""
+        events, self._plans[stream.name].events = self._plans[stream.name].events, []
+        for kind, where, data in events:
+            self._write("event", stream.name, step, kind, where, data)
 
     def _write(self, what: str, *arguments: Any) -> None:
         """A record that cannot be written is said once; what is measured is then lost, not the run."""

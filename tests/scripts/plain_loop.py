@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from ended import ended
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -29,3 +30,4 @@ for epoch in range(3):
             total += F.cross_entropy(output, target, reduction="sum").item()
             right += (output.argmax(1) == target).sum().item()
     print(f"test loss {total / 64:.6f} accuracy {right / 64:.6f}")
+ended(model, optimizer)

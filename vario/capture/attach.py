@@ -6,7 +6,6 @@ told once, and the script goes on. Gradients are offered before the optimizer's 
 
 from __future__ import annotations
 
-import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -16,21 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
-from vario.capture import graph, hooks
+from vario.capture import hooks
+from vario.capture.batches import Gathered, carried
 from vario.capture.by_hand import ByHand
+from vario.capture.closures import nested, with_closure
 from vario.capture.evaluation import Evaluation
 from vario.capture.in_backward import InBackward
+from vario.capture.inputs import Inputs
 from vario.capture.loaders import Loaders
-from vario.capture.loss_calls import example_mean, read_call
-from vario.capture.losses import MicroBatch, MicroBatches, constant_divisor, loss_value, undivided
-from vario.capture.rows import batch_tensors
+from vario.capture.loss_calls import read_call
+from vario.capture.losses import undivided
 from vario.capture.schedulers import Schedulers
 from vario.capture.streams import Stream, make_stream, mode_counts
 from vario.nouns import Reading
 
 __all__ = ["Attachment", "Observer"]
-
-_OPTIMIZER_FILE = Optimizer.profile_hook_step.__code__.co_filename
 
 
 class Observer(Protocol):
@@ -78,31 +77,27 @@ class Attachment:
         self.schedulers = Schedulers(self._happened)
         self.by_hand = ByHand(self)
         self.in_backward = InBackward(self)
-        self.batches = MicroBatches()
+        self.gathered = Gathered()
+        self.inputs = Inputs(self)
         self.depth = 0  # of backwards inside backwards
         self.inside: Stream | None = None  # the stream whose optimizer is stepping
         self._of_optimizer: dict[int, tuple[Any, Stream | None]] = {}
         self._only = None if only is None else frozenset(map(id, only.parameters()))
-        self._given: list[Tensor] = []  # values of loss functions since the last backward
-        self._calls: list[tuple[str, Any]] = []  # loader, LossCall since the last backward
-        self._unscaled: dict[int, tuple[Any, Any]] = {}  # id of a scaled loss: itself, the loss
         self._waiting: list[Callable[[], None]] = []  # told before the first stream is known
         self._off: set[str] = set()
-        self._compiled = False
         self._autocast = False
-        self._stop_forward: Callable[[], None] | None = None
         hooks.join(self)
-        self._listen_to_forward()
+        self.inputs.listen()
 
     def detach(self) -> None:
         """Hear no more; what was open is closed and told."""
         self.hear("finish")
-        self._end_forward()
+        self.inputs.stop()
         hooks.leave(self)
 
     def forget(self) -> None:
         """Hear no more, and tell nothing of what was open: it is another process's."""
-        self._end_forward()
+        self.inputs.stop()
         hooks.leave(self)
 
     def hear(self, event: str, *arguments: Any) -> Any:
@@ -130,7 +125,9 @@ class Attachment:
         """The end of the run: what is still open is told."""
         self.by_hand.look()
         self.evaluation.close()
-        self.schedulers.close(self.streams[0].step if self.streams else 0)
+        for stream in self.streams:
+            stream.over = True
+        self.schedulers.close()
 
     # ---- backward
 
@@ -139,14 +136,14 @@ class Attachment:
         if self.depth > 1:  # a checkpoint that runs its own backward
             return
         self.by_hand.look()
-        batches = self._open_batches()
         if self.evaluation.open:
             self.evaluation.close()
         self.loaders.used_for_training()
         self.in_backward.begin()
-        if not batches.members:
-            self._first_of_step(batches, tensors)
-        self.note_loss(tensors)
+        if not self.gathered.open().members:
+            carried(self.streams)
+            self.gathered.look_at_graph(tensors, self.streams)
+        self.gathered.backward(tensors, self.loaders.where)
         self.by_hand.before(tensors)
 
     def after_backward(self) -> None:
@@ -162,37 +159,6 @@ class Attachment:
     def after_grad(self, outputs: Any, inputs: Any, result: Any) -> None:
         if self.depth == 0:
             self.by_hand.after_grad(outputs, inputs, result)
-
-    def note_loss(self, tensors: Any) -> None:
-        """One micro-batch: the loss that a backward starts from."""
-        batches = self._open_batches()
-        _, loss = self._unscaled.pop(id(tensors), (None, tensors))
-        batches.members.append(MicroBatch(loss_value(loss), constant_divisor(loss), self._given))
-        batches.calls.extend(call for where, call in self._calls if where == self.loaders.where)
-        self._given, self._calls = [], []
-
-    def _open_batches(self) -> MicroBatches:
-        if self.batches.closed:
-            kept = self.batches.inputs if not self.batches.members else []
-            self.batches = MicroBatches(inputs=kept)
-        return self.batches
-
-    def _first_of_step(self, batches: MicroBatches, tensors: Any) -> None:
-        """Before the first backward of a step: what lies in `.grad`, modes, inputs, activations."""
-        for stream in self.streams:
-            if "carried" in stream.wanted:
-                grads = [p.grad for p in stream.params if p.grad is not None and not p.grad.is_sparse]
-                norms = torch._foreach_norm([grad.detach() for grad in grads]) if grads else []
-                stream.carried = float(torch.stack([n.float() for n in norms]).norm()) if norms else 0.0
-        wanted = (
-            frozenset().union(*(stream.wanted for stream in self.streams)) if self.streams else frozenset()
-        )
-        if "inputs" in wanted and not batches.inputs:
-            batches.inputs = [tensor.detach() for tensor in self.loaders.inputs]
-        if wanted & {"activations", "double_softmax"}:
-            named = {id(p): n for s in self.streams for p, n in zip(s.params, s.names, strict=True)}
-            seen = graph.walk(tensors, named)
-            batches.activations, batches.double_softmax = seen.activations, seen.double_softmax
 
     # ---- loss functions, clipping, scaling
 
@@ -213,26 +179,24 @@ class Attachment:
                 self.evaluation.rows_seen(self.loaders.where, *self.loaders.used_for_evaluation())
             return
         self.evaluation.training_losses.add(name)
-        self._given.append(example_mean(call)[0])
-        if any("loss_calls" in stream.wanted for stream in self.streams) or not self.streams:
-            self._calls.append((self.loaders.where, call))
+        keep = not self.streams or any("loss_calls" in stream.wanted for stream in self.streams)
+        self.gathered.loss_called(self.loaders.where, call, keep=keep)
 
     def _modes(self) -> dict[str, tuple[int, int]]:
         return mode_counts(self.streams[0]) if self.streams else {}
 
     def clipped(self, parameters: Any, max_norm: Any, norm: Any) -> None:
         del parameters
-        self.batches.clips.append((norm, max_norm))
+        self.gathered.batches.clips.append((norm, max_norm))
         self.by_hand.clipped()
 
-    def scaled(self, outputs: Any, scaled: Any) -> None:
-        if isinstance(scaled, Tensor) and isinstance(outputs, Tensor):
-            self._unscaled = {id(scaled): (scaled, outputs)}  # one at a time: it keeps the graph alive
+    def scaled(self, loss: Any, scaled: Any) -> None:
+        self.gathered.scaled(loss, scaled)
 
     def scaler_stepped(self, optimizer: Any) -> None:
-        known = self._of_optimizer.get(id(optimizer))
-        if self.batches.members and not self.batches.closed and (known is None or known[1] is not None):
-            self.batches.closed = True  # its gradients were not finite: no step was made of them
+        batches, known = self.gathered.batches, self._of_optimizer.get(id(optimizer))
+        if batches.members and not batches.closed and (known is None or known[1] is not None):
+            self.gathered.closed(let_go=True)  # its gradients were not finite: no step was made of them
             self._happened("skipped_step", "", {})
 
     # ---- steps
@@ -241,17 +205,16 @@ class Attachment:
         if self.depth:
             self.in_backward.before_step(optimizer)
             return None
-        if self.inside is not None and not _steps_on_stack() < 2:
-            return None  # a step within a step: a wrapper, or a subclass that calls its parent's
+        if self.inside is not None and nested():
+            return None
         stream = self.stream_of(optimizer)
         self.inside = stream
         if stream is None:
             return None
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if not callable(closure):
+        changed = with_closure(args, kwargs, lambda: self.hear("gradients_ready", stream))
+        if changed is None:
             self.gradients_ready(stream)
-            return None
-        return _with_closure(args, kwargs, self._listening(stream, closure))
+        return changed
 
     def after_step(self, optimizer: Optimizer) -> None:
         stream = self._of_optimizer.get(id(optimizer), (None, None))[1]
@@ -311,11 +274,15 @@ class Attachment:
         stream: Stream,
         grads: list[Tensor | None] | None = None,
         weights: list[Tensor] | None = None,
+        *,
+        late: bool = False,
     ) -> None:
-        """Offer what is known before the optimizer moves. `grads`, `weights`: where they were copied before."""
-        wanted, batches = stream.wanted, self.batches
-        if grads is None and "grads" in wanted:
+        """Offer what is known before the optimizer moves. `late`: it has; `grads`, `weights` are copies."""
+        wanted, batches = stream.wanted, self.gathered.batches
+        if not late and "grads" in wanted:
             grads = [parameter.grad for parameter in stream.params]
+        if not late and "weights_before" in wanted:
+            weights = [parameter.detach().clone() for parameter in stream.params]
         raw: dict[str, Any] = {"params": stream.params, "names": stream.names}
         if grads is not None:
             raw["grads"] = [None if g is None else _unscaled(g, stream) for g in grads]
@@ -325,16 +292,15 @@ class Attachment:
             raw["losses"] = undivided(batches.members)
         if fresh:
             raw["carried"], raw["modes"] = stream.carried, mode_counts(stream) if "modes" in wanted else None
-            raw["inputs"] = batches.inputs or None
-            raw["activations"] = batches.activations or None
+            raw["inputs"] = self.inputs.of(stream)
+            raw["activations"] = batches.activations.get(stream.name)
             raw["loss_calls"] = batches.calls or None
             raw["double_softmax"] = batches.double_softmax
             raw["clip"] = _one_clip(batches.clips)
             raw["rows"] = self.loaders.seen
         if stream.grads_before is not None and stream.grads_before[0] == stream.step - 1:
             raw["grads_previous"] = stream.grads_before[1]
-        if "weights_before" in wanted:
-            raw["weights_before"] = weights or [parameter.detach().clone() for parameter in stream.params]
+        raw["weights_before"] = weights
         raw["times"] = self._times(stream)
         self.observer.at_gradient(stream, {key: value for key, value in raw.items() if value is not None})
         keep = "keep_grads" in wanted and grads is not None
@@ -346,31 +312,16 @@ class Attachment:
         stream.seconds, stream.ended = now - stream.ended, now
         self.observer.stepped(stream, {})
         stream.step += 1
-        stream.last_batches, stream.carried = self.batches, None
-        self.batches.closed = True
-        if len(self.streams) == 1:  # others may yet step on the same backward
-            self.batches.let_go()
-        self._given, self._calls = [], []
+        stream.last_batches, stream.carried = self.gathered.batches, None
+        self.gathered.closed(let_go=len(self.streams) == 1)  # others may yet step on the same backward
         self.loaders.let_go()
         stream.wanted = self.observer.wants(stream)
-        self._listen_to_forward()
+        self.inputs.listen()
 
     def _times(self, stream: Stream) -> dict[str, float | None]:
         wait, own = stream.data_wait, self.own - stream.own_before
         stream.data_wait, stream.own_before = 0.0, self.own
         return {"step": stream.seconds, "data_wait": wait, "own": own}
-
-    def _listening(self, stream: Stream, closure: Callable[..., Any]) -> Callable[..., Any]:
-        first = [True]
-
-        def listening(*args: Any, **kwargs: Any) -> Any:
-            value = closure(*args, **kwargs)
-            if first[0]:  # LBFGS calls it many times; the step's gradient is the one where it starts
-                first[0] = False
-                self.hear("gradients_ready", stream)
-            return value
-
-        return listening
 
     # ---- loaders, models, surroundings
 
@@ -385,10 +336,10 @@ class Attachment:
             stream.data_wait += seconds
 
     def scheduler_stepped(self, scheduler: Any) -> None:
-        stream = self._of_optimizer.get(id(getattr(scheduler, "optimizer", None)), (None, None))[1]
-        self.schedulers.stepped(
-            scheduler, stream.step if stream is not None else 0, self.loaders.epochs_trained
-        )
+        optimizer = getattr(scheduler, "optimizer", None)
+        known = [self._of_optimizer.get(id(o)) for o in (optimizer, getattr(optimizer, "optimizer", None))]
+        streams = [pair[1] for pair in known if pair is not None and pair[1] is not None] + self.streams
+        self.schedulers.stepped(scheduler, streams[0].step if streams else 0, self.loaders.epochs_trained)
 
     def autocast_entered(self, autocast: Any) -> None:
         if not self._autocast and getattr(autocast, "_enabled", False):
@@ -397,34 +348,14 @@ class Attachment:
             self._happened("autocast", "", {"dtype": dtype, "device": str(getattr(autocast, "device", ""))})
 
     def compiled(self, what: Any) -> None:
-        self._compiled = True
-        self._end_forward()  # a compiler would trace our hook, and warn of it
+        self.inputs.compiled()
         self._happened("compiled", "", {"what": type(what).__name__ if what is not None else ""})
 
     def printed(self, name: str, value: float) -> None:
         self._evaluated([Reading(f"metric/{name}", value)])
 
     def forward(self, module: nn.Module, arguments: Any) -> None:
-        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return
-        wanting = [stream for stream in self.streams if "inputs" in stream.wanted]
-        if self.streams and not any(id(module) in stream.module_ids for stream in wanting):
-            return
-        batches = self._open_batches()
-        found = batch_tensors(arguments)
-        if not batches.inputs and found:
-            batches.inputs = [tensor.detach() for tensor in found]
-        self._end_forward()
-
-    def _listen_to_forward(self) -> None:
-        wanted = not self.streams or any("inputs" in stream.wanted for stream in self.streams)
-        if wanted and not self._compiled and self._stop_forward is None and "forward" not in self._off:
-            self._stop_forward = hooks.listen_to_forward(lambda *heard: self.hear("forward", *heard))
-
-    def _end_forward(self) -> None:
-        if self._stop_forward is not None:
-            self._stop_forward()
-            self._stop_forward = None
+        self.inputs.forward(module, arguments)
 
     def _happened(self, kind: str, where: str, data: dict[str, Any]) -> None:
         if self.streams:
@@ -437,21 +368,6 @@ class Attachment:
             self.observer.readings(self.streams[0], readings)
         else:
             self._waiting.append(lambda: self._evaluated(readings))
-
-
-def _steps_on_stack() -> int:
-    """How many optimizer steps are running: one, unless they are nested (or the last one raised)."""
-    frame, count = sys._getframe(1), 0
-    while frame is not None:
-        count += frame.f_code.co_name == "wrapper" and frame.f_code.co_filename == _OPTIMIZER_FILE
-        frame = frame.f_back
-    return count
-
-
-def _with_closure(args: tuple[Any, ...], kwargs: dict[str, Any], closure: Any) -> Any:
-    if len(args) > 1:
-        return (args[0], closure, *args[2:]), kwargs
-    return args, {**kwargs, "closure": closure}
 
 
 def _one_clip(clips: list[tuple[Any, Any]]) -> tuple[float, float] | None:

@@ -62,7 +62,8 @@ class ByHand:
                 self._over = True
                 return
             self._stream = self._all.begin(self._params, [])
-        self._all.gradients_ready(self._stream, self._grads, self._weights)
+            self._params = self._stream.params  # in the model's order
+        self._all.gradients_ready(self._stream, self._grads, self._weights, late=True)
         self._all.step_taken(self._stream)
         self._grads = self._weights = None
 
@@ -82,7 +83,7 @@ class ByHand:
         if self._over or not _is_training(outputs, inputs) or self._all.streams and self._stream is None:
             return
         self.look()
-        self._all.note_loss(outputs)
+        self._all.gathered.backward(outputs, self._all.loaders.where)
         if not self._params:
             self._params = list(inputs)
 

@@ -14,7 +14,8 @@ __all__ = ["at_exit", "in_forked_child"]
 
 def at_exit(finish: Callable[[str], None]) -> None:
     """Call `finish(error)` once at the end of this process; `error` is "" where none was uncaught."""
-    state = {"error": "", "pid": os.getpid()}
+    state = {"error": ""}
+    process = [os.getpid()]
     before = sys.excepthook
 
     def noted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -22,8 +23,7 @@ def at_exit(finish: Callable[[str], None]) -> None:
         before(kind, error, trace)
 
     def once() -> None:
-        if state["pid"] == os.getpid():
-            state["pid"] = -1
+        if process.pop() == os.getpid() if process else False:
             finish(state["error"])
 
     sys.excepthook = noted

@@ -131,7 +131,10 @@ def _install() -> None:
 
 
 def _subclasses(kind: type) -> list[type]:
-    return [below for child in kind.__subclasses__() for below in (child, *_subclasses(child))]
+    found: list[type] = []
+    for child in kind.__subclasses__():
+        found += [child, *_subclasses(child)]
+    return found
 
 
 def _before_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

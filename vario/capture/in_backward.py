@@ -58,6 +58,6 @@ class InBackward:
         weights = (
             [self._weights.get(id(p), p.detach()) for p in self._stream.params] if self._weights else None
         )
-        self._all.gradients_ready(self._stream, grads, weights)
+        self._all.gradients_ready(self._stream, grads, weights, late=True)
         self._all.step_taken(self._stream)
         self._stepped, self._grads, self._weights = [], {}, {}

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -76,7 +76,7 @@ def _numbers() -> list[signal.Signals]:
     return [number for number in found if signal.getsignal(number) is not signal.SIG_IGN]  # as with nohup
 
 
-def _forward(process: subprocess.Popen[bytes]) -> object:
+def _forward(process: subprocess.Popen[bytes]) -> Callable[[int, FrameType | None], None]:
     def forward(number: int, frame: FrameType | None) -> None:
         del frame
         if number != signal.SIGINT or not _is_in_foreground():  # a terminal sent Ctrl-C to both of us

@@ -31,6 +31,7 @@ class _Known:
     epoch: int = -1
     batches: int = 0  # in this epoch
     trains: bool = False
+    alike: tuple[Any, ...] = ()  # what another loader must share with it to be taken for the same
     told: int = -1  # the last epoch that the record knows of
 
 
@@ -42,7 +43,7 @@ class Loaders:
         self._of_loader: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
         self._of_iterator: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
         self._waiting: list[tuple[_Known, int, int, NDArray[np.int64]]] = []
-        self._count = 0
+        self._all: list[_Known] = []
         self.rows = RowsSeen()
         self.hashing = True
         self.current: _Known | None = None
@@ -57,15 +58,24 @@ class Loaders:
 
     def started(self, loader: DataLoader[Any], iterator: Any) -> str:
         """A loader is iterated, again or for the first time; its name."""
-        known = self._of_loader.get(loader)
-        if known is None:
-            known = self._of_loader[loader] = _Known(f"loader {self._count}")
-            self._count += 1
-            self._tell("loader", known.where, _settings(loader))
+        known = self._of_loader.get(loader) or self._made_anew(loader)
+        self._of_loader[loader] = known
         known.epoch += 1
         known.batches = 0
         self._of_iterator[iterator] = known
         return known.where
+
+    def _made_anew(self, loader: DataLoader[Any]) -> _Known:
+        """An unknown loader: trainers make one for each evaluation, and it keeps the name of the first."""
+        settings = _settings(loader)
+        alike = (id(loader.dataset), *settings.values())
+        for known in self._all:
+            if known.alike == alike and not known.trains:
+                return known
+        known = _Known(f"loader {len(self._all)}", alike=alike)
+        self._all.append(known)
+        self._tell("loader", known.where, settings)
+        return known
 
     def came(self, iterator: Any, batch: Any) -> None:
         """The next batch is in the script's hands."""

@@ -23,7 +23,12 @@ def read_call(
     """The call as instruments see it; None where its arguments are not plain tensors."""
     given = _arguments(function, args, kwargs)
     output, target = given.get("input"), given.get("target")
-    if not _plain(output) or not _plain(value) or not (target is None or _plain(target)):
+    if (
+        not isinstance(output, Tensor)
+        or not _plain(output)
+        or not _plain(value)
+        or not (target is None or _plain(target))
+    ):
         return None
     output, target, value = output.detach(), None if target is None else target.detach(), value.detach()
     reduction = str(given.get("reduction", "mean"))

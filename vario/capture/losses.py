@@ -32,14 +32,13 @@ class MicroBatches:
     members: list[MicroBatch] = field(default_factory=list)
     calls: list[Any] = field(default_factory=list)  # LossCall, where asked for
     clips: list[tuple[Any, Any]] = field(default_factory=list)  # norm before, limit
-    inputs: list[Tensor] = field(default_factory=list)
-    activations: list[Any] = field(default_factory=list)
+    activations: dict[str, list[Any]] = field(default_factory=dict)  # of each stream
     double_softmax: bool | None = None
     closed: bool = False
 
     def let_go(self) -> None:
         """Keep no tensor of the script's alive but the losses themselves."""
-        self.calls, self.inputs, self.activations = [], [], []
+        self.calls, self.activations = [], {}
 
 
 def loss_value(tensors: Any) -> Tensor | None:

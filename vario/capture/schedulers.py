@@ -18,6 +18,8 @@ class Schedulers:
 
     def stepped(self, scheduler: Any, optimizer_steps: int, epochs: int) -> None:
         """A scheduler was stepped after so many steps of its optimizer and epochs of training."""
+        if getattr(scheduler, "last_epoch", 1) == 0:
+            return  # its constructor steps once
         held = self._known.get(id(scheduler))
         if held is None or held[0] is not type(scheduler):
             counts = {"calls": 0, "first_step": optimizer_steps, "first_epoch": epochs, "told": -1}
@@ -28,16 +30,15 @@ class Schedulers:
         counts["steps"], counts["epochs"] = optimizer_steps, epochs
         if counts["calls"] == 1 or (epochs - counts["first_epoch"] == 1 and counts["told"] < epochs):
             counts["told"] = epochs
-            self._say(kind, counts)
+            # called within a new epoch: the calls before this one were made in the whole epochs before it
+            self._say(kind, counts, (counts["calls"] - 1) / (epochs - 1) if epochs > 1 else None)
 
-    def close(self, optimizer_steps: int) -> None:
+    def close(self) -> None:
         """The end of the run: the last word on each."""
-        del optimizer_steps
         for kind, counts in self._known.values():
-            self._say(kind, counts)
+            self._say(kind, counts, counts["calls"] / counts["epochs"] if counts["epochs"] else None)
 
-    def _say(self, kind: type, counts: dict[str, Any]) -> None:
-        epochs = counts["epochs"] - counts["first_epoch"]
+    def _say(self, kind: type, counts: dict[str, Any], calls_per_epoch: float | None) -> None:
         self._tell(
             "scheduler",
             "",
@@ -46,7 +47,7 @@ class Schedulers:
                 "calls": counts["calls"],
                 "optimizer_steps": counts["steps"],
                 "calls_per_optimizer_step": counts["calls"] / counts["steps"] if counts["steps"] else None,
-                "calls_per_epoch": counts["calls"] / epochs if epochs else None,
+                "steps_per_epoch": calls_per_epoch,
                 "settings": counts["settings"],
             },
         )

@@ -18,9 +18,11 @@ from vario.capture import names as naming
 __all__ = ["Stream", "make_stream", "mode_counts", "rank"]
 
 _WITH_MODES = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU)
-_SETTINGS = ("p", "momentum", "eps", "affine", "track_running_stats", "in_features", "out_features", "bias")
-_SETTINGS += ("in_channels", "out_channels", "kernel_size", "stride", "num_embeddings", "embedding_dim")
-_SETTINGS += ("normalized_shape", "num_groups", "negative_slope", "approximate", "num_heads", "dropout")
+_SETTINGS = tuple(
+    "p momentum eps affine track_running_stats in_features out_features in_channels out_channels kernel_size "
+    "stride num_embeddings embedding_dim normalized_shape num_groups negative_slope approximate num_heads "
+    "dropout".split()
+)
 
 
 @dataclass(eq=False)
@@ -35,8 +37,11 @@ class Stream:
     module_ids: frozenset[int]
     with_modes: list[weakref.ref[nn.Module]]
     step: int = 0
+    over: bool = False  # there will be no further step
     wanted: frozenset[str] = frozenset()
     carried: float | None = None
+    inputs: list[Tensor] | None = None
+    inputs_after: Any = None  # the batches that were under way, or over, when they came
     grads_before: tuple[int, list[Tensor | None]] | None = None  # the step that they were of
     last_batches: Any = None
     ended: float = field(default_factory=time.perf_counter)
@@ -45,7 +50,7 @@ class Stream:
     own_before: float = 0.0
 
     def groups(self) -> tuple[list[dict[str, Any]], list[int]]:
-        """Settings of the parameter groups (equal ones of several optimizers as one), group of each parameter."""
+        """Settings of the groups (equal ones of several optimizers as one); the group of each parameter."""
         settings: list[dict[str, Any]] = []
         group_of: dict[int, int] = {}
         for optimizer in [alive for ref in self.optimizers if (alive := ref()) is not None]:
@@ -114,6 +119,9 @@ def make_stream(params: list[Tensor], optimizers: list[Optimizer], claim: Callab
         number += 1
         name = f"{called or 'model'}#{number}"
     modules = list(model.modules()) if model is not None else []
+    if model is not None and len(optimizers) != 1:  # found in the order of the graph
+        place = {id(parameter): index for index, parameter in enumerate(model.parameters())}
+        params = sorted(params, key=lambda parameter: place.get(id(parameter), len(place)))
     return Stream(
         name=name + rank_suffix(),
         params=params,

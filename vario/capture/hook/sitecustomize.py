@@ -3,8 +3,14 @@
 Costs next to nothing in a process without torch. Another sitecustomize that this one hides is run too.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+
+TYPE_CHECKING = False  # typing is not imported for this: it costs every Python process
+if TYPE_CHECKING:
+    from typing import Any
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -12,7 +18,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 class _WaitForTorch:
     """A finder that finds nothing, but starts the watch right after torch has been imported."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != "torch":
             return None
         sys.meta_path.remove(self)
@@ -26,10 +32,10 @@ class _WaitForTorch:
         return None
 
 
-def _start_after(loader):
+def _start_after(loader: Any) -> None:
     execute = loader.exec_module
 
-    def exec_module(module):
+    def exec_module(module: Any) -> None:
         del loader.exec_module
         execute(module)
         _start()
@@ -37,7 +43,7 @@ def _start_after(loader):
     loader.exec_module = exec_module
 
 
-def _start():
+def _start() -> None:
     try:
         try:
             import vario
@@ -51,7 +57,7 @@ def _start():
         sys.stderr.write(f"vario: not watching this process ({type(error).__name__}: {error})\n")
 
 
-def _run_the_hidden_one():
+def _run_the_hidden_one() -> None:
     from importlib.machinery import PathFinder
 
     others = [place for place in sys.path if os.path.abspath(place or ".") != _HERE]

@@ -1,0 +1,78 @@
+"""What the model is given, seen by a hook on forward that is there only until it has seen it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from vario.capture import hooks
+from vario.capture.rows import batch_tensors
+from vario.capture.streams import Stream
+
+if TYPE_CHECKING:
+    from vario.capture.attach import Attachment
+
+__all__ = ["Inputs"]
+
+
+class Inputs:
+    """Inputs of the first training forward of a step, of each stream that wants them.
+
+    Where a compiler is at work no hook is set, because it would trace it and warn of it; then, and
+    where the model is called by keywords, the batch of the data loader stands in.
+    """
+
+    def __init__(self, attachment: Attachment) -> None:
+        self._all = attachment
+        self._compiled = False
+        self._stop: Callable[[], None] | None = None
+        self._before_streams: list[Tensor] = []
+
+    def listen(self) -> None:
+        """Set the hook if a stream, or the first one that is to come, wants inputs."""
+        if self._stop is None and not self._compiled and (not self._all.streams or self._wanting()):
+            self._stop = hooks.listen_to_forward(lambda *heard: self._all.hear("forward", *heard))
+
+    def stop(self) -> None:
+        """Take the hook away."""
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
+
+    def compiled(self) -> None:
+        """A compiler is at work."""
+        self._compiled = True
+        self.stop()
+
+    def forward(self, module: nn.Module, arguments: Any) -> None:
+        """A module is called."""
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return
+        found = [tensor.detach() for tensor in batch_tensors(arguments)]
+        if not self._all.streams:
+            self._before_streams = found
+            self.stop()
+            return
+        batches = self._all.gathered.batches
+        for stream in self._wanting():
+            fresh = stream.inputs is None or (batches.closed and stream.inputs_after is not batches)
+            if fresh and id(module) in stream.module_ids:
+                stream.inputs, stream.inputs_after = found, batches
+        if len(self._all.streams) == 1:  # others' steps may come between, with forwards of their own
+            self.stop()
+
+    def of(self, stream: Stream) -> list[Tensor] | None:
+        """The inputs of the step that ends; they are let go."""
+        found, stream.inputs = stream.inputs or self._before_streams, None
+        if not self._wanting() or self._wanting() == [stream]:
+            self.stop()
+        self._before_streams = []
+        if not found and "inputs" in stream.wanted:
+            found = [tensor.detach() for tensor in self._all.loaders.inputs]
+        return found or None
+
+    def _wanting(self) -> list[Stream]:
+        return [stream for stream in self._all.streams if "inputs" in stream.wanted]
