@@ -1,0 +1,193 @@
+"""The cases of the benchmark: a base program, its flags, and what is wrong with it. Labels live here, not in the scripts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Thresholds may be chosen by looking at these programs only; the figures that count come from the others.
+TUNING = ("mlp", "gru", "tabular", "residual_cnn", "contrastive")
+HELD_OUT = ("cnn", "char_transformer", "autoencoder", "gan", "classifier")
+
+# What each fault is to be called. The first id is the right one; the others name the same thing truly as well.
+LABELS: dict[str, tuple[str, ...]] = {
+    "lr-high": ("learning-rate-too-high",),
+    "lr-low": ("learning-rate-too-low",),
+    "schedule-per-batch": ("learning-rate-decayed-too-early",),
+    "no-zero-grad": ("gradients-accumulate",),
+    "frozen": ("parameters-not-updated",),
+    "forgotten": ("parameters-not-updated",),
+    "detached": ("no-gradient",),
+    "deep-sigmoid": ("vanishing-gradients",),
+    "clip": ("gradient-clipping-dominates",),
+    "weight-decay": ("weight-decay-dominates",),
+    "epsilon": ("adam-epsilon-dominates",),
+    "dropout": ("excessive-regularization",),
+    "dead-relu": ("dead-units",),
+    "double-softmax": ("double-softmax",),
+    "nan-data": ("non-finite-input",),
+    "raw-inputs": ("unnormalized-inputs",),
+    "target-scale": ("target-scale",),
+    "same-init": ("symmetric-initialization",),
+    "large-init": ("poor-initialization",),
+    "eval-mode": ("train-eval-mode",),
+    "shuffled-labels": ("label-noise", "memorization"),
+    "label-noise": ("label-noise",),
+    "sorted": ("unshuffled-data",),
+    "imbalance": ("class-imbalance", "class-neglected"),
+    "overfit": ("overfitting", "memorization"),
+    "duplicates": ("duplicate-examples",),
+    "leakage": ("train-test-leakage",),
+}
+SPINE = (
+    "lr-high", "no-zero-grad", "shuffled-labels", "double-softmax", "label-noise", "nan-data", "frozen",
+    "deep-sigmoid", "dead-relu", "sorted", "schedule-per-batch",
+)  # fmt: skip
+
+# Flags of each fault, program by program; "" = the program's own switch `--fault NAME` does it.
+SICK: dict[str, dict[str, str]] = {
+    "mlp": {
+        **dict.fromkeys(
+            "no-zero-grad double-softmax nan-data frozen forgotten detached deep-sigmoid dead-relu sorted raw-inputs "
+            "same-init large-init imbalance duplicates leakage".split(),
+            "",
+        ),
+        "schedule-per-batch": "--epochs 8",
+        "lr-high": "--lr 6",
+        "lr-low": "--lr 0.0003",
+        "shuffled-labels": "--epochs 60 --train 1000",
+        "label-noise": "--epochs 30",
+        "clip": "--clip 0.01",
+        "weight-decay": "--weight-decay 0.5",
+        "epsilon": "--optimizer adam --lr 0.001 --eps 1",
+        "dropout": "--dropout 0.95",
+        "overfit": "--train 200 --epochs 150",
+    },
+    "cnn": {
+        **dict.fromkeys(
+            "no-zero-grad double-softmax nan-data frozen forgotten detached dead-relu sorted large-init imbalance "
+            "eval-mode".split(),
+            "",
+        ),
+        "deep-sigmoid": "--optimizer sgd --lr 0.05",
+        "schedule-per-batch": "--epochs 5",
+        "lr-high": "--optimizer sgd --lr 3",
+        "lr-low": "--lr 0.000003",
+        "shuffled-labels": "--epochs 25 --train 1000",
+        "label-noise": "--epochs 12",
+        "epsilon": "--eps 10",
+        "dropout": "--dropout 0.98",
+        "overfit": "--train 150 --epochs 60",
+    },
+    "char_transformer": {
+        **dict.fromkeys("no-zero-grad double-softmax frozen forgotten detached large-init".split(), ""),
+        "schedule-per-batch": "--steps 400",
+        "lr-high": "--lr 0.12",
+        "lr-low": "--lr 0.000005 --warmup 1",
+        "shuffled-labels": "",
+        "label-noise": "",
+        "epsilon": "--eps 1",
+        "weight-decay": "--weight-decay 100",
+    },
+    "gru": {
+        **dict.fromkeys(
+            "no-zero-grad double-softmax nan-data frozen forgotten detached deep-sigmoid dead-relu sorted "
+            "schedule-per-batch".split(),
+            "",
+        ),
+        "lr-high": "--lr 0.18",
+        "lr-low": "--lr 0.00001",
+        "shuffled-labels": "--epochs 80",
+        "label-noise": "--epochs 40",
+        "epsilon": "--eps 1",
+        "clip": "--optimizer sgd --lr 0.05 --clip 0.003",
+        "dropout": "--dropout 0.97",
+    },
+    "tabular": {
+        **dict.fromkeys(
+            "no-zero-grad nan-data frozen forgotten detached deep-sigmoid dead-relu sorted schedule-per-batch raw-inputs "
+            "target-scale".split(),
+            "",
+        ),
+        "lr-high": "--lr 0.18",
+        "lr-low": "--lr 0.00002",
+        "epsilon": "--eps 10",
+        "weight-decay": "--weight-decay 10",
+        "overfit": "--weight-decay 0 --epochs 150 --width 64",
+    },
+}  # fmt: skip
+
+# Healthy runs: what people do and that works, on each program.
+HEALTHY: dict[str, tuple[str, ...]] = {
+    "mlp": (
+        "", "--lr 0.05", "--lr 0.2", "--optimizer adam --lr 0.001", "--optimizer adamw --lr 0.001 --weight-decay 0.01",
+        "--momentum 0.9 --lr 0.02", "--dropout 0.3 --epochs 8", "--schedule cosine", "--schedule step",
+        "--schedule warmup", "--clip 1.0", "--accumulate 2 --lr 0.2", "--batch 32", "--batch 256 --lr 0.3 --epochs 10",
+        "--width 256 --depth 3", "--weight-decay 0.0005", "--optimizer rmsprop --lr 0.001",
+    ),
+    "cnn": (
+        "", "--lr 0.0005", "--lr 0.003", "--optimizer sgd --lr 0.02", "--dropout 0.5", "--schedule step",
+        "--weight-decay 0.05", "--batch 32", "--channels 16", "--clip 1.0",
+    ),
+    "char_transformer": (
+        "", "--lr 0.001", "--lr 0.004", "--schedule cosine", "--dropout 0.1", "--warmup 60", "--clip 0",
+        "--layers 3", "--weight-decay 0.1", "--batch 8",
+    ),
+    "gru": (
+        "", "--lr 0.001 --epochs 15", "--lr 0.006", "--optimizer sgd --lr 0.1", "--dropout 0.3", "--schedule steps",
+        "--clip 0", "--hidden 128", "--batch 64 --epochs 15", "--weight-decay 0.0001",
+    ),
+    "tabular": (
+        "", "--lr 0.001 --epochs 40", "--lr 0.01", "--optimizer sgd --lr 0.01", "--schedule exponential", "--width 32",
+        "--batch 32 --epochs 30", "--dropout 0.1",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: which program, with which flags and seed, and what is to be found (nothing where healthy)."""
+
+    program: str
+    fault: str  # "" = healthy
+    flags: str
+    seed: int
+    number: int = 0  # of the healthy variant
+
+    @property
+    def name(self) -> str:
+        return f"{self.program}-{self.fault or f'healthy{self.number}'}-{self.seed}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return LABELS[self.fault] if self.fault else ()
+
+    @property
+    def held_out(self) -> bool:
+        return self.program in HELD_OUT
+
+    @property
+    def arguments(self) -> list[str]:
+        inside = self.fault not in (
+            "",
+            "lr-high",
+            "lr-low",
+            "clip",
+            "weight-decay",
+            "epsilon",
+            "dropout",
+            "overfit",
+        )
+        return [*self.flags.split(), *(["--fault", self.fault] if inside else []), "--seed", str(self.seed)]
+
+
+def cases(seeds: int, *, spine: bool = False) -> list[Case]:
+    """All cases over ``seeds`` seeds; with ``spine`` the plain healthy runs and the faults named there only."""
+    found = []
+    for program, faults in SICK.items():
+        chosen = {f: flags for f, flags in faults.items() if f in SPINE or not spine}
+        found += [Case(program, f, flags, seed) for f, flags in chosen.items() for seed in range(seeds)]
+        variants = HEALTHY[program][: 1 if spine else None]
+        found += [
+            Case(program, "", flags, seed, k) for k, flags in enumerate(variants) for seed in range(seeds)
+        ]
+    return found

@@ -1,0 +1,138 @@
+"""How right the findings of many labelled runs are: recall, false alarms, confusion, calibration."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.diagnosis.cases import Case
+from vario.nouns import Diagnosis, Finding
+from vario.record import open_run
+from vario.rules import diagnose
+from vario.rules._causes import consequences
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found in one run of one case."""
+
+    case: Case
+    diagnosis: Diagnosis
+
+    @property
+    def place(self) -> int | None:
+        """Place (from 1) of the right finding in the list; None where it is missing or the run is healthy."""
+        ids = [f.id for f in self.diagnosis.findings]
+        places = [ids.index(label) + 1 for label in self.case.labels if label in ids]
+        return min(places, default=None)
+
+    @property
+    def alarms(self) -> list[Finding]:
+        return [f for f in self.diagnosis.findings if f.severity != "advice"]
+
+
+def diagnosed(case: Case, path: Path) -> Outcome:
+    with open_run(path) as run:
+        return Outcome(case, diagnose(run))
+
+
+def report(outcomes: list[Outcome], *, show_all: bool = False) -> str:
+    """The tables, first over all programs, then (what counts) over those not used for tuning."""
+    parts = [_cases(outcomes, show_all)]
+    for title, chosen in (
+        ("programs used for tuning", [o for o in outcomes if not o.case.held_out]),
+        ("programs held out", [o for o in outcomes if o.case.held_out]),
+    ):
+        if chosen:
+            parts.append(
+                f"== {title} ({len(chosen)} runs)\n{_recall(chosen)}\n{_false_alarms(chosen)}\n{_calibration(chosen)}"
+            )
+    parts.append(_failures(outcomes))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _cases(outcomes: list[Outcome], show_all: bool) -> str:
+    lines = []
+    for o in outcomes:
+        right = (o.place is not None and o.place <= 2) if o.case.fault else not o.alarms
+        if right and not show_all:
+            continue
+        found = ", ".join(
+            f"{f.id}[{f.severity[0]} {f.confidence:.2f}]" + (f"<{f.explained_by}" if f.explained_by else "")
+            for f in o.diagnosis.findings
+        )
+        wanted = "|".join(o.case.labels) or f"nothing ({o.case.flags})"
+        reason = "; ".join(o.diagnosis.not_applicable.get(label, "") for label in o.case.labels)
+        lines.append(
+            f"{'ok  ' if right else 'MISS'} {o.case.name}: wants {wanted}; found {found or 'nothing'} {reason}"
+        )
+    return "\n".join(lines)
+
+
+def _recall(outcomes: list[Outcome]) -> str:
+    places: dict[str, list[int | None]] = defaultdict(list)
+    for o in outcomes:
+        if o.case.fault:
+            places[o.case.fault].append(o.place)
+    everything = [p for found in places.values() for p in found]
+    rows = [f"{'fault':22} {'runs':>4} {'top 1':>6} {'top 2':>6} {'top 3':>6} {'found':>6}"]
+    for fault, found in [*sorted(places.items()), ("all", everything)]:
+        tops = [np.mean([p is not None and p <= k for p in found]) for k in (1, 2, 3, 99)] if found else []
+        rows.append(f"{fault:22} {len(found):4d} " + " ".join(f"{t:6.2f}" for t in tops))
+    return "\n".join(rows)
+
+
+def _false_alarms(outcomes: list[Outcome]) -> str:
+    healthy = [o for o in outcomes if not o.case.fault]
+    if not healthy:
+        return ""
+    wrong = Counter(f.id for o in healthy for f in o.alarms)
+    n, k = len(healthy), sum(bool(o.alarms) for o in healthy)
+    low, high = _wilson(k, n)
+    advice = Counter(f.id for o in healthy for f in o.diagnosis.findings if f.severity == "advice")
+    text = f"healthy runs with an error or warning: {k} of {n} ({k / n:.1%}, 95 % {low:.1%} to {high:.1%}) {dict(wrong) or ''}"
+    return f"{text}\nadvice on healthy runs: {dict(advice)}"
+
+
+def _calibration(outcomes: list[Outcome]) -> str:
+    """Each error or warning against whether it is a label, or a consequence of one."""
+    pairs = []
+    for o in outcomes:
+        truly = set(o.case.labels).union(*(consequences(label) for label in o.case.labels))
+        pairs += [(f.confidence, f.id in truly) for f in o.alarms]
+    if not pairs:
+        return ""
+    sure, right = np.array(pairs, float).T
+    rows = [
+        f"Brier {np.mean((sure - right) ** 2):.3f} over {len(pairs)} errors and warnings; confidence -> share right:"
+    ]
+    for low, high in ((0.0, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 1.01)):
+        inside = (sure >= low) & (sure < high)
+        if inside.any():
+            rows.append(f"  {low:.1f}-{min(high, 1):.1f}: {right[inside].mean():.2f} of {inside.sum()}")
+    wrong = Counter(f.id for o in outcomes if o.case.fault for f in o.alarms if f.id not in set(o.case.labels).union(
+        *(consequences(label) for label in o.case.labels)))  # fmt: skip
+    rows.append(f"  beside the point in sick runs: {dict(wrong.most_common())}")
+    return "\n".join(rows)
+
+
+def _failures(outcomes: list[Outcome]) -> str:
+    broken = Counter(
+        f"{name}: {why}"
+        for o in outcomes
+        for name, why in o.diagnosis.not_applicable.items()
+        if why.startswith("failed")
+    )
+    return "\n".join(f"RULE FAILED {count}x {text}" for text, count in broken.items())
+
+
+def _wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    p = k / n
+    middle, half = (
+        (p + z * z / (2 * n)) / (1 + z * z / n),
+        z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n),
+    )
+    return max(0.0, float(middle - half)), float(middle + half)
