@@ -85,7 +85,7 @@ def test_a_sick_run_in_brief_is_a_dozen_lines_with_cause_remedy_and_cost(tmp_pat
     text = shown(sick_run(tmp_path / "run"), brief=True)
     lines = text.splitlines()
     assert len(lines) <= 16
-    assert lines[0].startswith("vario: Learning rate too high, and ")
+    assert lines[0].startswith("vario: Learning rate too high")
     assert "digits.py --lr 3.0 --batch 64 | run run | 400 steps | finished" in text
     assert (
         "lr 3 -> 0.05" in text and "vario trial digits.py --lr 3.0 --batch 64 --set optimizer.lr=0.05" in text

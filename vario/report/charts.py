@@ -83,6 +83,16 @@ SPOKEN = {
     "clipping/norm_before": "before clipping",
     "hyper/lr": "learning rate",
 }
+TITLES = {
+    "loss/train": "Training loss",
+    "eval/loss": "Evaluation loss",
+    "accuracy/train": "Training accuracy",
+    "eval/accuracy": "Evaluation accuracy",
+    "input/mean": "Mean of the inputs",
+    "target/mean": "Mean of the targets",
+    "gradient_noise/signal": "Gradient signal",
+    "gradient_noise/noise": "Gradient noise",
+}
 QUANTILE_COLUMNS = ((0, "smallest"), (5, "median"), (9, "90 %"), (10, "largest"))
 
 
@@ -120,7 +130,7 @@ def finding_charts(
         lines = _lines(record, name, _places_of(finding, record, name))
         if lines:
             limits = tuple(_limits(finding.evidence, name, record.names()))
-            charts.append(Chart(name, lines, limits=limits, span=finding.steps))
+            charts.append(Chart(_title(name), lines, limits=limits, span=finding.steps))
         if len(charts) == most:
             break
     return charts
@@ -205,6 +215,13 @@ def _limits(evidence: Iterable[Evidence], name: str, names: Sequence[str]) -> It
         if series_of(item, names) == name and math.isfinite(item.limit) and item.limit not in drawn:
             drawn.add(item.limit)
             yield item.limit, f"limit {amount(item.name, item.limit)}"
+
+
+def _title(name: str) -> str:
+    """The title of a chart of one series: how COURSE calls it, else its label."""
+    titles = {names[0]: title for _, title, names in COURSE}
+    spoken = TITLES.get(name) or titles.get(name) or name.replace("/", ": ").replace("_", " ")
+    return spoken[:1].upper() + spoken[1:]
 
 
 def _spoken(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,14 +29,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Own seconds and the seconds of the steps they were spent in; ``share`` is nan where unknown."""
+    """Own time as a share of the time of the steps, and in seconds; nan where unknown."""
 
-    own: float
-    total: float
-
-    @property
-    def share(self) -> float:
-        return self.own / self.total if self.total > 0 else float("nan")
+    share: float
+    seconds: float
 
 
 def run_name(run: Run) -> str:
@@ -78,19 +74,32 @@ def ending(run: Run) -> str:
 
 
 def cost(run: Run) -> Cost:
-    """What vario itself took: from the run's own account, else from the timed steps."""
-    account = run.meta.get("cost") or {}
-    if isinstance(account, dict) and account.get("total"):
-        return Cost(float(account.get("own", 0.0)), float(account["total"]))
-    own = total = 0.0
+    """What vario itself took: by the session's own account, else from the steps that were timed."""
+    seconds = total = 0.0
     for record in run.records():
-        own += float(np.nansum(record.series("time/own")[1]))
-        total += float(np.nansum(record.series("time/step")[1]))
-    return Cost(own, total)
+        at, own = record.series("time/own")
+        timed, step = record.series("time/step")
+        both = np.isin(at, timed)
+        seconds += float(np.nansum(own[both]))
+        total += float(np.nansum(step[np.isin(timed, at)]))
+    told = [row["overhead"] for row in _schedule(run).values() if row.get("overhead") is not None]
+    if told:
+        return Cost(max(told), float("nan"))
+    return Cost(seconds / total, seconds) if total > 0 else Cost(float("nan"), float("nan"))
 
 
-def instruments(record: Record) -> dict[str, int]:
+def wall_seconds(run: Run) -> float:
+    """From the making of the record to its last flush; nan where unknown."""
+    created = run.meta.get("created")
+    written = run.last_written
+    return written - created if isinstance(created, int | float) and written > created else float("nan")
+
+
+def instruments(run: Run, record: Record) -> dict[str, int]:
     """Each instrument that spoke, and on how many steps it did."""
+    told = _schedule(run).get(record.stream, {}).get("ran")
+    if told:
+        return {clean(str(name)): int(count) for name, count in sorted(told.items())}
     read: dict[str, int] = {}
     for name in record.names():
         instrument = name.partition("/")[0]
@@ -108,6 +117,12 @@ def switched_off(run: Run) -> Iterator[tuple[str, str]]:
         if name not in seen:
             seen.add(name)
             yield name, clean(str(event.data.get("error", "")), longest=200)
+
+
+def _schedule(run: Run) -> dict[str, Any]:
+    """What the session noted of each stream: steps, how often each instrument ran, its overhead."""
+    told = run.meta.get("schedule")
+    return {str(k): v for k, v in told.items() if isinstance(v, dict)} if isinstance(told, dict) else {}
 
 
 def _splits(text: str) -> bool:

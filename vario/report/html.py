@@ -9,6 +9,7 @@ in the order of ``MODULES`` into one script, because a page from a disk may not 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,12 @@ def page_html(run: Run, diagnosis: Diagnosis, cures: Mapping[Finding, Sequence[P
         if sections[name]
     )
     links = "".join(f'<a href="#{name}">{title}</a>' for name, title in SECTIONS if sections[name])
-    inlined = {"grids": page.curves.grids, "curves": page.curves.curves, "charts": page.charts, "layers": maps}
+    inlined = {
+        "grids": page.curves.grids,
+        "curves": page.curves.curves,
+        "charts": page.charts,
+        "layers": maps,
+    }
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -130,7 +136,9 @@ class _Page:
     def findings(self, diagnosis: Diagnosis, cures: Mapping[Finding, Sequence[Prescription]]) -> str:
         cards = []
         for cause in [item for item in diagnosis.findings if not item.explained_by]:
-            beneath = [f for f in diagnosis.findings if (f.explained_by, f.stream) == (cause.id, cause.stream)]
+            beneath = [
+                f for f in diagnosis.findings if (f.explained_by, f.stream) == (cause.id, cause.stream)
+            ]
             folded = "".join(self._card(item, cures, small=True) for item in beneath)
             names = ", ".join(said(words.title(item.id).lower()) for item in beneath)
             fold = f'<details class="symptoms"><summary>Explains {len(beneath)}: {names}</summary>{folded}</details>'
@@ -178,10 +186,16 @@ class _Page:
         small: bool = False,
     ) -> str:
         record = self._record_of(finding)
-        shown = charts.finding_charts(finding, record, words.card_of(finding.id), most=1 if small else 2) if record else []
+        shown = (
+            charts.finding_charts(finding, record, words.card_of(finding.id), most=1 if small else 2)
+            if record
+            else []
+        )
         figures = "".join(self._figure(chart, still=True) for chart in shown)
         several = len(self.records) > 1
-        return finding_html.finding_card(finding, cures.get(finding, ()), figures, beneath, stream=several, small=small)
+        return finding_html.finding_card(
+            finding, cures.get(finding, ()), figures, beneath, stream=several, small=small
+        )
 
     def _record_of(self, finding: Finding) -> Record | None:
         for record in self.records:
@@ -215,13 +229,13 @@ def _verdict(run: Run, diagnosis: Diagnosis) -> str:
     steps = facts.steps_seen(run)
     causes = [finding for finding in diagnosis.findings if not finding.explained_by]
     state = "unknown" if not steps or not diagnosis.checked else causes[0].severity if causes else "well"
-    spent = facts.cost(run)
+    spent, wall = facts.cost(run), facts.wall_seconds(run)
     told = [
         ("run", said(facts.run_name(run))),
         ("steps", f"{steps:,}"),
         ("ended", said(facts.ending(run), longest=240)),
-        *([("steps took", words.duration(spent.total))] if spent.total > 0 else []),
-        *([("vario took", f"{words.number(100 * spent.share)} %")] if spent.total > 0 else []),
+        *([("took", words.duration(wall))] if math.isfinite(wall) else []),
+        *([("vario took", f"{words.number(100 * spent.share)} %")] if math.isfinite(spent.share) else []),
     ]
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in told)
     command = said(facts.command_line(run), longest=600)

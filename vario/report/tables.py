@@ -70,19 +70,17 @@ def environment(run: Run) -> str:
 def cost(run: Run, records: Sequence[Record]) -> str:
     """What vario took, and on how many steps each instrument was read."""
     spent = facts.cost(run)
-    share = (
-        f"vario took <b>{words.number(100 * spent.share)} %</b> of the time of the steps"
-        f" ({words.duration(spent.own)} of {words.duration(spent.total)})."
-        if np.isfinite(spent.share)
-        else "What vario itself took was not measured."
-    )
+    share = "What vario itself took was not measured."
+    if np.isfinite(spent.share):
+        seconds = f" ({words.duration(spent.seconds)})" if np.isfinite(spent.seconds) else ""
+        share = f"vario took <b>{words.number(100 * spent.share)} %</b> of the time of the steps{seconds}."
     parts = [f"<p>{share}</p>"]
     for name, error in facts.switched_off(run):
         parts.append(
             f'<p class="off">Switched off: <code>{said(name)}</code> ({said(error, longest=200)})</p>'
         )
     for record in records:
-        read = facts.instruments(record)
+        read = facts.instruments(run, record)
         steps = max(record.step_count, 1)
         body = [
             [said(name), f"{count:,}", f"{words.number(100 * count / steps)} %"]

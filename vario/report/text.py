@@ -171,4 +171,5 @@ def _own_cost(run: Run) -> str:
     spent = facts.cost(run)
     if math.isnan(spent.share):
         return "what vario itself took was not measured"
-    return f"vario took {words.number(100 * spent.share)} % of the time ({words.duration(spent.own)})"
+    seconds = "" if math.isnan(spent.seconds) else f" ({words.duration(spent.seconds)})"
+    return f"vario took {words.number(100 * spent.share)} % of the time{seconds}"

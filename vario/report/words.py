@@ -65,9 +65,9 @@ def headline(run: Run, diagnosis: Diagnosis) -> str:
     causes = [finding for finding in diagnosis.findings if not finding.explained_by]
     serious = [finding for finding in causes if finding.severity != "advice"]
     if serious:
-        more = len(diagnosis.findings) - 1
+        more = len(causes) - 1
         return title(serious[0].id) + (
-            f", and {more} more {'thing' if more == 1 else 'things'}" if more else ""
+            f", and {more} more {'cause' if more == 1 else 'causes'}" if more else ""
         )
     if not diagnosis.checked:
         return "Nothing could be checked"

@@ -67,7 +67,7 @@ function plotted(holder, spec, curves, log, linked, onIndex) {
       scales: { x: { time: false }, y: { distr: log ? 3 : 1, range: (u, low, high) => around(low, high, log, spec.limits) } },
       axes: [
         { ...axis, values: (u, splits) => splits.map((v) => (Number.isInteger(v) ? steps(v) : "")), size: 28, space: 60 },
-        { ...axis, size: 58, values: (u, splits) => splits.map((v) => tick(v, log)), space: 28 },
+        { ...axis, size: 58, values: (u, splits) => splits.map((v) => tick(v)), filter: (u, splits) => ticks(splits, log), space: 26 },
       ],
       series,
       bands,
@@ -111,10 +111,17 @@ function around(low, high, log, marks) {
   return [low - margin, high + margin];
 }
 
-function tick(value, log) {
-  if (value === null || value === undefined) return "";
-  if (log && !/^[125]e/.test(value.toExponential().replace(/\.0+e/, "e"))) return "";
-  return number(value);
+function tick(value) {
+  return value === null || value === undefined ? "" : number(value);
+}
+
+// On a logarithmic axis powers of ten, and 2 and 5 times them where there is room.
+function ticks(splits, log) {
+  if (!log) return splits;
+  const decades = Math.log10(splits.at(-1) / splits[0]);
+  const kept = decades > 2.5 ? /^1e/ : decades > 1 ? /^[125]e/ : /^/;
+  const every = Math.ceil(decades / 7);
+  return splits.map((v) => (kept.test(v.toExponential(0)) && (decades <= 7 || Math.round(Math.log10(v)) % every === 0) ? v : null));
 }
 
 function shade(u, span) {
@@ -122,8 +129,8 @@ function shade(u, span) {
   const { ctx, bbox } = u;
   const [a, b] = span.map((step) => Math.min(Math.max(u.valToPos(step, "x", true), bbox.left), bbox.left + bbox.width));
   ctx.save();
-  ctx.fillStyle = faded(color("span"), 0.07);
-  ctx.fillRect(a, bbox.top, Math.max(b - a, 2), bbox.height);
+  ctx.fillStyle = faded(color("span"), 0.08);
+  if (b - a < 0.95 * bbox.width) ctx.fillRect(a, bbox.top, Math.max(b - a, 2), bbox.height);
   ctx.fillStyle = color("span");
   ctx.fillRect(a, bbox.top - 3 * devicePixelRatio, Math.max(b - a, 2), 2 * devicePixelRatio);
   ctx.restore();
@@ -171,8 +178,9 @@ function limits(u, marks) {
       ctx.lineTo(bbox.left + bbox.width, y);
       ctx.stroke();
     }
-    const at = inside ? y - 5 * devicePixelRatio : y < bbox.top ? bbox.top + 12 * devicePixelRatio : bbox.top + bbox.height - 6 * devicePixelRatio;
-    const high = Math.max(at, bbox.top + 12 * devicePixelRatio);
+    const px = devicePixelRatio;
+    const above = inside ? y - 5 * px : y < bbox.top ? bbox.top : bbox.top + bbox.height - 6 * px;
+    const high = above < bbox.top + 12 * px ? (inside ? y : bbox.top) + 13 * px : above;
     ctx.fillText(inside ? label : `${label} ${y < bbox.top ? "↑" : "↓"}`, bbox.left + bbox.width - 4, high);
   }
   ctx.restore();

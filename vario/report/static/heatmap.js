@@ -41,7 +41,10 @@ class HeatMap {
     if (!width) return;
     const ratio = devicePixelRatio;
     const size = Math.max(4, Math.min(18, Math.floor(560 / this.rows.length)));
-    this.names = size >= 9 ? Math.min(200, width * 0.34) : 0;
+    const context = this.canvas.getContext("2d");
+    context.font = "11px system-ui";
+    const longest = Math.max(...this.rows.map(({ name }) => context.measureText(name).width));
+    this.names = size >= 9 ? Math.min(200, width * 0.34, longest + 10) : 0;
     this.size = size;
     this.height = this.rows.length * size;
     this.width = width - this.names;
@@ -49,7 +52,6 @@ class HeatMap {
     this.canvas.height = (this.height + 18) * ratio;
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${this.height + 18}px`;
-    const context = this.canvas.getContext("2d");
     context.scale(ratio, ratio);
     this.measure();
     this.rows.forEach((row, i) => this.paint(context, row, i));

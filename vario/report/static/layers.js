@@ -58,8 +58,10 @@ class Layers {
     if (strip) {
       const figure = make("figure", "strip");
       const inner = make("div", "inner");
-      const caption = make("figcaption", "", "Magnitudes of the gradient entries, median and 5, 25, 75, 95 % of ");
-      caption.append(make("bdi", "", name || "the whole model"));
+      const caption = make("figcaption");
+      const title = make("span", "name", "How large the gradient entries are: ");
+      title.append(make("bdi", "", name || "whole model"));
+      caption.append(title, make("small", "", "lines: median, dashed 5, 25, 75 and 95 %"));
       figure.append(caption, inner);
       this.detail.append(figure);
       this.charts.push(await densityStrip(inner, strip, name || "the whole model", this.source, this.linked));

@@ -84,7 +84,7 @@ function columns(context, { steps: at, bins, first, width: decade, density }, x,
       const share = density[i * bins + bin] / 255;
       if (!share) continue;
       const [r, g, b] = viridis(share);
-      context.fillStyle = `rgba(${r}, ${g}, ${b}, ${0.25 + 0.75 * share})`;
+      context.fillStyle = `rgba(${r}, ${g}, ${b}, ${0.12 + 0.88 * share})`;
       const low = y(first + bin * decade);
       const high = y(first + (bin + 1) * decade);
       context.fillRect(left, high, right - left + 0.5, low - high + 0.5);
