@@ -89,7 +89,7 @@ def test_stationary_variance_follows_the_sde():
     """P268, accept: USAM on a noisy quadratic: within 5 % of the SDE at eta = 1e-3; halves with eta.
 
     h x^2 / 2 with gradient noise s: the drift is h (1 + rho h) x and the noise (1 + rho h) s, so the variance
-    of the SDE is eta (1 + rho h) s^2 / (2 h). The discrete chain x <- (1 - eta a) x - eta (1 + rho h) s z, with
+    of the SDE is eta (1 + rho h) s^2 / (2 h). The chain x <- (1 - eta a) x - eta (1 + rho h) s z, with
     a = h (1 + rho h), has eta (1 + rho h)^2 s^2 / (a (2 - eta a)): the ratio is 1 / (1 - eta a / 2).
     """
     h, rho, s = 2.0, 0.5, 1.0

@@ -29,7 +29,7 @@ def moves(steps=1, shape=(5, 4), graft="rmsprop", **settings):
 def test_direction_is_the_fourth_root_of_both_sides():
     """P281, accept: one step against scipy's fractional_matrix_power (float32 roots: to 1e-4).
 
-    With blocks of 8 the two sides of 5 and 4 are not merged into one of 20, which Shampoo prefers when it fits.
+    With blocks of 8 the sides of 5 and 4 are not merged into one of 20, which is done when it fits.
     """
     step, grads = moves(steps=8, block_size=8)
     left, right = 1e-6 * np.eye(5), 1e-6 * np.eye(4)

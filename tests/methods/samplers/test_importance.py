@@ -1,0 +1,96 @@
+"""Test ``vario.methods.samplers.importance``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vario.methods.samplers import ImportanceSampler
+
+
+def spread_gradients(count=200, size=12, seed=2):
+    draw = torch.Generator().manual_seed(seed)
+    scale = torch.rand(count, 1, generator=draw, dtype=torch.float64) ** 4
+    return scale * torch.randn(count, size, generator=draw, dtype=torch.float64)
+
+
+def estimate(grads, uniform, draws=200_000):
+    sampler = ImportanceSampler(len(grads), uniform=uniform, draws=draws, seed=6)
+    sampler.update(range(len(grads)), grads.norm(dim=1))
+    sampler.set_epoch(1)
+    drawn = torch.tensor(list(sampler))
+    samples = grads[drawn] * sampler.weights(drawn)[:, None].double()
+    return samples, sampler
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.2])
+def test_is_unbiased(uniform):
+    """P010, accept: z < 3 (here for the 12 coordinates together, so 3.7 each)."""
+    grads = spread_gradients()
+    samples, _ = estimate(grads, uniform)
+    z = (samples.mean(0) - grads.mean(0)).abs() / (samples.std(0) / len(samples) ** 0.5)
+    assert z.max() < 3.7
+
+
+def test_variance_is_the_closed_form_and_below_uniform():
+    """P010, accept: within 5 %."""
+    grads = spread_gradients()
+    samples, _ = estimate(grads, 0.0)
+    norms, mean_sq = grads.norm(dim=1), grads.mean(0).square().sum()
+    closed = norms.mean() ** 2 - mean_sq
+    measured = (samples - grads.mean(0)).square().sum(1).mean()
+    assert abs(measured - closed) < 0.05 * closed
+    assert measured < norms.square().mean() - mean_sq
+
+
+@pytest.mark.slow
+def test_on_per_example_gradients_of_digits():
+    """P010, accept: 1,000 per-example gradients of MNIST-5k."""
+    from tests.methods.digits import mnist, network
+
+    x, y, *_ = mnist()
+    model = network(1)
+    params = {k: p.detach() for k, p in model.named_parameters()}
+
+    def loss(weights, one, label):
+        out = torch.func.functional_call(model, weights, (one[None],))
+        return torch.nn.functional.cross_entropy(out, label[None])
+
+    grads = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(params, x[:1000], y[:1000])
+    flat = torch.cat([g.flatten(1) for g in grads.values()], dim=1).double()
+    norms, mean = flat.norm(dim=1), flat.mean(0)
+    sampler = ImportanceSampler(1000, uniform=0.0, draws=20_000, seed=7)
+    sampler.update(range(1000), norms)
+    sampler.set_epoch(1)
+    drawn = torch.tensor(list(sampler))
+    counts, weights = torch.bincount(drawn, minlength=1000).double(), sampler.weights(range(1000)).double()
+    closed = norms.mean() ** 2 - mean.square().sum()
+    lengths = (flat * weights[:, None] - mean).square().sum(1)
+    measured = (counts * lengths).sum() / counts.sum()
+    assert abs(measured - closed) < 0.05 * closed
+    assert measured < norms.square().mean() - mean.square().sum()
+
+
+def test_unseen_examples_count_as_average():
+    sampler = ImportanceSampler(4, uniform=0.0)
+    assert sampler.probabilities().tolist() == [0.25] * 4
+    sampler.update([0, 1], torch.tensor([3.0, 1.0]))
+    assert sampler.probabilities().tolist() == pytest.approx([3 / 8, 1 / 8, 2 / 8, 2 / 8])
+
+
+def test_weights_are_those_of_the_running_epoch():
+    sampler = ImportanceSampler(4, uniform=0.0)
+    sampler.set_epoch(0)
+    list(sampler)
+    sampler.update(range(4), torch.tensor([3.0, 1.0, 1.0, 1.0]))
+    assert sampler.weights(range(4)).tolist() == [1.0] * 4
+    sampler.set_epoch(1)
+    list(sampler)
+    assert sampler.weights([0]).item() == pytest.approx(0.5)
+
+
+def test_refuses():
+    with pytest.raises(ValueError, match="share"):
+        ImportanceSampler(4, uniform=1.5)
+    with pytest.raises(ValueError, match="negative"):
+        ImportanceSampler(4).update([0], torch.tensor([-1.0]))

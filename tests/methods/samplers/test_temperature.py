@@ -1,0 +1,58 @@
+"""Test ``vario.methods.samplers.temperature``."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from vario.methods.samplers import TemperatureSampler
+
+
+@pytest.mark.parametrize("tau", [1.0, 2.0, 5.0, math.inf])
+def test_shares_follow_the_equation(tau):
+    groups = torch.tensor([0] * 500 + [1] * 10 + [3] * 40)
+    sampler = TemperatureSampler(groups, start=tau, draws=100_000, seed=1)
+    powers = [n ** (1 / tau) for n in (500, 10, 40)]
+    expected = [p / sum(powers) for p in powers]
+    assert [sampler.shares()[k].item() for k in (0, 1, 3)] == pytest.approx(expected, rel=1e-12)
+    assert sampler.shares()[2] == 0
+    drawn = groups[torch.tensor(list(sampler))].bincount() / 100_000
+    for k, share in zip((0, 1, 3), expected, strict=True):
+        assert abs(drawn[k] - share) < 4 * (share * (1 - share) / 100_000) ** 0.5
+
+
+def test_cools_down():
+    sampler = TemperatureSampler([0] * 9 + [1], start=1e9, end=1.0, cooldown=2)
+    shares = []
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        shares.append(round(sampler.shares()[1].item(), 4))
+    assert shares == [0.5, 0.5, 0.1, 0.1]
+
+
+def test_drawing_and_weighting_agree_in_mean_and_differ_in_variance():
+    """P076, accept: two groups 50:1: |z| < 3, variance ratio within 5 % of the closed form and below 1."""
+    draw = torch.Generator().manual_seed(3)
+    groups = torch.tensor([0] * 5000 + [1] * 100)
+    values = torch.randn(5100, generator=draw, dtype=torch.float64) + groups * 2.0
+    sampler = TemperatureSampler(groups, start=5.0, draws=400_000, seed=2)
+    share = sampler.shares()
+    sampled = values[torch.tensor(list(sampler))]
+    pick = torch.randint(5100, (400_000,), generator=draw)
+    weight = (share * 5100 / sampler.counts)[groups]
+    weighted = values[pick] * weight[pick]
+    target = sum(share[d] * values[groups == d].mean() for d in (0, 1))
+    for sample in (sampled, weighted):
+        assert abs(sample.mean() - target) < 3 * sample.std() / len(sample) ** 0.5
+    square = [values[groups == d].square().mean() for d in (0, 1)]
+    by_drawing = sum(share[d] * square[d] for d in (0, 1)) - target**2
+    by_weighting = sum(share[d] ** 2 * 5100 / sampler.counts[d] * square[d] for d in (0, 1)) - target**2
+    closed = (by_drawing / by_weighting).item()
+    assert sampled.var().item() / weighted.var().item() == pytest.approx(closed, rel=0.05) and closed < 1
+
+
+def test_refuses():
+    with pytest.raises(ValueError, match="above 0"):
+        TemperatureSampler([0, 1], start=0.0)
