@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Budget", "Session", "Writer"]
 
 FREE = frozenset({"losses", "groups", "group_of", "times", "rows", "clip"})  # there at every step anyway
-GRANT = 0.25  # seconds for the first steps of a run, over the budget
+GRANT = 0.5  # seconds over the budget: a run of a few hundred quick steps can be diagnosed at all
 FIRST = 3  # steps that are always measured in full
-EARLY = 16  # with the grant: a probe when 1/16 of the run so far has passed since the last one
+EARLY = 4  # with the grant: a probe when 1/4 of the run so far has passed since the last one
 WARMED = 8  # steps after which the time of a step can be believed
 
 
@@ -77,8 +77,7 @@ class Budget:
         self._steps += 1
         self._since = 0 if probe else self._since + 1
         if self._steps <= FIRST:
-            self._grant -= own  # the first steps warm up everything: they tell nothing of later ones
-            return
+            return  # the first steps warm up everything: they tell nothing of later ones
         self.own += own
         self.bare += bare
         self._purse = min(self._purse + self.share * bare - own, 2 * self.probe_cost + 0.01)
