@@ -29,6 +29,7 @@ LAWS = {
     "repetition": "repetition.REPETITION",
     "loss-curve": "loss_curve.LOSS_CURVE",
     "critical-batch": "critical_batch.CRITICAL_BATCH",
+    "critical-batch-bent": "critical_batch.CRITICAL_BATCH_BENT",
     "critical-batch-sfo": "critical_batch.SFO",
     "step-law": "step_law.STEP_LAW",
     "time-transfer": "time_transfer.TIME_TRANSFER",

@@ -24,7 +24,8 @@ AGREE = 1e-6  # ends whose objectives differ by less than this share are the sam
 class Law(Protocol):
     """What a family must offer. Inputs reach ``evaluate`` as centred logs, one row per input.
 
-    Inputs that share a unit are centred together, so that their ratio keeps its meaning.
+    Inputs that share a unit are centred together, so that their ratio keeps its meaning; an input
+    whose unit is "" is not centred.
     ``constants`` are the log parameters whose profile may be open on one side.
     """
 
@@ -97,7 +98,7 @@ def fit(
     logs, target = as_logs(law, x, y)
     weights = np.ones(len(target)) if weights is None else np.asarray(weights, float)
     centre = centres(law, logs)
-    level = float(np.average(target, weights=weights)) if law.link == "log" else 0.0
+    level = float(np.average(target, weights=weights)) if law.link == "log" and any(law.units) else 0.0
     starts, goal = law.starts(), target - level
 
     def evaluate(theta: Array) -> tuple[Array, Array]:
@@ -181,7 +182,7 @@ def auto_delta(residuals: Array) -> float:
 def centres(law: Law, logs: Array) -> Array:
     """Mean log of each input; inputs that share a unit share a centre."""
     mean = {unit: logs[[own == unit for own in law.units]].mean() for unit in law.units}
-    return np.array([mean[unit] for unit in law.units])
+    return np.array([mean[unit] if unit else 0.0 for unit in law.units])
 
 
 def as_logs(
