@@ -1,0 +1,86 @@
+"""How init, multipliers and learning rates of each kind of layer must scale with width.
+
+For width n a weight is n^-a w with w drawn at n^-b, trained at a rate that goes like n^-c. The tables hold
+the exponents of the standard, NTK, muP, mean-field and u-muP parametrisations for SGD and Adam, of the
+standard one with the per-layer rates that also transfer, and of Shampoo and K-FAC under muP.
+
+When to use: tuning a narrow model and training a wide one. See `vario plan mup` for a model's own layers.
+When not to: depth, batch or training length change as well; these tables speak of width only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CARD = {
+    "papers": ("P141", "P219", "P355", "P263"),
+    "inputs": ("width",),
+    "output": "exponents",
+    "checked": "closed form: every table but the standard one keeps the size of a feature update; mup's own numbers",
+    "changed": "muP in the form of the mup package (init in the weight, output multiplier); equivalent forms differ",
+}
+
+KINDS = ("input", "hidden", "output")
+
+
+@dataclass(frozen=True)
+class Exponents:
+    """Powers of the width ratio: multiplier n^-a, init standard deviation n^-b, learning rate n^-c."""
+
+    multiplier: float
+    init: float
+    lr: float
+
+
+def table(parametrization: str, optimizer: str = "adam") -> dict[str, Exponents]:
+    """Exponents by kind of layer; input: finite to wide, hidden: wide to wide, output: wide to finite."""
+    key = (parametrization, optimizer)
+    if key not in TABLES:
+        raise KeyError(f"no table for {key}; there are {', '.join(map(str, TABLES))}")
+    return {kind: Exponents(*numbers) for kind, numbers in zip(KINDS, TABLES[key], strict=True)}
+
+
+def at_width(kind: str, ratio: float, parametrization: str = "mup", optimizer: str = "adam") -> Exponents:
+    """The factors themselves for a model ``ratio`` times wider than the tuned one."""
+    powers = table(parametrization, optimizer)[kind]
+    return Exponents(ratio**-powers.multiplier, ratio**-powers.init, ratio**-powers.lr)
+
+
+def update_size(parametrization: str, optimizer: str = "adam") -> dict[str, float]:
+    """Power of n by which one step moves the output of each kind of layer (0: neither vanishes nor blows up).
+
+    A step of Adam changes a weight by its rate in every entry, and aligned inputs of a layer of n
+    inputs add up to n times that; for SGD the gradient's own size counts as well.
+    """
+    sizes = {}
+    rows = table(parametrization, optimizer)
+    gradient = {"input": 0.0, "hidden": 0.0, "output": 0.0}
+    if (
+        optimizer == "sgd"
+    ):  # backward signal: n^-(a + b) from the readout; inputs of every layer are of order 1
+        behind = -(rows["output"].multiplier + rows["output"].init)
+        behind = max(behind, -1.0 - rows["output"].multiplier) if parametrization == "mup" else behind
+        gradient = {
+            "input": behind - rows["input"].multiplier,
+            "hidden": behind - rows["hidden"].multiplier,
+            "output": -rows["output"].multiplier,
+        }
+    for kind, fan_in in (("input", 0.0), ("hidden", 1.0), ("output", 1.0)):
+        sizes[kind] = fan_in - rows[kind].multiplier - rows[kind].lr + gradient[kind]
+    return sizes
+
+
+# (multiplier a, init b, rate c) for input, hidden, output.
+TABLES: dict[tuple[str, str], tuple[tuple[float, float, float], ...]] = {
+    ("standard", "adam"): ((0, 0, 0), (0, 0.5, 0), (0, 0.5, 0)),
+    ("standard", "sgd"): ((0, 0, 0), (0, 0.5, 0), (0, 0.5, 0)),
+    ("standard-per-layer", "adam"): ((0, 0, 0), (0, 0.5, 1), (0, 0.5, 1)),
+    ("ntk", "adam"): ((0, 0, 0), (0.5, 0, 0.5), (0.5, 0, 0.5)),
+    ("ntk", "sgd"): ((0, 0, 0), (0.5, 0, 0), (0.5, 0, 0)),
+    ("mup", "adam"): ((0, 0, 0), (0, 0.5, 1), (1, 0, 0)),
+    ("mup", "sgd"): ((0, 0, -1), (0, 0.5, 0), (1, 0, -1)),
+    ("mean-field", "adam"): ((0, 0, 0), (0.5, 0, 0.5), (1, 0, 0)),
+    ("u-mup", "adam"): ((0, 0, 0), (0.5, 0, 0.5), (1, 0, 0)),
+    ("mup", "shampoo"): ((0, 0, 0), (0, 0.5, 0), (1, 0, 0)),
+    ("mup", "kfac"): ((0, 0, 0), (0, 0.5, 0), (1, 0, 0)),
+}
