@@ -1,1 +1,7 @@
 """Scores: one number per example; selection, sampling and audits are built on them."""
+
+from vario.scores.error_norm import error_norm as error_norm
+from vario.scores.gradient_norm import gradient_norm as gradient_norm
+from vario.scores.prototype_distance import prototype_distance as prototype_distance
+from vario.scores.selection import hard_or_easy as hard_or_easy
+from vario.scores.selection import keep as keep

@@ -1,0 +1,66 @@
+r"""How far an example lies from the nearest k-means centre of an embedding: hard without needing labels.
+
+.. math:: s(x) = \min_k \left\| e(x) - c_k \right\|_2
+
+When to use: pruning a large unlabelled set, with the embedding of any pretrained or half-trained model.
+
+When not to: raw pixels of varied images: distance there means little.
+
+>>> points = torch.tensor([[0.0, 0.0], [0.0, 0.2], [5.0, 5.0], [5.0, 7.0]])
+>>> prototype_distance(points, clusters=2, seed=0)
+tensor([0.1000, 0.1000, 1.0000, 1.0000])
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["prototype_distance"]
+
+CARD = {
+    "papers": ("P117",),
+    "slot": "score",
+    "treats": ("duplicate-examples", "outlier-examples"),
+    "example": {},
+    "cost": "k-means on the embedding: n * clusters * size per round",
+    "checked": "equation; scikit-learn's KMeans",
+    "changed": "Euclidean distance; the best of `starts` k-means++ starts",
+    "shown": "MNIST-5k, 30 % pruned: see tests/scores/test_prototype_distance.py (slow)",
+}
+
+
+def prototype_distance(
+    embedding: Tensor, *, clusters: int, seed: int = 0, rounds: int = 100, starts: int = 4
+) -> Tensor:
+    """Scores (n,) of embeddings (n, d)."""
+    if embedding.ndim != 2 or not 1 <= clusters <= len(embedding):
+        raise ValueError(
+            f"prototype_distance wants embeddings (n, d) and 1 to n clusters; got {tuple(embedding.shape)} "
+            f"and "
+            f"{clusters} clusters."
+        )
+    draw = torch.Generator().manual_seed(seed)
+    points = embedding.detach().to(torch.promote_types(embedding.dtype, torch.float32))
+    tries = [_k_means(points, clusters, rounds, draw) for _ in range(starts)]
+    return min(tries, key=lambda distance: distance.square().sum().item())
+
+
+def _k_means(points: Tensor, clusters: int, rounds: int, draw: torch.Generator) -> Tensor:
+    """Distance of each point to its centre, (n,), after at most ``rounds`` of Lloyd's rounds."""
+    first = torch.randint(len(points), (1,), generator=draw)
+    centres = points[first]  # k-means++: far points are likelier to become centres
+    for _ in range(clusters - 1):
+        away = torch.cdist(points, centres).amin(1).square().double().cpu()
+        chosen = torch.multinomial(away, 1, generator=draw) if away.sum() > 0 else first
+        centres = torch.cat([centres, points[chosen]])
+    nearest = torch.full((len(points),), -1, device=points.device)
+    for _ in range(rounds):
+        distance, owner = torch.cdist(points, centres).min(1)
+        if torch.equal(owner, nearest):
+            break
+        nearest = owner
+        counts = torch.bincount(owner, minlength=clusters)
+        sums = torch.zeros_like(centres).index_add_(0, owner, points)
+        centres = torch.where((counts > 0)[:, None], sums / counts.clamp(min=1)[:, None], centres)
+    return distance
