@@ -119,3 +119,25 @@ def test_a_transfer_keeps_order_shapes_and_whole_numbers() -> None:
     ]
     host = under_test._to_host(parts)
     assert [array.tolist() for array in host] == [[2**40 + 1], [0.1, 0.2], [1, 0], [], [1.5, 2.5], [7]]
+
+
+@pytest.mark.parametrize("broken_at", ["start", "finish"])
+def test_a_need_that_breaks_fails_its_readers_and_nobody_else(
+    broken_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(_host: list[np.ndarray]) -> float:
+        raise ZeroDivisionError("at the end")
+
+    def start(_offer: Offer) -> Pending:
+        if broken_at == "start":
+            raise ZeroDivisionError("at the start")
+        return Pending([torch.ones(1)], finish)
+
+    monkeypatch.setitem(DERIVED, "broken", Derived(frozenset(), start))
+    monkeypatch.setitem(DERIVED, "above", Derived(frozenset({"broken"}), lambda offer: offer["broken"]))
+    moment = Moment("model", 0, {"names": ["a"], "grads": [torch.ones(4)]})
+    moment.prepare(["broken", "above", "gradient_norms"])
+    assert moment["gradient_norms"]["a"] == (2.0, 0.0)
+    for need in ("broken", "above"):
+        with pytest.raises(ZeroDivisionError, match=f"at the {broken_at.replace('finish', 'end')}"):
+            need in moment  # noqa: B015

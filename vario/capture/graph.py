@@ -81,10 +81,8 @@ _SAME_ENTRIES = frozenset(
 )
 _LAYERS = frozenset({"linear", "conv", "norm"})
 _CHANNELS_SECOND = frozenset({"ConvolutionBackward0", "NativeBatchNormBackward0", "CudnnBatchNormBackward0"})
-_OPAQUE = (
-    "CompiledFunctionBackward",
-    "CheckpointFunctionBackward",
-)  # what happens inside is not in this graph
+# what happens inside these is not in this graph
+_OPAQUE = ("CompiledFunctionBackward", "CheckpointFunctionBackward", "CopySlices")
 _DOUBLED = {
     "LogSoftmaxBackward0": "SoftmaxBackward0",
     "BinaryCrossEntropyWithLogitsBackward0": "SigmoidBackward0",

@@ -119,9 +119,8 @@ def _rank(kind: str) -> int:
 
 
 def _saturated(a: Activation) -> Tensor:
-    if a.kind == "tanh":
-        return torch.count_nonzero(a.value.abs() > _SATURATED)
-    return torch.count_nonzero((a.value - 0.5).abs() > _SATURATED - 0.5)
+    value, limit = (a.value, _SATURATED) if a.kind == "tanh" else (a.value - 0.5, _SATURATED - 0.5)
+    return torch.count_nonzero(value.abs() > limit)
 
 
 def _silent_channels(a: Activation) -> Tensor:

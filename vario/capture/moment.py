@@ -13,6 +13,7 @@ one transfer when the first of them is read, which may be after the step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -61,7 +62,10 @@ class Moment:
         self._known[need] = value
 
     def prepare(self, needs: Iterable[str]) -> None:
-        """Start the arithmetic of derived ``needs`` on the device, without waiting for it."""
+        """Start the arithmetic of derived ``needs`` on the device, without waiting for it.
+
+        An error is kept and raised when the need is read, so that only its readers fail.
+        """
         for need in needs:
             self._start(need)
 
@@ -88,25 +92,46 @@ class Moment:
         self._start(need)
         if isinstance(self._known[need], Pending):
             self._bring_to_host()
-        return self._known[need]
+        value = self._known[need]
+        if isinstance(value, _Failed):
+            raise value.error
+        return value
 
     def _start(self, need: str) -> None:
         if need in self._known:
             return
         derived = DERIVED.get(need)
-        self._known[need] = None if derived is None else derived.start(self._view(derived.needs))
+        try:
+            self._known[need] = None if derived is None else derived.start(self._view(derived.needs))
+        except Exception as error:
+            self._known[need] = _Failed(error)
 
     def _bring_to_host(self) -> None:
         waiting = {need: value for need, value in self._known.items() if isinstance(value, Pending)}
         arrays = iter(_to_host([part for pending in waiting.values() for part in pending.parts]))
         for need, pending in waiting.items():
-            self._known[need] = pending.finish([next(arrays) for _ in pending.parts])
+            mine = [next(arrays) for _ in pending.parts]
+            try:
+                self._known[need] = pending.finish(mine)
+            except Exception as error:
+                self._known[need] = _Failed(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Stands for a derived need that could not be computed."""
+
+    error: Exception
 
 
 def _to_host(parts: list[Tensor]) -> list[NDArray[np.float64]]:
     """All parts in one transfer per device, as float64 (exact for floats and for counts below 2^53)."""
-    arrays: dict[int, NDArray[np.float64]] = {}
-    for device in {part.device for part in parts}:
+    arrays = {  # what lies on the host already needs no transfer
+        index: part.detach().reshape(-1).double().numpy()
+        for index, part in enumerate(parts)
+        if part.device.type == "cpu"
+    }
+    for device in {part.device for part in parts if part.device.type != "cpu"}:
         mine = [index for index, part in enumerate(parts) if part.device == device]
         mine.sort(key=lambda index: str(parts[index].dtype))  # what is alike is joined, then widened at once
         joined = [
