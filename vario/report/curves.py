@@ -126,7 +126,7 @@ def _quantiles(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     rising = np.concatenate([[True], np.diff(reached) > 0])
     first = int(np.flatnonzero(rising)[1]) - 1  # the left edge of the first filled bin
     rising[first], rising[:first] = True, False
-    return np.interp(SHARES, reached[rising], EDGES[rising])
+    return np.asarray(np.interp(SHARES, reached[rising], EDGES[rising]), np.float64)
 
 
 def _text(raw: bytes) -> str:

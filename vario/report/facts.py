@@ -53,7 +53,7 @@ def title(run: Run) -> str:
         words = words[1:]
     if not words:
         return run_name(run)
-    return clean(" ".join([words[0].rpartition("/")[2], *words[1:]]))
+    return clean(" ".join([words[0].rpartition("/")[2], *words[1:]]), longest=600)
 
 
 def steps_seen(run: Run) -> int:

@@ -1,4 +1,4 @@
-"""A finding as a card of the page: what it is, the charts that show it, and what to try. Readable without scripts."""
+"""A finding as a card of the page: what it is, the charts that show it, and what to try."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def _cures(cures: Sequence[Prescription]) -> str:
         for cure in later
     )
     fold = (
-        f"<details><summary>{len(later)} published {'method' if len(later) == 1 else 'methods'}, not in vario yet"
+        f"<details><summary>{len(later)} published {'method' if len(later) == 1 else 'methods'}, not in"
+        " vario yet"
         f"</summary><ul>{listed}</ul></details>"
         if later
         else ""
@@ -100,7 +101,8 @@ def _cure(cure: Prescription) -> str:
     shown = said(command, longest=2000)
     return (
         f'{text}<div class="command"><code>{shown}</code>{note}'
-        f'<button type="button" class="copy" data-copy="{shown}" aria-label="Copy the command">copy</button></div>'
+        f'<button type="button" class="copy" data-copy="{shown}" aria-label="Copy the command">'
+        "copy</button></div>"
     )
 
 
@@ -110,7 +112,8 @@ def _evidence(finding: Finding) -> str:
         return ""
     return (
         '<h4>What was measured</h4><table class="evidence"><thead><tr><th scope="col">evidence</th>'
-        f'<th scope="col">value</th><th scope="col">limit</th><th></th></tr></thead><tbody>{rows}</tbody></table>'
+        f'<th scope="col">value</th><th scope="col">limit</th><th></th></tr></thead><tbody>{rows}</tbody>'
+        "</table>"
     )
 
 

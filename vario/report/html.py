@@ -29,7 +29,8 @@ __all__ = ["MODULES", "notebook_html", "page_html", "write_report"]
 
 STATIC = Path(__file__).parent / "static"
 MODULES = (
-    "dom.js", "format.js", "source.js", "linked.js", "chart.js", "heatmap.js", "strip.js", "layers.js", "page.js",
+    "dom.js", "format.js", "source.js", "linked.js", "chart.js", "heatmap.js", "strip.js", "layers.js",
+    "page.js",
 )  # fmt: skip
 SECTIONS = (
     ("loss", "Loss and metrics"),
@@ -70,6 +71,7 @@ def page_html(run: Run, diagnosis: Diagnosis, cures: Mapping[Finding, Sequence[P
     )
     links = "".join(f'<a href="#{name}">{title}</a>' for name, title in SECTIONS if sections[name])
     inlined = {
+        "steps": [0, max(facts.steps_seen(run) - 1, 1)],
         "grids": page.curves.grids,
         "curves": page.curves.curves,
         "charts": page.charts,
@@ -81,10 +83,12 @@ def page_html(run: Run, diagnosis: Diagnosis, cures: Mapping[Finding, Sequence[P
         f'<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
         f"<title>{said(facts.title(run))} · vario</title>"
         f"<style>{_static('uplot/uPlot.min.css')}{_static('page.css')}</style></head><body>"
-        f'<nav aria-label="Sections"><a class="brand" href="#top">vario</a><a href="#findings">Findings</a>{links}'
+        '<nav aria-label="Sections"><a class="brand" href="#top">vario</a><a href="#findings">Findings</a>'
+        f"{links}"
         f'<button type="button" id="theme" hidden>theme</button></nav><main id="top">'
         f"{_verdict(run, diagnosis)}{findings}{body}</main>"
-        f"<footer>Made by vario {said(_version())}. This page is complete: it loads nothing from anywhere.</footer>"
+        f"<footer>Made by vario {said(_version())}. This page is complete: it loads nothing from"
+        " anywhere.</footer>"
         f'<script type="application/json" id="vario-data">{_inline(inlined)}</script>'
         f"<script>{_static('uplot/uPlot.iife.min.js')}</script>"
         f'<script type="module">{script()}</script></body></html>'
@@ -107,7 +111,8 @@ def notebook_html(run: Run) -> str:
     return (
         '<div style="font-family:system-ui,sans-serif;max-width:640px">'
         f"<b>vario: {said(words.headline(run, diagnosis))}</b><br>"
-        f'<small style="opacity:.7">{said(facts.title(run))} · {steps:,} steps · {said(facts.ending(run))}</small>'
+        f'<small style="opacity:.7">{said(facts.title(run))} · {steps:,} steps ·'
+        f" {said(facts.ending(run))}</small>"
         f"{'<ul>' + ''.join(rows) + '</ul>' if rows else ''}{page.still(loss) if loss else ''}</div>"
     )
 
@@ -141,23 +146,34 @@ class _Page:
             ]
             folded = "".join(self._card(item, cures, small=True) for item in beneath)
             names = ", ".join(said(words.title(item.id).lower()) for item in beneath)
-            fold = f'<details class="symptoms"><summary>Explains {len(beneath)}: {names}</summary>{folded}</details>'
+            summary = f"<summary>Explains {len(beneath)}: {names}</summary>"
+            fold = f'<details class="symptoms">{summary}{folded}</details>'
             cards.append(self._card(cause, cures, beneath=fold if beneath else ""))
-        return f'<section id="findings"><h2>Findings</h2>{"".join(cards)}{finding_html.checks(diagnosis)}</section>'
+        told = "".join(cards) + finding_html.checks(diagnosis)
+        return f'<section id="findings"><h2>Findings</h2>{told}</section>'
 
     def section(self, name: str) -> str:
         """The tables and figures of a section, "" where the record has nothing for it."""
-        shown = [chart for chart in charts.course(self.records) if chart.section == name]
+        shown = [
+            chart for chart in charts.course(self.records) if chart.section == name and not _is_still(chart)
+        ]
         if name == "more":
             shown = list(charts.rest(self.records))
         grid = "".join(self._figure(chart, still=name == "loss" and i == 0) for i, chart in enumerate(shown))
         figures = f'<div class="grid">{grid}</div>' if grid else ""
+        if name == "more" and figures:
+            summary = f"<summary>{len(shown)} more series of the whole model</summary>"
+            return f"<details>{summary}{figures}</details>"
         return figures + self._tables(name)
 
     def layers(self) -> str:
         return (
-            '<div id="layer-maps"><noscript><p>The heat maps need JavaScript; the table has their last column.'
-            '</p></noscript></div><details class="table"><summary>Every layer in numbers (last measured values)'
+            '<p class="hint">A colour holds from one reading to the next, and pales where the next is far'
+            " off."
+            ' Choose a row to look at its layer.</p><div id="layer-maps"><noscript><p>The heat maps need'
+            " JavaScript; the table has their last column."
+            '</p></noscript></div><details class="table"><summary>Every layer in numbers (last measured'
+            " values)"
             f"</summary>{tables.layer_table(self.records)}</details>"
         )
 
@@ -174,7 +190,7 @@ class _Page:
         if name == "data":
             return "".join(dict.fromkeys(tables.data(record) for record in self.records))
         if name == "settings":
-            return f'<div class="columns">{tables.settings(self.records)}{tables.environment(self.run)}</div>'
+            return tables.settings(self.run, self.records) + tables.modules(self.records)
         return tables.cost(self.run, self.records) if name == "cost" else ""
 
     def _card(
@@ -224,6 +240,15 @@ class _Page:
         )
 
 
+def _is_still(chart: Chart) -> bool:
+    """Whether the settings that a chart shows never changed: then the table says it better."""
+    return all(line.name.startswith("hyper/") for line in chart.lines) and all(
+        (values == values[0]).all()
+        for line in chart.lines
+        for values in [line.record.series(line.name, line.where)[1]]
+    )
+
+
 def _verdict(run: Run, diagnosis: Diagnosis) -> str:
     """The first screen: what is the matter, and with which run."""
     steps = facts.steps_seen(run)
@@ -238,10 +263,11 @@ def _verdict(run: Run, diagnosis: Diagnosis) -> str:
         *([("vario took", f"{words.number(100 * spent.share)} %")] if math.isfinite(spent.share) else []),
     ]
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in told)
-    command = said(facts.command_line(run), longest=600)
     return (
-        f'<header class="verdict {state}">{svg.dial(state)}<div><h1>{said(words.headline(run, diagnosis))}</h1>'
-        f"<p class='cmd'><code>{command or said(facts.title(run))}</code></p><dl>{listed}</dl></div></header>"
+        f'<header class="verdict {state}">{svg.dial(state)}<div><h1>'
+        f"{said(words.headline(run, diagnosis))}</h1>"
+        f"<p class='cmd'><code>{said(facts.title(run), longest=600)}</code></p><dl>{listed}</dl></div>"
+        "</header>"
     )
 
 

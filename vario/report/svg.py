@@ -97,7 +97,8 @@ def meter(item: Evidence) -> str:
 def dial(severity: str) -> str:
     """The variometer itself: the needle points up where all is well, down where the run sinks."""
     angle, color = {
-        "error": (-52, "#d55e00"), "warning": (-24, "#e69f00"), "advice": (18, "#56b4e9"), "unknown": (0, "#8a94a3"),
+        "error": (-52, "#d55e00"), "warning": (-24, "#e69f00"), "advice": (18, "#56b4e9"), 
+        "unknown": (0, "#8a94a3"),
     }.get(severity, (46, "#009e73"))  # fmt: skip
     ticks = "".join(
         f'<path d="M8 40h{6 if step % 2 else 9}" stroke="currentColor" opacity=".55" stroke-width="2"'
@@ -156,7 +157,7 @@ def _axis(span: tuple[float, float], y: _Scale, left: int, right: int, log: bool
     middle = math.sqrt(low * high) if log else (low + high) / 2
     return "".join(
         f'<path d="M{left} {y(value):.1f}H{right}" stroke="currentColor" opacity=".13"/>'
-        f'<text x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{number(float(f"{value:.3g}"))}</text>'
+        f'<text x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{number(value)}</text>'
         for value in (low, middle, high)
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from vario.report import facts, words
 from vario.report.finding_html import said
 from vario.report.layers import layer_order
 
-__all__ = ["cost", "data", "environment", "layer_table", "settings"]
+__all__ = ["cost", "data", "layer_table", "modules", "settings"]
 
 Rows = Iterable[Sequence[str]]
 MOST_CLASSES = 40
@@ -30,9 +31,9 @@ def data(record: Record) -> str:
     return "".join(dict.fromkeys(parts))
 
 
-def settings(records: Sequence[Record]) -> str:
-    """Optimizers with the settings of their groups, and modules that have settings of their own."""
-    parts = []
+def settings(run: Run, records: Sequence[Record]) -> str:
+    """Optimizers with the settings of their groups, schedules, and the environment."""
+    parts = [environment(run)]
     for record in records:
         several = f"{said(record.stream)}: " if len(records) > 1 else ""
         for event in record.events("optimizer")[:1]:
@@ -43,6 +44,14 @@ def settings(records: Sequence[Record]) -> str:
                 parts.append(_pairs(group if isinstance(group, Mapping) else {"group": group}, title))
         for event in record.events("scheduler")[:1]:
             parts.append(_pairs(event.data, f"{several}schedule"))
+    return f'<div class="columns">{"".join(parts)}</div>' if parts else ""
+
+
+def modules(records: Sequence[Record]) -> str:
+    """Modules that have settings of their own."""
+    parts = []
+    for record in records:
+        several = f"{said(record.stream)}: " if len(records) > 1 else ""
         rows = [row for event in record.events("modules")[:1] for row in event.data.get("modules", ())]
         special = [row for row in rows if len(row) > 2][:60]
         if special:
@@ -51,7 +60,7 @@ def settings(records: Sequence[Record]) -> str:
                 for row in special
             ]
             parts.append(_table((f"{several}module", "class", "settings"), body))
-    return "".join(parts)
+    return f"<details><summary>Modules</summary>{''.join(parts)}</details>" if parts else ""
 
 
 def environment(run: Run) -> str:
@@ -60,10 +69,14 @@ def environment(run: Run) -> str:
     for key, value in run.meta.items():
         if key == "command":
             value = facts.command_line(run)
+        if key == "created" and isinstance(value, int | float):
+            value = datetime.fromtimestamp(value, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+        if key == "schedule":  # the table of instruments says the same
+            continue
         if isinstance(value, Mapping):
             flat |= {f"{key}: {part}": inner for part, inner in value.items()}
         else:
-            flat[key] = value
+            flat[key.replace("_", " ")] = value
     return _pairs(flat, "environment")
 
 
@@ -123,7 +136,8 @@ def _classes(counts: np.ndarray, steps: int) -> str:
     more = f"<p>and {len(counts) - MOST_CLASSES} classes more</p>" if len(counts) > MOST_CLASSES else ""
     return (
         f'<table class="classes"><caption>Labels seen on {steps:,} measured steps</caption><thead><tr>'
-        '<th scope="col">class</th><th scope="col">labels</th><th scope="col">share</th><th></th></tr></thead>'
+        '<th scope="col">class</th><th scope="col">labels</th><th scope="col">share</th><th></th></tr>'
+        "</thead>"
         f"<tbody>{rows}</tbody></table>{more}"
     )
 

@@ -72,7 +72,8 @@ def _text(
     page.line(f"vario: {words.headline(run, diagnosis)}", "1")
     steps = facts.steps_seen(run)
     page.line(
-        f"{facts.title(run)} | run {facts.run_name(run)} | {steps:,} steps | {facts.ending(run)}",
+        f"{words.clean(facts.title(run))} | run {facts.run_name(run)} | {steps:,} steps |"
+        f" {facts.ending(run)}",
         "2",
         indent=2,
     )

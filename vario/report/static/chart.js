@@ -24,10 +24,10 @@ export async function lineChart(figure, spec, source, linked) {
     holder.replaceChildren();
     state.plot = plotted(holder, spec, curves, state.log, linked, (index) => readout(legend, spec, curves, state.plot, index));
     readout(legend, spec, curves, state.plot, null);
-    if (linked.range) zoomed(state.plot, linked.range);
+    zoomed(state.plot, linked.shown);
   }
   draw();
-  linked.on("zoom", ({ range }) => zoomed(state.plot, range));
+  linked.on("zoom", () => zoomed(state.plot, linked.shown));
   linked.on("point", ({ step, from }) => from !== state.plot && follow(state.plot, step));
   new ResizeObserver(() => {
     const width = holder.clientWidth;
@@ -67,7 +67,14 @@ function plotted(holder, spec, curves, log, linked, onIndex) {
       scales: { x: { time: false }, y: { distr: log ? 3 : 1, range: (u, low, high) => around(low, high, log, spec.limits) } },
       axes: [
         { ...axis, values: (u, splits) => splits.map((v) => (Number.isInteger(v) ? steps(v) : "")), size: 28, space: 60 },
-        { ...axis, size: 58, values: (u, splits) => splits.map((v) => tick(v)), filter: (u, splits) => ticks(splits, log), space: 26 },
+        {
+          ...axis,
+          size: 58,
+          space: 28,
+          filter: (u, splits) => splits, // uPlot's own would drop the 2 and 5 of a logarithmic axis
+          values: (u, splits) => splits.map((v) => number(v)),
+          ...(log ? { splits: (u, i, low, high) => logTicks(low, high) } : {}),
+        },
       ],
       series,
       bands,
@@ -111,17 +118,25 @@ function around(low, high, log, marks) {
   return [low - margin, high + margin];
 }
 
-function tick(value) {
-  return value === null || value === undefined ? "" : number(value);
-}
-
-// On a logarithmic axis powers of ten, and 2 and 5 times them where there is room.
-function ticks(splits, log) {
-  if (!log) return splits;
-  const decades = Math.log10(splits.at(-1) / splits[0]);
-  const kept = decades > 2.5 ? /^1e/ : decades > 1 ? /^[125]e/ : /^/;
-  const every = Math.ceil(decades / 7);
-  return splits.map((v) => (kept.test(v.toExponential(0)) && (decades <= 7 || Math.round(Math.log10(v)) % every === 0) ? v : null));
+// Powers of ten, at most seven; 1, 2, 5 times them where the axis spans few decades; else even steps.
+// uPlot's own search for them does not end where values are tiny, as vanishing gradients are.
+export function logTicks(low, high) {
+  const [a, b] = [Math.log10(low), Math.log10(high)];
+  if (b - a < 0.7) {
+    const step = Number(((high - low) / 4).toPrecision(1));
+    const first = Math.ceil(low / step);
+    return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+  }
+  const every = Math.ceil((b - a) / 7);
+  const found = [];
+  for (let power = Math.floor(a); power <= b; power++) {
+    if (power % every) continue;
+    for (const digit of b - a < 2.5 ? [1, 2, 5] : [1]) {
+      const value = Number(`${digit}e${power}`);
+      if (value >= low && value <= high) found.push(value);
+    }
+  }
+  return found;
 }
 
 function shade(u, span) {
@@ -187,9 +202,7 @@ function limits(u, marks) {
 }
 
 function zoomed(plot, range) {
-  const at = plot.data[0];
-  if (!at.length) return;
-  const [min, max] = range ?? [at[0], at.at(-1)];
+  const [min, max] = range;
   plot.setScale("x", { min, max: max === min ? min + 1 : max });
 }
 

@@ -1,4 +1,4 @@
-// Layers over steps as colours: one row per layer, the mean of what was measured in each column.
+// Layers over steps as colours: one row per layer, what was measured, held until the next reading.
 
 import { make } from "./dom.js";
 import { color, number, shortened, steps, viridis } from "./format.js";
@@ -61,10 +61,10 @@ class HeatMap {
 
   // The range of steps, the columns, and the range of values that the colours span.
   measure() {
-    const all = this.rows.flatMap(({ curve }) => [curve.steps[0], curve.steps.at(-1)]).filter((step) => step !== undefined);
-    const [first, last] = this.linked.range ?? [Math.min(...all), Math.max(...all)];
-    this.first = first;
-    this.last = Math.max(last, first + 1);
+    [this.first, this.last] = this.linked.shown;
+    const gaps = this.rows.flatMap(({ curve: { steps: at } }) => Array.from(at.slice(1), (step, i) => step - at[i])).sort((x, y) => x - y);
+    // At least a pixel or two wide, so that a single early reading can be seen at all.
+    this.usual = Math.max(gaps[gaps.length >> 1] ?? 1, ((this.last - this.first) * 3) / Math.max(this.width, 1));
     const values = [];
     for (const { curve } of this.rows) for (const value of curve.mean) if (Number.isFinite(value) && (this.map.scale !== "log" || value > 0)) values.push(value);
     values.sort((a, b) => a - b);
@@ -77,23 +77,34 @@ class HeatMap {
     }
   }
 
+  // A reading holds until the next one; where that is far off, its colour pales: nothing was measured there.
   paint(context, { curve }, index) {
-    const columns = Math.max(1, Math.min(Math.floor(this.width / 2), curve.steps.length));
-    const wide = this.width / columns;
+    const { steps: at, mean } = curve;
     const top = index * this.size;
-    let k = 0;
-    while (k < curve.steps.length && curve.steps[k] < this.first) k++;
-    for (let column = 0; column < columns; column++) {
-      const until = this.first + ((column + 1) / columns) * (this.last - this.first);
-      let [sum, count, bad] = [0, 0, 0];
-      for (; k < curve.steps.length && curve.steps[k] <= until; k++) {
-        if (Number.isFinite(curve.mean[k])) [sum, count] = [sum + curve.mean[k], count + 1];
+    const tall = this.size - (this.size > 7 ? GAP : 0);
+    const x = (step) => this.names + Math.min(Math.max((step - this.first) / (this.last - this.first), 0), 1) * this.width;
+    const usual = this.usual;
+    let i = 0;
+    while (i < at.length) {
+      // All readings that fall on the same two pixels make one cell.
+      const left = x(at[i]);
+      let [sum, count, bad, next] = [0, 0, 0, i];
+      do {
+        if (Number.isFinite(mean[next])) [sum, count] = [sum + mean[next], count + 1];
         else bad++;
-      }
-      if (!count && !bad) continue;
+        next++;
+      } while (next < at.length && x(at[next]) - left < 2);
+      const end = next < at.length ? at[next] : at[next - 1] + usual;
+      const held = Math.min(end, at[next - 1] + 2 * usual);
       const [r, g, b] = bad ? NUMBERLESS : viridis(this.share(sum / count));
+      i = next;
+      if (end < this.first || left >= this.names + this.width) continue;
       context.fillStyle = `rgb(${r}, ${g}, ${b})`;
-      context.fillRect(this.names + column * wide, top, wide + 0.6, this.size - (this.size > 7 ? GAP : 0));
+      context.fillRect(left, top, Math.max(x(held) - left, 1.5) + 0.4, tall);
+      if (end > held) {
+        context.fillStyle = `rgba(${r}, ${g}, ${b}, 0.22)`;
+        context.fillRect(x(held), top, x(end) - x(held), tall);
+      }
     }
   }
 

@@ -1,9 +1,15 @@
 // What the views of a page share: the step under the pointer, and the range of steps that is shown.
 
 export class Linked extends EventTarget {
-  constructor() {
+  // `all` is [first, last] of the run: every view shows the same steps, so that they can be compared.
+  constructor(all) {
     super();
-    this.range = null; // [first, last], or null for all steps
+    this.all = [all[0], Math.max(all[1], all[0] + 1)];
+    this.range = null; // what was zoomed to; null for all steps
+  }
+
+  get shown() {
+    return this.range ?? this.all;
   }
 
   // `step` null: the pointer left; `from` is the view that it is over.

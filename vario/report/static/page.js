@@ -7,7 +7,7 @@ import { InlinedSource } from "./source.js";
 
 const data = JSON.parse(document.getElementById("vario-data").textContent);
 const source = new InlinedSource(data);
-const linked = new Linked();
+const linked = new Linked(data.steps);
 const drawn = [];
 
 const near = new IntersectionObserver(

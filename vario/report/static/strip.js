@@ -20,7 +20,7 @@ export async function densityStrip(box, packed, label, source, linked) {
   stage.append(canvas, cursor);
   box.replaceChildren(stage, readout);
   const view = {};
-  const draw = () => paint(canvas, box.clientWidth, strip, linked.range, view);
+  const draw = () => paint(canvas, box.clientWidth, strip, linked.shown, view);
   const mark = (step) => {
     const inside = step !== null && step >= view.first && step <= view.last;
     cursor.hidden = !inside;
@@ -51,10 +51,10 @@ function paint(canvas, width, strip, range, view) {
   Object.assign(canvas.style, { width: `${width}px`, height: `${TALL + FOOT}px` });
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
-  const { steps: at, bins, first, width: decade } = strip;
+  const { bins, first, width: decade } = strip;
   const last = first + bins * decade;
   view.width = width - LEFT - 8;
-  [view.first, view.last] = range ?? [at[0], Math.max(at.at(-1), at[0] + 1)];
+  [view.first, view.last] = range;
   const x = (step) => LEFT + ((step - view.first) / (view.last - view.first)) * view.width;
   const y = (power) => TALL - ((power - first) / (last - first)) * TALL;
   context.save();
@@ -74,12 +74,15 @@ function paint(canvas, width, strip, range, view) {
   context.fillText(`step ${steps(view.first)}`, LEFT, TALL + 14);
 }
 
-// A column spans from the step before it to its own.
+// A column lies around its step; where the next one is far off, nothing was measured between, and it is bare.
 function columns(context, { steps: at, bins, first, width: decade, density }, x, y) {
-  const usual = at.length > 1 ? (at.at(-1) - at[0]) / (at.length - 1) : 1;
+  const gaps = Array.from(at.slice(1), (step, i) => step - at[i]).sort((a, b) => a - b);
+  const usual = gaps[gaps.length >> 1] ?? 1;
   for (let i = 0; i < at.length; i++) {
-    const right = i === at.length - 1 ? x(at[i] + usual / 2) : x((at[i] + at[i + 1]) / 2);
-    const left = i === 0 ? x(at[i] - usual / 2) : x((at[i] + at[i - 1]) / 2);
+    const before = Math.min(i === 0 ? usual : at[i] - at[i - 1], 2 * usual);
+    const after = Math.min(i === at.length - 1 ? usual : at[i + 1] - at[i], 2 * usual);
+    const left = x(at[i] - before / 2);
+    const wide = Math.max(x(at[i] + after / 2) - left, 3);
     for (let bin = 0; bin < bins; bin++) {
       const share = density[i * bins + bin] / 255;
       if (!share) continue;
@@ -87,7 +90,7 @@ function columns(context, { steps: at, bins, first, width: decade, density }, x,
       context.fillStyle = `rgba(${r}, ${g}, ${b}, ${0.12 + 0.88 * share})`;
       const low = y(first + bin * decade);
       const high = y(first + (bin + 1) * decade);
-      context.fillRect(left, high, right - left + 0.5, low - high + 0.5);
+      context.fillRect(left, high, wide + 0.4, low - high + 0.4);
     }
   }
 }
