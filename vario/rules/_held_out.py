@@ -17,14 +17,16 @@ __all__ = ["accuracy_at", "held_out", "is_seen", "passes"]
 
 
 def is_seen(record: Record, where: str, *, limit: float = 0.9) -> bool:
-    """Whether a loader shows, for more than ``limit`` of its rows, what was trained on."""
+    """Whether a loader is one of training, or more than ``limit`` of its rows were trained on."""
+    if where and any(event.where == where for event in record.events("epoch")):
+        return True
     seen = finite(*record.series("eval/seen_share", where))[1]
     return bool(len(seen) and np.median(seen) > limit)
 
 
 def held_out(record: Record, name: str, count: int = 1) -> str:
     """The loader of held-out data with the most passes of series ``name``, at least ``count``."""
-    lengths = {where: len(finite(*record.series(name, where))[1]) for where in record.wheres(name)}
+    lengths = {where: _readings(record, name, where) for where in record.wheres(name)}
     lengths = {where: length for where, length in lengths.items() if length}
     if not lengths:
         raise NotApplicable(f"no evaluation with {name} was seen")
@@ -52,3 +54,9 @@ def accuracy_at(record: Record, where: str, step: float) -> Estimate:
     # An unknown number of examples gives no interval; one example stands for "hardly known".
     count = record.last("eval/examples", where)
     return rate(float(values[inside[-1]]), count if count >= 1 else 1)
+
+
+def _readings(record: Record, name: str, where: str) -> int:
+    """How many readings of a series, of one value or of many, are finite."""
+    values = record.series(name, where)[1]
+    return int(np.isfinite(values.reshape(len(values), -1)).all(axis=1).sum()) if values.size else 0

@@ -44,6 +44,6 @@ def normalized_first(record: Record) -> bool:
 
 
 def training_loaders(record: Record) -> list[Mapping[str, Any]]:
-    """What is known of the loaders that training draws from; loaders that fed an evaluation are left out."""
-    evaluated = {where for name in ("eval/loss", "eval/accuracy") for where in record.wheres(name)}
-    return [event.data for event in record.events("loader") if event.where not in evaluated]
+    """The settings of the loaders that training draws from: those with epochs of training."""
+    trained = {event.where for event in record.events("epoch")}
+    return [event.data for event in record.events("loader") if event.where in trained]

@@ -27,7 +27,7 @@ CARD = {
     "checked": "equation",
     "changed": "P070 (with its estimator) scores each example by many models trained with and "
     "without it; one run gives only the mean",
-    "summary": "{mean memorization} of the training examples are right from memory: they would be"
+    "summary": "{mean memorization:%} of the training examples are right from memory: they would be"
     " wrong if they had not been trained on.",
 }
 

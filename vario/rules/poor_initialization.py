@@ -4,9 +4,9 @@ What it means: signals grow or shrink from layer to layer, so the first outputs 
 carry nothing, and gradients explode or vanish on the way back. Initialisers that scale with the width of
 a layer, or normalisation, keep the spread near 1.
 How it is decided: (1) the median loss of the first batch is above 3 times ln(k) for k classes, since a
-model that knows nothing should say so; (2) the standard deviation of the deepest linear or convolutional
-output is more than 1,000 times larger or smaller than that of the first. A warning where the run fails,
-advice where it recovers.
+model that knows nothing should say so; (2) the standard deviation of the outputs of the deepest layer is
+more than 1,000 times larger or smaller than that of the first. A warning where the run fails, advice
+where it recovers.
 Not applicable: neither per-example losses of classes within the first 10 steps nor the activations of
 three layers there were read.
 """

@@ -37,7 +37,8 @@ def check(record: Record, *, least: float = 2.0, part: float = 0.05, readings: i
     most = max((len(finite(*record.series("rank/effective", w))[1]) for w in wheres), default=0)
     if most < readings:
         raise NotApplicable(
-            f"{most} readings of rank/effective (the effective rank of a layer's outputs); {readings} are needed"
+            f"{most} readings of rank/effective (the effective rank of a layer's outputs); "
+            f"{readings} are needed"
         )
     found: list[tuple[Evidence, Steps]] = []
     for where in wheres:
@@ -47,8 +48,8 @@ def check(record: Record, *, least: float = 2.0, part: float = 0.05, readings: i
             continue
         now = level(tail(ranks, at_least=readings))
         # A classifier's last layers settle on one direction per class, less one.
-        settled = classes(record) - 1
-        limit = max(least, min(part * width, part * float(np.median(ranks[:readings])), settled or np.inf))
+        settled = classes(record) - 1 if classes(record) else np.inf
+        limit = max(least, min(part * width, part * float(np.median(ranks[:readings])), settled))
         if now.high < limit:
             found.append((now.evidence("effective rank", limit, where), steps))
     if not found:

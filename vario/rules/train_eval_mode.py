@@ -25,8 +25,8 @@ CARD = {
     "checked": "closed form",
     "changed": "",
     "summary": "Modules whose work depends on the mode were in the wrong one: in train mode at "
-    "{evaluations in train mode} "
-    "of the evaluations, in eval mode at {steps in eval mode} of the training steps.",
+    "{evaluations in train mode:%} "
+    "of the evaluations, in eval mode at {steps in eval mode:%} of the training steps.",
 }
 
 

@@ -88,5 +88,7 @@ def _small_inside(record: Record, inside: float) -> bool:
     order = [name for name in layers(record) if name in wheres]
     if not order:
         return False
+    if order[0] in record.wheres("activation/saturation_share"):
+        return False  # outputs of a tanh or sigmoid are small whatever comes in
     values = finite(*record.series("activation/std", order[0]))[1]
-    return bool(len(values)) and float(values[0]) < inside
+    return bool(len(values)) and 0 < float(values[0]) < inside

@@ -1,0 +1,54 @@
+"""Test ``vario.rules.class_imbalance``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules import class_imbalance
+
+N = np.arange(400)
+PASSES = np.arange(39, 400, 40)
+
+
+def counts(*shares):
+    return {"batch/class_counts": (N, np.tile(64 * np.array(shares), (400, 1)))}
+
+
+UNEQUAL = counts(0.9, 0.08, 0.02)
+
+
+def recalls(*values):
+    whole = np.tile([900.0, 80.0, 20.0], (10, 1))
+    return {
+        ("eval/class_counts", "loader 1"): (PASSES, whole),
+        ("eval/class_correct", "loader 1"): (PASSES, whole * np.array(values)),
+    }
+
+
+def test_fires_as_advice_and_names_the_rarest_class(make):
+    found = class_imbalance.check(make(400, UNEQUAL))
+    assert found.severity == "advice"
+    assert (found.evidence[0].value, found.evidence[0].where) == (pytest.approx(45), "class 2")
+
+
+def test_is_a_warning_where_the_rare_are_neglected(make):
+    assert class_imbalance.check(make(400, UNEQUAL | recalls(0.99, 0.1, 0.0))).severity == "warning"
+    assert class_imbalance.check(make(400, UNEQUAL | recalls(0.99, 0.9, 0.8))).severity == "advice"
+
+
+def test_silent_on_equal_classes_and_on_an_inequality_of_chance(make):
+    assert class_imbalance.check(make(400)) is None
+    few = {"batch/class_counts": (N[:4], np.array([[30.0, 2.0]] * 4))}
+    assert class_imbalance.check(make(4, few)) is None
+
+
+def test_cannot_know_of_texts_of_few_labels_and_without_classes(make):
+    text = {"batch/class_counts": (N, np.tile([4000.0, 90.0, 6.0], (400, 1)))}
+    with pytest.raises(NotApplicable, match="many targets"):
+        class_imbalance.check(make(400, text))
+    with pytest.raises(NotApplicable, match="64 labels"):
+        class_imbalance.check(make(400, {"batch/class_counts": (N[:1], np.array([[60.0, 4.0]]))}))
+    with pytest.raises(NotApplicable, match="no classes"):
+        class_imbalance.check(make(400, {"batch/class_counts": None}))

@@ -1,0 +1,43 @@
+"""Test ``vario.rules.duplicate_examples``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.record import Event
+from vario.rules import duplicate_examples
+
+N = np.arange(400)
+PASSES = np.arange(39, 400, 40)
+
+
+def test_fires_and_grades_by_share(make):
+    found = duplicate_examples.check(make(400, {"data/duplicate_share": 0.1}))
+    assert (found.severity, found.evidence[0].value) == ("advice", pytest.approx(0.1))
+    assert duplicate_examples.check(make(400, {"data/duplicate_share": 0.5})).severity == "warning"
+
+
+def test_rows_of_later_epochs_are_no_new_witnesses(make):
+    once = duplicate_examples.check(make(400, {"data/duplicate_share": 0.1}))
+    again = duplicate_examples.check(make(400, {"data/duplicate_share": 0.1, "data/repeat_share": 0.95}))
+    assert again.evidence[0].low < once.evidence[0].low
+
+
+def test_silent_on_few_and_on_sampling_with_replacement(make):
+    assert duplicate_examples.check(make(400, {"data/duplicate_share": 0.01})) is None
+    weighted = [
+        Event("loader", 0, "loader 0", {"sampler": "WeightedRandomSampler"}),
+        Event("epoch", 0, "loader 0", {"epoch": 0}),
+    ]
+    assert duplicate_examples.check(make(400, {"data/duplicate_share": 0.5}, events=weighted)) is None
+
+
+def test_cannot_know_without_hashes(make):
+    with pytest.raises(NotApplicable, match="0 readings"):
+        duplicate_examples.check(make(400))
+    with pytest.raises(NotApplicable, match="192 rows"):
+        duplicate_examples.check(make(400, {"data/duplicate_share": (N[:3], np.full(3, 0.5))}))
+    with pytest.raises(NotApplicable, match="0 rows"):
+        duplicate_examples.check(make(400, {"data/duplicate_share": np.nan}))

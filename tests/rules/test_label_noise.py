@@ -1,0 +1,100 @@
+"""Test ``vario.rules.label_noise``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules import label_noise
+
+N = np.arange(400)
+PASSES = np.arange(39, 400, 40)
+
+
+def deciles(wrong, floor):
+    """Losses of examples of which ``wrong`` have a loss of 4 and the others of ``floor``."""
+    ranks = np.linspace(0, 1, 11)
+    return np.where(ranks > 1 - wrong, 4.0, floor)
+
+
+def run(train, unseen, wrong=0.4, floor=0.5, examples=1000.0):
+    series = {
+        "accuracy/train": train,
+        "examples/confident_wrong": wrong,
+        "examples/loss_quantiles": (N, np.tile(deciles(wrong, floor), (400, 1))),
+    }
+    if unseen is not None:
+        series |= {
+            ("eval/accuracy", "loader 1"): (PASSES, np.broadcast_to(unseen, 10).astype(float)),
+            ("eval/loss", "loader 1"): (PASSES, np.linspace(1.0, 0.5, 10)),
+            ("eval/examples", "loader 1"): (PASSES, np.full(10, examples)),
+        }
+    return series
+
+
+def test_fires_against_clean_held_out_data_with_a_rate(make):
+    found = label_noise.check(make(400, run(train=0.6, unseen=0.95)))
+    noise = found.evidence[0]
+    assert (found.id, found.severity) == ("label-noise", "warning")
+    assert noise.value == pytest.approx((0.95 - 0.6) / (0.95 - 0.05 / 9))
+    assert noise.low < 0.37 < noise.high < 0.45
+
+
+def test_the_rate_covers_the_truth_in_a_simulated_run(make):
+    draw, truth = np.random.default_rng(0), 0.4
+    covered = 0
+    for _ in range(20):
+        right = draw.binomial(1000, 0.9) / 1000
+        agree = 0.9 * (1 - truth) + 0.1 * truth / 9
+        found = label_noise.check(make(400, run(draw.binomial(64, agree, 400) / 64, right)))
+        covered += found.evidence[0].low <= truth <= found.evidence[0].high
+    assert covered >= 18
+
+
+def test_fires_where_held_out_labels_are_as_wrong(make):
+    found = label_noise.check(make(400, run(train=0.6, unseen=0.6)))
+    assert found.severity == "warning"
+    assert found.evidence[0].value == pytest.approx(0.4)
+    assert label_noise.check(make(400, run(train=0.6, unseen=None))) is not None
+
+
+def test_labels_at_random_are_an_error_with_a_rate_of_a_guess(make):
+    shuffled = run(train=np.where(N < 200, 0.1, 0.2), unseen=0.1, wrong=0.0, floor=2.2)
+    shuffled |= {"loss/train": np.linspace(2.31, 2.1, 400)}
+    found = label_noise.check(make(400, shuffled))
+    assert found.severity == "error"
+    assert found.evidence[0].value == pytest.approx(0.9)
+
+
+def test_a_net_that_does_not_train_is_not_blamed_on_its_labels(make):
+    stuck = run(train=0.1, unseen=0.1, wrong=0.0, floor=2.3) | {"loss/train": 2.303}
+    assert label_noise.check(make(400, stuck)) is None
+    shuffled = stuck | {"loss/train": np.linspace(2.31, 2.1, 400)}
+    assert label_noise.check(make(400, shuffled | {"update/ratio": 0.5})) is None
+    faded = {("gradient/norm", "layers.0.weight"): 1e-12}
+    assert label_noise.check(make(400, shuffled | faded)) is None
+
+
+def test_silent_on_hard_data_on_dropout_and_on_healthy_runs(make):
+    assert label_noise.check(make(400, run(train=0.6, unseen=0.6, wrong=0.15, floor=0.01))) is None
+    assert label_noise.check(make(400, run(train=0.85, unseen=0.95, wrong=0.01, floor=0.01))) is None
+    assert label_noise.check(make(400, run(train=0.98, unseen=0.97, wrong=0.005, floor=0.001))) is None
+
+
+def test_cannot_know_of_sorted_batches_texts_regressions_or_without_readings(make):
+    one = np.zeros((400, 10))
+    one[N, N // 40] = 64
+    with pytest.raises(NotApplicable, match="sorted by class"):
+        label_noise.check(make(400, run(0.6, 0.95) | {"batch/class_counts": (N, one)}))
+    with pytest.raises(NotApplicable, match="many targets"):
+        label_noise.check(make(400, run(0.6, 0.95) | {"batch/class_counts": (N, np.full((400, 10), 640.0))}))
+    with pytest.raises(NotApplicable, match="no classes"):
+        label_noise.check(make(400, {"batch/class_counts": None}))
+    with pytest.raises(NotApplicable, match="no evaluation"):
+        label_noise.check(make(400))
+
+
+def test_bears_nan(make):
+    some = np.where(N % 5 == 0, np.nan, 0.6)
+    assert label_noise.check(make(400, run(train=some, unseen=0.95))) is not None

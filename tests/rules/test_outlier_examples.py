@@ -1,0 +1,54 @@
+"""Test ``vario.rules.outlier_examples``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules import outlier_examples
+
+N = np.arange(400)
+PASSES = np.arange(39, 400, 40)
+
+
+def losses(largest, ninth=2.7, mean=1.0):
+    deciles = np.tile(np.linspace(0, ninth, 11), (400, 1))
+    deciles[:, -2], deciles[:, -1] = ninth, largest
+    return {"examples/loss_quantiles": (N, deciles), "loss/train": mean, "batch/class_counts": None}
+
+
+def test_fires_where_one_example_outweighs_its_batch(make):
+    far = np.where(N % 3 == 0, 6400.0, 9.0)
+    found = outlier_examples.check(make(400, losses(far, mean=np.where(N % 3 == 0, 101.0, 1.0))))
+    assert found.severity == "warning"
+    assert found.evidence[0].value == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_fires_on_a_code_for_missing_values(make):
+    strange = {"input/largest": 3.0, "input/smallest": np.where(N == 200, -999.0, -3.0)}
+    found = outlier_examples.check(make(400, strange))
+    assert (found.severity, found.evidence[0].value) == ("advice", pytest.approx(333))
+
+
+def test_silent_on_the_largest_of_normal_errors_and_on_classifiers(make):
+    draw = np.random.default_rng(0).standard_normal((400, 64)) ** 2
+    normal = {
+        "examples/loss_quantiles": (N, np.quantile(draw, np.linspace(0, 1, 11), axis=1).T),
+        "loss/train": draw.mean(axis=1),
+        "batch/class_counts": None,
+    }
+    assert outlier_examples.check(make(400, normal)) is None
+    classifier = losses(6400.0, ninth=1e-3, mean=101.0)
+    classifier.pop("batch/class_counts")
+    with pytest.raises(NotApplicable):
+        outlier_examples.check(make(400, classifier))
+
+
+def test_cannot_know_from_few_readings_or_small_batches(make):
+    with pytest.raises(NotApplicable, match="fewer than 20"):
+        outlier_examples.check(make(400))
+    with pytest.raises(NotApplicable, match="fewer than 20"):
+        outlier_examples.check(make(400, losses(6400.0, mean=101.0) | {"batch/size": 8.0}))
+    with pytest.raises(NotApplicable, match="fewer than 20"):
+        outlier_examples.check(make(400, losses(np.nan)))

@@ -1,0 +1,62 @@
+"""Test ``vario.rules.overfitting``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.record import Event
+from vario.rules import overfitting
+
+N = np.arange(400)
+PASSES = np.arange(39, 400, 40)
+
+
+def held_out(losses, accuracy=None, where="loader 1"):
+    series = {
+        ("eval/loss", where): (PASSES, np.asarray(losses)),
+        ("eval/examples", where): (PASSES, np.full(10, 1000.0)),
+    }
+    if accuracy is not None:
+        series["eval/accuracy", where] = (PASSES, np.asarray(accuracy))
+    return series
+
+
+RISING = [1.5, 1.0, 0.8, 0.7, 0.75, 0.8, 0.86, 0.92, 0.98, 1.05]
+
+
+def test_fires_from_the_best_evaluation_on(make):
+    found = overfitting.check(make(400, held_out(RISING)))
+    assert (found.severity, found.steps) == ("warning", (159, 399))
+    assert found.evidence[0].value == pytest.approx(0.98 / 0.7)
+    assert found.evidence[0].low < 0.98 / 0.7 < found.evidence[0].high
+
+
+def test_is_advice_where_accuracy_still_gains_or_the_rise_is_small(make):
+    gaining = np.linspace(0.5, 0.9, 10)
+    assert overfitting.check(make(400, held_out(RISING, gaining))).severity == "advice"
+    small = [1.5, 1.0, 0.8, 0.7, 0.71, 0.72, 0.73, 0.745, 0.755, 0.765]
+    assert overfitting.check(make(400, held_out(small))).severity == "advice"
+
+
+def test_silent_while_held_out_loss_falls_wanders_or_training_worsens_too(make):
+    assert overfitting.check(make(400, held_out(np.linspace(1.5, 0.7, 10)))) is None
+    wander = 0.7 + 0.1 * np.array([0, 1, -1, 1, -1, 1, -0.8, 1, -0.9, 1])
+    assert overfitting.check(make(400, held_out(wander))) is None
+    assert overfitting.check(make(400, held_out(RISING) | {"loss/train": 0.5 + N / 400})) is None
+
+
+def test_training_rows_are_not_held_out(make):
+    own = held_out(RISING, where="loader 0")
+    with pytest.raises(NotApplicable, match="held-out data are needed"):
+        overfitting.check(make(400, own, events=[Event("epoch", 0, "loader 0")]))
+    with pytest.raises(NotApplicable, match="held-out data are needed"):
+        overfitting.check(make(400, own | {("eval/seen_share", "loader 0"): (PASSES, np.ones(10))}))
+
+
+def test_cannot_know_from_three_evaluations_or_none(make):
+    with pytest.raises(NotApplicable, match="no evaluation"):
+        overfitting.check(make(400))
+    with pytest.raises(NotApplicable, match="3 evaluations"):
+        overfitting.check(make(400, held_out([*RISING[:3], *[np.nan] * 7])))

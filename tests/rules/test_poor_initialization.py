@@ -1,0 +1,53 @@
+"""Test ``vario.rules.poor_initialization``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules import poor_initialization
+
+N = np.arange(400)
+
+
+def first_loss(value):
+    return {"examples/loss_quantiles": (N, np.linspace(0.8, 1.2, 11) * np.full((400, 1), value))}
+
+
+def spreads(factor):
+    return {("activation/std", f"layers.{2 * d}"): factor**d for d in range(5)}
+
+
+def test_fires_where_the_first_answers_are_wrong_and_sure(make):
+    found = poor_initialization.check(make(400, first_loss(30.0) | {"loss/train": 30.0}))
+    assert found.severity == "warning"
+    assert found.evidence[0].value == pytest.approx(30 / np.log(10))
+    assert poor_initialization.check(make(400, first_loss(30.0))).severity == "advice"
+
+
+@pytest.mark.parametrize("factor", [10.0, 0.1])
+def test_fires_where_the_spread_grows_or_shrinks_with_depth(make, factor):
+    found = poor_initialization.check(make(400, spreads(factor)))
+    assert found.evidence[0].value == pytest.approx(1e4)
+    assert found.where == ("layers.8",)
+
+
+def test_silent_on_default_initialisers(make):
+    assert poor_initialization.check(make(400, first_loss(2.4) | spreads(0.6))) is None
+    late = first_loss(2.4)
+    late["examples/loss_quantiles"][1][200:] = 50.0  # what comes later is not the start
+    assert poor_initialization.check(make(400, late)) is None
+
+
+def test_a_spread_of_nothing_is_infinite_change(make):
+    dead = spreads(1.0) | {("activation/std", "layers.8"): 0.0}
+    assert poor_initialization.check(make(400, dead)).evidence[0].value == np.inf
+
+
+def test_cannot_know_without_an_early_reading(make):
+    with pytest.raises(NotApplicable, match="first 10 steps"):
+        poor_initialization.check(make(400))
+    late = {"examples/loss_quantiles": (N[50:], first_loss(30.0)["examples/loss_quantiles"][1][50:])}
+    with pytest.raises(NotApplicable, match="first 10 steps"):
+        poor_initialization.check(make(400, late))

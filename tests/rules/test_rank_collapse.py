@@ -1,0 +1,44 @@
+"""Test ``vario.rules.rank_collapse``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules import rank_collapse
+
+N = np.arange(400)
+
+
+def rank(values, width=128.0):
+    return {
+        ("rank/effective", "encoder"): values,
+        ("rank/width", "encoder"): width,
+        "batch/class_counts": None,
+    }
+
+
+def test_fires_on_one_direction(make):
+    found = rank_collapse.check(make(400, rank(np.where(N < 100, 60.0, 1.1))))
+    assert (found.severity, found.where) == ("warning", ("encoder",))
+    assert found.evidence[0].value == pytest.approx(1.1)
+
+
+def test_silent_on_a_low_but_living_rank_and_on_narrow_layers(make):
+    assert rank_collapse.check(make(400, rank(30.0))) is None
+    assert rank_collapse.check(make(400, rank(1.1, width=2.0))) is None
+
+
+def test_a_classifier_may_settle_on_its_classes(make):
+    settled = rank(np.where(N < 100, 900.0, 9.5), width=1024.0)
+    assert rank_collapse.check(make(400, settled)) is not None
+    settled.pop("batch/class_counts")
+    assert rank_collapse.check(make(400, settled)) is None
+
+
+def test_cannot_know_without_ranks(make):
+    with pytest.raises(NotApplicable, match="0 readings of rank/effective"):
+        rank_collapse.check(make(400))
+    with pytest.raises(NotApplicable, match="0 readings"):
+        rank_collapse.check(make(400, rank(np.nan)))

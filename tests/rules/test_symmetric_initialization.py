@@ -1,0 +1,40 @@
+"""Test ``vario.rules.symmetric_initialization``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules import symmetric_initialization
+
+N = np.arange(400)
+
+
+ALIKE = {("weight/row_difference", "layers.0.weight"): 0.0, ("weight/row_difference", "layers.8.weight"): 0.9}
+
+
+def test_fires_on_a_layer_that_stays_alike(make):
+    found = symmetric_initialization.check(make(400, ALIKE))
+    assert (found.severity, found.where) == ("warning", ("layers.0.weight",))
+    assert symmetric_initialization.check(make(400, ALIKE | {"loss/train": 2.303})).severity == "error"
+
+
+def test_works_on_three_readings_of_a_sampled_series(make):
+    rare = {("weight/row_difference", "layers.0.weight"): (np.array([0, 150, 300]), np.zeros(3))}
+    assert symmetric_initialization.check(make(400, rare)) is not None
+
+
+def test_silent_where_the_symmetry_breaks_or_the_weight_is_frozen(make):
+    zero_start = {("weight/row_difference", "layers.0.weight"): np.minimum(N * 1e-3, 0.9)}
+    assert symmetric_initialization.check(make(400, zero_start)) is None
+    frozen = lambda rows: [row | {"trainable": row["name"] != "layers.0.weight"} for row in rows]  # noqa: E731
+    assert symmetric_initialization.check(make(400, ALIKE, parameters=frozen)) is None
+
+
+def test_cannot_know_from_two_readings_or_without_updates(make):
+    rare = {("weight/row_difference", "layers.0.weight"): (np.array([0, 300]), np.zeros(2))}
+    with pytest.raises(NotApplicable, match="2 readings"):
+        symmetric_initialization.check(make(400, rare))
+    with pytest.raises(NotApplicable, match="no weight was updated"):
+        symmetric_initialization.check(make(400, ALIKE | {"update/norm": 0.0}))

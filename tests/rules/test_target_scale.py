@@ -1,0 +1,38 @@
+"""Test ``vario.rules.target_scale``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules import target_scale
+
+N = np.arange(400)
+
+
+def target(mean, std):
+    return {"target/mean": mean, "target/std": std, "batch/class_counts": None}
+
+
+def test_fires_on_large_targets(make):
+    found = target_scale.check(make(400, target(300.0, 400.0)))
+    assert (found.severity, found.evidence[0].value) == ("advice", pytest.approx(500))
+    assert target_scale.check(make(400, target(300.0, 400.0) | {"loss/train": 2.5e5})).severity == "warning"
+
+
+def test_tiny_targets_count_only_where_the_run_fails(make):
+    assert target_scale.check(make(400, target(0.0, 1e-4))) is None
+    assert target_scale.check(make(400, target(0.0, 1e-4) | {"loss/train": 0.1})).severity == "warning"
+
+
+def test_silent_on_standardised_targets(make):
+    assert target_scale.check(make(400, target(0.0, 1.0) | {"loss/train": 1.0})) is None
+
+
+def test_bears_nan_and_cannot_know_without_targets(make):
+    assert target_scale.check(make(400, target(np.where(N % 2, np.nan, 300.0), 400.0))) is not None
+    with pytest.raises(NotApplicable, match="0 readings"):
+        target_scale.check(make(400))
+    with pytest.raises(NotApplicable, match="fewer than 3"):
+        target_scale.check(make(400, target(np.nan, 1.0)))

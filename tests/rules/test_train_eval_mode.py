@@ -1,0 +1,58 @@
+"""Test ``vario.rules.train_eval_mode``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.record import Event
+from vario.rules import train_eval_mode
+
+N = np.arange(400)
+
+
+EVALUATED = {("eval/loss", "loader 1"): (N[61::62], np.full(6, 0.5))}
+
+
+def mode(kind, train=1.0, at_eval=0.0):
+    return {("mode/train_share", kind): train, ("mode/eval_share", kind): (N[61::62], np.full(6, at_eval))}
+
+
+def measured(found, name):
+    return next(e.value for e in found.evidence if e.name == name)
+
+
+@pytest.mark.parametrize("kind", ["Dropout", "BatchNorm2d"])
+def test_fires_on_an_evaluation_in_train_mode(make, kind):
+    found = train_eval_mode.check(make(400, EVALUATED | mode(kind, at_eval=1.0)))
+    assert (found.severity, found.where) == ("warning", (kind,))
+    assert measured(found, "evaluations in train mode") == 1
+    assert measured(found, "steps in eval mode") == 0
+
+
+def test_fires_on_training_that_went_on_in_eval_mode(make):
+    found = train_eval_mode.check(
+        make(400, EVALUATED | mode("BatchNorm1d", train=np.where(N < 62, 1.0, 0.0)))
+    )
+    assert found.steps == (62, 399)
+    assert measured(found, "steps in eval mode") == pytest.approx(338 / 400)
+
+
+def test_dropout_that_was_never_on_is_found_but_a_frozen_norm_is_not(make):
+    assert train_eval_mode.check(make(400, EVALUATED | mode("Dropout", train=0.0))) is not None
+    assert train_eval_mode.check(make(400, EVALUATED | mode("BatchNorm2d", train=0.0))) is None
+
+
+def test_silent_on_right_modes_on_forwards_without_a_loss_and_on_p_of_zero(make):
+    assert train_eval_mode.check(make(400, EVALUATED | mode("Dropout"))) is None
+    assert train_eval_mode.check(make(400, mode("Dropout", at_eval=1.0))) is None
+    zero = [Event("modules", 0, "", {"modules": [{"name": "d", "class": "Dropout", "p": 0.0}]})]
+    assert train_eval_mode.check(make(400, EVALUATED | mode("Dropout", at_eval=1.0), events=zero)) is None
+    half = [Event("modules", 0, "", {"modules": [{"name": "d", "class": "Dropout", "p": 0.5}]})]
+    assert train_eval_mode.check(make(400, EVALUATED | mode("Dropout", at_eval=1.0), events=half)) is not None
+
+
+def test_cannot_know_without_such_modules(make):
+    with pytest.raises(NotApplicable, match="no module"):
+        train_eval_mode.check(make(400, EVALUATED))

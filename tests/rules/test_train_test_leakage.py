@@ -1,0 +1,52 @@
+"""Test ``vario.rules.train_test_leakage``: fires, stays silent, cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.nouns import NotApplicable
+from vario.rules import train_test_leakage
+
+N = np.arange(400)
+PASSES = np.arange(39, 400, 40)
+
+
+def seen(share, where="loader 1", examples=1000.0):
+    return {
+        ("eval/seen_share", where): (PASSES, np.full(10, share)),
+        ("eval/examples", where): (PASSES, np.full(10, examples)),
+    }
+
+
+def test_fires_and_grades_by_share(make):
+    found = train_test_leakage.check(make(400, seen(0.3)))
+    assert (found.severity, found.where) == ("error", ("loader 1",))
+    assert found.evidence[0].low < 0.3 < found.evidence[0].high
+    assert train_test_leakage.check(make(400, seen(0.05))).severity == "warning"
+
+
+def test_rows_that_leaked_are_known_only_after_an_epoch(make):
+    growing = seen(0.3) | {("eval/seen_share", "loader 1"): (PASSES, np.linspace(0.0, 0.3, 10))}
+    assert train_test_leakage.check(make(400, growing)).evidence[0].value == pytest.approx(0.3)
+
+
+def test_evaluating_the_training_data_beside_held_out_data_is_no_leak(make):
+    assert train_test_leakage.check(make(400, seen(1.0, "loader 0") | seen(0.0))) is None
+    assert train_test_leakage.check(make(400, seen(1.0, "loader 0"))).severity == "advice"
+
+
+def test_silent_below_a_per_cent_and_mild_where_rows_repeat_by_nature(make):
+    assert train_test_leakage.check(make(400, seen(0.005))) is None
+    assert (
+        train_test_leakage.check(make(400, seen(0.3) | {"data/duplicate_share": 0.25})).severity == "advice"
+    )
+
+
+def test_cannot_know_without_hashes_or_on_few_rows(make):
+    with pytest.raises(NotApplicable, match="0 rows"):
+        train_test_leakage.check(make(400))
+    with pytest.raises(NotApplicable, match="50 rows"):
+        train_test_leakage.check(make(400, seen(0.5, examples=50.0)))
+    with pytest.raises(NotApplicable):
+        train_test_leakage.check(make(400, seen(np.nan)))
