@@ -54,6 +54,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         *_NOT_LEARNING,
     ),
     "poor-initialization": (
+        "learning-rate-too-high",
         "dead-units",
         "saturated-activations",
         "vanishing-gradients",
@@ -77,6 +78,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "dead-units": ("vanishing-gradients", "no-gradient", "rank-collapse", "class-neglected", *_NOT_LEARNING),
     "saturated-activations": ("vanishing-gradients", "rank-collapse", "class-neglected", *_NOT_LEARNING),
     "vanishing-gradients": (
+        "parameters-not-updated",
         "learning-rate-too-low",
         "rank-collapse",
         "adam-epsilon-dominates",

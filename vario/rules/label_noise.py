@@ -34,6 +34,7 @@ from vario.rules._examples import (
 )
 from vario.rules._held_out import accuracy_at, passes
 from vario.rules._mixing import sorting
+from vario.rules._model import rows
 
 ID = "label-noise"
 CARD = {
@@ -54,7 +55,7 @@ def check(
     *,
     least: float = 0.05,  # dropout and augmentation cost training accuracy a few points as well
     clear: float = 0.1,
-    corroborated: float = 0.4,  # of the rate must be seen as confident errors, where these were read
+    corroborated: float = 0.5,  # of the errors must be confident ones: dropout and slow learning make hesitant ones
 ) -> Finding | None:
     """A finding where a share of the labels contradicts what the model has learned."""
     count = classes(record)
@@ -102,13 +103,8 @@ def _against_clean(record: Record, count: int) -> Found | None:
     where, steps, accuracy = passes(record, "eval/accuracy")
     best = int(accuracy.argmax())
     right = accuracy_at(record, where, float(steps[best]))
-    # The second half of the stretch before the evaluation: there the model is nearly the one evaluated.
-    start = float(steps[best - 1]) if best else -1.0
-    start += (steps[best] - start) / 2
-    try:
-        seen = train_accuracy(record, start, float(steps[best]))
-    except NotApplicable:
-        seen = train_accuracy(record, float(steps[best - 1]) if best else -1.0, float(steps[best]))
+    start = _start_of(record, float(steps[best]))
+    seen = train_accuracy(record, start, float(steps[best]))
     if right.low < 2 / count and right.low < 0.5:
         return None  # a model that has learned nothing cannot contradict a label
 
@@ -134,15 +130,14 @@ def _confident_errors(
     learned: float = 0.3,
 ) -> Found | None:
     """The rate as the share of confident errors, while the model answers like a fair but noisy labeller."""
-    steps, wrong = finite(*record.need("examples/confident_wrong", 20))
-    _, quantiles = record.need("examples/loss_quantiles", 20)
-    at, right = finite(*record.need("accuracy/train", 20))
+    steps, wrong = finite(*record.need("examples/confident_wrong", 10))
+    _, quantiles = record.need("examples/loss_quantiles", 10)
+    at, right = finite(*record.need("accuracy/train", 10))
     end = _generalizes_until(record)
-    width = max(len(steps) // 10, 10)
-    inside = np.flatnonzero(steps <= end)[-width:]
-    if len(inside) < 10 or quantiles.ndim != 2:
+    inside = np.flatnonzero((steps <= end) & (steps > _start_of(record, min(end, float(steps[-1])))))
+    if len(inside) < 3 or quantiles.ndim != 2:
         raise NotApplicable(
-            f"{len(inside)} readings of losses per example before the best evaluation; 10 are needed"
+            f"{len(inside)} readings of losses per example shortly before the best evaluation; 3 are needed"
         )
     first, last = int(steps[inside[0]]), int(steps[inside[-1]])
     lows = record.series("examples/loss_quantiles")
@@ -174,6 +169,8 @@ def _random_labels(
     run = course(record)
     totals = class_totals(record)[1].sum(axis=0)
     guess = float(totals.max() / totals.sum())
+    if guess > 0.5:
+        raise NotApplicable(f"one class holds {guess:.0%} of the labels, so a guess is no yardstick")
     examples = record.last("eval/examples", where)
     pooled = rate(float(accuracy.mean()), examples if examples >= 1 else 1)
     best = rate(float(accuracy.max()), examples if examples >= 1 else 1)
@@ -224,11 +221,27 @@ def _reaches_all(record: Record, *, dead: float = 1e-6) -> bool:
     return not sizes or min(sizes) > dead * max(sizes)
 
 
+def _start_of(record: Record, end: float, *, readings: int = 8) -> float:
+    """Where the readings begin that tell of the model at step ``end``: the last ones, of the later half only.
+
+    Later in training a model changes slowly, so that its last readings are of nearly the model evaluated.
+    """
+    steps = finite(*record.series("accuracy/train"))[0]
+    before = steps[steps <= end]
+    last = float(before[-readings]) - 1 if len(before) >= readings else -1.0
+    return max(last, end / 2)
+
+
 def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], part: float) -> bool:
-    """Whether confident errors were as frequent as the rate demands; from 0.45 on no class need "
-    "be confident."""
+    """Whether errors were confident, as a wrong label makes them.
+
+    From a rate of 0.45 on no class need have more than half, and errors are hesitant; then strong dropout,
+    which lowers training accuracy in the same way, must be absent.
+    """
+    if noise.value > 0.45:
+        return not any(float(m.get("p", 0)) > 0.3 for m in rows(record, "modules") if "Dropout" in str(m.get("class")))
     steps, wrong = finite(*record.series("examples/confident_wrong"))
+    at, right = finite(*record.series("accuracy/train"))
     inside = wrong[(steps >= span[0]) & (steps <= span[1])]
-    if not len(inside) or noise.value > 0.45:
-        return True
-    return float(inside.mean()) >= part * noise.low
+    errors = 1 - right[(at >= span[0]) & (at <= span[1])]
+    return not len(inside) or not len(errors) or float(inside.mean()) >= part * float(errors.mean())

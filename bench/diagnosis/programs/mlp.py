@@ -77,6 +77,7 @@ with torch.no_grad():
                 module.bias.fill_(-4.0)
             if fault == "same-init":
                 module.weight.fill_(0.01)
+                module.bias.zero_()
             if fault == "large-init":
                 module.weight.normal_(0, 1.0)
 if fault == "frozen":
