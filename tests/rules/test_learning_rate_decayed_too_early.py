@@ -21,7 +21,7 @@ def exponential(factor, every):
 
 
 def test_fires_where_a_schedule_meant_for_epochs_is_stepped_per_batch(make):
-    schedule = Event("scheduler", 0, "", {"class": "ExponentialLR", "calls_per_epoch": 50})
+    schedule = Event("scheduler", 0, "", {"class": "ExponentialLR", "steps_per_epoch": 50})
     record = make(
         400, {"loss/train": levels_off, ("hyper/lr", "group 0"): exponential(0.95, 1)}, events=[schedule]
     )

@@ -67,7 +67,7 @@ def _stepped_per_epoch(record: Record) -> list[Evidence]:
     """How often the scheduler moved in one epoch, where capture could count it."""
     found = []
     for event in record.events("scheduler"):
-        count = event.data.get("calls_per_epoch")
+        count = event.data.get("steps_per_epoch")
         if count:
             found.append(exactly("scheduler steps per epoch", float(count), 1.0))
     return found[-1:]
