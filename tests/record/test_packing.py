@@ -15,6 +15,7 @@ VALUES = {
     "counts": DRAW.integers(0, 200, N).astype(float),
     "large integers": DRAW.integers(-(2**40), 2**40, N).astype(float),
     "odd values": np.where(np.arange(N) % 3 == 0, np.nan, np.where(np.arange(N) % 3 == 1, -0.0, np.inf)),
+    "negative zeros": np.where(np.arange(N) % 2 == 1, -0.0, 1.0),
     "all NaN": np.full(N, np.nan),
     "tiny": np.full(N, 5e-324) * (np.arange(N) % 2),
     "schedule": np.repeat([0.1, 0.01, 0.001, 1e-4], N // 4),

@@ -106,12 +106,12 @@ def test_the_main_stream(tmp_path: Path) -> None:
     assert main() == "netD"  # rank 0 before the others
     write("netG", 11)
     assert main() == "netG"  # more steps
-    write("head", 11, "xy")
-    assert main() == "head"  # more series
-    write("heads", 11, "xy")
-    assert main() == "heads"  # the longer name
-    write("haeds", 11, "xy")
-    assert main() == "haeds"  # the alphabet
+    write("oldG", 11, "xy")
+    assert main() == "oldG"  # more series
+    write("oldGs", 11, "xy")
+    assert main() == "oldGs"  # the longer name
+    write("alpha", 11, "xy")
+    assert main() == "alpha"  # the alphabet
 
 
 def test_a_run_without_steps_says_so(tmp_path: Path) -> None:

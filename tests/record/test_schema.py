@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -104,27 +105,36 @@ def test_a_truncated_record_is_an_error_that_names_the_file_or_a_loss_that_is_to
         assert lost and run.damage
 
 
-@pytest.mark.parametrize("leftover", [False, True])
-def test_a_record_in_a_folder_that_cannot_be_written(public_folder: Path, leftover: bool) -> None:
+@pytest.mark.parametrize("files", [("",), ("", "-wal"), ("", "-wal", "-shm")])
+@pytest.mark.parametrize("close", [False, True])
+def test_a_record_in_a_folder_that_cannot_be_written(
+    public_folder: Path, tmp_path: Path, files: tuple[str, ...], close: bool
+) -> None:
+    """As on a mounted disk: closed, or with what a killed process left behind, or without its side files."""
+    writer = write_run(tmp_path, steps=1_300, close=close)
     folder = public_folder / "run"
-    writer = write_run(folder, steps=1_300, close=not leftover)  # open: its last flushes are in the WAL
-    assert ("record.sqlite-wal" in os.listdir(folder)) is leftover
-    if leftover:
-        for file in folder.iterdir():
-            file.chmod(0o444)
-        (folder / "record.sqlite-shm").unlink()
+    folder.mkdir()
+    for suffix in () if close else files:
+        shutil.copy(tmp_path / f"record.sqlite{suffix}", folder)
+    if close:
+        shutil.copy(tmp_path / "record.sqlite", folder)
     before = sorted(os.listdir(folder))
+    for file in folder.iterdir():
+        file.chmod(0o444)
     folder.chmod(0o555)
 
     def child() -> tuple[int, float]:
         record = open_run(folder).main
         return record.step_count, record.last("gradient/norm", "a")
 
-    assert without_rights(child) == (1_300, 1_299.0)
+    if close or len(files) > 1:
+        assert without_rights(child) == (1_300, 1_299.0)
+    else:  # all is in the WAL that was left out: nothing can be known, and that is said
+        with pytest.raises(VarioError):
+            without_rights(child)
     assert sorted(os.listdir(folder)) == before
     folder.chmod(0o755)
-    if not leftover:
-        writer.close()
+    writer.close()
 
 
 def test_a_record_that_may_not_be_read_is_an_error(public_folder: Path) -> None:

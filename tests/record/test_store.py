@@ -46,6 +46,9 @@ def test_close_leaves_one_plain_file_of_chunks(tmp_path: Path) -> None:
     write_run(tmp_path)
     assert os.listdir(tmp_path) == ["record.sqlite"]
     assert table(tmp_path, "select count(*) from tail") == [(0,)]
+    assert table(tmp_path, "pragma journal_mode") == [
+        ("delete",)
+    ]  # it can be read where nothing can be written
     assert open_run(tmp_path).main.step_count == 2_500
 
 
@@ -118,6 +121,8 @@ def test_events_and_meta_as_they_were_given(tmp_path: Path) -> None:
     )
     writer.event("", -1, "notice")
     writer.meta("command", ["python", "a.py"])
+    writer.meta("seed", 3)
+    writer.flush()
     writer.meta("command", ["python", "b.py"])
     writer.flush()
     run = open_run(tmp_path)
@@ -284,6 +289,25 @@ def test_a_full_disk_is_told_and_what_was_flushed_stays(tmp_path: Path) -> None:
     assert 50 <= before <= last
 
 
+def test_a_flush_that_failed_half_way_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    writer = RecordWriter(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(store.packing, "pack_block", refuse)  # after the series have got their numbers
+        with pytest.raises(VarioError, match="disk is full"):
+            writer.readings("model", 0, [Reading("x", 1.0), Reading("y", 2.0)])
+    other = RecordWriter(tmp_path)
+    other.readings("other", 0, [Reading("z", 3.0)])
+    writer.readings("model", 1, [Reading("x", 4.0), Reading("y", 5.0)])
+    writer.close()
+    other.close()
+    model, beside = open_run(tmp_path).records()
+    assert model.series("x")[1].tolist() == [1, 4] and model.series("y")[1].tolist() == [2, 5]
+    assert beside.series("z")[1].tolist() == [3]
+
+
 def test_memory_stays_bounded_while_the_disk_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "UNWRITTEN_BYTES", 80 * 100)
     (tmp_path / "record.sqlite").write_bytes(b"in the way" * 100)
@@ -316,11 +340,11 @@ def test_another_programs_file_is_refused_and_left_alone(tmp_path: Path) -> None
     before = path.read_bytes()
     with pytest.raises(VarioError, match="another program"):
         RecordWriter(tmp_path).readings("model", 0, [Reading("x", 1.0)])
+    assert path.read_bytes() == before
     path.write_bytes(b"not a database, but long enough to be taken for one" * 50)
     with pytest.raises(VarioError, match="not a database"):
         RecordWriter(tmp_path).readings("model", 0, [Reading("x", 1.0)])
-    path.write_bytes(before)
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ["record.sqlite"]
+    assert os.listdir(tmp_path) == ["record.sqlite"]
 
 
 def test_works_without_write_ahead_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from vario.nouns import VarioError
-from vario.trials.sequential import critical_t, e_value
+from vario.trials.sequential import critical_t, e_value, signs_alike
 
 EXACT_PAIRS = 14  # up to here every sign pattern is tried: 16,384 of them
 FLIPS = 20_000
@@ -76,7 +76,7 @@ class Paired:
     @property
     def standard_error(self) -> float:
         """Of the mean difference."""
-        return self.spread / np.sqrt(self.pairs) if self.pairs else float("nan")
+        return self.spread / float(np.sqrt(self.pairs)) if self.pairs else float("nan")
 
     @property
     def t(self) -> float:
@@ -87,7 +87,9 @@ class Paired:
 
     def interval(self, alpha: float = 0.05) -> Interval:
         """Student's interval of the mean difference: for a number of pairs that was fixed in advance."""
-        return self._around(float(stats.t.ppf(1 - alpha / 2, self.pairs - 1)) if self.pairs > 1 else np.inf)
+        return self._around(
+            float(special.stdtrit(self.pairs - 1, 1 - alpha / 2)) if self.pairs > 1 else np.inf
+        )
 
     def anytime_interval(self, alpha: float = 0.05) -> Interval:
         """The interval that holds however often one has looked; see `sequential`."""
@@ -105,22 +107,24 @@ class Paired:
         errors = picked.std(axis=1, ddof=1) / np.sqrt(len(d))
         with np.errstate(divide="ignore", invalid="ignore"):
             t = (picked.mean(axis=1) - self.mean) / errors
-        low, high = np.nanquantile(t, (alpha / 2, 1 - alpha / 2))
-        return self.mean - float(high) * self.standard_error, self.mean - float(low) * self.standard_error
+        low, high = np.nanquantile(t, np.array([alpha / 2, 1 - alpha / 2])).tolist()
+        return self.mean - high * self.standard_error, self.mean - low * self.standard_error
 
     @property
     def p_t(self) -> float:
         """Two-sided, Student's."""
-        return float(2 * stats.t.sf(abs(self.t), self.pairs - 1)) if self.pairs > 1 else 1.0
+        return float(2 * special.stdtr(self.pairs - 1, -abs(self.t))) if self.pairs > 1 else 1.0
 
     @property
     def p_anytime(self) -> float:
         """Two-sided, valid however often one has looked."""
-        return float(min(1.0, 1 / e_value(self.t, self.pairs))) if self.pairs > 1 else 1.0
+        if self.pairs < 2:
+            return 1.0
+        return float(min(1.0, max(1 / e_value(self.t, self.pairs), signs_alike(self.pairs))))
 
     @cached_property
     def p_sign_flip(self) -> float:
-        """Two-sided, by flipping signs: exact where the treatment changes nothing, whatever the distribution."""
+        """Two-sided, by flipping signs: exact where nothing is changed, whatever the distribution."""
         d = self.differences
         if len(d) == 0:
             return 1.0
@@ -138,18 +142,20 @@ class Paired:
     def p_sign(self) -> float:
         """Two-sided, by counting which arm won; ties say nothing."""
         above, below = int((self.differences > 0).sum()), int((self.differences < 0).sum())
-        return float(stats.binomtest(above, above + below).pvalue) if above + below else 1.0
+        return (
+            min(1.0, 2 * float(special.bdtr(min(above, below), above + below, 0.5))) if above + below else 1.0
+        )
 
     @property
     def probability_above(self) -> float:
         """That the true mean difference is above 0, before the data all means and scales being alike."""
         if self.pairs < 2 or self.t == 0:
             return 0.5
-        return float(stats.t.cdf(self.t, self.pairs - 1))
+        return float(special.stdtr(self.pairs - 1, self.t))
 
     @property
     def variance_removed(self) -> float:
-        """Share of the variance that pairing took away: 1 - var(treated - baseline) / (their sum); NaN if unknown."""
+        """Share of the variance of two separate groups that pairing took away; NaN where there is none."""
         both = np.isfinite(self.baseline) & np.isfinite(self.treated)
         if both.sum() < 2:
             return float("nan")

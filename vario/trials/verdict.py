@@ -12,12 +12,13 @@ hurts where the failures alone prove it (and the other way round), at a tenth of
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from vario.nouns import VarioError, Verdict
 from vario.trials.paired import Paired
@@ -97,16 +98,18 @@ def more_seeds(
     A guess from a guess: with few pairs it can be off by several times. 10,000 stands for "that or more".
     """
     if paired.pairs < 2 or paired.spread == 0:
-        enough = np.flatnonzero(np.isfinite(_critical(np.arange(2, 100), alpha, peeking))) + 2
+        enough = np.flatnonzero(np.isfinite(critical_t(np.arange(100), alpha)))
         return max(1, int(enough[0]) - paired.pairs)
-    n = np.arange(max(2, paired.pairs + 1), MOST_SEEDS + paired.pairs + 1)
-    reach = _critical(n, alpha, peeking) + stats.norm.ppf(POWER)
-    decides = abs(paired.mean) / paired.spread * np.sqrt(n) >= reach
-    if margin is not None:
-        tail = _critical(n, alpha if peeking else 2 * alpha, peeking) + stats.norm.ppf((1 + POWER) / 2)
-        decides |= (margin - abs(paired.mean)) / paired.spread * np.sqrt(n) >= tail
-    first = np.flatnonzero(decides)
-    return int(n[first[0]]) - paired.pairs if first.size else MOST_SEEDS
+    effect = abs(paired.mean) / paired.spread
+    room = 0.0 if margin is None else margin / paired.spread - effect
+
+    def decides(n: int) -> bool:
+        apart = effect * np.sqrt(n) - _critical(n, alpha, peeking) >= special.ndtri(POWER)
+        tail = _critical(n, alpha if peeking else 2 * alpha, peeking)
+        return bool(apart or room * np.sqrt(n) - tail >= special.ndtri((1 + POWER) / 2))
+
+    further = range(1, MOST_SEEDS)  # what more pairs decide, still more decide: a search by halves
+    return 1 + bisect_left(further, True, key=lambda more: decides(paired.pairs + more))
 
 
 def optimism(scores: Mapping[str, ArrayLike], *, higher_is_better: bool = False) -> float:
@@ -192,8 +195,8 @@ def _p(paired: Paired, peeking: bool) -> float:
     return paired.p_t if paired.spread > 0 else paired.p_sign_flip
 
 
-def _critical(pairs: ArrayLike, alpha: float, peeking: bool) -> np.ndarray:
-    return critical_t(pairs, alpha) if peeking else stats.t.ppf(1 - alpha / 2, np.asarray(pairs) - 1)
+def _critical(pairs: int, alpha: float, peeking: bool) -> float:
+    return float(critical_t(pairs, alpha) if peeking else special.stdtrit(pairs - 1, 1 - alpha / 2))
 
 
 def _check(margin: float | None, alpha: float) -> None:
