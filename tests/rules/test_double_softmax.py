@@ -46,9 +46,15 @@ def test_silent_on_logits_and_on_log_probabilities(make):
 
 
 def test_cannot_know_from_few_readings_or_without_classes(make):
-    with pytest.raises(NotApplicable, match="0 readings"):
+    with pytest.raises(NotApplicable, match="fewer than 3"):
         double_softmax.check(make(400))
     with pytest.raises(NotApplicable, match="fewer than 3"):
         double_softmax.check(make(400, given(np.nan, 0.0, 0.0)))
     with pytest.raises(NotApplicable, match="no classes"):
         double_softmax.check(make(400, given(1.0, 0.0, 0.0) | {"batch/class_counts": None}))
+
+
+def test_the_graph_decides_where_it_was_seen(make):
+    walked = given(30.0, -40.0, 5.0) | {"logits/doubled": 1.0}
+    assert double_softmax.check(make(400, walked)).confidence > 0.95
+    assert double_softmax.check(make(400, given(30.0, -40.0, 5.0) | {"logits/doubled": 0.0})) is None

@@ -32,8 +32,13 @@ CARD = {
 }
 
 
-def check(record: Record, *, examples: int = 8, worse: float = 1.5) -> Finding | None:
-    """``examples`` 8: below it a variance is off by half of itself; ``worse`` 1.5: more than a usual gap."""
+def check(
+    record: Record,
+    *,
+    examples: int = 8,  # below it a variance is off by half of itself
+    worse: float = 1.5,  # held-out over training loss, more than the usual gap
+) -> Finding | None:
+    """A finding where BatchNorm in train mode sees a handful of examples."""
     modules = rows(record, "modules")
     if not modules:
         raise NotApplicable("the modules of the model are unknown")

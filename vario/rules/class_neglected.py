@@ -68,8 +68,7 @@ def check(
 
 
 def _per_class(record: Record) -> tuple[int, Floats, Floats, str]:
-    """Step, right and counted examples of each class: the last evaluation, else the last tenth "
-    "of training."""
+    """Step, right and counted examples per class: of the last evaluation, else of the end of training."""
     try:
         where = held_out(record, "eval/class_counts")
         steps, counts = record.series("eval/class_counts", where)

@@ -33,13 +33,14 @@ CARD = {
 
 
 def check(
-    record: Record, *, dead: float = 0.5, all_dead: float = 0.99, readings: int = 5, examples: int = 8
+    record: Record,
+    *,
+    dead: float = 0.5,  # half a layer; healthy nets lose up to a fifth, and waste is not yet an illness
+    all_dead: float = 0.99,
+    readings: int = 5,
+    examples: int = 8,  # five batches of eight call a unit active on 1 in 10 dead with a chance of 1.5 %
 ) -> Finding | None:
-    """``dead`` 0.5: half a layer; healthy nets lose up to a fifth, and waste is not yet an illness.
-
-    ``readings`` and ``examples``: with five batches of eight, a unit that is active on 1 example in 10
-    is called dead in all of them with a chance below 1e-7.
-    """
+    """A finding where most units of a layer are silent on every batch."""
     shares = _shares(record, readings)
     size = batch_size(record)
     few = np.isfinite(size) and size < examples

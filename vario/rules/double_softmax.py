@@ -3,7 +3,8 @@
 What it means: cross entropy applies its own softmax. Given probabilities, it works on numbers between 0
 and 1, so even a perfect answer costs ln(1 + (k-1)/e) for k classes, and gradients are several times too
 small. The model learns slowly and its loss has a floor. The softmax at the end of the model must go.
-How it is decided: at every reading, all values that the loss function was given lie within [0, 1] and
+How it is decided: the graph of the computation shows the softmax right before the loss; or, at every
+reading, all values that the loss function was given lie within [0, 1] and
 each row sums to 1, while the targets are classes. Logits do that only on purpose. A single yes-or-no
 output counts as the two logits 0 and s; there, s within [0, 1] for every example of 20 readings is a
 sigmoid before a loss that has its own.
@@ -17,14 +18,14 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
-from vario.rules._course import course
-from vario.rules._evidence import exactly, finite
+from vario.rules._evidence import exactly, finite, tail
 from vario.rules._examples import classes
 
 ID = "double-softmax"
 CARD = {
     "papers": (),
     "reads": (
+        "logits/doubled",
         "logits/largest",
         "logits/smallest",
         "logits/sum_deviation",
@@ -39,26 +40,28 @@ CARD = {
 }
 
 
-def check(record: Record, *, deviation: float = 1e-2, readings: int = 3) -> Finding | None:
-    """``deviation`` 0.01: float16 and bfloat16 rows still sum to 1 within it; rows of logits do "
-    "not by chance."""
-    series = [
-        finite(*record.need(f"logits/{name}", readings)) for name in ("largest", "smallest", "sum_deviation")
-    ]
-    if min(len(values) for _, values in series) < readings:
+def check(
+    record: Record,
+    *,
+    deviation: float = 1e-2,  # rows of float16 and bfloat16 still sum to 1 within it; logits do not by chance
+    readings: int = 3,
+) -> Finding | None:
+    """A finding where the loss was given probabilities at every reading."""
+    doubled = finite(*record.series("logits/doubled"))[1]
+    in_graph = len(doubled) >= readings and float(doubled.min()) == 1
+    given = [record.series(f"logits/{name}") for name in ("largest", "smallest", "sum_deviation")]
+    if min(len(finite(*series)[1]) for series in given) < readings:
         raise NotApplicable(f"fewer than {readings} finite readings of the logits")
+    (steps, largest), (_, smallest), (_, off) = (finite(*series) for series in given)
     count = classes(record)
     if count < 2:
         raise NotApplicable("the targets are no classes, so outputs in [0, 1] may be what the loss expects")
-    (steps, largest), (_, smallest), (_, off) = series
+    within = float(largest.max()) <= 1 + deviation and float(smallest.min()) >= -deviation
     worst = float(off.max())
     yes_or_no = count == 2 and len(steps) >= 20 and float(np.abs(smallest).max()) == 0
-    if (worst > deviation and not yes_or_no) or float(largest.max()) > 1 + deviation or float(smallest.min()) < -deviation:
+    if not in_graph and not (within and (worst <= deviation or yes_or_no)):
         return None
-    try:
-        now = course(record).end.value
-    except NotApplicable:
-        now = record.last("loss/train")
+    now = float(tail(finite(*record.series("loss/train"))[1]).mean())
     # nll_loss, given probabilities instead of their logarithms, is their negative mean.
     floor = -1.0 if now < 0 else float(np.log1p((count - 1) / np.e))
     evidence = (
@@ -68,4 +71,5 @@ def check(record: Record, *, deviation: float = 1e-2, readings: int = 3) -> Find
         exactly("lowest reachable loss", floor, 0.0),
         exactly("loss at the end", now, floor),
     )
-    return Finding(ID, "error", 0.85 if yes_or_no else 0.98, (), (int(steps[0]), int(steps[-1])), evidence)
+    sure = 0.98 if in_graph or worst <= deviation else 0.85
+    return Finding(ID, "error", sure, (), (int(steps[0]), int(steps[-1])), evidence)

@@ -55,7 +55,7 @@ def check(
     *,
     least: float = 0.05,  # dropout and augmentation cost training accuracy a few points as well
     clear: float = 0.1,
-    corroborated: float = 0.5,  # of the errors must be confident ones: dropout and slow learning make hesitant ones
+    corroborated: float = 0.5,  # of the errors must be confident: dropout and slow learning make hesitant ones
 ) -> Finding | None:
     """A finding where a share of the labels contradicts what the model has learned."""
     count = classes(record)
@@ -239,7 +239,9 @@ def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], par
     which lowers training accuracy in the same way, must be absent.
     """
     if noise.value > 0.45:
-        return not any(float(m.get("p", 0)) > 0.3 for m in rows(record, "modules") if "Dropout" in str(m.get("class")))
+        return not any(
+            float(m.get("p", 0)) > 0.3 for m in rows(record, "modules") if "Dropout" in str(m.get("class"))
+        )
     steps, wrong = finite(*record.series("examples/confident_wrong"))
     at, right = finite(*record.series("accuracy/train"))
     inside = wrong[(steps >= span[0]) & (steps <= span[1])]

@@ -42,9 +42,13 @@ CARD = {
 SMALLEST, NORMAL = 33, 39
 
 
-def check(record: Record, *, lost: float = 0.5, readings: int = 5) -> Finding | None:
-    """``lost`` 0.5: where more than half is rounded away, the direction itself is no longer that"
-    " of the gradient."""
+def check(
+    record: Record,
+    *,
+    lost: float = 0.5,  # where more is rounded away, the direction is no longer that of the gradient
+    readings: int = 5,
+) -> Finding | None:
+    """A finding where 16 bits lose most of the gradient or of the update."""
     weights, computed = _formats(record)
     if not weights and not computed:
         raise NotApplicable("the number formats of parameters and autocast are unknown")

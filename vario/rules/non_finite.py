@@ -36,8 +36,12 @@ CARD = {
 READS: tuple[str, ...] = CARD["reads"]  # type: ignore[assignment]
 
 
-def check(record: Record, *, lasting: float = 0.0) -> Finding | None:
-    """``lasting`` is the number of broken weights that is still fine: none, since they never heal."""
+def check(
+    record: Record,
+    *,
+    lasting: int = 0,  # broken weights that are still fine: none, since they never heal
+) -> Finding | None:
+    """A finding from the first step at which something is not a finite number."""
     series = {name: _broken(record, name) for name in READS}
     broken = {name: found for name, found in series.items() if len(found[0])}
     if not broken:

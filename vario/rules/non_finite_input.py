@@ -27,8 +27,12 @@ CARD = {
 }
 
 
-def check(record: Record, *, entries: float = 0) -> Finding | None:
-    """``entries`` is how many broken numbers a batch may hold: none, since one reaches every weight."""
+def check(
+    record: Record,
+    *,
+    entries: float = 0,  # broken numbers that a batch may hold: none, since one reaches every weight
+) -> Finding | None:
+    """A finding where a batch held NaN or infinity."""
     found: list[tuple[int, str, float, Evidence, int]] = []
     seen = False
     for name in ("input/non_finite", "target/non_finite"):

@@ -35,12 +35,13 @@ CARD = {
 
 
 def check(
-    record: Record, *, times_chance: float = 3.0, times_spread: float = 1e3, within: int = 10
+    record: Record,
+    *,
+    times_chance: float = 3.0,  # default initialisers give 1.0 to 1.2, wrong and sure guesses ten and more
+    times_spread: float = 1e3,  # ten layers that each gain or lose a factor of two; most runs survive that
+    within: int = 10,  # steps, so that the start is judged and not what training made of it
 ) -> Finding | None:
-    """``times_chance`` 3: default initialisers give 1.0 to 1.2, wrong and sure guesses ten and more.
-
-    ``times_spread`` 1,000: ten layers that each gain or lose a factor of two; most runs survive that.
-    """
+    """A finding where the first answers are wrong and sure, or the signal explodes or dies on its way."""
     loss = _first_loss(record, times_chance, within)
     spread = _spread(record, times_spread, within)
     if loss is None and spread is None:
@@ -74,8 +75,7 @@ def _first_loss(record: Record, limit: float, within: int) -> Evidence | None:
 
 
 def _spread(record: Record, limit: float, within: int) -> Evidence | None:
-    """How far the spread of activations moves from the first to the deepest layer, as a factor "
-    "of at least 1."""
+    """Factor (1 or more) between the spread of the first and of the deepest layer."""
     spreads = {}
     wheres = record.wheres("activation/std")
     order = [name for name in layers(record) if name in wheres] or list(wheres)

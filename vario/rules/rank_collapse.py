@@ -30,9 +30,15 @@ CARD = {
 }
 
 
-def check(record: Record, *, least: float = 2.0, part: float = 0.05, readings: int = 5) -> Finding | None:
-    """``least`` 2: one direction; ``part`` 0.05: collapsed runs of P132 keep a few of hundreds."""
-    " their hundreds."""
+def check(
+    record: Record,
+    *,
+    least: float = 2.0,  # one direction and some noise
+    part: float = 0.05,  # collapsed runs of P132 keep a few of hundreds
+    readings: int = 5,
+) -> Finding | None:
+    """A finding where a layer's outputs span far fewer directions than they could, or once did."""
+    " their hundreds."
     wheres = record.wheres("rank/effective")
     most = max((len(finite(*record.series("rank/effective", w))[1]) for w in wheres), default=0)
     if most < readings:

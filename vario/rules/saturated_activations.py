@@ -29,8 +29,13 @@ CARD = {
 }
 
 
-def check(record: Record, *, saturated: float = 0.5, readings: int = 5) -> Finding | None:
-    """``saturated`` 0.5: more than half of the paths through the layer are shut."""
+def check(
+    record: Record,
+    *,
+    saturated: float = 0.5,  # more than half of the paths through the layer are shut
+    readings: int = 5,
+) -> Finding | None:
+    """A finding where most outputs of a tanh or sigmoid are at its ends."""
     last_layer = output_layer(record)
     found: list[tuple[str, Estimate, Steps, int]] = []
     judged = most = 0

@@ -32,13 +32,13 @@ CARD = {
 
 
 def check(
-    record: Record, *, collapsed: float = 0.3, learned: float = 0.99, gap: float = 0.1
+    record: Record,
+    *,
+    collapsed: float = 0.3,  # P064's runs stop generalising from about there (0.51 in one that never did)
+    learned: float = 0.99,  # before, zero-loss examples are outvoted by those that still have a gradient
+    gap: float = 0.1,  # beyond what healthy classifiers show between training and held-out accuracy
 ) -> Finding | None:
-    """``collapsed`` 0.3: P064's runs stop generalising from about there (0.51 in one that never did).
-
-    ``learned`` 0.99: before, zero-loss examples are outvoted by those that still have a gradient.
-    ``gap`` 0.1: beyond what healthy classifiers show between training and held-out accuracy.
-    """
+    """A finding where training goes on with examples that have no loss left."""
     steps, zero = need_finite(*record.need("examples/zero_loss_share", 10), 10, "examples/zero_loss_share")
     right = tail(finite(*record.series("accuracy/train"))[1])
     if len(right) and float(right.mean()) < learned:

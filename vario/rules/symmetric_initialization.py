@@ -30,8 +30,13 @@ CARD = {
 }
 
 
-def check(record: Record, *, difference: float = 1e-6, readings: int = 3) -> Finding | None:
-    """``difference`` 1e-6: a few float32 roundings; random rows differ by about 1."""
+def check(
+    record: Record,
+    *,
+    difference: float = 1e-6,  # a few roundings of float32; random rows differ by about 1
+    readings: int = 3,
+) -> Finding | None:
+    """A finding where the rows of a trained weight start alike and stay alike."""
     wheres = record.wheres("weight/row_difference")
     found = {where: finite(*record.series("weight/row_difference", where)) for where in wheres}
     most = max((len(values) for _, values in found.values()), default=0)

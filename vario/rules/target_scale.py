@@ -31,11 +31,14 @@ CARD = {
 }
 
 
-def check(record: Record, *, large: float = 100.0, small: float = 1e-3, readings: int = 3) -> Finding | None:
-    """``large`` 100: the first squared losses are 10,000 times those of standardised targets.
-
-    ``small`` 0.001: the first outputs miss by a thousand times what there is to learn.
-    """
+def check(
+    record: Record,
+    *,
+    large: float = 100.0,  # the first squared losses are 10,000 times those of standardised targets
+    small: float = 1e-3,  # the first outputs miss by a thousand times what there is to learn
+    readings: int = 3,
+) -> Finding | None:
+    """A finding where targets are far larger or smaller than first outputs."""
     steps, means = finite(*record.need("target/mean", readings))
     _, stds = finite(*record.need("target/std", readings))
     count = min(len(means), len(stds))

@@ -30,9 +30,13 @@ CARD = {
 }
 
 
-def check(record: Record, *, wrong: float = 0.0, lasting: int = 3) -> Finding | None:
-    """``wrong`` 0: one forward in the wrong mode is a mistake; ``lasting`` 3 steps make it the "
-    "rule, not a probe."""
+def check(
+    record: Record,
+    *,
+    wrong: float = 0.0,  # one forward in the wrong mode is a mistake
+    lasting: int = 3,  # training steps, which make it the rule and not a probe
+) -> Finding | None:
+    """A finding where an evaluation ran in train mode, or training in eval mode."""
     kinds = sorted({*record.wheres("mode/train_share"), *record.wheres("mode/eval_share")})
     if not kinds:
         raise NotApplicable("no module of the model depends on train or eval mode, or none was read")

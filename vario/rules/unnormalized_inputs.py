@@ -42,13 +42,14 @@ CARD = {
 
 
 def check(
-    record: Record, *, magnitude: float = 30.0, spread: float = 1e3, readings: int = 3, inside: float = 10.0
+    record: Record,
+    *,
+    magnitude: float = 30.0,  # raw pixels have 70 to 130, standardised features 1, unit intervals less
+    spread: float = 1e3,  # condition number 1e6 of the inputs, more than any one learning rate serves
+    readings: int = 3,
+    inside: float = 10.0,  # a first layer whose outputs stay below it divides its inputs itself
 ) -> Finding | None:
-    """``magnitude`` 30: raw pixels have 70 to 130, standardised features 1, unit intervals below 1.
-
-    ``spread`` 1,000: condition number 1e6 of the input covariance, beyond what any one learning rate serves.
-    ``inside`` 10: a first layer whose outputs stay below it divides its inputs itself.
-    """
+    """A finding where the model is given inputs in raw units."""
     means = finite(*record.need("input/mean", readings))[1]
     stds = finite(*record.need("input/std", readings))[1]
     if min(len(means), len(stds)) < readings:
@@ -82,8 +83,7 @@ def _magnitude(record: Record) -> Estimate:
 
 
 def _small_inside(record: Record, inside: float) -> bool:
-    """Whether the first layer gave small outputs at its first reading, so that the model scales "
-    "its inputs."""
+    """Whether the outputs of the first layer start small, so that the model scales its inputs."""
     wheres = record.wheres("activation/std")
     order = [name for name in layers(record) if name in wheres]
     if not order:

@@ -79,8 +79,7 @@ def check(
 
 
 def _same_order(record: Record, readings: int) -> Estimate | None:
-    """Share of batches that hold the rows of the epoch before; None where that cannot be known "
-    "or is natural."""
+    """Share of batches with the rows of an epoch ago; None where that is unknown or natural."""
     _, values = finite(*record.series("data/same_order"))
     for loader in training_loaders(record):
         length, size = loader.get("length"), loader.get("batch_size")
