@@ -11,7 +11,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 set_seed(0)
 rows = [{"input_ids": row, "labels": row} for row in torch.randint(0, 50, (64, 12))]
-config = GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+config = GPT2Config(
+    vocab_size=50, n_positions=16, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
+)
 model = GPT2LMHeadModel(config)
 arguments = TrainingArguments(
     output_dir=tempfile.mkdtemp(),
