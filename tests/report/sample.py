@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vario.nouns import Reading
+from vario.nouns import Diagnosis, Evidence, Finding, Prescription, Reading
 from vario.record import Run, open_run
 from vario.record.store import RecordWriter
 
@@ -31,6 +31,37 @@ def empty_run(path: Path) -> Run:
     writer.event("", -1, "exit", data={"code": 1, "error": "FileNotFoundError: no such file: data.csv"})
     writer.close()
     return open_run(path)
+
+
+def sick_diagnosis() -> Diagnosis:
+    """What is wrong with the sick run, said here: these tests are about telling, not about deciding."""
+    rate = Finding(
+        "learning-rate-too-high", "error", 0.96, (), (0, 399),
+        (
+            Evidence("largest update ratio", 0.52, 0.52, 0.52, 0.1),
+            Evidence("loss at the end", 2.32, 2.31, 2.33, 77.0),
+            Evidence("learning rate", 3.0, 3.0, 3.0, 0.0573),
+        ),
+        stream="model",
+    )  # fmt: skip
+    dead = Finding(
+        "dead-units", "warning", 0.9, ("conv1", "conv2"), (12, 399),
+        (Evidence("share of dead units", 0.875, 0.8, 0.93, 0.5, "conv1"),),
+        explained_by="learning-rate-too-high", stream="model",
+    )  # fmt: skip
+    batch = Finding("batch-too-small", "advice", 0.7, (), (200, 399), (), stream="model")
+    unknown = {"overfitting": "no evaluation was seen", "memorization": "no evaluation was seen"}
+    return Diagnosis((rate, batch, dead), ("batch-too-small", "dead-units", "diverging"), unknown)
+
+
+def cures_of(diagnosis: Diagnosis) -> dict[Finding, tuple[Prescription, ...]]:
+    """One change with its command and one method that is only published, for every finding."""
+    trial = "vario trial digits.py --lr 3.0 --batch 64 --set optimizer.lr=0.05  # comes with trials"
+    cures = (
+        Prescription("lr 3 -> 0.05: the update is 52 % of the weight per step", trial=trial),
+        Prescription("A paper of worth (not in vario yet)", paper="P248", available=False),
+    )
+    return {finding: cures for finding in diagnosis.findings}
 
 
 def write_series(

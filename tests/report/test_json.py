@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.report.sample import empty_run, sick_run
+from tests.report.sample import cures_of, empty_run, sick_diagnosis, sick_run
 from vario.nouns import Diagnosis, Evidence, Finding, Prescription
-from vario.remedies.prescribe import prescribe_all
 from vario.report.json import findings_json
-from vario.rules import diagnose
 
 
 def refuse(constant: str) -> None:
@@ -17,9 +15,8 @@ def refuse(constant: str) -> None:
 
 
 def test_the_keys_are_exactly_those_of_the_contract(tmp_path: Path) -> None:
-    run = sick_run(tmp_path / "run-7")
-    diagnosis = diagnose(run)
-    told = json.loads(findings_json(run, diagnosis, prescribe_all(diagnosis, run)), parse_constant=refuse)
+    run, diagnosis = sick_run(tmp_path / "run-7"), sick_diagnosis()
+    told = json.loads(findings_json(run, diagnosis, cures_of(diagnosis)), parse_constant=refuse)
     assert list(told) == ["run", "findings", "checked", "not_applicable"]
     assert told["run"] == "run-7"
     assert [item["id"] for item in told["findings"]] == [item.id for item in diagnosis.findings]

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.sample import empty_run, healthy_run, sick_run
-from vario.nouns import Diagnosis, Evidence, Finding, Prescription
+from tests.report.sample import cures_of, empty_run, healthy_run, sick_diagnosis, sick_run
+from vario.nouns import Diagnosis, Evidence, Finding, Prescription, Reading
 from vario.record import open_run
 from vario.record.store import RecordWriter
-from vario.remedies.prescribe import prescribe_all
 from vario.report.text import findings_text, summary_text
 from vario.report.words import card_of, clean, duration, headline, interval, number, places, summary
 from vario.rules import diagnose
@@ -75,40 +74,32 @@ def test_names_cannot_write_to_the_terminal() -> None:
     assert [duration(s) for s in (0.01, 41, 5400, 12000)] == ["10 ms", "41 s", "1 h 30 min", "3 h 20 min"]
 
 
-def shown(run, *, brief: bool = False, **options) -> str:
-    diagnosis = diagnose(run)
-    tell = summary_text if brief else findings_text
-    return tell(run, diagnosis, prescribe_all(diagnosis, run), **options)
-
-
 def test_a_sick_run_in_brief_is_a_dozen_lines_with_cause_remedy_and_cost(tmp_path: Path) -> None:
-    text = shown(sick_run(tmp_path / "run"), brief=True)
+    run, diagnosis = sick_run(tmp_path / "run"), sick_diagnosis()
+    text = summary_text(run, diagnosis, cures_of(diagnosis))
     lines = text.splitlines()
     assert len(lines) <= 16
-    assert lines[0].startswith("vario: Learning rate too high")
+    assert lines[0] == "vario: The learning rate is too high, and 1 more cause"
     assert "digits.py --lr 3.0 --batch 64 | run run | 400 steps | finished" in text
-    assert (
-        "lr 3 -> 0.05" in text and "vario trial digits.py --lr 3.0 --batch 64 --set optimizer.lr=0.05" in text
-    )
-    assert "which explains:" in text and "could not be made" in text
+    assert "try: lr 3 -> 0.05" in text and "         vario trial digits.py --lr 3.0 --batch 64 --set" in text
+    assert "which explains: dead-units" in text
+    assert "1 checks found nothing wrong; 2 could not be made: overfitting, memorization" in text
+    assert "A paper of worth" not in text
     assert "vario took 1.6" in lines[-2] and "vario report run" in lines[-1]
     assert "\x1b" not in text and max(map(len, lines)) <= 100
-    assert "\x1b[31;1m" in shown(open_run(tmp_path / "run"), brief=True, color=True)
+    assert "\x1b[31;1m" in summary_text(run, diagnosis, {}, color=True)
 
 
 def test_the_full_text_has_every_evidence_with_limit_and_every_reason(tmp_path: Path) -> None:
-    run = sick_run(tmp_path / "run")
-    diagnosis = diagnose(run)
-    text = shown(run, width=4000)
-    for item in diagnosis.findings:
-        assert item.id in text
-        if not item.explained_by:
-            for seen in item.evidence:
-                assert f"{seen.name}: {interval(seen)}" in text
-    for name, reason in diagnosis.not_applicable.items():
-        assert name in text and clean(reason, longest=200) in text
-    symptoms = [item for item in diagnosis.findings if item.explained_by]
-    assert symptoms and all(text.index(f"- {s.id}") > text.index(f" {s.explained_by}  (") for s in symptoms)
+    run, diagnosis = sick_run(tmp_path / "run"), sick_diagnosis()
+    text = findings_text(run, diagnosis, cures_of(diagnosis))
+    assert "x learning-rate-too-high  (error, 96 % sure; whole model; steps 0 to 399)" in text
+    assert "largest update ratio: 52 %, limit 10 %" in text
+    assert "loss at the end: 2.32 (2.31 to 2.33), limit 77" in text
+    assert "published, not in vario yet: A paper of worth (P248)" in text
+    assert "- overfitting, memorization: no evaluation was seen" in text
+    assert text.index("learning-rate-too-high") < text.index("- dead-units (conv1, conv2): ")
+    assert text.index("- dead-units") < text.index("i batch-too-small")
 
 
 def test_a_healthy_run_says_what_was_checked_and_what_was_not(tmp_path: Path) -> None:
@@ -121,9 +112,20 @@ def test_a_healthy_run_says_what_was_checked_and_what_was_not(tmp_path: Path) ->
 
 
 def test_a_run_without_a_step_claims_nothing(tmp_path: Path) -> None:
-    text = shown(empty_run(tmp_path / "run"))
+    run = empty_run(tmp_path / "run")
+    text = findings_text(run, diagnose(run), {})
     assert "No training step was seen" in text and "failed: FileNotFoundError: no such file: data.csv" in text
     assert "Nothing wrong" not in text and text.count("the run has no steps") == 1
+
+
+def test_a_run_that_failed_is_not_called_well(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "run")
+    writer.readings("model", 0, [Reading("loss/train", 1.0)])
+    writer.event("", 0, "exit", data={"signal": 9})
+    writer.close()
+    assert headline(open_run(tmp_path / "run"), Diagnosis((), ("diverging",))) == (
+        "The run was killed, and no check says why"
+    )
 
 
 def test_advice_alone_is_no_illness(tmp_path: Path) -> None:

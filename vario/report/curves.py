@@ -8,6 +8,7 @@ still fill a disk, so the buckets of layer series shrink until they fit their pa
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,7 @@ class Curves:
     grids: list[str] = field(default_factory=list)
     curves: list[dict[str, Any]] = field(default_factory=list)
     _known: dict[tuple[str, str, str, int], int] = field(default_factory=dict)
+    _highest: list[float] = field(default_factory=list)
     _grid_of: dict[bytes, int] = field(default_factory=dict)
 
     def add(
@@ -55,6 +57,10 @@ class Curves:
             self._known[key] = self._keep(steps, *curve) if curve and len(steps) else -1
         return self._known[key]
 
+    def highest(self, numbers: Iterable[int]) -> float:
+        """The largest finite value of some curves."""
+        return max((self._highest[number] for number in numbers), default=-np.inf)
+
     def _keep(self, steps: NDArray[Any], low: NDArray[Any], mean: NDArray[Any], high: NDArray[Any]) -> int:
         raw = steps.astype("<i4").tobytes()
         if raw not in self._grid_of:
@@ -64,6 +70,8 @@ class Curves:
         if not (np.array_equal(low, mean, equal_nan=True) and np.array_equal(high, mean, equal_nan=True)):
             curve |= {"low": packed(low), "high": packed(high)}
         self.curves.append(curve)
+        finite = high[np.isfinite(high)]
+        self._highest.append(float(finite.max()) if len(finite) else np.inf)
         return len(self.curves) - 1
 
 

@@ -39,7 +39,7 @@ def finding_card(
     return (
         f'<article class="finding {finding.severity}{" small" if small else ""}" data-testid="finding">'
         f'<header><span class="badge">{MARKS[finding.severity]} {finding.severity}</span>'
-        f"<{level}>{said(words.title(finding.id))}</{level}>"
+        f"<{level}>{said(words.claim(finding.id), longest=200)}</{level}>"
         f'<p class="meta">{" · ".join(facts)}</p></header>'
         f'<p class="lead">{sentence}</p>'
         f'<div class="two"><div class="shown">{figures}</div>'
@@ -56,15 +56,17 @@ def checks(diagnosis: Diagnosis) -> str:
         f"<li>{said(reason, longest=300)}: {', '.join(f'<code>{said(name)}</code>' for name in names)}</li>"
         for reason, names in words.by_reason(diagnosis.not_applicable).items()
     )
+    shown = "" if found else " open"
     passed = ", ".join(f"<code>{said(name)}</code>" for name in clear) or "no check"
     unknown = (
-        f"<details><summary><b>{len(diagnosis.not_applicable)}</b> checks could not be made</summary>"
+        f"<details{shown}><summary><b>{len(diagnosis.not_applicable)}</b> checks could not be made</summary>"
         f'<ul class="reasons">{reasons}</ul></details>'
         if reasons
         else ""
     )
     return (
-        f'<div class="checks"><details><summary><b>{len(clear)}</b> checks found nothing wrong</summary>'
+        f'<div class="checks"><details{shown}><summary><b>{len(clear)}</b> checks found nothing'
+        " wrong</summary>"
         f"<p>{passed}</p></details>{unknown}</div>"
     )
 

@@ -252,8 +252,7 @@ def _is_still(chart: Chart) -> bool:
 def _verdict(run: Run, diagnosis: Diagnosis) -> str:
     """The first screen: what is the matter, and with which run."""
     steps = facts.steps_seen(run)
-    causes = [finding for finding in diagnosis.findings if not finding.explained_by]
-    state = "unknown" if not steps or not diagnosis.checked else causes[0].severity if causes else "well"
+    state = _state(run, diagnosis, steps)
     spent, wall = facts.cost(run), facts.wall_seconds(run)
     told = [
         ("run", said(facts.run_name(run))),
@@ -269,6 +268,15 @@ def _verdict(run: Run, diagnosis: Diagnosis) -> str:
         f"<p class='cmd'><code>{said(facts.title(run), longest=600)}</code></p><dl>{listed}</dl></div>"
         "</header>"
     )
+
+
+def _state(run: Run, diagnosis: Diagnosis, steps: int) -> str:
+    """Where the dial points: to the gravest finding; a run that failed is not well."""
+    if run.status in ("failed", "killed"):
+        return "error"
+    if not steps or not diagnosis.checked:
+        return "unknown"
+    return diagnosis.findings[0].severity if diagnosis.findings else "well"
 
 
 def _inline(data: Any) -> str:

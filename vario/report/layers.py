@@ -15,6 +15,7 @@ __all__ = ["MOST_LAYERS", "layer_maps", "layer_order", "shown_layers"]
 
 MOST_LAYERS = 200  # beyond it, the others are in the table with their last values only
 HISTOGRAM_VALUES = 25_000_000  # how much of the record may be read for distributions (200 MB)
+NOTHING = 0.005  # a share below half a percent everywhere needs no picture
 DEAD = "activation/dead_channels"
 
 # Series, title, scale: "log" for magnitudes, "share" from 0 to 1, "signed" from -1 to 1.
@@ -44,9 +45,9 @@ def layer_maps(
     bins = layer_buckets(sum(map(len, chosen.values())))
     found = []
     for record in records:
-        maps = []
+        maps, empty = [], []
         for name, title, scale in QUANTITIES:
-            rows = []
+            rows: list[tuple[str, int]] = []
             for where in chosen[record.stream, name]:
                 whole = "activation/channels" if name == DEAD else ""
                 number = (
@@ -55,12 +56,14 @@ def layer_maps(
                     else curves.add(record, name, where, bins=bins)
                 )
                 if number >= 0:
-                    rows.append([where, number])
-            if rows:
+                    rows.append((where, number))
+            if rows and scale == "share" and curves.highest(index for _, index in rows) < NOTHING:
+                empty.append(title.lower())
+            elif rows:
                 maps.append({"name": name, "title": title, "scale": scale, "rows": rows})
         strips = _strips(record, shown_layers(layer_order(record, "gradient/log_histogram"), named))
         if maps or strips:
-            found.append({"stream": record.stream, "maps": maps, "strips": strips})
+            found.append({"stream": record.stream, "maps": maps, "strips": strips, "empty": empty})
     return found
 
 

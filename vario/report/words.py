@@ -27,6 +27,7 @@ __all__ = [
     "amount",
     "by_reason",
     "card_of",
+    "claim",
     "clean",
     "duration",
     "headline",
@@ -66,9 +67,11 @@ def headline(run: Run, diagnosis: Diagnosis) -> str:
     serious = [finding for finding in causes if finding.severity != "advice"]
     if serious:
         more = len(causes) - 1
-        return title(serious[0].id) + (
+        return claim(serious[0].id) + (
             f", and {more} more {'cause' if more == 1 else 'causes'}" if more else ""
         )
+    if run.status in ("failed", "killed"):
+        return f"The run {'failed' if run.status == 'failed' else 'was killed'}, and no check says why"
     if not diagnosis.checked:
         return "Nothing could be checked"
     count = f"{len(diagnosis.checked)} of {len(diagnosis.checked) + len(diagnosis.not_applicable)} checks"
@@ -79,6 +82,14 @@ def title(finding_id: str) -> str:
     """``learning-rate-too-high`` as a person would write it."""
     words = clean(finding_id).replace("-", " ")
     return words[:1].upper() + words[1:]
+
+
+def claim(finding_id: str) -> str:
+    """What a finding says is wrong, in the words of its rule; its id where the rule is from outside."""
+    for entry in catalog.entries():
+        if entry.kind == "finding" and entry.id == finding_id:
+            return entry.title.partition(":")[0].rstrip(".")
+    return title(finding_id)
 
 
 def card_of(finding_id: str) -> Mapping[str, Any]:

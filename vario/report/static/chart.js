@@ -157,17 +157,19 @@ function broken(u, curves) {
   ctx.save();
   ctx.fillStyle = color("error");
   ctx.font = `${10 * devicePixelRatio}px system-ui`;
+  let told = false;
   for (const { steps: at, mean, high } of curves) {
     let from = -1;
     for (let i = 0; i <= at.length; i++) {
       const bad = i < at.length && !(Number.isFinite(mean[i]) && Number.isFinite(high[i]));
       if (bad && from < 0) from = i;
       if (!bad && from >= 0) {
-        const a = Math.max(u.valToPos(at[Math.max(from - 1, 0)], "x", true), bbox.left);
+        const a = Math.max(u.valToPos(at[from], "x", true), bbox.left);
         const b = Math.min(u.valToPos(at[Math.min(i, at.length - 1)], "x", true), bbox.left + bbox.width);
         const tall = 5 * devicePixelRatio;
-        for (let x = a; x < b; x += 2 * tall) ctx.fillRect(x, bbox.top + bbox.height - tall, Math.min(tall, b - x), tall);
-        if (b - a > 90 * devicePixelRatio) ctx.fillText("no number", a + 4, bbox.top + bbox.height - 1.6 * tall);
+        for (let x = a; x < Math.max(b, a + tall); x += 2 * tall) ctx.fillRect(x, bbox.top + bbox.height - tall, tall, tall);
+        if (!told) ctx.fillText("no number", Math.min(a, bbox.left + bbox.width - 11 * tall), bbox.top + bbox.height - 1.6 * tall);
+        told = true;
         from = -1;
       }
     }

@@ -40,7 +40,7 @@ class HeatMap {
     const width = this.box.clientWidth;
     if (!width) return;
     const ratio = devicePixelRatio;
-    const size = Math.max(4, Math.min(18, Math.floor(560 / this.rows.length)));
+    const size = Math.max(4, Math.min(18, Math.floor(900 / this.rows.length)));
     const context = this.canvas.getContext("2d");
     context.font = "11px system-ui";
     const longest = Math.max(...this.rows.map(({ name }) => context.measureText(name).width));
@@ -61,7 +61,8 @@ class HeatMap {
 
   // The range of steps, the columns, and the range of values that the colours span.
   measure() {
-    [this.first, this.last] = this.linked.shown;
+    const read = this.rows.flatMap(({ curve }) => [curve.steps[0], curve.steps.at(-1)]);
+    [this.first, this.last] = this.linked.range ?? [Math.min(...read), Math.max(...read, Math.min(...read) + 1)];
     const gaps = this.rows.flatMap(({ curve: { steps: at } }) => Array.from(at.slice(1), (step, i) => step - at[i])).sort((x, y) => x - y);
     // At least a pixel or two wide, so that a single early reading can be seen at all.
     this.usual = Math.max(gaps[gaps.length >> 1] ?? 1, ((this.last - this.first) * 3) / Math.max(this.width, 1));

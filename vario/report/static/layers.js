@@ -14,8 +14,8 @@ export async function layerSection(box, streams, source, linked) {
 }
 
 class Layers {
-  constructor({ stream, maps, strips }, several, source, linked) {
-    Object.assign(this, { maps, strips, source, linked, views: [] });
+  constructor({ stream, maps, strips, empty }, several, source, linked) {
+    Object.assign(this, { maps, strips, empty, source, linked, views: [] });
     this.root = document.createElement("div");
     this.root.className = "layers";
     if (several) this.root.append(make("h3", "", stream));
@@ -35,6 +35,7 @@ class Layers {
       grid.append(figure);
       this.views.push(await heatMap(inner, map, this.source, this.linked, (name) => this.show(name)));
     }
+    if (this.empty.length) this.root.append(make("p", "hint after", `Below 0.5 % in every layer at all times: ${this.empty.join(", ")}.`));
     this.select = make("select");
     this.select.setAttribute("aria-label", "Layer to look at");
     const whole = new Option("whole model", "");

@@ -20,7 +20,7 @@ export async function densityStrip(box, packed, label, source, linked) {
   stage.append(canvas, cursor);
   box.replaceChildren(stage, readout);
   const view = {};
-  const draw = () => paint(canvas, box.clientWidth, strip, linked.shown, view);
+  const draw = () => paint(canvas, box.clientWidth, strip, linked.range, view);
   const mark = (step) => {
     const inside = step !== null && step >= view.first && step <= view.last;
     cursor.hidden = !inside;
@@ -51,10 +51,10 @@ function paint(canvas, width, strip, range, view) {
   Object.assign(canvas.style, { width: `${width}px`, height: `${TALL + FOOT}px` });
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
-  const { bins, first, width: decade } = strip;
+  const { steps: at, bins, first, width: decade } = strip;
   const last = first + bins * decade;
   view.width = width - LEFT - 8;
-  [view.first, view.last] = range;
+  [view.first, view.last] = range ?? [at[0], Math.max(at.at(-1), at[0] + 1)];
   const x = (step) => LEFT + ((step - view.first) / (view.last - view.first)) * view.width;
   const y = (power) => TALL - ((power - first) / (last - first)) * TALL;
   context.save();
