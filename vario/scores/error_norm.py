@@ -9,7 +9,7 @@ When to use: pruning half of the data after a few epochs; finding label noise.
 When not to: a single network at the end of training: everything is fitted, and all scores are small.
 
 >>> error_norm(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))
-tensor([1.7453e-04, 1.4140e+00])
+tensor([1.7450e-04, 1.4140e+00])
 """
 
 from __future__ import annotations
@@ -42,4 +42,5 @@ def error_norm(logits: Tensor, target: Tensor) -> Tensor:
         )
     error = logits.softmax(dim=1)  # (n, C)
     error = error - torch.nn.functional.one_hot(target, logits.shape[1]).to(error)
-    return torch.linalg.vector_norm(error, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(error, dim=1)
+    return norms

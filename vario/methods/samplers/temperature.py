@@ -3,8 +3,8 @@ r"""Small groups of the data drawn more often than their share, and less and les
 .. math:: p_d \propto n_d^{1 / \tau}, \qquad \tau: \tau_{start} \to \tau_{end} \text{ at epoch } cooldown
 
 With :math:`\tau = 1` groups are drawn as they are, with infinity all alike. A high temperature learns the
-small group fast and then overfits it; Cooldown ends with a low one. Drawing more often and weighting more have
-the same expected gradient, but drawing has the smaller variance.
+small group fast and then overfits it; Cooldown ends with a low one. Drawing more often and weighting more
+have the same expected gradient, but drawing has the smaller variance.
 
 When to use: class-imbalance, domains or languages of very different size, small ones lag behind.
 

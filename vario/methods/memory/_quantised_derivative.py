@@ -1,0 +1,122 @@
+"""An activation that keeps a few bits per entry for its backward pass, instead of its input.
+
+The forward pass is exact. For the backward pass the derivative is a step function: ``borders`` between its
+steps and one ``levels`` value for each. What is saved is the number of the step, in bit planes: plane k holds
+bit k of eight entries per byte.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vario.methods.memory._compiled import compiled
+
+Function = Callable[[Tensor], Tensor]
+
+
+class StepDerivative(torch.autograd.Function):
+    """``apply(x, forward, borders, levels, eager)``; borders (k - 1,) and levels (k,) are tuples of "
+    "floats."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        forward: Function,
+        borders: tuple[float, ...],
+        levels: tuple[float, ...],
+        eager: bool,
+    ) -> Tensor:
+        ctx.shape, ctx.levels, ctx.eager = x.shape, levels, eager
+        flat = x.detach().reshape(-1)
+        if len(flat) % 8:
+            flat = torch.nn.functional.pad(flat, (0, 8 - len(flat) % 8))
+        ctx.save_for_backward(_packer(borders)(flat.view(8, -1), eager=eager))
+        return forward(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (planes,) = ctx.saved_tensors
+        flat, count = grad.reshape(-1), grad.numel()
+        if count % 8:
+            flat = torch.nn.functional.pad(flat, (0, 8 - count % 8))
+        out = _multiplier(ctx.levels)(flat.view(8, -1), planes, eager=ctx.eager)
+        return out.view(-1)[:count].view(ctx.shape), None, None, None, None
+
+
+@functools.cache
+def _packer(borders: tuple[float, ...]) -> Callable[..., Tensor]:
+    bits = len(borders).bit_length()
+
+    def pack(x: Tensor) -> Tensor:
+        """Bit planes uint8 (bits, n) of x (8, n)."""
+        step = torch.zeros_like(x, dtype=torch.int32)
+        for border in borders:
+            step = step + (x > border).to(torch.int32)
+        planes = []
+        for k in range(bits):
+            plane = torch.zeros_like(step[0])
+            for j in range(8):
+                plane = plane | (((step[j] >> k) & 1) << j)
+            planes.append(plane.to(torch.uint8))
+        return torch.stack(planes)
+
+    return compiled(pack)
+
+
+@functools.cache
+def _multiplier(levels: tuple[float, ...]) -> Callable[..., Tensor]:
+    bits = (len(levels) - 1).bit_length()
+
+    def multiply(grad: Tensor, planes: Tensor) -> Tensor:
+        """The gradient (8, n) times the level of each entry."""
+        rows = []
+        for j in range(8):
+            step = torch.zeros_like(planes[0], dtype=torch.int32)
+            for k in range(bits):
+                step = step | (((planes[k].to(torch.int32) >> j) & 1) << k)
+            slope = torch.full_like(grad[j], levels[0])
+            for k in range(1, len(levels)):
+                slope = torch.where(step == k, levels[k], slope)
+            rows.append(grad[j] * slope)
+        return torch.stack(rows)
+
+    return compiled(multiply)
+
+
+def best_steps(
+    values: Tensor, grid: Tensor, count: int
+) -> tuple[tuple[float, ...], tuple[float, ...], float]:
+    """Borders, levels and squared error of the best step function of ``count`` steps (dynamic programming).
+
+    ``values`` (n,) holds the function at the middles of the cells that ``grid`` (n + 1,) bounds; borders fall
+    on the grid.
+    """
+    width = grid.diff()
+    zero = torch.zeros(1, dtype=torch.float64)
+    length, first, second = (
+        torch.cat([zero, part.cumsum(0)]) for part in (width, values * width, values.square() * width)
+    )
+    span = (length[None, :] - length[:, None]).clamp(min=1e-300)
+    cost = (second[None, :] - second[:, None]) - (first[None, :] - first[:, None]).square() / span
+    cost = torch.where(
+        torch.ones_like(cost).triu(1) > 0, cost, torch.inf
+    )  # cost[i, j]: one step on cells i..j-1
+    best, came_from = cost[0].clone(), []
+    for _ in range(count - 1):
+        best, origin = (best[:, None] + cost).min(dim=0)
+        came_from.append(origin)
+    ends = [len(values)]
+    for origin in reversed(came_from):
+        ends.append(int(origin[ends[-1]]))
+    cuts = [0, *reversed(ends)]
+    levels = [
+        float((first[b] - first[a]) / (length[b] - length[a])) for a, b in zip(cuts, cuts[1:], strict=True)
+    ]
+    return tuple(float(grid[c]) for c in cuts[1:-1]), tuple(levels), float(best[len(values)])

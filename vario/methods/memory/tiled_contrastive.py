@@ -1,0 +1,107 @@
+r"""Contrastive loss whose matrix of similarities never exists as a whole.
+
+.. math:: L = -\frac1{2b} \sum_i \left(2 S_{ii} - \log\sum_j e^{S_{ij}} - \log\sum_j e^{S_{ji}}\right),
+    \qquad S = s\, I T^\top
+
+The forward pass walks over tiles of S and keeps running logarithms of the sums of its rows and columns; the
+backward pass computes the tiles again. Memory is O(b d + tile^2) instead of O(b^2).
+
+When to use: CLIP-like training where the batch is limited by the b x b matrix.
+
+When not to: small batches: a tile that holds everything is the plain loss, a little slower.
+
+>>> loss = TiledContrastiveLoss(tile=2)
+>>> round(loss(torch.eye(3), torch.eye(3), torch.tensor(10.0)).item(), 6)  # log(1 + 2 exp(-10))
+9.1e-05
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["TiledContrastiveLoss"]
+
+CARD = {
+    "papers": ("P209",),
+    "slot": "loss",
+    "treats": (),
+    "example": {"tile": 4},
+    "cost": "one more product of the features in the backward pass",
+    "checked": "equation: the dense loss, values and gradients; authors' code DAMO-NLP-SG/Inf-CLIP "
+    "d9f2833, read "
+    "(Apache-2.0; CUDA only)",
+    "changed": "one process: the ring over ranks is not built; features of other ranks must be gathered "
+    "first",
+    "shown": "batch 16,384: see bench/methods.py for peak memory and time against the dense loss",
+}
+
+
+class TiledContrastiveLoss(nn.Module):
+    """``forward(images (b, d), texts (b, d), scale)``: symmetric cross entropy, a scalar.
+
+    Features come normalized where the method wants that; ``scale`` is 1 / temperature, a number or a tensor
+    that is trained.
+    """
+
+    def __init__(self, *, tile: int = 1024) -> None:
+        super().__init__()
+        if tile < 1:
+            raise ValueError(f"TiledContrastiveLoss: tile is {tile}; it is a number of rows.")
+        self.tile = tile
+
+    def forward(self, images: Tensor, texts: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        if images.ndim != 2 or images.shape != texts.shape:
+            raise ValueError(
+                f"TiledContrastiveLoss wants two sets of features (b, d); got {tuple(images.shape)} and "
+                f"{tuple(texts.shape)}."
+            )
+        factor = torch.as_tensor(scale, dtype=images.dtype, device=images.device)
+        out: Tensor = _Tiled.apply(images, texts, factor, self.tile)
+        return out
+
+
+class _Tiled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, texts: Tensor, scale: Tensor, tile: int) -> Tensor:
+        b = len(images)
+        rows = images.new_full((b,), -torch.inf)  # running log-sum-exp
+        columns = rows.clone()
+        for i, j in _tiles(b, tile):
+            s = scale * (images[i] @ texts[j].T)
+            rows[i] = torch.logaddexp(rows[i], s.logsumexp(1))
+            columns[j] = torch.logaddexp(columns[j], s.logsumexp(0))
+        ctx.save_for_backward(images, texts, scale, rows, columns)
+        ctx.tile = tile
+        right = scale * torch.linalg.vecdot(images, texts)
+        total: Tensor = (rows + columns - 2 * right).sum() / (2 * max(b, 1))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        images, texts, scale, rows, columns = ctx.saved_tensors
+        d_images, d_texts, d_scale = (
+            torch.zeros_like(images),
+            torch.zeros_like(texts),
+            torch.zeros_like(scale),
+        )
+        b = len(images)
+        for i, j in _tiles(b, ctx.tile):
+            product = images[i] @ texts[j].T
+            weight = (scale * product - rows[i, None]).exp_()
+            weight += (scale * product - columns[None, j]).exp_()
+            if i.start == j.start:
+                weight.diagonal().sub_(2)
+            d_images[i] += weight @ texts[j]
+            d_texts[j] += weight.T @ images[i]
+            d_scale += torch.linalg.vecdot(weight.flatten(), product.flatten())
+        share = grad / (2 * max(b, 1))
+        return d_images * (share * scale), d_texts * (share * scale), d_scale * share, None
+
+
+def _tiles(count: int, tile: int) -> Iterator[tuple[slice, slice]]:
+    parts = [slice(start, min(start + tile, count)) for start in range(0, count, tile)]
+    return ((i, j) for i in parts for j in parts)
