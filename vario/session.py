@@ -7,12 +7,13 @@ Whatever fails in here is switched off and said once; the run of the user goes o
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from vario.capture.moment import Moment, before_step, raw_needs
 from vario.nouns import Reading
@@ -27,6 +28,7 @@ FREE = frozenset({"losses", "groups", "group_of", "times", "rows", "clip"})  # t
 GRANT = 0.5  # seconds over the budget: a run of a few hundred quick steps can be diagnosed at all
 FIRST = 3  # steps that are always measured in full
 EARLY = 4  # with the grant: a probe when 1/4 of the run so far has passed since the last one
+LOST = 500  # steps measured in full after the loss broke: the run is lost anyway, and its cause need not be
 WARMED = 8  # steps after which the time of a step can be believed
 
 
@@ -116,6 +118,7 @@ class _Plan:
         self.next_probe = True
         self.cheap = True
         self.running: tuple[Instrument, ...] = ()
+        self.lost = 0  # steps since the loss ceased to be a number
         self.moment: Moment | None = None
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         self.own_before = 0.0
@@ -161,7 +164,7 @@ class Session:
         self._current = stream
         plan, budget = self._plans[stream.name], self._budgets[stream.name]
         plan.probe = plan.next_probe or budget.share >= 1
-        plan.next_probe = stream.step + 1 < FIRST or budget.affords_probe()
+        plan.next_probe = stream.step + 1 < FIRST or 0 < plan.lost < LOST or budget.affords_probe()
         plan.cheap = plan.probe or stream.step % budget.cheap_period == 0
         plan.running = tuple(i for i in self._all() if plan.probe or (plan.cheap and self._is_cheap(i)))
         plan.moment = None
@@ -186,11 +189,15 @@ class Session:
         if moment is not None:
             for need, value in raw.items():
                 moment.offer(need, value)
+            if plan.probe:  # all arithmetic is started before any is waited for
+                moment.prepare({need for instrument in plan.running for need in instrument.needs})
             found: list[Reading] = []
             for instrument in plan.running:
                 found.extend(self._read(instrument, moment, stream))
             if found:
                 self._write("readings", stream.name, stream.step, found)
+            broken = any(r.series == "loss/train" and not math.isfinite(cast(float, r.value)) for r in found)
+            plan.lost += broken or plan.lost > 0
             plan.moment = None
         now, own = time.perf_counter(), self.own_time()
         self._budgets[stream.name].stepped(now - plan.began, own - plan.own_before, plan.probe, plan.cheap)

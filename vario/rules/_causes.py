@@ -109,7 +109,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "memorization": ("overfitting", "overconfidence"),
     "overfitting": ("overconfidence",),
     "duplicate-examples": ("overfitting", "memorization", "train-test-leakage"),
-    "class-imbalance": ("class-neglected",),
+    "class-imbalance": ("class-neglected", "overconfidence", "overfitting"),
     "train-eval-mode": ("overfitting", "batchnorm-small-batch"),
     "catastrophic-overfitting": ("overfitting",),
     "softmax-collapse": ("no-gradient", "delayed-generalization", "loss-plateau"),
