@@ -39,10 +39,10 @@ def test_dynamic_programming_equals_exhaustive_search(count):
     assert error == pytest.approx(best, rel=1e-10) and len(borders) == count - 1 and len(levels) == count
 
 
-@pytest.mark.parametrize(("bits", "limit"), [(2, 0.038), (3, 0.0125)])
+@pytest.mark.parametrize(("bits", "limit"), [(2, 0.0372), (3, 0.0119)])
 def test_error_of_gelu(bits, limit):
-    """P152, accept: integral error at 2 and 3 bits; uniform bins .141 and .115."""
-    assert 0.5 * limit < steps_of("gelu", bits)[2] < limit
+    """P152, accept: integral error over [-6, 6] at 2 and 3 bits; uniform bins .141 and .115."""
+    assert 0.9 * limit < steps_of("gelu", bits, reach=6.0)[2] < limit
 
 
 def slope_of(name, x):

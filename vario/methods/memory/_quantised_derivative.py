@@ -116,7 +116,5 @@ def best_steps(
     for origin in reversed(came_from):
         ends.append(int(origin[ends[-1]]))
     cuts = [0, *reversed(ends)]
-    levels = [
-        float((first[b] - first[a]) / (length[b] - length[a])) for a, b in zip(cuts, cuts[1:], strict=True)
-    ]
+    levels = [float((first[b] - first[a]) / (length[b] - length[a])) for a, b in pairwise(cuts)]
     return tuple(float(grid[c]) for c in cuts[1:-1]), tuple(levels), float(best[len(values)])

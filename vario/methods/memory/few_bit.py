@@ -39,7 +39,8 @@ CARD = {
     "(BSD)",
     "changed": "borders lie on a grid of 1,200 cells over [-10, 10]; the authors improve a random start by "
     "gradient steps instead",
-    "shown": "integral error of GELU's derivative below .038 at 2 bits and .0125 at 3, uniform bins above .1",
+    "shown": "integral error of GELU's derivative over [-6, 6] .0371 at 2 bits and .0118 at 3, uniform "
+    "bins above .1",
 }
 
 FUNCTIONS: dict[str, Function] = {
@@ -96,9 +97,11 @@ class FewBit(nn.Module):
 
 
 @functools.cache
-def steps_of(activation: str, bits: int) -> tuple[tuple[float, ...], tuple[float, ...], float]:
+def steps_of(
+    activation: str, bits: int, reach: float = REACH
+) -> tuple[tuple[float, ...], tuple[float, ...], float]:
     """Borders, levels and integral error for an activation of ``FUNCTIONS``."""
-    grid = torch.linspace(-REACH, REACH, CELLS + 1, dtype=torch.float64)
+    grid = torch.linspace(-reach, reach, CELLS + 1, dtype=torch.float64)
     middles = ((grid[1:] + grid[:-1]) / 2).requires_grad_()
     (slope,) = torch.autograd.grad(FUNCTIONS[activation](middles).sum(), middles)
     return best_steps(slope, grid, 2**bits)

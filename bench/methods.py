@@ -1,0 +1,173 @@
+"""What the methods cost: ratios measured inside one process, each beside the peer that it must keep up with.
+
+    python bench/methods.py [optimizers|activations|contrastive|all]
+
+Steps are interleaved, so that other work on the machine hits all of them alike; medians are compared. The bar
+of each line was set before it was measured; a line that misses it says so.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ROUNDS = 9
+
+
+def mlp() -> list[nn.Parameter]:
+    """19 million parameters: 1024 - 2048 x 5 - 10, with gradients."""
+    torch.manual_seed(0)
+    sizes = [1024, 2048, 2048, 2048, 2048, 2048, 10]
+    shapes = [shape for a, b in zip(sizes, sizes[1:]) for shape in ((b, a), (b,))]  # noqa: B905
+    return with_gradients([torch.randn(shape) * 0.02 for shape in shapes])
+
+
+def transformer() -> list[nn.Parameter]:
+    """A two-layer character transformer, 0.8 million parameters in 28 tensors, with gradients."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(256, 4, 512, batch_first=True)
+    model = nn.Sequential(nn.Embedding(96, 256), nn.TransformerEncoder(layer, 2), nn.Linear(256, 96))
+    return with_gradients([p.detach() for p in model.parameters()])
+
+
+def with_gradients(values: list[Tensor]) -> list[nn.Parameter]:
+    params = [nn.Parameter(value.clone()) for value in values]
+    for p in params:
+        p.grad = torch.randn_like(p) * 1e-3
+    return params
+
+
+def timed(calls: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Median seconds of each call; one round of all of them first, which is not counted."""
+    seen: dict[str, list[float]] = {name: [] for name in calls}
+    for k in range(rounds + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if k:
+                seen[name].append(time.perf_counter() - start)
+    return {name: median(values) for name, values in seen.items()}
+
+
+def report(name: str, value: float, bar: float, unit: str) -> None:
+    verdict = "ok" if value <= bar else "MISSED"
+    print(f"  {name:<34} {value:8.3f} {unit:<28} bar {bar:<6g} {verdict}", flush=True)
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> float:
+    held = sum(t.nbytes for state in optimizer.state.values() for t in state.values() if torch.is_tensor(t))
+    return held / sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+
+
+def optimizers() -> None:
+    from vario.methods import memory
+    from vario.methods import optimizers as ours
+
+    adamw = torch.optim.AdamW
+    fused = lambda p: adamw(p, fused=True)
+    made: dict[str, tuple[Callable[[Any], torch.optim.Optimizer], str, float]] = {
+        "AdamW8bit": (memory.AdamW8bit, "fused", 3.5),
+        "AdamAtan2": (ours.AdamAtan2, "default", 1.2),
+        "LARS": (ours.LARS, "default", 1.2),
+        "TVLARS": (ours.TVLARS, "default", 1.2),
+        "PerpGrad(fused AdamW)": (lambda p: ours.PerpGrad(fused(p)), "default", 1.2),
+        "GradientNoise(fused AdamW)": (lambda p: ours.GradientNoise(fused(p)), "default", 1.2),
+        "Bloop(fused AdamW), no aux": (lambda p: ours.Bloop(fused(p)), "default", 1.2),
+    }
+    wrapped: dict[str, tuple[Callable[[Any], torch.optim.Optimizer], str, float]] = {}
+    bare: dict[str, Callable[[Any], torch.optim.Optimizer]] = {"fused": fused, "default": adamw}
+    try:
+        import pytorch_optimizer as package
+    except ImportError:
+        print("  pytorch_optimizer is not installed: its wrappers are left out")
+    else:
+        bare["StableSPAM"] = lambda p: package.StableSPAM(p, foreach=False)
+        bare["DiffGrad"] = lambda p: package.DiffGrad(p, weight_decouple=False)
+        wrapped["stable_spam"] = (ours.stable_spam, "StableSPAM", 1.03)
+        wrapped["diff_grad"] = (ours.diff_grad, "DiffGrad", 1.03)
+    bare["Adafactor"] = torch.optim.Adafactor
+    wrapped["adafactor"] = (ours.adafactor, "Adafactor", 1.03)
+    for title, params in (("MLP, 19 M parameters", mlp), ("transformer, 0.8 M", transformer)):
+        print(title)
+        for name, (make, peer, bar) in {**made, **wrapped}.items():
+            one, two = make(params()), bare[peer](params())
+            seconds = timed({"ours": one.step, "peer": two.step})
+            report(name, seconds["ours"] / seconds["peer"], bar, f"x {peer}")
+            if name == "AdamW8bit":
+                report(name, state_bytes(one), 2.05, "bytes per parameter")
+
+
+def activations() -> None:
+    from vario.methods.memory import FewBit, ReGELU2, ReSiLU2
+
+    print("activations, 64 x 128 x 2048, forward and backward")
+    x = torch.randn(64, 128, 2048, requires_grad=True)
+    grad = torch.randn(x.shape)
+    pairs: dict[str, tuple[nn.Module, nn.Module, float]] = {
+        "ReGELU2": (ReGELU2(), nn.GELU(), 0.25),
+        "ReSiLU2": (ReSiLU2(), nn.SiLU(), 0.25),
+        "FewBit gelu, 2 bits": (FewBit("gelu", bits=2), nn.GELU(), 0.25),
+        "FewBit gelu, 3 bits": (FewBit("gelu", bits=3), nn.GELU(), 0.375),
+    }
+    for name, (ours, plain, bar) in pairs.items():
+        seconds = timed(
+            {
+                "ours": lambda ours=ours: torch.autograd.grad(ours(x), x, grad),
+                "plain": lambda plain=plain: torch.autograd.grad(plain(x), x, grad),
+            }
+        )
+        report(name, seconds["ours"] / seconds["plain"], 1.1, "x the plain activation")
+        report(name, ours(x).grad_fn.saved_tensors[0].nbytes / x.numel(), bar, "bytes per entry")
+
+
+CONTRASTIVE = """
+import resource, sys, time, torch
+from torch import nn
+from vario.methods.memory import TiledContrastiveLoss
+torch.set_num_threads({threads})
+kind, b = "{kind}", {b}
+draw = torch.Generator().manual_seed(0)
+a, t = (nn.functional.normalize(torch.randn(b, 256, generator=draw), dim=1).requires_grad_() for _ in range(2))
+def dense(a, t, s):
+    m, target = s * a @ t.T, torch.arange(b)
+    return (nn.functional.cross_entropy(m, target) + nn.functional.cross_entropy(m.T, target)) / 2
+loss = TiledContrastiveLoss(tile=1024) if kind == "tiled" else dense
+loss(a[:64], t[:64], 10.0).backward()
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+loss(a, t, 10.0).backward()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.perf_counter() - start)
+"""
+
+
+def contrastive() -> None:
+    """Each run in its own process: the peak of a process never falls."""
+    print("contrastive loss, 256 features")
+
+    def run(kind: str, b: int) -> tuple[float, float]:
+        code = CONTRASTIVE.format(kind=kind, b=b, threads=torch.get_num_threads())
+        out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        kilobytes, seconds = out.split()
+        return float(kilobytes), float(seconds)
+
+    large = {kind: run(kind, 16384) for kind in ("tiled", "dense")}
+    report("peak memory at 16,384", large["tiled"][0] / large["dense"][0], 0.1, "x dense")
+    times = [(run("tiled", 4096)[1], run("dense", 4096)[1]) for _ in range(3)]
+    report("time at 4,096", median(t for t, _ in times) / median(d for _, d in times), 1.6, "x dense")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    chosen = sys.argv[1] if len(sys.argv) > 1 else "all"
+    parts = {"optimizers": optimizers, "activations": activations, "contrastive": contrastive}
+    for part in parts.values() if chosen == "all" else (parts[chosen],):
+        part()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"torch {torch.__version__}, one thread, peak of this process {peak:.0f} MB")
