@@ -17,7 +17,7 @@ import numpy as np
 from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
 from vario.rules._evidence import finite
-from vario.rules._examples import graded, train_accuracy
+from vario.rules._examples import batch_size, graded, train_accuracy
 from vario.rules._held_out import accuracy_at, passes
 
 ID = "memorization"
@@ -38,14 +38,18 @@ def check(
     much: float = 0.1,  # healthy classifiers of real data stay within a few points
     clear: float = 0.2,
     fitted: float = 0.95,  # below, examples are still being learned rather than stored
+    examples: int = 100,  # of training: an accuracy of 0.97 is then known to 0.04
 ) -> Finding | None:
     """A finding where nearly all training examples are right and held-out ones are not."""
     where, steps, _ = passes(record, "eval/accuracy")
     counts = finite(*record.series("accuracy/train"))[0]
     # Since the evaluation before the last, or the last tenth of the run where there was only one.
     start = float(steps[-2]) if len(steps) > 1 and steps[-2] < steps[-1] else 0.9 * float(steps[-1])
-    if len(counts) and not ((counts > start) & (counts <= steps[-1])).any():
-        start = float(counts[counts <= steps[-1]].max(initial=0)) - 1
+    before = counts[counts <= steps[-1]]
+    wanted = int(np.ceil(examples / max(np.nan_to_num(batch_size(record)), 1.0)))
+    if len(before) >= wanted:
+        # Training gets better with time, so older readings bound what was memorized from below.
+        start = min(start, float(before[-wanted]) - 1)
     seen = train_accuracy(record, start, float(steps[-1]))
     unseen = accuracy_at(record, where, float(steps[-1]))
     value = seen.value - unseen.value
