@@ -59,7 +59,7 @@ def checks(diagnosis: Diagnosis) -> str:
     shown = "" if found else " open"
     passed = ", ".join(f"<code>{said(name)}</code>" for name in clear) or "no check"
     unknown = (
-        f"<details{shown}><summary><b>{len(diagnosis.not_applicable)}</b> checks could not be made</summary>"
+        f"<details><summary><b>{len(diagnosis.not_applicable)}</b> checks could not be made</summary>"
         f'<ul class="reasons">{reasons}</ul></details>'
         if reasons
         else ""

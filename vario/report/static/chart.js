@@ -72,7 +72,7 @@ function plotted(holder, spec, curves, log, linked, onIndex) {
           size: 58,
           space: 28,
           filter: (u, splits) => splits, // uPlot's own would drop the 2 and 5 of a logarithmic axis
-          values: (u, splits) => splits.map((v) => number(v)),
+          values: (u, splits) => splits.map((v) => number(v, 6)),
           ...(log ? { splits: (u, i, low, high) => logTicks(low, high) } : {}),
         },
       ],

@@ -16,6 +16,12 @@ export async function heatMap(box, map, source, linked, onRow) {
   return view;
 }
 
+function fitted(context, name, width) {
+  let most = name.length;
+  while (most > 3 && context.measureText(shortened(name, most)).width > width) most--;
+  return shortened(name, most);
+}
+
 class HeatMap {
   constructor(box, map, rows, linked, onRow) {
     Object.assign(this, { box, map, rows, linked, onRow, chosen: -1, marked: null });
@@ -103,7 +109,7 @@ class HeatMap {
       context.fillStyle = `rgb(${r}, ${g}, ${b})`;
       context.fillRect(left, top, Math.max(x(held) - left, 1.5) + 0.4, tall);
       if (end > held) {
-        context.fillStyle = `rgba(${r}, ${g}, ${b}, 0.22)`;
+        context.fillStyle = `rgba(${r}, ${g}, ${b}, 0.32)`;
         context.fillRect(x(held), top, x(end) - x(held), tall);
       }
     }
@@ -116,9 +122,8 @@ class HeatMap {
   }
 
   write(context) {
-    context.font = "11px system-ui";
+    context.font = `${Math.min(this.size, 11)}px system-ui`;
     context.textBaseline = "middle";
-    const letters = Math.floor(this.names / 6.2);
     this.rows.forEach(({ name }, i) => {
       if (i === this.chosen) {
         context.strokeStyle = color("ink");
@@ -126,8 +131,9 @@ class HeatMap {
         context.strokeRect(this.names + 1, i * this.size, this.width - 2, this.size - 1);
       }
       context.fillStyle = color(i === this.chosen ? "ink" : "muted");
-      if (this.names) context.fillText(shortened(name, letters), 0, i * this.size + this.size / 2);
+      if (this.names) context.fillText(fitted(context, name, this.names - 8), 0, i * this.size + this.size / 2);
     });
+    context.font = "11px system-ui";
     context.fillStyle = color("muted");
     context.textBaseline = "alphabetic";
     context.fillText(`step ${steps(this.first)}`, this.names, this.height + 13);
