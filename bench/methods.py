@@ -137,7 +137,7 @@ kind, b = "{kind}", {b}
 draw = torch.Generator().manual_seed(0)
 a, t = (nn.functional.normalize(torch.randn(b, 256, generator=draw), dim=1).requires_grad_() for _ in range(2))
 def dense(a, t, s):
-    m, target = s * a @ t.T, torch.arange(b)
+    m, target = s * a @ t.T, torch.arange(len(a))
     return (nn.functional.cross_entropy(m, target) + nn.functional.cross_entropy(m.T, target)) / 2
 loss = TiledContrastiveLoss(tile=1024) if kind == "tiled" else dense
 loss(a[:64], t[:64], 10.0).backward()

@@ -41,7 +41,8 @@ def rows() -> list[tuple[Method, str]]:
     table = []
     for method in METHODS:
         checks = vars(battery(method.shelf) or ModuleType("none"))
-        table += [(method, name) for name in checks if name.startswith("check_")]
+        applies = checks.get("applies", lambda method: True)
+        table += [(method, name) for name in checks if name.startswith("check_") and applies(method)]
     return table
 
 

@@ -17,6 +17,11 @@ SHAPES = ((), (5,), (4, 3), (2, 3, 2, 2))
 LR = 0.01
 
 
+def applies(method: Method) -> bool:
+    """Parameter groups are tested on their own."""
+    return str(method.card["slot"]).startswith("optimizer")
+
+
 def make(method: Method, params: Any, lr: float = LR) -> torch.optim.Optimizer:
     """``slot`` optimizer: the class takes parameters; optimizer-around: it takes an optimizer."""
     if method.card["slot"] == "optimizer-around":
