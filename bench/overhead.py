@@ -1,0 +1,153 @@
+"""What watching costs: blocks of watched and bare steps take turns inside one process.
+
+    python bench/overhead.py [--pairs 8] [--seconds 1.5] [--budgets 0.01 0.03 0.1]
+
+Prints, for each workload and budget, the median over pairs of blocks of (watched / bare - 1), with
+the middle half of the pairs, and what vario itself believes. Startup and the first steps, which are
+always measured in full, are over before the first block.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vario.capture import hooks
+from vario.watching import Watch, watch
+
+Step = Callable[[], None]
+CLOCKS: list[Callable[[], float]] = [time.perf_counter]  # the one that is used
+
+
+def mlp() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
+    """Steps of about 2 ms."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(4) for layer in (nn.Linear(128, 128), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(128, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    x, y = torch.randn(256, 128), torch.randint(0, 10, (256,))
+    return model, optimizer, lambda: _step(optimizer, lambda: F.cross_entropy(model(x), y))
+
+
+def cnn() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
+    """The convolutional net that everybody trains on MNIST (1.2M parameters), batch 64."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Linear(9216, 128), nn.ReLU(), nn.Linear(128, 10)),
+    )
+    optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
+    x, y = torch.randn(64, 1, 28, 28), torch.randint(0, 10, (64,))
+    return model, optimizer, lambda: _step(optimizer, lambda: F.cross_entropy(model(x), y))
+
+
+class CharTransformer(nn.Module):
+    """Four blocks of width 144 over 64 characters: about a million parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(96, 144), nn.Embedding(64, 144)
+        block = nn.TransformerEncoderLayer(144, 4, 576, dropout=0.0, batch_first=True, norm_first=True)
+        self.blocks = nn.TransformerEncoder(block, 4, enable_nested_tensor=False)
+        self.head = nn.Linear(144, 96)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Scores of the next character, (batch, time, 96)."""
+        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1])
+        x = self.embed(tokens) + self.place.weight[: tokens.shape[1]]
+        return self.head(self.blocks(x, mask=mask, is_causal=True))
+
+
+def transformer() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
+    """A character model, batch 12 x 64 characters."""
+    torch.manual_seed(0)
+    model = CharTransformer()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    x, y = torch.randint(0, 96, (12, 64)), torch.randint(0, 96, (12 * 64,))
+    return model, optimizer, lambda: _step(optimizer, lambda: F.cross_entropy(model(x).view(-1, 96), y))
+
+
+WORKLOADS = {"MLP, 2 ms": mlp, "MNIST CNN": cnn, "char transformer": transformer}
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor]) -> None:
+    optimizer.zero_grad()
+    loss().backward()
+    optimizer.step()
+
+
+def _block(step: Step, count: int) -> float:
+    start = CLOCKS[0]()
+    for _ in range(count):
+        step()
+    return (CLOCKS[0]() - start) / count
+
+
+def _bare(run: Watch, step: Step, count: int) -> float:
+    """A block of which vario hears nothing; its clocks are set forward afterwards."""
+    attachment, session = run._attachment, run._session
+    hooks.leave(attachment)
+    seconds = _block(step, count)
+    hooks.join(attachment)
+    for stream in attachment.streams:
+        stream.ended = session._plans[stream.name].began = time.perf_counter()
+    return seconds
+
+
+def measure(workload: str, budget: float, *, pairs: int, seconds: float) -> tuple[list[float], float, dict]:
+    """Overheads of the pairs of blocks, seconds of a bare step, and vario's own account."""
+    model, optimizer, step = WORKLOADS[workload]()
+    once = statistics.median(_block(step, 1) for _ in range(30))
+    count = max(4, int(seconds / once))
+    found, bare_steps = [], []
+    with tempfile.TemporaryDirectory() as home, watch(model, home=Path(home), overhead=budget) as run:
+        _block(step, max(100, 2 * count))  # the first steps and the grant are over after this
+        for number in range(pairs):
+            if number % 2:
+                bare, watched = _bare(run, step, count), _block(step, count)
+            else:
+                watched = _block(step, count)
+                bare = _bare(run, step, count)
+            found.append(watched / bare - 1)
+            bare_steps.append(bare)
+        account = next(iter(run._session.schedule().values()))
+    return found, statistics.median(bare_steps), account
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of a block")
+    parser.add_argument("--budgets", type=float, nargs="+", default=[0.01, 0.03, 0.1])
+    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS))
+    parser.add_argument("--cpu", action="store_true", help="processor seconds: for a machine that others use too")
+    given = parser.parse_args()
+    if given.cpu:
+        CLOCKS[0] = time.process_time
+    torch.set_num_threads(1)
+    print(
+        f"{'workload':18} {'step ms':>8} {'budget':>7} {'measured':>9} {'middle half':>17} {'own account':>12}  probes"
+    )
+    for workload in given.workloads:
+        for budget in given.budgets:
+            found, bare, account = measure(workload, budget, pairs=given.pairs, seconds=given.seconds)
+            low, middle, high = statistics.quantiles(found, n=4)
+            probes = max(account["ran"].get("gradient-norm", 0), 0)
+            print(
+                f"{workload:18} {bare * 1e3:8.2f} {budget:7.0%} {middle:9.1%} {low:8.1%} {high:8.1%} "
+                f"{account['overhead']:12.1%}  {probes} of {account['steps']}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
