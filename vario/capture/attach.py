@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,36 +25,12 @@ from vario.capture.inputs import Inputs
 from vario.capture.loaders import Loaders
 from vario.capture.loss_calls import read_call
 from vario.capture.losses import undivided
+from vario.capture.observer import Observer
 from vario.capture.schedulers import Schedulers
 from vario.capture.streams import Stream, make_stream, mode_counts
 from vario.nouns import Reading
 
-__all__ = ["Attachment", "Observer"]
-
-
-class Observer(Protocol):
-    """Is told of everything; decides what a step is to offer. May raise: then it is not told again."""
-
-    def began(self, stream: Stream) -> None:
-        """A stream takes its first step; its name is final."""
-
-    def wants(self, stream: Stream) -> frozenset[str]:
-        """The raw needs that `stream.step`, which begins now, is to offer."""
-
-    def at_gradient(self, stream: Stream, raw: Mapping[str, Any]) -> None:
-        """The gradients are there, the optimizer has not moved yet."""
-
-    def stepped(self, stream: Stream, raw: Mapping[str, Any]) -> None:
-        """The optimizer has moved; what is known only now."""
-
-    def readings(self, stream: Stream, readings: list[Reading]) -> None:
-        """Readings that are not of one step."""
-
-    def event(self, stream: Stream, kind: str, where: str, data: dict[str, Any]) -> None:
-        """Something happened."""
-
-    def failed(self, place: str, error: Exception) -> None:
-        """Something of ours raised; that part is off from now on."""
+__all__ = ["Attachment"]
 
 
 class Attachment:
@@ -70,7 +46,8 @@ class Attachment:
     ) -> None:
         self.observer = observer
         self._claim, self._taken = claim, set[str]()
-        self.own = 0.0  # seconds spent in here
+        self._own = 0.0
+        self._hearing_since: float | None = None
         self.streams: list[Stream] = []
         self.loaders = Loaders(self._happened)
         self.evaluation = Evaluation(self._evaluated, budget=budget)
@@ -80,6 +57,8 @@ class Attachment:
         self.gathered = Gathered()
         self.inputs = Inputs(self)
         self.depth = 0  # of backwards inside backwards
+        self.awake = True
+        self._unusual = False  # whether backwards matter even where nothing of the step is wanted
         self.inside: Stream | None = None  # the stream whose optimizer is stepping
         self._of_optimizer: dict[int, tuple[Any, Stream | None]] = {}
         self._only = None if only is None else frozenset(map(id, only.parameters()))
@@ -104,7 +83,9 @@ class Attachment:
         """Called by the hooks: nothing but KeyboardInterrupt and its like gets out of here."""
         if event in self._off:
             return None
-        start = time.perf_counter()
+        outermost, start = self._hearing_since is None, time.perf_counter()
+        if outermost:
+            self._hearing_since = start
         try:
             return getattr(self, event)(*arguments)
         except Exception as error:
@@ -112,7 +93,15 @@ class Attachment:
             self.fail(event, error)
             return None
         finally:
-            self.own += time.perf_counter() - start
+            if outermost:
+                self._own += time.perf_counter() - start
+                self._hearing_since = None
+
+    @property
+    def own(self) -> float:
+        """Seconds spent in here so far, those of the call under way included."""
+        since = self._hearing_since
+        return self._own if since is None else self._own + time.perf_counter() - since
 
     def fail(self, place: str, error: Exception) -> None:
         """Tell that something of ours broke, whatever the teller does."""
@@ -170,16 +159,20 @@ class Attachment:
         training = torch.is_grad_enabled()
         if training and not value.requires_grad:
             return
+        keep = not self.streams or any("loss_calls" in stream.wanted for stream in self.streams)
+        if training and not keep and "reduction" not in kwargs and value.dim() == 0:
+            self.gathered.loss_given(value)
+            return
         call = read_call(name, function, args, kwargs, value)
         if call is None:
             return
         if not training:
+            self.awake = True  # the next backward ends the pass
             if not self.inside:
                 self.evaluation.add(self.loaders.where, call, self._modes)
                 self.evaluation.rows_seen(self.loaders.where, *self.loaders.used_for_evaluation())
             return
         self.evaluation.training_losses.add(name)
-        keep = not self.streams or any("loss_calls" in stream.wanted for stream in self.streams)
         self.gathered.loss_called(self.loaders.where, call, keep=keep)
 
     def _modes(self) -> dict[str, tuple[int, int]]:
@@ -191,6 +184,7 @@ class Attachment:
         self.by_hand.clipped()
 
     def scaled(self, loss: Any, scaled: Any) -> None:
+        self._unusual = True
         self.gathered.scaled(loss, scaled)
 
     def scaler_stepped(self, optimizer: Any) -> None:
@@ -209,7 +203,7 @@ class Attachment:
             return None
         stream = self.stream_of(optimizer)
         self.inside = stream
-        if stream is None:
+        if stream is None or not self.awake:
             return None
         changed = with_closure(args, kwargs, lambda: self.hear("gradients_ready", stream))
         if changed is None:
@@ -249,6 +243,7 @@ class Attachment:
 
     def begin(self, params: list[Tensor], optimizers: list[Optimizer]) -> Stream:
         """A new stream, told to the observer together with what happened before it."""
+        self._unusual |= len(optimizers) != 1
         stream = make_stream(params, optimizers, self._is_free)
         stream.own_before = self.own
         self.observer.began(stream)
@@ -316,7 +311,9 @@ class Attachment:
         self.gathered.closed(let_go=len(self.streams) == 1)  # others may yet step on the same backward
         self.loaders.let_go()
         stream.wanted = self.observer.wants(stream)
-        self.inputs.listen()
+        self.awake = self._unusual or any(other.wanted for other in self.streams)
+        if self.awake:
+            self.inputs.listen()
 
     def _times(self, stream: Stream) -> dict[str, float | None]:
         wait, own = stream.data_wait, self.own - stream.own_before

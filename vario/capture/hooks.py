@@ -47,7 +47,13 @@ LOSS_FUNCTIONS = (
 
 
 class Listener(Protocol):
-    """Hears a named event with its arguments; must never raise. Only `before_step` is answered."""
+    """Hears a named event with its arguments; must never raise. Only `before_step` is answered.
+
+    While it is not `awake` it is told of optimizer steps, loaders and evaluation, but not of losses on
+    their way backward: nothing of the step under way is wanted.
+    """
+
+    awake: bool
 
     def hear(self, event: str, *arguments: Any) -> Any: ...
 
@@ -96,6 +102,13 @@ def _tell(event: str, *arguments: Any) -> None:
         listener.hear(event, *arguments)
 
 
+def _awake() -> bool:
+    for listener in _Places.listeners:
+        if listener.awake:
+            return True
+    return False
+
+
 def _patch(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     original = owner.__dict__[name]
     patched = functools.wraps(original)(make(original))
@@ -132,6 +145,7 @@ def _install() -> None:
 
 def _subclasses(kind: type) -> list[type]:
     found: list[type] = []
+    child: type
     for child in kind.__subclasses__():
         found += [child, *_subclasses(child)]
     return found
@@ -152,7 +166,7 @@ def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, A
 
 def _backward(original: Callable[..., Any]) -> Callable[..., Any]:
     def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not _awake():
             return original(tensors, *args, **kwargs)
         _tell("before_backward", tensors)
         try:
@@ -177,7 +191,7 @@ def _grad(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _loss(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def loss(*args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and not _awake()):
             return original(*args, **kwargs)
         _Places.loss_depth += 1  # tensor subclasses come back through the same door
         try:

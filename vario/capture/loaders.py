@@ -111,7 +111,7 @@ class Loaders:
             if owner is self.current and not owner.trains:
                 these, rows = self.rows.evaluate(hashes)
                 seen, count = seen + these, count + rows
-        self._waiting.clear()
+        self._waiting = [waiting for waiting in self._waiting if waiting[0].trains]
         return seen, count
 
     def let_go(self) -> None:

@@ -1,0 +1,36 @@
+"""Who is told of the steps of a training loop, and says what each is to offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from vario.capture.streams import Stream
+from vario.nouns import Reading
+
+__all__ = ["Observer"]
+
+
+class Observer(Protocol):
+    """Is told of everything; decides what a step is to offer. May raise: then it is not told again."""
+
+    def began(self, stream: Stream) -> None:
+        """A stream takes its first step; its name is final."""
+
+    def wants(self, stream: Stream) -> frozenset[str]:
+        """The raw needs that `stream.step`, which begins now, is to offer."""
+
+    def at_gradient(self, stream: Stream, raw: Mapping[str, Any]) -> None:
+        """The gradients are there, the optimizer has not moved yet."""
+
+    def stepped(self, stream: Stream, raw: Mapping[str, Any]) -> None:
+        """The optimizer has moved; what is known only now."""
+
+    def readings(self, stream: Stream, readings: list[Reading]) -> None:
+        """Readings that are not of one step."""
+
+    def event(self, stream: Stream, kind: str, where: str, data: dict[str, Any]) -> None:
+        """Something happened."""
+
+    def failed(self, place: str, error: Exception) -> None:
+        """Something of ours raised; that part is off from now on."""
