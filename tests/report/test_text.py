@@ -90,6 +90,13 @@ def test_a_sick_run_in_brief_is_a_dozen_lines_with_cause_remedy_and_cost(tmp_pat
     assert "\x1b[31;1m" in summary_text(run, diagnosis, {}, color=True)
 
 
+def test_the_brief_form_names_what_it_leaves_out(tmp_path: Path) -> None:
+    many = tuple(finding(name) for name in ("diverging", "no-gradient", "target-scale", "label-noise"))
+    text = summary_text(sick_run(tmp_path / "run"), Diagnosis(many, ()), {})
+    assert "also: target-scale, label-noise" in text
+    assert text.count("% sure") == 2
+
+
 def test_the_full_text_has_every_evidence_with_limit_and_every_reason(tmp_path: Path) -> None:
     run, diagnosis = sick_run(tmp_path / "run"), sick_diagnosis()
     text = findings_text(run, diagnosis, cures_of(diagnosis))
