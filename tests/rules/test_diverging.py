@@ -20,6 +20,8 @@ def test_fires_where_gradient_descent_leaves_a_parabola(make):
     assert found.severity == "error"
     end = next(e for e in found.evidence if e.name == "loss at the end")
     assert end.value > end.limit and end.low <= end.value <= end.high
+    # 0.5 * 1.44 ** k passes 1.5 times the median of its first three readings, 0.72, at k = 3
+    assert found.steps == (3, 59)
 
 
 def test_fires_where_the_loss_grows_into_infinity_and_names_the_step(make):

@@ -62,3 +62,15 @@ def test_works_on_a_tenth_of_the_steps(make):
 def test_cannot_know_without_updates(make):
     with pytest.raises(NotApplicable, match="update/ratio"):
         check(make(400, {"update/ratio": None, "loss/train": 2.3}))
+
+
+def forgets(steps, values):
+    draw = np.random.default_rng(9).standard_normal(len(steps))
+    return steps, np.where(steps < 20, 4.8 - 0.1 * steps, 2.6 + 0.5 * (steps > 60)) + 0.05 * draw
+
+
+def test_fires_where_the_training_loss_fell_and_rose_again_under_large_steps(make):
+    found = check(make(400, {"loss/train": forgets, "update/ratio": early(0.05)}))
+    lost = next(e for e in found.evidence if e.name == "share of the progress that was lost again")
+    assert found.severity == "warning" and lost.value == pytest.approx(0.5 / 2.2, rel=0.2)
+    assert check(make(400, {"loss/train": forgets, "update/ratio": 3e-3})) is None

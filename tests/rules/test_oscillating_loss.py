@@ -38,3 +38,12 @@ def test_cannot_know_from_a_short_run_or_a_loss_that_only_rose(make):
         check(make(99))
     with pytest.raises(NotApplicable, match="never fell"):
         check(make(200, {"loss/train": lambda s, v: (s, 1.0 + s)}))
+
+
+def test_silent_on_a_swing_that_is_small_against_what_was_won(make):
+    assert check(make(1000, {"loss/train": swings(0.05, 170, noise=0.01)})) is None
+
+
+def test_silent_where_white_noise_alone_is_large_against_what_was_won(make):
+    noisy = lambda s, v: (s, 1 + 2 * np.exp(-s / 20) + 2 * np.random.default_rng(7).standard_normal(len(s)))  # noqa: E731
+    assert check(make(1000, {"loss/train": noisy})) is None

@@ -21,6 +21,10 @@ def test_fires_where_the_loss_levels_off_near_a_guess(make):
     )
 
 
+def test_fires_where_evaluation_is_as_high_as_training(make):
+    assert check(make(400, levels(2.0) | {("eval/loss", "loader 1"): ([399], [2.05])})) is not None
+
+
 def test_silent_where_it_still_falls_or_is_low_or_evaluation_is_worse(make):
     falling = {"loss/train": lambda s, v: (s, 2.3 - 0.5 * s / s[-1])}
     assert check(make(400, falling)) is None

@@ -5,10 +5,11 @@ explosion, or bounces far above where it could be; ReLU units may die on the way
 cure.
 How it is decided: large steps alone are no evidence (plain SGD at a good rate takes some). Two things
 must come together: the run fails (its loss ends above its start, never falls below a constant guess, is
-no longer a number) or its loss exploded early; and the largest update in that time, running median of
-three steps, was more than 10 % of the norm of the weights. Where the loss exploded before it failed, 2 %
-suffices; where the run fails and successive gradients point against each other, 1 % does. The rate that
-would make the same update 1 % of the weights is given as the limit beside the rate that was used.
+no longer a number), its loss exploded early, or it had fallen and rose again by 15 % of what it had won;
+and the largest update in that time, running median of three steps, was more than 10 % of the norm of the
+weights. Where the loss exploded before it failed, 2 % suffices; where the run fails and successive
+gradients point against each other, 1 % does. The rate that would make the same update 1 % of the weights
+is given as the limit beside the rate that was used.
 Not applicable: fewer than 5 readings of the training loss or none of the update ratio; a run whose
 gradients are carried over from step to step grows its steps by itself and is judged there.
 """
@@ -20,7 +21,7 @@ import numpy as np
 from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import Course, course
-from vario.rules._evidence import confidence, exactly, finite, level
+from vario.rules._evidence import confidence, exactly, finite, level, trend
 from vario.rules._parameters import running_max
 
 ID = "learning-rate-too-high"
@@ -42,6 +43,7 @@ def check(
     exploded_limit: float = 0.02,  # with an explosion as a second witness, a smaller excess convinces
     opposed_limit: float = 0.01,
     peak_limit: float = 3.0,  # the loss of single batches rarely triples without overshooting
+    forgotten: float = 0.15,  # of all that was won; noise around a floor moves the level by a few per cent
     usual: float = 0.01,
 ) -> Finding | None:
     """A finding where the run fails or exploded, and its updates were too large for its weights."""
@@ -49,9 +51,12 @@ def check(
     steps, ratio = _before_failure(record, run)
     at, largest = running_max(steps, ratio)
     exploded = run.peak > peak_limit * run.start.value > 0 or run.state == "worse" or _blew_up(record, run)
+    forgot = _forgot(run, forgotten)
     opposed = _opposed(record)
     limit = exploded_limit if exploded else opposed_limit if opposed else ratio_limit
     bad = (run.failing and largest > limit) or (exploded and largest > ratio_limit)
+    if forgot is not None and largest > exploded_limit:
+        bad, limit = True, min(limit, exploded_limit)
     if not bad:
         return None
     severity: Severity = "error" if run.failing else "warning"
@@ -62,8 +67,7 @@ def check(
     ]
     if np.isfinite(rate):
         evidence.append(exactly("learning rate", rate, rate * usual / largest))
-    if opposed is not None:
-        evidence.append(opposed)
+    evidence += [e for e in (opposed, forgot) if e is not None]
     sure = confidence(largest, limit, least=0.7, most=0.97)
     return Finding(ID, severity, sure, (), (at, record.step_count - 1), tuple(evidence))
 
@@ -84,6 +88,17 @@ def _blew_up(record: Record, run: Course) -> bool:
         return False
     before = run.values[run.steps <= run.bad_step]
     return bool(len(before) and before.max() > 10 * run.start.value > 0)
+
+
+def _forgot(run: Course, part: float) -> Evidence | None:
+    """Training loss that fell and rose again, and stayed up: what the run had won, its steps destroyed."""
+    won, lost = run.start.value - run.lowest, run.end.low - run.lowest
+    if run.state in ("non-finite", "worse") or lost <= max(part * won, 2 * run.noise):
+        return None
+    last = run.steps >= run.steps[len(run.steps) // 2]
+    if trend(run.steps[last], run.values[last]).high < 0:
+        return None  # it is on its way down again
+    return exactly("share of the progress that was lost again", lost / won, part)
 
 
 def _opposed(record: Record) -> Evidence | None:
