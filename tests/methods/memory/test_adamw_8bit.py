@@ -29,7 +29,7 @@ def test_codes_keep_small_entries_beside_outliers():
     draw = torch.Generator().manual_seed(21)
     v = torch.randn(2**18, generator=draw).square() * 1e-6
     v[torch.randperm(2**18, generator=draw)[:20]] = 1.0
-    back = decode_positive(*encode_positive(v.view(-1, BLOCK))).view(-1)
+    back = decode_positive(*encode_positive(v.sqrt().view(-1, BLOCK))).view(-1)
     large = v > v.mean() * 1e-4
     assert ((back - v).abs() / v)[large].mean() < 0.05 and (back > 0).all()
     assert ((v / v.max() * 255).round() == 0).float().mean() > 0.9
@@ -54,7 +54,7 @@ def reference(p, grads, lr, decay=0.1, betas=(0.9, 0.999), eps=1e-8):
         g = torch.cat([g.flatten(), torch.zeros(blocks * BLOCK - n)]).view(blocks, BLOCK)
         m = betas[0] * decode_signed(*held) + (1 - betas[0]) * g
         v = betas[1] * decode_positive(*held2) + (1 - betas[1]) * g * g
-        held, held2 = encode_signed(m), encode_positive(v)
+        held, held2 = encode_signed(m), encode_positive(v.sqrt())
         m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
         w = w * (1 - rate * decay) - rate * (m_hat / (v_hat.sqrt() + eps)).view(-1)[:n]
     return w.view_as(p)

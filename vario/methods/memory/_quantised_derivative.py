@@ -78,13 +78,11 @@ def _multiplier(levels: tuple[float, ...]) -> Callable[..., Tensor]:
         """The gradient (8, n) times the level of each entry."""
         rows = []
         for j in range(8):
-            step = torch.zeros_like(planes[0], dtype=torch.int32)
-            for k in range(bits):
-                step = step | (((planes[k].to(torch.int32) >> j) & 1) << k)
-            slope = torch.full_like(grad[j], levels[0])
-            for k in range(1, len(levels)):
-                slope = torch.where(step == k, levels[k], slope)
-            rows.append(grad[j] * slope)
+            slopes: list[Tensor | float] = list(levels)
+            for k in range(bits):  # halve the choice with each bit
+                high = (planes[k].to(torch.int32) & (1 << j)) != 0
+                slopes = [torch.where(high, b, a) for a, b in zip(slopes[::2], slopes[1::2])]
+            rows.append(grad[j] * slopes[0])
         return torch.stack(rows)
 
     return compiled(multiply)

@@ -161,13 +161,11 @@ def _encode_step(
     beta1, beta2, rate, correction, eps, shrink = settings.unbind()
     g = grad.to(torch.float32)
     m = decode_signed(codes1, scales1) * beta1 + (1 - beta1) * g
-    v = decode_positive(codes2, scales2) * beta2 + (1 - beta2) * g * g
-    step = rate * m / (v.sqrt() * correction + eps)
-    p.copy_(
-        p.to(torch.float32) * (1 - shrink) - step if p.dtype != torch.float64 else p * (1 - shrink) - step
-    )
+    root = (decode_positive(codes2, scales2) * beta2 + (1 - beta2) * (g * g)).sqrt()
+    step = rate * m / (root * correction + eps)
+    p.copy_(p.to(torch.promote_types(p.dtype, torch.float32)) * (1 - shrink) - step)
     new1, top1 = encode_signed(m)
-    new2, top2 = encode_positive(v)
+    new2, top2 = encode_positive(root)
     codes1.copy_(new1)
     codes2.copy_(new2)
     scales1.copy_(top1)

@@ -35,11 +35,10 @@ CARD = {
     "example": {},
     "cost": "8 bytes per parameter, as Adam",
     "checked": "equation; trajectory of adam-atan2-pytorch 0.4.1 with a = b = 1 (read: b42d7cb, MIT)",
-    "changed": "a = b = 1 as in the paper (adam-atan2-pytorch multiplies every step by a = 1.27). The root "
-    "of the "
-    "second moment is kept and updated by hypot: the square of 1e-20 or 1e20 does not exist in float32, "
-    "where "
-    "the usual code is 0.02 % off or stands still. Weight is decoupled",
+    "changed": "a = b = 1 as in the paper (adam-atan2-pytorch multiplies every step by a = 1.27). The second "
+    "moment is kept over the square of the largest gradient so far: the square of 1e-20 or 1e20 does not "
+    "exist "
+    "in float32, where the usual code is 0.02 % off or stands still. Weight decay is decoupled",
     "shown": "steps equal to 1e-6 for gradients from 1e-20 to 1e20, where Adam's shrink by more than half "
     "at 1e-9",
 }
@@ -81,22 +80,29 @@ class AdamAtan2(Optimizer):
         for p, state in zip(params, states, strict=True):
             if not state:
                 state["step"] = 0
-                state["exp_avg"], state["exp_avg_root"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["scale"] = p.new_tensor(torch.finfo(p.dtype).tiny)
             state["step"] += 1
         grads = grads_of(params)
-        first, roots = [s["exp_avg"] for s in states], [s["exp_avg_root"] for s in states]
+        first, second = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
         torch._foreach_lerp_(first, grads, 1 - beta1)
-        # sqrt(beta2 v + (1 - beta2) g^2) without squaring: 1e-20 and 1e20 have no square in float32
-        torch._foreach_mul_(roots, beta2**0.5)
-        parts = torch._foreach_mul(grads, (1 - beta2) ** 0.5)
-        for root, part in zip(roots, parts, strict=True):
-            torch.hypot(root, part, out=root)
-        # atan2 knows no common factor, so both bias corrections go into the second argument
-        corrections = [
-            group["b"] * (1 - beta1 ** s["step"]) / (1 - beta2 ** s["step"]) ** 0.5 for s in states
-        ]
-        for step, numerator, root, correction in zip(parts, first, roots, corrections, strict=True):
-            torch.atan2(numerator, torch.mul(root, correction, out=step), out=step)
+        # squares of gradients over the largest one so far: 1e-20 and 1e20 have no square in float32
+        parts = []
+        for g, v, state in zip(grads, second, states, strict=True):
+            if not g.numel():
+                parts.append(torch.zeros_like(g))
+                continue
+            low, high = torch.aminmax(g)
+            scale = torch.maximum(state["scale"], torch.maximum(high, -low))
+            part = g / scale
+            v.mul_((state["scale"] / scale).square_().mul_(beta2)).addcmul_(part, part, value=1 - beta2)
+            state["scale"] = scale
+            # atan2 knows no common factor, so both bias corrections go into its second argument
+            count = state["step"]
+            correction = group["b"] * (1 - beta1**count) / (1 - beta2**count) ** 0.5
+            parts.append(torch.sqrt(v, out=part).mul_(scale * correction))
+        for numerator, part in zip(first, parts, strict=True):
+            torch.atan2(numerator, part, out=part)
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(params, parts, alpha=-group["lr"] * group["a"])
