@@ -93,7 +93,7 @@ def test_a_row_of_the_heat_map_opens_its_layer_and_its_curves(browser, sick: Pat
     view.locator("#layer-maps").scroll_into_view_if_needed()
     canvas = view.wait_for_selector("[data-testid=heat-map] canvas")
     view.wait_for_selector("[data-testid=layer] canvas")
-    height = canvas.bounding_box()["height"] - 18
+    height = canvas.bounding_box()["height"] - 21
     canvas.click(position={"x": 300, "y": height * 4.5 / 8})
     view.wait_for_function("document.querySelector('[data-testid=layer]').innerText.includes('fc1.weight')")
     assert view.eval_on_selector("#layer-maps select", "select => select.value") == "fc1.weight"

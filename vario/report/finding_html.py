@@ -56,7 +56,7 @@ def checks(diagnosis: Diagnosis) -> str:
         f"<li>{said(reason, longest=300)}: {', '.join(f'<code>{said(name)}</code>' for name in names)}</li>"
         for reason, names in words.by_reason(diagnosis.not_applicable).items()
     )
-    shown = "" if found else " open"
+    shown = " open" if clear and not found else ""
     passed = ", ".join(f"<code>{said(name)}</code>" for name in clear) or "no check"
     unknown = (
         f"<details><summary><b>{len(diagnosis.not_applicable)}</b> checks could not be made</summary>"

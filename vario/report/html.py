@@ -168,9 +168,9 @@ class _Page:
 
     def layers(self) -> str:
         return (
-            '<p class="hint">A colour holds from one reading to the next, and pales where the next is far'
-            " off."
-            ' Choose a row to look at its layer.</p><div id="layer-maps"><noscript><p>The heat maps need'
+            '<p class="hint">A colour holds until the next reading; the ticks below a map are its readings.'
+            " Choose a row to look at its layer.</p>"
+            '<div id="layer-maps"><noscript><p>The heat maps need'
             " JavaScript; the table has their last column."
             '</p></noscript></div><details class="table"><summary>Every layer in numbers (last measured'
             " values)"
@@ -241,12 +241,11 @@ class _Page:
 
 
 def _is_still(chart: Chart) -> bool:
-    """Whether the settings that a chart shows never changed: then the table says it better."""
-    return all(line.name.startswith("hyper/") for line in chart.lines) and all(
-        (values == values[0]).all()
-        for line in chart.lines
-        for values in [line.record.series(line.name, line.where)[1]]
-    )
+    """Whether a chart has nothing to show: a setting that never changed, or a share that stayed 0."""
+    values = [line.record.series(line.name, line.where)[1] for line in chart.lines]
+    if all(line.name.startswith("hyper/") for line in chart.lines):
+        return all((row == row[0]).all() for row in values)
+    return chart.section == "examples" and all((row == 0).all() for row in values)
 
 
 def _verdict(run: Run, diagnosis: Diagnosis) -> str:

@@ -28,7 +28,7 @@ def data(record: Record) -> str:
     steps, counts = record.series("batch/class_counts")
     if len(steps) and counts.ndim == 2:
         parts.append(_classes(np.nansum(counts, axis=0), len(steps)))
-    return "".join(dict.fromkeys(parts))
+    return f'<div class="columns">{"".join(dict.fromkeys(parts))}</div>' if parts else ""
 
 
 def settings(run: Run, records: Sequence[Record]) -> str:

@@ -4,6 +4,7 @@ import { make } from "./dom.js";
 import { color, number, shortened, steps, viridis } from "./format.js";
 
 const GAP = 1;
+const FOOT = 21;
 const NUMBERLESS = [213, 94, 0]; // vermilion: on no viridis scale
 
 // `map`: {title, scale: "log" | "share" | "signed", rows: [[name, curve]]}. `onRow(name)` when one is chosen.
@@ -55,12 +56,13 @@ class HeatMap {
     this.height = this.rows.length * size;
     this.width = width - this.names;
     this.canvas.width = width * ratio;
-    this.canvas.height = (this.height + 18) * ratio;
+    this.canvas.height = (this.height + FOOT) * ratio;
     this.canvas.style.width = `${width}px`;
-    this.canvas.style.height = `${this.height + 18}px`;
+    this.canvas.style.height = `${this.height + FOOT}px`;
     context.scale(ratio, ratio);
     this.measure();
     this.rows.forEach((row, i) => this.paint(context, row, i));
+    this.ticks(context);
     this.write(context);
     this.describe();
   }
@@ -78,13 +80,15 @@ class HeatMap {
     const at = (share) => values[Math.min(Math.floor(share * values.length), values.length - 1)];
     // One wild value must not take the colours of all others: the span leaves out 1 % at either end.
     this.span = this.map.scale === "share" ? [0, 1] : this.map.scale === "signed" ? [-1, 1] : [at(0.01) ?? 0.1, at(0.99) ?? 1];
+    // Nor may values that died out to 1e-16: below a hundred-millionth all is the darkest colour.
+    if (this.map.scale === "log") this.span[0] = Math.max(this.span[0], this.span[1] * 1e-8);
     if (this.map.scale === "log" && this.span[1] / this.span[0] < 10) {
       const middle = Math.sqrt(this.span[0] * this.span[1]);
       this.span = [middle / Math.sqrt(10), middle * Math.sqrt(10)];
     }
   }
 
-  // A reading holds until the next one; where that is far off, its colour pales: nothing was measured there.
+  // A reading holds until the next one, paler where that is far off: nothing was measured there.
   paint(context, { curve }, index) {
     const { steps: at, mean } = curve;
     const top = index * this.size;
@@ -109,9 +113,19 @@ class HeatMap {
       context.fillStyle = `rgb(${r}, ${g}, ${b})`;
       context.fillRect(left, top, Math.max(x(held) - left, 1.5) + 0.4, tall);
       if (end > held) {
-        context.fillStyle = `rgba(${r}, ${g}, ${b}, 0.32)`;
+        context.fillStyle = `rgba(${r}, ${g}, ${b}, 0.68)`;
         context.fillRect(x(held), top, x(end) - x(held), tall);
       }
+    }
+  }
+
+  // The readings of the row that has most of them, as ticks beneath the map.
+  ticks(context) {
+    const { steps: at } = this.rows.reduce((most, { curve }) => (curve.steps.length > most.steps.length ? curve : most), this.rows[0].curve);
+    context.fillStyle = color("muted");
+    for (const step of at) {
+      if (step < this.first || step > this.last) continue;
+      context.fillRect(this.names + ((step - this.first) / (this.last - this.first)) * this.width, this.height, 1, 4);
     }
   }
 
@@ -136,9 +150,9 @@ class HeatMap {
     context.font = "11px system-ui";
     context.fillStyle = color("muted");
     context.textBaseline = "alphabetic";
-    context.fillText(`step ${steps(this.first)}`, this.names, this.height + 13);
+    context.fillText(`step ${steps(this.first)}`, this.names, this.height + 17);
     context.textAlign = "right";
-    context.fillText(steps(this.last), this.names + this.width, this.height + 13);
+    context.fillText(steps(this.last), this.names + this.width, this.height + 17);
     context.textAlign = "left";
   }
 
@@ -147,7 +161,8 @@ class HeatMap {
     const stops = [0, 0.25, 0.5, 0.75, 1].map((share) => `rgb(${viridis(share).join(",")})`).join(",");
     const bar = make("i");
     bar.style.background = `linear-gradient(90deg, ${stops})`;
-    this.scale.replaceChildren(number(low), bar, number(high));
+    const ends = this.map.scale === "log" ? ["≤ ", "≥ "] : ["", ""];
+    this.scale.replaceChildren(ends[0] + number(low), bar, ends[1] + number(high));
   }
 
   over(event) {

@@ -74,24 +74,29 @@ function paint(canvas, width, strip, range, view) {
   context.fillText(`step ${steps(view.first)}`, LEFT, TALL + 14);
 }
 
-// A column lies around its step; where the next one is far off, nothing was measured between, and it is bare.
-function columns(context, { steps: at, bins, first, width: decade, density }, x, y) {
+// A column lies around its step; where the next one is far off it pales: nothing was measured there.
+function columns(context, strip, x, y) {
+  const { steps: at } = strip;
   const gaps = Array.from(at.slice(1), (step, i) => step - at[i]).sort((a, b) => a - b);
   const usual = gaps[gaps.length >> 1] ?? 1;
   for (let i = 0; i < at.length; i++) {
-    const before = Math.min(i === 0 ? usual : at[i] - at[i - 1], 2 * usual);
-    const after = Math.min(i === at.length - 1 ? usual : at[i + 1] - at[i], 2 * usual);
-    const left = x(at[i] - before / 2);
-    const wide = Math.max(x(at[i] + after / 2) - left, 3);
-    for (let bin = 0; bin < bins; bin++) {
-      const share = density[i * bins + bin] / 255;
-      if (!share) continue;
-      const [r, g, b] = viridis(share);
-      context.fillStyle = `rgba(${r}, ${g}, ${b}, ${0.12 + 0.88 * share})`;
-      const low = y(first + bin * decade);
-      const high = y(first + (bin + 1) * decade);
-      context.fillRect(left, high, wide + 0.4, low - high + 0.4);
-    }
+    const before = i === 0 ? usual : at[i] - at[i - 1];
+    const after = i === at.length - 1 ? usual : at[i + 1] - at[i];
+    if (before > 2 * usual) column(context, strip, i, x(at[i] - before / 2), x(at[i] - usual), y, 0.4);
+    column(context, strip, i, x(at[i] - Math.min(before / 2, usual)), x(at[i] + Math.min(after / 2, usual)), y, 1);
+    if (after > 2 * usual) column(context, strip, i, x(at[i] + usual), x(at[i] + after / 2), y, 0.4);
+  }
+}
+
+function column(context, { bins, first, width: decade, density }, i, left, right, y, strength) {
+  for (let bin = 0; bin < bins; bin++) {
+    const share = density[i * bins + bin] / 255;
+    if (!share) continue;
+    const [r, g, b] = viridis(share);
+    context.fillStyle = `rgba(${r}, ${g}, ${b}, ${strength * (0.12 + 0.88 * share)})`;
+    const low = y(first + bin * decade);
+    const high = y(first + (bin + 1) * decade);
+    context.fillRect(left, high, right - left + (strength === 1 ? 0.4 : 0), low - high + 0.4);
   }
 }
 
