@@ -70,7 +70,36 @@ def forgets(steps, values):
 
 
 def test_fires_where_the_training_loss_fell_and_rose_again_under_large_steps(make):
-    found = check(make(400, {"loss/train": forgets, "update/ratio": early(0.05)}))
+    found = check(make(400, {"loss/train": forgets, "update/ratio": early(0.05), "batch/class_counts": None}))
     lost = next(e for e in found.evidence if e.name == "share of the progress that was lost again")
     assert found.severity == "warning" and lost.value == pytest.approx(0.5 / 2.2, rel=0.2)
     assert check(make(400, {"loss/train": forgets, "update/ratio": 3e-3})) is None
+
+
+def test_fires_where_matrices_are_replaced_in_steps_that_a_large_embedding_hides(make):
+    matrices = {
+        ("update/ratio", f"layers.{2 * d}.weight"): (np.arange(400), np.full(400, 1.0)) for d in range(5)
+    }
+    slow = {"loss/train": lambda s, v: (s, 1.8 + 0.5 * np.exp(-s / 5)), "update/ratio": early(0.04)}
+    assert check(make(400, slow | matrices)).severity == "warning"
+    assert check(make(400, slow)) is None
+    assert check(make(400, matrices)) is None  # it learns
+
+
+def test_each_second_witness_has_its_own_limit(make):
+    stuck = {"loss/train": 2.303, "update/ratio": 0.05}
+    assert check(make(400, stuck)) is None
+    assert check(make(400, {"loss/train": stuck_after_explosion, "update/ratio": 0.05})) is not None
+    assert check(make(400, {"loss/train": stuck_after_explosion, "update/ratio": 0.01})) is None
+    assert check(make(400, stuck | {"gradient/cosine": -0.5})) is not None
+    assert check(make(400, stuck | {"gradient/cosine": -0.1})) is None
+    assert check(make(400, stuck | {"gradient/cosine": (np.arange(5), np.full(5, -0.5))})) is None
+
+
+def test_an_early_explosion_counts_also_where_the_run_recovers(make):
+    recovers = lambda s, v: (s, np.where(s < 50, 20.0, v))  # noqa: E731
+    recovers_from = lambda s, v: (s, np.where((s > 10) & (s < 50), 20.0, v))  # noqa: E731
+    large = {"update/ratio": 0.2}
+    assert check(make(400, {"loss/train": recovers_from} | large)).severity == "warning"
+    assert check(make(400, {"loss/train": recovers} | large)) is None  # it began there
+    assert check(make(400, {"loss/train": recovers_from, "update/ratio": 0.05})) is None

@@ -68,6 +68,8 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
             good_steps, good, nothing, np.nan, -1, nothing, np.nan, np.nan, np.nan, bad_step, "non-finite"
         )
     first = good[: max(min(len(good) // 50, 10), 3)]
+    if first.max() > 3 * first[0] > 0:
+        first = first[:1]  # an explosion in the very first steps is no starting level
     start, last = level(first), tail(good)
     end = level(last)
     noise = float(1.4826 * np.median(np.abs(last - end.value)))

@@ -8,8 +8,9 @@ must come together: the run fails (its loss ends above its start, never falls be
 no longer a number), its loss exploded early, or it had fallen and rose again by 15 % of what it had won;
 and the largest update in that time, running median of three steps, was more than 10 % of the norm of the
 weights. Where the loss exploded before it failed, 2 % suffices; where the run fails and successive
-gradients point against each other, 1 % does. The rate that would make the same update 1 % of the weights
-is given as the limit beside the rate that was used.
+gradients point against each other, 1 % does. In a run that fails or has lost less than half of its loss,
+10 % in the typical matrix count as well. The rate that would make the same update 1 % of the weights is
+given as the limit beside the rate that was used.
 Not applicable: fewer than 5 readings of the training loss or none of the update ratio; a run whose
 gradients are carried over from step to step grows its steps by itself and is judged there.
 """
@@ -22,7 +23,7 @@ from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import Course, course
 from vario.rules._evidence import confidence, exactly, finite, level, trend
-from vario.rules._parameters import running_max
+from vario.rules._parameters import parameters, running_max
 
 ID = "learning-rate-too-high"
 CARD = {
@@ -43,6 +44,8 @@ def check(
     exploded_limit: float = 0.02,  # with an explosion as a second witness, a smaller excess convinces
     opposed_limit: float = 0.01,
     peak_limit: float = 3.0,  # the loss of single batches rarely triples without overshooting
+    matrix_limit: float = 0.1,  # of single matrices: large embeddings hide them in the norm of the whole
+    slow: float = 0.5,  # share of the starting loss that a run which is not slow has lost
     forgotten: float = 0.15,  # of all that was won; noise around a floor moves the level by a few per cent
     usual: float = 0.01,
 ) -> Finding | None:
@@ -51,24 +54,32 @@ def check(
     steps, ratio = _before_failure(record, run)
     at, largest = running_max(steps, ratio)
     exploded = run.peak > peak_limit * run.start.value > 0 or run.state == "worse" or _blew_up(record, run)
-    forgot = _forgot(run, forgotten)
-    opposed = _opposed(record)
-    limit = exploded_limit if exploded else opposed_limit if opposed else ratio_limit
-    bad = (run.failing and largest > limit) or (exploded and largest > ratio_limit)
-    if forgot is not None and largest > exploded_limit:
-        bad, limit = True, min(limit, exploded_limit)
-    if not bad:
+    forgot, opposed = _forgot(run, forgotten), _opposed(record)
+    # Each witness beside the size of the steps has its own limit for that size; the lowest one counts.
+    limits = [
+        (run.failing or exploded, ratio_limit),
+        (run.failing and exploded, exploded_limit),
+        (run.failing and opposed is not None, opposed_limit),
+        (forgot is not None, exploded_limit),
+    ]
+    limit = min((limit for holds, limit in limits if holds), default=np.inf)
+    matrix = _typical_matrix(record, run)
+    reckless = (run.failing or run.fall < slow) and matrix > matrix_limit
+    if largest <= limit and not reckless:
         return None
     severity: Severity = "error" if run.failing else "warning"
-    rate = record.last("hyper/lr", "group 0")
     evidence = [
-        exactly("largest update ratio", largest, limit),
+        exactly("largest update ratio", largest, min(limit, ratio_limit)),
         run.end.evidence("loss at the end", run.start.value),
     ]
+    rate = record.last("hyper/lr", "group 0")
     if np.isfinite(rate):
-        evidence.append(exactly("learning rate", rate, rate * usual / largest))
+        evidence.append(exactly("learning rate", rate, rate * usual / max(largest, usual)))
+    if np.isfinite(matrix):
+        evidence.append(exactly("largest update ratio of a typical matrix", matrix, matrix_limit))
     evidence += [e for e in (opposed, forgot) if e is not None]
-    sure = confidence(largest, limit, least=0.7, most=0.97)
+    past = max(largest / limit, matrix / matrix_limit if reckless else 0.0)
+    sure = confidence(past, 1.0, least=0.7, most=0.97)
     return Finding(ID, severity, sure, (), (at, record.step_count - 1), tuple(evidence))
 
 
@@ -80,6 +91,18 @@ def _before_failure(record: Record, run: Course) -> tuple[np.ndarray, np.ndarray
     if not len(ratio):
         raise NotApplicable("no finite reading of update/ratio before the loss broke")
     return steps, ratio
+
+
+def _typical_matrix(record: Record, run: Course) -> float:
+    """The median over all matrices of the largest update ratio of each; nan where none was read."""
+    until = np.inf if run.bad_step is None else run.bad_step
+    found = []
+    for parameter in parameters(record):
+        steps, ratio = finite(*record.series("update/ratio", parameter.name))
+        inside = steps <= until
+        if parameter.is_matrix and inside.any():
+            found.append(running_max(steps[inside], ratio[inside])[1])
+    return float(np.median(found)) if found else np.nan
 
 
 def _blew_up(record: Record, run: Course) -> bool:
