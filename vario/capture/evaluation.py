@@ -82,7 +82,7 @@ class Evaluation:
         ended = {key: this for key, this in self._passes.items() if loader is None or key[0] == loader}
         for key in ended:
             del self._passes[key]
-        for where in {where for where, _ in ended}:
+        for where in dict.fromkeys(where for where, _ in ended):
             mine = {name: this for (there, name), this in ended.items() if there == where}
             trained = [name for name in mine if name in self.training_losses]
             self._tell(_readings(where, mine[(trained or list(mine))[0]]))

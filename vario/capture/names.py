@@ -21,7 +21,7 @@ __all__ = ["find_model", "frames", "parameter_names", "unwrapped", "variable_nam
 
 _WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module", "OptimizedModule": "_orig_mod"}
 _WRITTEN_IN_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE
-_OPTIMIZED = inspect.CO_OPTIMIZED  # a function's frame: its f_locals is a copy
+_HELD_BY_US = 3  # references to the copy: the frame, a variable here, the argument of getrefcount
 
 
 def find_model(parameters: Iterable[Tensor], optimizer: Optimizer | None = None) -> nn.Module | None:
@@ -42,7 +42,8 @@ def find_model(parameters: Iterable[Tensor], optimizer: Optimizer | None = None)
 
 def unwrapped(module: nn.Module) -> nn.Module:
     """The user's module inside DistributedDataParallel, DataParallel or a compiled module."""
-    inside = module.__dict__.get("_modules", {}).get(_WRAPPERS.get(type(module).__name__, ""))
+    name = _WRAPPERS.get(type(module).__name__)
+    inside = getattr(module, name, None) if name is not None else None
     return unwrapped(inside) if isinstance(inside, nn.Module) else module
 
 
@@ -97,17 +98,16 @@ def _variables() -> Iterator[tuple[str, Any]]:
     """Name and value of every variable in the user's frames."""
     for frame in frames():
         local = frame.f_locals
-        yield from ((name, value) for name, value in list(local.items()) if not name.startswith("_"))
-        if frame.f_code.co_flags & _OPTIMIZED and sys.version_info < (3, 13):
-            _let_go(local)
+        try:
+            yield from ((name, value) for name, value in list(local.items()) if not name.startswith("_"))
+        finally:
+            # before Python 3.13 a function's frame keeps the copy that f_locals made, and with it the user's
+            # tensors alive; unless somebody else (`locals()`) holds it too, it is emptied
+            if frame.f_code.co_flags & inspect.CO_OPTIMIZED and sys.version_info < (3, 13):
+                if sys.getrefcount(local) <= _HELD_BY_US:
+                    local.clear()
         if local is not frame.f_globals:
             yield from ((n, v) for n, v in list(frame.f_globals.items()) if not n.startswith("_"))
-
-
-def _let_go(copy: dict[str, Any]) -> None:
-    """Before Python 3.13 a frame keeps the copy that `f_locals` made: it must not keep tensors alive."""
-    for name in [name for name, value in copy.items() if type(value) is Tensor]:
-        del copy[name]
 
 
 def _variables_of_tensors(wanted: set[int]) -> dict[int, str]:
