@@ -182,6 +182,18 @@ def test_methods_of_the_catalogue_follow_those_of_vario_first(monkeypatch: pytes
     assert there.change == "Far away (not in vario yet)"
 
 
+def test_a_symptom_points_to_its_cause_and_brings_no_number_against_it() -> None:
+    sick = record({"update/ratio": constant(0.002), ("hyper/lr", "group 0"): constant(3.0)})
+    alone = finding("dead-units", where=("fc1",))
+    symptom = Finding(
+        **{name: getattr(alone, name) for name in alone.__slots__} | {"explained_by": "diverging"}
+    )
+    assert any("lr 3 -> 1" in cure.change for cure in prescribe(alone, sick))
+    first, *others = prescribe(symptom, sick)
+    assert first.change.startswith("mend diverging first")
+    assert others and not any(cure.trial or cure.method or "lr 3" in cure.change for cure in others)
+
+
 def test_each_stream_is_prescribed_from_its_own_record(tmp_path) -> None:
     from vario.nouns import Reading
     from vario.record import open_run

@@ -63,6 +63,7 @@ def test_intervals_stand_only_where_they_say_something() -> None:
     assert interval(evidence("loss", 2.0, 2.0, 2.0)) == "2"
     assert interval(evidence("noise scale", 900.0, 500.0, float("inf"))) == "900 (at least 500)"
     assert interval(evidence("loss", NAN, NAN, NAN)) == "not a number"
+    assert interval(evidence("loss of guessing by class shares", 2.3, 2.3, 2.3)) == "2.3"
     assert interval(evidence("dead share", 0.5, 0.4, 0.6)) == "50 % (40 % to 60 %)"
 
 

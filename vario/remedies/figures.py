@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 
 __all__ = ["amount", "number", "percent", "rounded", "setting", "size"]
 
-PERCENT_NAMES = ("share", "accuracy", "probability", "confidence", "update ratio", "percentage")
+# Whole words: the "loss of guessing by class shares" is a loss.
+PERCENT_NAMES = re.compile(r"\b(share|accuracy|probability|confidence|percentage|update ratio)\b", re.I)
 
 
 def amount(name: str, value: float, style: str = "") -> str:
     """A value in the unit that its name asks for: percent for shares, else three digits."""
-    percent = style == "%" or (style != "#" and any(word in name.lower() for word in PERCENT_NAMES))
+    percent = style == "%" or (style != "#" and PERCENT_NAMES.search(name) is not None)
     if percent and math.isfinite(value):
         return f"{number(100 * value)} %"
     return number(value)

@@ -44,9 +44,14 @@ NOT_YET = " (not in vario yet)"
 
 
 def prescribe(finding: Finding, record: Record) -> tuple[Prescription, ...]:
-    """Everything to try against ``finding`` on the run of ``record``, the first thing first."""
+    """Everything to try against ``finding`` on the run of ``record``, the first thing first.
+
+    A finding that another one explains sends the reader there, and brings no method of its own.
+    """
     maker = MAKERS.get(finding.id)
     changes = maker(finding, record) if maker else []
+    if finding.explained_by:
+        return tuple(_plain(change, record) for change in _after(finding.explained_by, changes))
     return (*(_plain(change, record) for change in changes), *_methods(finding, record))
 
 
@@ -67,6 +72,12 @@ def trial_command(record: Record, option: str) -> str:
     if not words:
         return ""
     return f"vario trial {shlex.join(words)} {option}" + ("" if TRIALS_EXIST else COMING)
+
+
+def _after(cause: str, changes: list[Change]) -> list[Change]:
+    """For a symptom: its cause first, and none of the numbers that would work against the cause's own."""
+    first = Change(f"mend {cause} first: this is likely its consequence")
+    return [first, *(change for change in changes if not change.setting)]
 
 
 def _plain(change: Change, record: Record) -> Prescription:
