@@ -81,7 +81,7 @@ def _multiplier(levels: tuple[float, ...]) -> Callable[..., Tensor]:
             slopes: list[Tensor | float] = list(levels)
             for k in range(bits):  # halve the choice with each bit
                 high = (planes[k].to(torch.int32) & (1 << j)) != 0
-                slopes = [torch.where(high, b, a) for a, b in zip(slopes[::2], slopes[1::2])]
+                slopes = [torch.where(high, b, a) for a, b in zip(slopes[::2], slopes[1::2], strict=True)]
             rows.append(grad[j] * slopes[0])
         return torch.stack(rows)
 

@@ -26,13 +26,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vario.methods.memory._block_codes import (
-    BLOCK,
-    decode_positive,
-    decode_signed,
-    encode_positive,
-    encode_signed,
-)
+from vario.methods.memory._block_codes import BLOCK, HALF, Halves, decode, encode
 from vario.methods.memory._compiled import compiled
 
 __all__ = ["AdamW8bit"]
@@ -108,19 +102,19 @@ class AdamW8bit(Optimizer):
         if "moment1" in state:
             _plain(p, grad, state["moment1"], state["moment2"], settings)
             return
-        codes = [state[name] for name in ("codes1", "codes2", "scales1", "scales2")]
+        codes = [state[name] for name in ("words", "scales1", "scales2")]
         whole = p.numel() // BLOCK * BLOCK
         flat, slope = p.view(-1) if p.is_contiguous() else p.reshape(-1), grad.reshape(-1)
         if whole:
             body = [t[: whole // BLOCK] for t in codes]
-            view = flat[:whole].view(-1, BLOCK)
-            _blocks(view, slope[:whole].view(-1, BLOCK), *body, settings, eager=not group["compile"])
+            parts = _halves(flat[:whole]), _halves(slope[:whole])
+            _blocks(*parts, body[0], body[1], body[2], settings, eager=not group["compile"])
         if whole < p.numel():
-            rest = [torch.zeros(1, BLOCK, dtype=p.dtype, device=p.device) for _ in range(2)]
-            rest[0][0, : p.numel() - whole], rest[1][0, : p.numel() - whole] = flat[whole:], slope[whole:]
-            last = [t[whole // BLOCK :] for t in codes]
-            _encode_step(rest[0], rest[1], last[0], last[1], last[2], last[3], settings)
-            flat[whole:] = rest[0][0, : p.numel() - whole]
+            count, last = p.numel() - whole, [t[whole // BLOCK :] for t in codes]
+            rest, rest_slope = (torch.zeros(BLOCK, dtype=p.dtype, device=p.device) for _ in range(2))
+            rest[:count], rest_slope[:count] = flat[whole:], slope[whole:]
+            _encode_step(_halves(rest), _halves(rest_slope), last[0], last[1], last[2], settings)
+            flat[whole:] = rest[:count]
         if not p.is_contiguous():
             p.copy_(flat.view_as(p))
 
@@ -142,32 +136,34 @@ def _start(state: dict[str, Any], p: Tensor, min_size: int) -> None:
             state[name] = torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
         return
     blocks = -(-p.numel() // BLOCK)
-    state["codes1"] = torch.zeros(blocks, BLOCK, dtype=torch.int8, device=p.device)
-    state["codes2"] = torch.zeros(blocks, BLOCK, dtype=torch.uint8, device=p.device)
+    state["words"] = torch.zeros(blocks, HALF, dtype=torch.int32, device=p.device)
     for name in ("scales1", "scales2"):
         state[name] = torch.zeros(blocks, 1, dtype=torch.float32, device=p.device)
 
 
+def _halves(flat: Tensor) -> Halves:
+    """Views (n, HALF) of the two halves of each block."""
+    blocks = flat.view(-1, 2, HALF)
+    return blocks[:, 0], blocks[:, 1]
+
+
 def _encode_step(
-    p: Tensor,
-    grad: Tensor,
-    codes1: Tensor,
-    codes2: Tensor,
-    scales1: Tensor,
-    scales2: Tensor,
-    settings: Tensor,
+    p: Halves, grad: Halves, words: Tensor, scales1: Tensor, scales2: Tensor, settings: Tensor
 ) -> None:
-    """One AdamW step of blocks (n, BLOCK), in place."""
+    """One AdamW step of n blocks, in place."""
     beta1, beta2, rate, correction, eps, shrink = settings.unbind()
-    g = grad.to(torch.float32)
-    m = decode_signed(codes1, scales1) * beta1 + (1 - beta1) * g
-    root = (decode_positive(codes2, scales2) * beta2 + (1 - beta2) * (g * g)).sqrt()
-    step = rate * m / (root * correction + eps)
-    p.copy_(p.to(torch.promote_types(p.dtype, torch.float32)) * (1 - shrink) - step)
-    new1, top1 = encode_signed(m)
-    new2, top2 = encode_positive(root)
-    codes1.copy_(new1)
-    codes2.copy_(new2)
+    first, second = decode(words, scales1, scales2)
+    moments, squares = [], []
+    for w, g, m, v in zip(p, grad, first, second, strict=True):
+        g = g.to(torch.float32)
+        m = m * beta1 + (1 - beta1) * g
+        v = v * beta2 + (1 - beta2) * (g * g)
+        step = rate * m / (v.sqrt() * correction + eps)
+        w.copy_(w.to(torch.promote_types(w.dtype, torch.float32)) * (1 - shrink) - step)
+        moments.append(m)
+        squares.append(v)
+    new, top1, top2 = encode((moments[0], moments[1]), (squares[0], squares[1]))
+    words.copy_(new)
     scales1.copy_(top1)
     scales2.copy_(top2)
 
