@@ -13,7 +13,7 @@ __all__ = ["runs_rows", "runs_text"]
 
 
 def runs_text(runs: Sequence[RunSummary]) -> str:
-    """One line per run, newest first as they come: id, status, steps, age, command."""
+    """One line per run, in the order given: id, status, steps, age, command."""
     if not runs:
         return "no runs yet: `vario run train.py` makes the first one"
     wide = max(len(run.id) for run in runs)
