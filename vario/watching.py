@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -134,8 +134,7 @@ def start_from_environment() -> None:
     def begin() -> None:
         for attachment, _ in here:
             attachment.forget()  # in a forked child: the parent's to finish
-        here[:] = [_attach(Path(place), overhead=overhead)]
-        at_exit(finish)
+        here[:] = [_attach(Path(place), overhead=overhead, at_first_step=lambda: at_exit(finish))]
 
     def finish(error: str) -> None:
         attachment, session = here[0]
@@ -155,6 +154,7 @@ def _attach(
     overhead: float,
     instruments: Sequence[Instrument] | None = None,
     model: nn.Module | None = None,
+    at_first_step: Callable[[], None] = lambda: None,
 ) -> tuple[Attachment, Session]:
     from vario.capture.attach import Attachment
     from vario.session import Session
@@ -162,6 +162,7 @@ def _attach(
     def open_writer() -> Any:
         from vario.record.store import RecordWriter
 
+        at_first_step()  # not earlier: multiprocessing forgets what its children were to do at exit
         return RecordWriter(path)
 
     session = Session(open_writer, overhead=overhead, instruments=instruments)
