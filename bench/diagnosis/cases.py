@@ -31,6 +31,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "large-init": ("poor-initialization",),
     "eval-mode": ("train-eval-mode",),
     "shuffled-labels": ("label-noise", "memorization"),
+    "shuffled-text": ("loss-plateau", "underfitting"),  # frequencies of characters are all there is to learn
     "label-noise": ("label-noise",),
     "sorted": ("unshuffled-data",),
     "imbalance": ("class-imbalance", "class-neglected"),
@@ -39,7 +40,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "leakage": ("train-test-leakage",),
 }
 SPINE = (
-    "lr-high", "no-zero-grad", "shuffled-labels", "double-softmax", "label-noise", "nan-data", "frozen",
+    "lr-high", "no-zero-grad", "shuffled-labels", "shuffled-text", "double-softmax", "label-noise", "nan-data", "frozen",
     "deep-sigmoid", "dead-relu", "sorted", "schedule-per-batch",
 )  # fmt: skip
 
@@ -83,7 +84,7 @@ SICK: dict[str, dict[str, str]] = {
         "schedule-per-batch": "--steps 400",
         "lr-high": "--lr 0.12",
         "lr-low": "--lr 0.000005 --warmup 1",
-        "shuffled-labels": "",
+        "shuffled-text": "",
         "label-noise": "",
         "epsilon": "--eps 1",
         "weight-decay": "--weight-decay 100",

@@ -39,7 +39,9 @@ class Autoencoder(nn.Module):
         super().__init__()
         act = nn.Sigmoid if fault == "deep-sigmoid" else nn.ReLU
         extra = [m for _ in range(7 if fault == "deep-sigmoid" else 0) for m in (nn.Linear(64, 64), act())]
-        self.encoder = nn.Sequential(nn.Linear(784, 128), act(), nn.Linear(128, 64), act(), *extra, nn.Linear(64, code))
+        self.encoder = nn.Sequential(
+            nn.Linear(784, 128), act(), nn.Linear(128, 64), act(), *extra, nn.Linear(64, code)
+        )
         self.decoder = nn.Sequential(nn.Linear(code, 128), act(), nn.Linear(128, 784))
 
     def forward(self, x):
@@ -53,9 +55,13 @@ if fault == "dead-relu":
         nn.init.constant_(layer.bias, -6.0)
 if fault == "frozen":
     model.encoder[0].requires_grad_(False)
-parameters = model.decoder.parameters() if fault == "forgotten" else [p for p in model.parameters() if p.requires_grad]
+parameters = (
+    model.decoder.parameters() if fault == "forgotten" else [p for p in model.parameters() if p.requires_grad]
+)
 optimizer = torch.optim.Adam(parameters, lr=args.lr, eps=args.eps)
-scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.8 if fault == "schedule-per-batch" or args.schedule != "none" else 1.0)
+scheduler = torch.optim.lr_scheduler.ExponentialLR(
+    optimizer, 0.8 if fault == "schedule-per-batch" or args.schedule != "none" else 1.0
+)
 criterion = nn.BCEWithLogitsLoss() if args.loss == "bce" else nn.MSELoss()
 
 for epoch in range(args.epochs):

@@ -38,7 +38,7 @@ text = "".join(c if c.isascii() else "?" for c in text)
 chars = sorted(set(text))
 data = torch.tensor([chars.index(c) for c in text])
 train, valid = data[: int(0.9 * len(data))], data[int(0.9 * len(data)) :]
-if fault == "shuffled-labels":
+if fault == "shuffled-text":
     train = train[torch.randperm(len(train))]
 
 

@@ -31,7 +31,9 @@ projector = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32))
 model = nn.Sequential(encoder, projector)
 if fault == "frozen":
     encoder.requires_grad_(False)
-parameters = projector.parameters() if fault == "forgotten" else [p for p in model.parameters() if p.requires_grad]
+parameters = (
+    projector.parameters() if fault == "forgotten" else [p for p in model.parameters() if p.requires_grad]
+)
 optimizer = torch.optim.Adam(parameters, lr=args.lr, eps=args.eps)
 scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
 

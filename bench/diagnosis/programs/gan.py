@@ -23,11 +23,17 @@ images = torch.tensor(load_digits().data, dtype=torch.float32) / 8 - 1
 if fault == "nan-data":
     images[7, 7] = float("nan")
 loader = DataLoader(TensorDataset(images), args.batch, shuffle=True, drop_last=True)
-netG = nn.Sequential(nn.Linear(args.noise, 64), nn.ReLU(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.Tanh())
-netD = nn.Sequential(nn.Linear(64, 128), nn.LeakyReLU(0.2), nn.Linear(128, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1))
+netG = nn.Sequential(
+    nn.Linear(args.noise, 64), nn.ReLU(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.Tanh()
+)
+netD = nn.Sequential(
+    nn.Linear(64, 128), nn.LeakyReLU(0.2), nn.Linear(128, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1)
+)
 if fault == "frozen":
     netD[0].requires_grad_(False)
-optimizerD = torch.optim.Adam([p for p in netD.parameters() if p.requires_grad], lr=args.lr, betas=(args.beta1, 0.999))
+optimizerD = torch.optim.Adam(
+    [p for p in netD.parameters() if p.requires_grad], lr=args.lr, betas=(args.beta1, 0.999)
+)
 optimizerG = torch.optim.Adam(netG.parameters(), lr=args.lr, betas=(args.beta1, 0.999))
 criterion = nn.BCEWithLogitsLoss()
 
@@ -36,7 +42,9 @@ for epoch in range(args.epochs):
         fake = netG(torch.randn(len(real), args.noise))
         if fault != "no-zero-grad":
             optimizerD.zero_grad()
-        lossD = criterion(netD(real), torch.ones(len(real), 1)) + criterion(netD(fake.detach()), torch.zeros(len(real), 1))
+        lossD = criterion(netD(real), torch.ones(len(real), 1)) + criterion(
+            netD(fake.detach()), torch.zeros(len(real), 1)
+        )
         lossD.backward()
         optimizerD.step()
         if fault != "no-zero-grad":

@@ -40,7 +40,9 @@ class Residual(nn.Module):
 class ResNet(nn.Module):
     def __init__(self, width, blocks):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
         self.blocks = nn.Sequential(*(Residual(width) for _ in range(blocks)))
         self.classifier = nn.Linear(width * 4, 10)
 
@@ -77,7 +79,9 @@ parameters = model.blocks.parameters() if fault == "forgotten" else model.parame
 if args.optimizer == "adam":
     optimizer = torch.optim.Adam(parameters, lr=args.lr)
 else:
-    optimizer = torch.optim.SGD(parameters, lr=args.lr, momentum=0.9, weight_decay=args.weight_decay, nesterov=True)
+    optimizer = torch.optim.SGD(
+        parameters, lr=args.lr, momentum=0.9, weight_decay=args.weight_decay, nesterov=True
+    )
 if args.schedule == "cosine":
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs)
 else:
