@@ -52,3 +52,8 @@ def test_silent_where_gradients_turn_nan_without_growing(make):
 def test_cannot_know_from_two_readings(make):
     with pytest.raises(NotApplicable, match="2 readings of gradient/norm"):
         check(make(2))
+
+
+def test_silent_on_layers_that_differ_by_tens(make):
+    depth = {("gradient/norm", f"layers.{2 * d}.weight"): 64 * 3.0 ** (4 - d) for d in range(5)}
+    assert check(make(400, FAILING | depth | {"gradient/norm": 1e7})) is None

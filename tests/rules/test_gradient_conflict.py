@@ -41,3 +41,7 @@ def test_silent_where_there_is_no_gradient_at_all(make):
 def test_cannot_know_without_readings(make):
     with pytest.raises(NotApplicable, match="gradient_noise/signal"):
         check(make(400, FAILING))
+
+
+def test_silent_where_the_signal_may_still_be_large(make):
+    assert check(make(400, FAILING | noisy(1.0, signal=0.0, spread=1.0))) is None

@@ -34,3 +34,10 @@ def test_silent_where_what_is_carried_is_nothing(make):
 def test_cannot_know_from_four_steps(make):
     with pytest.raises(NotApplicable, match="4 readings of gradient/carried; 5"):
         check(make(4))
+
+
+def test_silent_where_a_third_of_the_steps_carries(make):
+    """A scaler that skips, or a loop that clears late, leaves some; most steps must start clean."""
+    third = {"gradient/carried": lambda s, v: (s, np.where(s % 3 == 0, 0.9, 0.2 * (s % 3 == 1)))}
+    assert check(make(400, {"gradient/carried": lambda s, v: (s, np.where(s % 3 == 0, 0.9, 0.0))})) is None
+    assert check(make(400, third)) is not None

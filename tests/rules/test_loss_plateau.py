@@ -20,7 +20,7 @@ def test_fires_on_the_loss_of_a_guess(make):
     found = check(make(400, {"loss/train": flat(np.log(10))}))
     guess = next(e for e in found.evidence if e.name == "loss of guessing by class shares")
     assert guess.value == pytest.approx(np.log(10), rel=0.01)
-    assert found.severity == "warning"
+    assert (found.severity, found.confidence) == ("warning", 0.95)
 
 
 def test_fires_without_classes_on_a_loss_that_never_moved(make):

@@ -45,3 +45,14 @@ def test_cannot_know_where_gradients_are_exactly_zero(make):
 def test_cannot_know_the_order_without_the_list_of_parameters(make):
     with pytest.raises(NotApplicable, match="matrices"):
         check(make(400, {"loss/train": 2.303} | fading(0.1), parameters=lambda rows: []))
+
+
+def test_a_slow_run_is_a_warning(make):
+    slow = {"loss/train": lambda s, v: (s, 1.5 + 0.8 * np.exp(-s / 50))}
+    assert check(make(400, slow | fading(0.1))).severity == "warning"
+
+
+def test_silent_where_gradients_go_up_and_down_over_depth(make):
+    sizes = [1e-6, 1.0, 0.5, 0.2, 0.1]
+    wild = {("gradient/norm", f"layers.{2 * d}.weight"): 64 * sizes[d] for d in range(5)}
+    assert check(make(400, {"loss/train": 2.303} | wild)) is None
