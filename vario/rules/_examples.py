@@ -14,6 +14,7 @@ __all__ = [
     "classes",
     "graded",
     "has_positions",
+    "plain_loss",
     "rate",
     "train_accuracy",
 ]
@@ -63,6 +64,23 @@ def has_positions(record: Record) -> bool:
         return False
     times = max(float(np.median(backwards)), 1.0) if len(backwards) else 1.0
     return float(np.median(counts.sum(axis=1))) > 1.5 * size * times
+
+
+def plain_loss(record: Record, *, off: float = 0.05) -> bool:
+    """Whether the training loss is the mean loss per example: no smoothing, no weights, no other terms.
+
+    Taken as so where the two were never read at the same step.
+    """
+    steps, quantiles = record.series("examples/loss_quantiles")
+    at, loss = finite(*record.series("loss/train"))
+    both, a, b = np.intersect1d(steps, at, return_indices=True)
+    if not len(both) or quantiles.ndim != 2:
+        return True
+    # The trapezoid over eleven quantiles is the mean but for the curvature of the tail.
+    rows = quantiles[a]
+    mean = (rows[:, 1:] + rows[:, :-1]).mean(axis=1) / 2
+    ratio = mean[np.isfinite(mean)] / loss[b][np.isfinite(mean)]
+    return not len(ratio) or bool(abs(float(np.median(ratio)) - 1) < off)
 
 
 def train_accuracy(record: Record, first: float, last: float, *, examples: int = 100) -> Estimate:

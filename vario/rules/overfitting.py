@@ -80,8 +80,9 @@ def _training_fell(record: Record, steps: Steps, best: int) -> bool:
     """Whether training loss is lower at the end than around the best evaluation."""
     at, loss = finite(*record.series("loss/train"))
     width = max(int(steps[best] - steps[max(best - 1, 0)]), 1)
-    before = loss[(at > steps[best] - width) & (at <= steps[best])]
-    after = loss[at > steps[-1] - width]
+    # One stretch between evaluations, and no fewer than five readings where few steps were read.
+    before = loss[at <= steps[best]][-max(int(((at > steps[best] - width) & (at <= steps[best])).sum()), 5) :]
+    after = loss[-max(int((at > steps[-1] - width).sum()), 5) :]
     if not len(before) or not len(after):
         return False
     return level(after).value < level(before).value
