@@ -1,0 +1,214 @@
+"""Rates of wrong labels, each estimated from another thing that a single run shows.
+
+An estimator takes the record and the number of classes; it gives the rate, the evidence beside it and the
+steps it was taken from, or None where its picture does not fit, and raises NotApplicable where it cannot see.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vario.nouns import Evidence, NotApplicable
+from vario.record import Record
+from vario.rules._course import course
+from vario.rules._evidence import Estimate, Floats, exactly, finite, level
+from vario.rules._examples import batch_size, class_totals, plain_loss, rate, train_accuracy
+from vario.rules._held_out import accuracy_at, passes
+from vario.rules._model import rows
+
+__all__ = ["Found", "against_accuracy", "against_loss", "confident_errors", "labels_at_random"]
+
+Found = tuple[Estimate, tuple[Evidence, ...], tuple[int, int]]
+
+
+def against_accuracy(record: Record, count: int) -> Found | None:
+    """The rate from training and held-out accuracy at the best evaluation."""
+    where, steps, accuracy = passes(record, "eval/accuracy")
+    best = _first_as_good(record, where, accuracy)
+    right = accuracy_at(record, where, float(steps[best]))
+    start = _start_of(record, float(steps[best]))
+    seen = train_accuracy(record, start, float(steps[best]))
+    if right.low < 2 / count and right.low < 0.5:
+        return None  # a model that has learned nothing cannot contradict a label
+
+    def solve(a: float, t: float) -> float:
+        return (a - t) / max(a - (1 - a) / (count - 1), 1e-9)
+
+    noise = Estimate(*(min(max(r, 0.0), 1.0) for r in (
+        solve(right.value, seen.value), solve(right.low, seen.high), solve(right.high, seen.low)
+    )))  # fmt: skip
+    evidence = (
+        seen.evidence("training accuracy", right.value),
+        right.evidence("held-out accuracy", seen.value, where),
+    )
+    return noise, evidence, (int(start) + 1, int(steps[best]))
+
+
+def against_loss(record: Record, count: int, *, underconfident: float = 0.5) -> Found | None:
+    """The rate from training and held-out loss at the best evaluation.
+
+    A model that says p for the right class loses -ln p on it, and at least -ln((1 - p) / (k - 1)) on the mean
+    wrong one (Jensen), so that training loss = (1 - r) (-ln p) + r (-ln((1 - p) / (k - 1))). Such a model is
+    also less sure than right on clean data, by at least half the rate; one that only sees harder inputs
+    in training (augmentation) is not.
+    """
+    where, steps, accuracy = passes(record, "eval/accuracy")
+    at, losses = finite(*record.series("eval/loss", where))
+    sure_at, sure = finite(*record.series("eval/confidence", where))
+    best = _first_as_good(record, where, accuracy)
+    step = int(steps[best])
+    if step not in at or step not in sure_at:
+        raise NotApplicable("the best evaluation has no loss or no confidence")
+    clean, said = float(losses[at == step][0]), float(sure[sure_at == step][0])
+    right = accuracy_at(record, where, step)
+    if right.low < 2 / count and right.low < 0.5:
+        return None
+    if not plain_loss(record):
+        raise NotApplicable("the training loss is not the plain cross entropy of the labels")
+    if any(float(m.get("p", 0)) > 0.3 for m in rows(record, "modules") if "Dropout" in str(m.get("class"))):
+        raise NotApplicable("strong dropout raises the training loss as wrong labels do")
+    # Training before the evaluation was of a worse model, training after it knows more of the labels by
+    # heart: the lower of the two cannot be too high by both.
+    train_at, train = finite(*record.series("loss/train"))
+    gap_before = int(steps[best] - (steps[best - 1] if best else -1))
+    before = level(train[(train_at > step - gap_before) & (train_at <= step)])
+    after = level(train[(train_at > step) & (train_at <= step + gap_before)])
+    if best + 1 < len(steps) and np.isfinite(after.value):
+        least, still = min(before.low, after.low), 0.0
+    else:
+        least, still = before.low, abs(float(losses[at < step][-1]) - clean) if (at < step).any() else np.inf
+    wrong = -float(np.log(max(1 - said, 1e-6) / (count - 1)))
+    # The loss on wrong labels is larger than its bound by an unknown part; half as much again is ample.
+    noise = Estimate(
+        (before.value - clean) / (wrong - clean),
+        (least - still - clean) / (1.5 * wrong - clean),
+        (before.high - clean) / (wrong - clean),
+    )
+    if not noise.low > 0 or right.value - said < underconfident * noise.low:
+        return None
+    noise = Estimate(*(min(max(r, 0.0), 1.0) for r in (noise.value, noise.low, noise.high)))
+    evidence = (
+        before.evidence("training loss there", clean),
+        exactly("held-out loss there", clean, before.value, where),
+        right.evidence("held-out accuracy", said, where),
+        exactly("held-out confidence", said, right.value, where),
+    )
+    return noise, evidence, (step - gap_before + 1, step)
+
+
+def confident_errors(
+    record: Record,
+    count: int,
+    *,
+    certain: float = 0.9,  # the easiest tenth of real examples is predicted with more
+    pure: float = 0.6,  # of the errors are confident: errors on hard examples are hesitant
+    learned: float = 0.3,
+) -> Found | None:
+    """The rate as the share of confident errors, while the model answers like a fair but noisy labeller."""
+    steps, wrong = finite(*record.need("examples/confident_wrong", 10))
+    _, quantiles = record.need("examples/loss_quantiles", 10)
+    at, right = finite(*record.need("accuracy/train", 10))
+    end = _generalizes_until(record)
+    inside = np.flatnonzero((steps <= end) & (steps > _start_of(record, min(end, float(steps[-1])))))
+    if len(inside) < 3 or quantiles.ndim != 2:
+        raise NotApplicable(
+            f"{len(inside)} readings of losses per example shortly before the best evaluation; 3 are needed"
+        )
+    first, last = int(steps[inside[0]]), int(steps[inside[-1]])
+    lows = record.series("examples/loss_quantiles")
+    easiest = lows[1][(lows[0] >= first) & (lows[0] <= last), 1]
+    accuracy = right[(at >= first) & (at <= last)]
+    if not len(accuracy) or not np.isfinite(easiest).any():
+        return None
+    surest = float(np.exp(-np.nanmedian(easiest)))
+    share = float(wrong[inside].mean())
+    errors = 1 - float(accuracy.mean())
+    if surest > certain or share < pure * errors or errors > 1 - max(learned, 2 / count):
+        return None
+    size = batch_size(record)
+    noise = rate(share, len(inside) * (size if size >= 1 else 1))
+    # Errors that are not confident may be wrong labels too: they bound the rate from above.
+    noise = Estimate(noise.value, noise.low, max(noise.high, errors))
+    return noise, (Evidence("surest tenth", surest, surest, surest, certain),), (first, last)
+
+
+def labels_at_random(
+    record: Record,
+    count: int,
+    *,
+    moved: float = 1e-4,  # update over weight per step: below, the run has not tried
+    wild: float = 0.1,  # above, it has overshot
+) -> Found | None:
+    """A rate near 1 - 1/k where nothing carries over to held-out data although training works."""
+    where, steps, accuracy = passes(record, "eval/accuracy")
+    run = course(record)
+    totals = class_totals(record)[1].sum(axis=0)
+    guess = float(totals.max() / totals.sum())
+    if guess > 0.5:
+        raise NotApplicable(f"one class holds {guess:.0%} of the labels, so a guess is no yardstick")
+    examples = record.last("eval/examples", where)
+    pooled = rate(float(accuracy.mean()), examples if examples >= 1 else 1)
+    best = rate(float(accuracy.max()), examples if examples >= 1 else 1)
+    if pooled.low > guess or best.low > 1.3 * guess or not np.isfinite(run.chance):
+        return None
+    _, ratio = finite(*record.need("update/ratio", 5))
+    usual = level(ratio)
+    if not moved < usual.value < wild or run.state in ("non-finite", "worse") or not _reaches_all(record):
+        return None
+    # Memory alone leads below the loss of a guess when nothing of it carries over to held-out data.
+    fell = run.end.high < run.chance and run.end.value < 0.995 * run.start.value
+    trained = finite(*record.series("accuracy/train"))[1]
+    above = (
+        level(trained[-max(len(trained) // 5, 5) :])
+        if len(trained) >= 5
+        else Estimate(np.nan, np.nan, np.nan)
+    )
+    if not fell and not above.low > guess:
+        return None
+    limit = 1 - 1 / count
+    # Where a share 1 - r of the labels were right, held-out accuracy could reach about that much.
+    low = max(0.0, 1 - max(best.high - guess, 0.0) / (1 - guess) - 1 / count)
+    noise = Estimate(limit, min(low, limit), 1.0)
+    evidence = (
+        best.evidence("best held-out accuracy", guess, where),
+        run.end.evidence("training loss at the end", run.chance),
+        usual.evidence("update ratio", moved),
+    )
+    return noise, evidence, (int(run.steps[0]), int(run.steps[-1]))
+
+
+def _first_as_good(record: Record, where: str, accuracy: Floats) -> int:
+    """The first evaluation that the best one does not clearly beat: later, labels are learned by heart."""
+    count = record.last("eval/examples", where)
+    best = float(accuracy.max())
+    return int(np.argmax([rate(a, count if count >= 1 else 1).high >= best for a in accuracy]))
+
+
+def _generalizes_until(record: Record) -> float:
+    """The step of the lowest held-out loss, or the end of the run where nothing was evaluated."""
+    try:
+        _, steps, losses = passes(record, "eval/loss")
+    except NotApplicable:
+        return np.inf
+    return float(steps[int(losses.argmin())])
+
+
+def _reaches_all(record: Record, *, dead: float = 1e-6) -> bool:
+    """Whether every weight with a gradient gets one that is not negligible beside the largest."""
+    sizes = []
+    for where in record.wheres("gradient/norm"):
+        values = finite(*record.series("gradient/norm", where))[1]
+        if where and len(values):
+            sizes.append(float(np.median(values)))
+    return not sizes or min(sizes) > dead * max(sizes)
+
+
+def _start_of(record: Record, end: float, *, readings: int = 8) -> float:
+    """Where the readings begin that tell of the model at step ``end``: the last ones, of the later half only.
+
+    Later in training a model changes slowly, so that its last readings are of nearly the model evaluated.
+    """
+    steps = finite(*record.series("accuracy/train"))[0]
+    before = steps[steps <= end]
+    last = float(before[-readings]) - 1 if len(before) >= readings else -1.0
+    return max(last, end / 2)
