@@ -1,4 +1,4 @@
-"""Train every case under ``vario run`` (what is there already is not run again), diagnose, and print how right it was.
+"""Train every case under ``vario run`` (none is run twice), diagnose it, and print how right that was.
 
 python -m bench.diagnosis --spine --seeds 1
 python -m bench.diagnosis --jobs 2 --seeds 3

@@ -1,4 +1,4 @@
-"""The cases of the benchmark: a base program, its flags, and what is wrong with it (labels live here only)."""
+"""The cases of the benchmark: a base program, its flags, and what is wrong with it (labels live here)."""
 
 from __future__ import annotations
 
@@ -40,15 +40,17 @@ LABELS: dict[str, tuple[str, ...]] = {
     "leakage": ("train-test-leakage",),
 }
 SPINE = (
-    "lr-high", "no-zero-grad", "shuffled-labels", "shuffled-text", "double-softmax", "label-noise", "nan-data", "frozen",
-    "deep-sigmoid", "dead-relu", "sorted", "schedule-per-batch",
+    "lr-high", "no-zero-grad", "shuffled-labels", "shuffled-text", "double-softmax", "label-noise",
+    "nan-data",
+    "frozen", "deep-sigmoid", "dead-relu", "sorted", "schedule-per-batch",
 )  # fmt: skip
 
 # Flags of each fault, program by program; "" = the program's own switch `--fault NAME` does it.
 SICK: dict[str, dict[str, str]] = {
     "mlp": {
         **dict.fromkeys(
-            "no-zero-grad double-softmax nan-data frozen forgotten detached deep-sigmoid dead-relu sorted raw-inputs "
+            "no-zero-grad double-softmax nan-data frozen forgotten detached deep-sigmoid "
+            "dead-relu sorted raw-inputs "
             "same-init large-init imbalance duplicates leakage".split(),
             "",
         ),
@@ -65,7 +67,8 @@ SICK: dict[str, dict[str, str]] = {
     },
     "cnn": {
         **dict.fromkeys(
-            "no-zero-grad double-softmax nan-data frozen forgotten detached dead-relu sorted large-init imbalance "
+            "no-zero-grad double-softmax nan-data frozen forgotten detached dead-relu sorted "
+            "large-init imbalance "
             "eval-mode".split(),
             "",
         ),
@@ -105,7 +108,8 @@ SICK: dict[str, dict[str, str]] = {
     },
     "tabular": {
         **dict.fromkeys(
-            "no-zero-grad nan-data frozen forgotten detached deep-sigmoid dead-relu sorted schedule-per-batch raw-inputs "
+            "no-zero-grad nan-data frozen forgotten detached deep-sigmoid dead-relu sorted "
+            "schedule-per-batch raw-inputs "
             "target-scale".split(),
             "",
         ),
@@ -117,7 +121,8 @@ SICK: dict[str, dict[str, str]] = {
     },
     "residual_cnn": {
         **dict.fromkeys(
-            "no-zero-grad double-softmax nan-data frozen forgotten detached sorted schedule-per-batch eval-mode "
+            "no-zero-grad double-softmax nan-data frozen forgotten detached sorted "
+            "schedule-per-batch eval-mode "
             "leakage".split(),
             "",
         ),
@@ -146,9 +151,11 @@ SICK: dict[str, dict[str, str]] = {
 # Healthy runs: what people do and that works, on each program.
 HEALTHY: dict[str, tuple[str, ...]] = {
     "mlp": (
-        "", "--lr 0.05", "--lr 0.2", "--optimizer adam --lr 0.001", "--optimizer adamw --lr 0.001 --weight-decay 0.01",
+        "", "--lr 0.05", "--lr 0.2", "--optimizer adam --lr 0.001",
+        "--optimizer adamw --lr 0.001 --weight-decay 0.01",
         "--momentum 0.9 --lr 0.02", "--dropout 0.3 --epochs 8", "--schedule cosine", "--schedule step",
-        "--schedule warmup", "--clip 1.0", "--accumulate 2 --lr 0.2", "--batch 32", "--batch 256 --lr 0.3 --epochs 10",
+        "--schedule warmup", "--clip 1.0", "--accumulate 2 --lr 0.2", "--batch 32",
+        "--batch 256 --lr 0.3 --epochs 10",
         "--width 256 --depth 3", "--weight-decay 0.0005", "--optimizer rmsprop --lr 0.001",
     ),
     "cnn": (
@@ -160,11 +167,13 @@ HEALTHY: dict[str, tuple[str, ...]] = {
         "--layers 3", "--weight-decay 0.1", "--batch 8",
     ),
     "gru": (
-        "", "--lr 0.001 --epochs 15", "--lr 0.006", "--optimizer sgd --lr 0.1", "--dropout 0.3", "--schedule steps",
+        "", "--lr 0.001 --epochs 15", "--lr 0.006", "--optimizer sgd --lr 0.1", "--dropout 0.3",
+        "--schedule steps",
         "--clip 0", "--hidden 128", "--batch 64 --epochs 15", "--weight-decay 0.0001",
     ),
     "tabular": (
-        "", "--lr 0.001 --epochs 40", "--lr 0.01", "--optimizer sgd --lr 0.01", "--schedule exponential", "--width 32",
+        "", "--lr 0.001 --epochs 40", "--lr 0.01", "--optimizer sgd --lr 0.01", "--schedule exponential",
+        "--width 32",
         "--batch 32 --epochs 30", "--dropout 0.1",
     ),
     "residual_cnn": (
@@ -215,7 +224,7 @@ class Case:
 
 
 def cases(seeds: int, *, spine: bool = False) -> list[Case]:
-    """All cases over ``seeds`` seeds; with ``spine`` the plain healthy runs and the faults named there only."""
+    """All cases over ``seeds`` seeds; ``spine``: plain healthy runs and the faults named there."""
     found = []
     for program, faults in SICK.items():
         chosen = {f: flags for f, flags in faults.items() if f in SPINE or not spine}

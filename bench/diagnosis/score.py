@@ -47,9 +47,8 @@ def report(outcomes: list[Outcome], *, show_all: bool = False) -> str:
         ("programs held out", [o for o in outcomes if o.case.held_out]),
     ):
         if chosen:
-            parts.append(
-                f"== {title} ({len(chosen)} runs)\n{_recall(chosen)}\n{_false_alarms(chosen)}\n{_calibration(chosen)}"
-            )
+            tables = (_recall(chosen), _false_alarms(chosen), _calibration(chosen))
+            parts.append("\n".join([f"== {title} ({len(chosen)} runs)", *tables]))
     parts.append(_failures(outcomes))
     return "\n\n".join(part for part in parts if part)
 
@@ -66,9 +65,8 @@ def _cases(outcomes: list[Outcome], show_all: bool) -> str:
         )
         wanted = "|".join(o.case.labels) or f"nothing ({o.case.flags})"
         reason = "; ".join(o.diagnosis.not_applicable.get(label, "") for label in o.case.labels)
-        lines.append(
-            f"{'ok  ' if right else 'MISS'} {o.case.name}: wants {wanted}; found {found or 'nothing'} {reason}"
-        )
+        mark = "ok  " if right else "MISS"
+        lines.append(f"{mark} {o.case.name}: wants {wanted}; found {found or 'nothing'} {reason}")
     return "\n".join(lines)
 
 
@@ -93,28 +91,27 @@ def _false_alarms(outcomes: list[Outcome]) -> str:
     n, k = len(healthy), sum(bool(o.alarms) for o in healthy)
     low, high = _wilson(k, n)
     advice = Counter(f.id for o in healthy for f in o.diagnosis.findings if f.severity == "advice")
-    text = f"healthy runs with an error or warning: {k} of {n} ({k / n:.1%}, 95 % {low:.1%} to {high:.1%}) {dict(wrong) or ''}"
-    return f"{text}\nadvice on healthy runs: {dict(advice)}"
+    share = f"{k} of {n} ({k / n:.1%}, 95 % {low:.1%} to {high:.1%})"
+    return f"healthy runs with an error or warning: {share} {dict(wrong)}\nadvice on them: {dict(advice)}"
 
 
 def _calibration(outcomes: list[Outcome]) -> str:
     """Each error or warning against whether it is a label, or a consequence of one."""
-    pairs = []
+    pairs: list[tuple[float, bool]] = []
+    wrong: Counter[str] = Counter()
     for o in outcomes:
         truly = set(o.case.labels).union(*(consequences(label) for label in o.case.labels))
         pairs += [(f.confidence, f.id in truly) for f in o.alarms]
+        wrong.update(f.id for f in o.alarms if o.case.fault and f.id not in truly)
     if not pairs:
         return ""
     sure, right = np.array(pairs, float).T
-    rows = [
-        f"Brier {np.mean((sure - right) ** 2):.3f} over {len(pairs)} errors and warnings; confidence -> share right:"
-    ]
+    brier = float(np.mean((sure - right) ** 2))
+    rows = [f"Brier {brier:.3f} over {len(pairs)} errors and warnings; confidence -> share right:"]
     for low, high in ((0.0, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 1.01)):
         inside = (sure >= low) & (sure < high)
         if inside.any():
             rows.append(f"  {low:.1f}-{min(high, 1):.1f}: {right[inside].mean():.2f} of {inside.sum()}")
-    wrong = Counter(f.id for o in outcomes if o.case.fault for f in o.alarms if f.id not in set(o.case.labels).union(
-        *(consequences(label) for label in o.case.labels)))  # fmt: skip
     rows.append(f"  beside the point in sick runs: {dict(wrong.most_common())}")
     return "\n".join(rows)
 

@@ -32,7 +32,13 @@ def test_silent_where_steps_are_not_small(make):
 
 def test_silent_on_a_flat_loss_which_has_another_cause(make):
     draw = np.random.default_rng(2).standard_normal(400)
-    assert check(make(400, {"loss/train": 2.3 + 0.01 * draw, "update/ratio": 3e-5})) is None
+    assert check(make(400, {"loss/train": 2.3 + 0.01 * draw, "update/ratio": 1e-4})) is None
+
+
+def test_fires_where_nothing_moved_at_all(make):
+    draw = np.random.default_rng(2).standard_normal(400)
+    found = check(make(400, {"loss/train": 2.3 + 0.01 * draw, "update/ratio": 1e-5}))
+    assert next(e for e in found.evidence if e.name == "path of the weights").value == pytest.approx(0.004)
 
 
 def test_cannot_know_from_49_steps(make):

@@ -36,6 +36,7 @@ def check(
     *,
     ratio_limit: float = 5e-4,  # usual ratios are 1e-4 to 1e-2; the path below decides beside it
     path_limit: float = 0.1,  # a network leaves its starting point by about its own norm to learn
+    still_limit: float = 0.02,  # after which no healthy net has learned anything
     straight: float = 0.4,  # a straight line would be 1, exponential decay over three time constants 0.22
     usual: float = 3e-3,
 ) -> Finding | None:
@@ -55,7 +56,9 @@ def check(
     second = trend(run.steps[half:], run.values[half:])
     first = trend(run.steps[:half], run.values[:half])
     falling = second.high < 0 and second.value < straight * first.value < 0
-    if not falling:
+    # A loss that has not moved shows no trend above its noise; weights that have not moved say the same.
+    still = run.state == "stuck" and path < still_limit
+    if not falling and not still:
         return None
     rate = record.last("hyper/lr", "group 0")
     evidence = [

