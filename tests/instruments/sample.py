@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ def read(instrument: Instrument, **raw: Any) -> dict[tuple[str, str], Any]:
     undeclared = set(raw) - raw_needs(instrument.needs)
     assert not undeclared, f"the step offers {undeclared}, which {instrument.name} never asks for"
     moment = Moment("model", 0, raw)
-    readings = list(instrument.read(moment.declared(instrument.needs)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a user's script must not be warned of what only vario does
+        readings = list(instrument.read(moment.declared(instrument.needs)))
     found = {(reading.series, reading.where): reading.value for reading in readings}
     assert len(found) == len(readings), "one series was given twice for one place"
     return found

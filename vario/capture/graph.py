@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vario.capture.needs import Activation
 
-__all__ = ["Seen", "walk"]
+__all__ = ["Seen", "bottom_up", "walk"]
 
 # node: what it is the backward of, and where it keeps its own output ("" = it does not)
 _OUTPUTS = {
@@ -107,7 +107,7 @@ def walk(loss: Tensor | Iterable[Tensor], names: Mapping[int, str]) -> Seen:
     """
     seen = Seen()
     roots = [loss] if isinstance(loss, Tensor) else list(loss)
-    order = _bottom_up([root.grad_fn for root in roots if root.grad_fn is not None])
+    order = bottom_up([root.grad_fn for root in roots if root.grad_fn is not None])
     places = _places(order, names)
     outputs: dict[Any, Tensor] = {}
     for node in order:
@@ -123,7 +123,7 @@ def walk(loss: Tensor | Iterable[Tensor], names: Mapping[int, str]) -> Seen:
     return seen
 
 
-def _bottom_up(roots: list[Any]) -> list[Any]:
+def bottom_up(roots: list[Any]) -> list[Any]:
     """All nodes, each after those that it reads from."""
     order: list[Any] = []
     state: dict[Any, bool] = {}
