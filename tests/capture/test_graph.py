@@ -238,3 +238,11 @@ def test_a_compiled_region_is_told_as_opaque() -> None:
     assert seen_of(model, CompiledFunction.apply(model(draw(2, 4))).sum()).missed == {
         "CompiledFunctionBackward": 1
     }
+
+
+def test_a_layer_without_a_bias_is_a_layer_and_a_product_of_activations_is_none() -> None:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.GELU(), nn.Linear(4, 1))
+    assert ("0", "linear") in kinds(seen_of(model, model(draw(3, 4)).sum()))
+    layer = nn.ModuleDict({"fc": nn.Linear(4, 4)})
+    hidden = torch.sigmoid(layer["fc"](draw(4, 4)))
+    assert kinds(seen_of(layer, F.gelu(hidden @ hidden.T).sum())) == [("fc", "sigmoid")]

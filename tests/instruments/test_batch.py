@@ -40,3 +40,11 @@ def test_more_than_a_thousand_classes_and_shares_of_classes_are_not_counted() ->
 
 def test_it_is_silent_without_inputs_and_losses() -> None:
     assert read(Batch()) == {}
+
+
+def test_an_ignored_label_may_be_a_class() -> None:
+    assert read(Batch(), loss_calls=[call([0, 0, 1, 2], ignore=0)])["batch/class_counts", ""] == [
+        0.0,
+        1.0,
+        1.0,
+    ]

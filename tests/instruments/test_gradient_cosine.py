@@ -50,3 +50,8 @@ def test_gradients_that_do_not_lie_opposite_each_other_are_silent() -> None:
 
 def test_it_is_silent_without_the_step_before() -> None:
     assert read(GradientCosine(), names=["a"], grads=[torch.ones(2)]) == {}
+
+
+def test_a_cosine_that_single_precision_only_half_resolves_is_silent() -> None:
+    tiny = draw(100).double().mul(1e-20).float()
+    assert cosines([tiny], [tiny * 0.7]) == {}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import sys
 
 import numpy as np
@@ -19,6 +20,9 @@ def test_an_array_of_known_size_shows() -> None:
     array = np.ones(64 << 20, dtype=np.uint8)
     after = read(Memory(), params=[])[RESIDENT]
     assert after - before == pytest.approx(array.nbytes, rel=0.1)
+    assert after <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 * 1.05, (
+        "resident, not all that is mapped"
+    )
 
 
 def test_a_model_in_main_memory_has_none_on_a_device() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ class Memory:
     def read(self, moment: Moment) -> Iterator[Reading]:
         if _STATM.exists():
             pages = int(_STATM.read_text().split()[1])
-            yield moment.reading("memory/resident", float(pages * resource.getpagesize()))
+            yield moment.reading("memory/resident", float(pages * os.sysconf("SC_PAGE_SIZE")))
         if "params" in moment and moment["params"] and moment["params"][0].is_cuda:
             yield moment.reading(
                 "memory/device", float(torch.cuda.memory_allocated(moment["params"][0].device))

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.instruments.sample import draw, read
+from vario.capture.per_example import ExampleGradients, Probe
+from vario.instruments.gradient_noise import GradientNoise
+
+
+def found_in(gradients: dict[str, Tensor]) -> ExampleGradients:
+    """What a probe finds where example i has the i-th row as its gradient, and the batch their mean."""
+    count = len(next(iter(gradients.values())))
+    squares = {name: (rows / count).square().sum(dim=1) for name, rows in gradients.items()}
+    batch = {name: rows.mean(dim=0).square().sum() for name, rows in gradients.items()}
+    return ExampleGradients(count, squares, batch)
+
+
+def test_signal_and_noise_equal_the_sample_variance() -> None:
+    rows = draw(6, 3).double()
+    found = read(GradientNoise(), example_gradients=found_in({"w": rows}))
+    noise = float(rows.var(dim=0, correction=1).sum())
+    assert found["gradient_noise/noise", "w"] == pytest.approx(noise)
+    assert found["gradient_noise/signal", "w"] == pytest.approx(
+        float(rows.mean(dim=0).square().sum()) - noise / 6
+    )
+
+
+@pytest.mark.parametrize("count", [2, 16])
+def test_both_parts_are_unbiased_around_a_known_mean(count: int) -> None:
+    mean, spread, draws = torch.tensor([1.0, -0.5]), 2.0, 4000
+    seen = []
+    for k in range(draws):
+        rows = (mean + spread * draw(count, 2, seed=k)).double()
+        found = read(GradientNoise(), example_gradients=found_in({"a": rows[:, :1], "b": rows[:, 1:]}))
+        seen.append([found["gradient_noise/signal", ""], found["gradient_noise/noise", ""]])
+    values = np.array(seen)
+    error = values.std(axis=0) / draws**0.5
+    assert (np.abs(values.mean(axis=0) - [1.25, 8.0]) < 4 * error).all()
+
+
+def test_a_real_backward_gives_the_variance_of_real_gradients() -> None:
+    model, x = nn.Linear(3, 1, bias=False), draw(8, 3)
+    probe = Probe((loss := model(x).mean()), {id(model.weight): "weight"}, examples=8)
+    loss.backward()
+    found = read(GradientNoise(), example_gradients=probe.close())
+    assert found["gradient_noise/noise", ""] == pytest.approx(float(x.var(dim=0).sum()), rel=1e-4)
+    assert found["gradient_noise/seen_share", ""] == pytest.approx(1.0)
+
+
+def test_what_was_not_seen_is_in_the_share_and_not_in_the_parts() -> None:
+    gradients = found_in({"a": draw(4, 2), "b": draw(4, 2, seed=1)})
+    whole = float(gradients.batch_squares["a"] + gradients.batch_squares["b"])
+    del gradients.squares["b"]
+    found = read(GradientNoise(), example_gradients=gradients)
+    assert found["gradient_noise/signal", ""] == found["gradient_noise/signal", "a"]
+    assert ("gradient_noise/signal", "b") not in found
+    assert found["gradient_noise/seen_share", ""] == pytest.approx(
+        float(gradients.batch_squares["a"]) / whole
+    )
+
+
+def test_it_is_silent_for_a_single_example_and_where_nothing_is_understood() -> None:
+    assert read(GradientNoise(), example_gradients=found_in({"w": draw(1, 3)})) == {}
+    assert read(GradientNoise(), example_gradients=ExampleGradients(4)) == read(GradientNoise()) == {}

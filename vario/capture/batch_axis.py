@@ -1,0 +1,234 @@
+"""Where the examples of a batch lie in each tensor of an autograd graph.
+
+Sizes alone do not tell: a dimension as long as the batch need not be the batch. So the axis is known
+at the loss, whose rows belong to examples, and followed down through each operation by its rule. An
+operation without a rule loses it, and what lies below has no known examples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+__all__ = ["Layout", "by_example", "layouts"]
+
+Shape = tuple[int, ...]
+
+
+class Layout(NamedTuple):
+    """Dimension ``dim`` has outer x examples x inner entries, with the examples in the middle."""
+
+    dim: int
+    outer: int
+    inner: int
+
+
+def by_example(value: Tensor, layout: Layout, examples: int) -> Tensor:
+    """The tensor with the examples as its first dimension: (examples, outer, ..., inner, ...)."""
+    sizes = (layout.outer, examples, layout.inner)
+    parts = value.reshape(*value.shape[: layout.dim], *sizes, *value.shape[layout.dim + 1 :])
+    return parts.movedim(layout.dim + 1, 0)
+
+
+def layouts(
+    order: Iterable[Any], roots: Mapping[Any, Layout], examples: int
+) -> dict[tuple[Any, int], Layout | None]:
+    """Layout of output ``nr`` of ``node`` for each (node, nr); None where it is lost.
+
+    ``order``: all nodes, each before those that it reads from; ``roots``: the outputs where it is known.
+    """
+    found: dict[tuple[Any, int], Layout | None] = dict(roots)
+    for node in order:
+        outputs = [(nr, found[node, nr]) for nr in range(len(node._input_metadata)) if (node, nr) in found]
+        if not outputs:
+            continue
+        nr, layout = outputs[0]
+        out = tuple(node._input_metadata[nr].shape)
+        for edge, (below, below_nr) in enumerate(node.next_functions):
+            if below is None or type(below).__name__ == "AccumulateGrad":
+                continue
+            shape = tuple(below._input_metadata[below_nr].shape)
+            there = None
+            if layout is not None and all(other == layout for _, other in outputs):
+                there = _below(node, layout, out, shape, edge, examples)
+            key = (below, below_nr)
+            found[key] = there if key not in found or found[key] == there else None
+    return found
+
+
+def _below(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """Layout of an input of this shape, from that of the output; None where it cannot be told."""
+    name = type(node).__name__.rstrip("0123456789").removesuffix("Backward")
+    if name in _ELEMENTWISE:
+        return _broadcast(at, out, shape)
+    rule = _RULES.get(name)
+    if rule is None or (edge > 0 and name in _ONE_INPUT):
+        return None
+    try:
+        there = rule(node, at, out, shape, edge, examples)
+    except AttributeError:  # this release of torch, or this form of the operation, does not keep it
+        return None
+    if there is None or not 0 <= there.dim < len(shape):
+        return None
+    return there if shape[there.dim] == there.outer * examples * there.inner else None
+
+
+def _broadcast(at: Layout, out: Shape, shape: Shape) -> Layout | None:
+    dim = at.dim - (len(out) - len(shape))
+    return at._replace(dim=dim) if dim >= 0 and shape[dim] == out[at.dim] else None
+
+
+def _view(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """Entries keep their order: find the dimension in which one step to the next example lies."""
+    del node, edge
+    stride = at.inner * math.prod(out[at.dim + 1 :])
+    below = 1
+    for dim in range(len(shape) - 1, -1, -1):
+        if below <= stride and stride * examples <= below * shape[dim]:
+            inner = stride // below
+            whole = stride % below == 0 and shape[dim] % (inner * examples) == 0
+            return Layout(dim, shape[dim] // (inner * examples), inner) if whole else None
+        below *= shape[dim]
+    return None
+
+
+def _same_dim(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    del node, out, shape, edge, examples
+    return at
+
+
+def _leading(most: int) -> Callable[..., Layout | None]:
+    """Only the first ``most`` dimensions are those of a batch; the others are worked on."""
+
+    def rule(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+        del node, out, shape, edge, examples
+        return at if at.dim < most else None
+
+    return rule
+
+
+def _not_its_own(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """The operation works along one dimension, and leaves the others where they are."""
+    del shape, edge, examples
+    return at if at.dim != _dim(node._saved_dim, len(out)) else None
+
+
+def _normalized(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    del shape, edge, examples
+    return at if at.dim < len(out) - len(node._saved_normalized_shape) else None
+
+
+def _batch_norm(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """In train mode it mixes the examples: none has a gradient of its own below."""
+    del out, shape, edge, examples
+    return None if node._saved_training else at
+
+
+def _all_but_last(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    del node, shape, edge, examples
+    return at if at.dim < len(out) - 1 else None
+
+
+def _transpose(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    del shape, edge, examples
+    a, b = _dim(node._saved_dim0, len(out)), _dim(node._saved_dim1, len(out))
+    return at._replace(dim={a: b, b: a}.get(at.dim, at.dim))
+
+
+def _permute(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    del shape, edge, examples
+    return at._replace(dim=_dim(node._saved_dims[at.dim], len(out)))
+
+
+def _t(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    del node, shape, edge, examples
+    return at._replace(dim=len(out) - 1 - at.dim)
+
+
+def _expand(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    del node, edge, examples
+    return _broadcast(at, out, shape)
+
+
+def _select(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """One dimension of the input is gone from the output."""
+    del out, edge, examples
+    return at._replace(dim=at.dim + (at.dim >= _dim(node._saved_dim, len(shape))))
+
+
+def _unsqueeze(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    del shape, edge, examples
+    dim = _dim(node._saved_dim, len(out))
+    return at._replace(dim=at.dim - (at.dim > dim)) if at.dim != dim else None
+
+
+def _reduced(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """A sum or mean over some dimensions; over all of them there is no output to have a batch."""
+    del edge, examples
+    given = node._saved_dim
+    gone = {_dim(dim, len(shape)) for dim in (given if isinstance(given, tuple) else (given,))}
+    if node._saved_keepdim:
+        return at if at.dim not in gone else None
+    kept = [dim for dim in range(len(shape)) if dim not in gone]
+    return at._replace(dim=kept[at.dim]) if len(kept) == len(out) else None
+
+
+def _addmm(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """A product plus a bias; out = bias + a @ b: rows are rows of a, columns are columns of b."""
+    if edge == 0:
+        return _broadcast(at, out, shape)
+    return _mm(node, at, out, shape, edge - 1, examples)
+
+
+def _mm(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """Rows of the product are rows of the first factor, columns those of the second, a batch is of both."""
+    del node, shape, examples
+    rows = len(out) - 2
+    return at if at.dim < rows or at.dim == rows + edge else None
+
+
+def _dim(number: int, count: int) -> int:
+    """Autograd keeps negative dimensions as unsigned numbers."""
+    signed = number - (1 << 64) if number >= 1 << 63 else number
+    return signed + count if signed < 0 else signed
+
+
+_ELEMENTWISE = frozenset(
+    """Abs Add Alias Clamp Clone Cos Div Elu Erf Exp Gelu Hardsigmoid Hardswish Hardtanh LeakyRelu Log
+    MaskedFill Mish Mul NativeDropout Neg Pow PreluKernel Relu Rsqrt Rsub Sigmoid Silu Sin Softplus Sqrt
+    Sub Tanh Threshold ToCopy Where""".split()
+)
+_ONE_INPUT = frozenset(
+    "Convolution NativeGroupNorm NativeBatchNorm NativeLayerNorm Embedding".split()
+)  # what else they read are parameters
+_RULES: dict[str, Callable[..., Layout | None]] = {
+    **dict.fromkeys(("View", "UnsafeView", "ReshapeAlias"), _view),
+    **dict.fromkeys(
+        ("Softmax", "LogSoftmax", "SafeSoftmax", "Slice", "Cat", "Split", "SplitWithSizes"), _not_its_own
+    ),
+    **dict.fromkeys(("Cumsum", "Narrow", "Glu"), _not_its_own),
+    **dict.fromkeys(("Select", "Squeeze", "Unbind"), _select),
+    **dict.fromkeys(("Mean", "Sum"), _reduced),
+    **dict.fromkeys(("Convolution", "NativeGroupNorm"), _leading(1)),
+    **dict.fromkeys(
+        ("MaxPool2DWithIndices", "AvgPool2D", "AdaptiveAvgPool2D", "MkldnnAdaptiveAvgPool2D"), _leading(1)
+    ),
+    **dict.fromkeys(
+        ("ScaledDotProductFlashAttentionForCpu", "ScaledDotProductEfficientAttention"), _leading(1)
+    ),
+    "ScaledDotProductFlashAttention": _leading(1),
+    "NativeLayerNorm": _normalized,
+    "NativeBatchNorm": _batch_norm,
+    "Embedding": _all_but_last,
+    "Transpose": _transpose,
+    "Permute": _permute,
+    "T": _t,
+    "Expand": _expand,
+    "Unsqueeze": _unsqueeze,
+    "Addmm": _addmm,
+    "Mm": _mm,
+    "Bmm": _mm,
+}
