@@ -1,0 +1,1 @@
+"""Tests of the scaling laws; published tables are read from outside the project, see `tables.py`."""

@@ -1,0 +1,34 @@
+"""Test ``vario.laws.critical_batch``."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.laws.critical_batch import CRITICAL_BATCH, CRITICAL_BATCH_BENT, SFO, overhead_batch
+from vario.laws.fit import fit
+
+BATCH = np.array([8.0, 16, 32, 64, 128, 256, 512])
+
+
+def test_planted_curves_in_any_unit() -> None:
+    noise = np.exp(0.02 * np.random.default_rng(0).standard_normal(7))
+    done = fit(CRITICAL_BATCH, {"B": BATCH * 2048}, 100 * (1 + 50 / BATCH) * noise, delta=np.inf)
+    assert CRITICAL_BATCH.derived(done.theta[None])["critical_batch"][0] / 2048 == pytest.approx(50, rel=0.1)
+    bent = fit(CRITICAL_BATCH_BENT, {"B": BATCH}, 100 * (1 + 50 / BATCH) ** 1.5, delta=np.inf)
+    assert bent.theta[2] == pytest.approx(1.5, rel=0.01)
+
+
+def test_the_batch_of_least_examples() -> None:
+    steps = 40 * BATCH / (BATCH - 6.0) * np.exp(0.03 * np.random.default_rng(1).standard_normal(7))
+    done = fit(SFO, {"B": BATCH}, steps, delta=np.inf)
+    found = SFO.derived(done.theta[None])["critical_batch"][0]
+    assert found == pytest.approx(12, rel=0.15)
+    fine = np.linspace(6.5, 60, 4000)
+    assert fine[(fine * done.predict({"B": fine})).argmin()] == pytest.approx(found, rel=0.01)
+
+
+def test_the_overhead_definition_by_hand() -> None:
+    steps = {b: 100 * (1 + 50 / b) for b in BATCH}
+    assert overhead_batch(steps, overhead=0.2) == pytest.approx(8 + 0.2 * 58, rel=0.02)  # tokens go like B + 50
+    assert np.isnan(overhead_batch({8.0: 100.0, 16.0: 50.0}))

@@ -1,0 +1,152 @@
+"""Test ``vario.laws.fit``, its solver, its refusals and its intervals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.laws.tables import chinchilla, planted
+from vario.laws._design import next_runs, spread_now
+from vario.laws._forecast import Forecaster
+from vario.laws._newton import huber, minimise
+from vario.laws._refusal import cautions, refusal
+from vario.laws._uncertainty import factor_of, interval, uncertainty
+from vario.laws.fit import as_logs, fit, neighbours, profile, project
+from vario.laws.power import POWER, POWER_FLOOR
+from vario.laws.two_term import TWO_TERM
+
+
+def test_huber_by_hand() -> None:
+    np.testing.assert_allclose(huber(np.array([0.5, -2.0]), 1.0), [0.125, 1.5])
+    assert huber(np.array([3.0]), np.inf)[0] == 4.5
+
+
+def test_the_solver_finds_the_weighted_median_and_the_mean() -> None:
+    def evaluate(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.repeat(theta, 3, axis=1), np.ones((len(theta), 1, 3))
+
+    goal, weights = np.array([0.0, 1.0, 10.0]), np.array([[1.0, 1.0, 1.0], [5.0, 1.0, 1.0]])
+    ends, _ = minimise(evaluate, np.full((2, 1), 4.0), goal, weights=weights, delta=1e-6)
+    np.testing.assert_allclose(ends[:, 0], [1.0, 0.0], atol=1e-5)
+    ends, _ = minimise(evaluate, np.full((2, 1), 4.0), goal, weights=weights)
+    np.testing.assert_allclose(ends[:, 0], [11 / 3, 11 / 7])
+
+
+def test_bootstrap_refits_reach_their_own_optimum() -> None:
+    x, loss = planted()
+    done = fit(TWO_TERM, x, loss)
+    weights = np.random.default_rng(0).multinomial(240, np.full(240, 1 / 240), size=60).astype(float)
+    _, quick = done.refit(weights=weights)
+    start = np.repeat(done.centred[None], 60, axis=0) + 0.03
+    centred = done.x - done.centre[:, None]
+    _, slow = minimise(
+        lambda t: TWO_TERM.evaluate(t, centred), start, done.y - done.level, weights=weights, delta=1e-3,
+        rounds=600, tolerance=1e-13,
+    )  # fmt: skip
+    assert (quick - slow).max() <= 1e-6 * slow.max()
+
+
+def test_profile_and_neighbours() -> None:
+    x, loss = planted(60)
+    done = fit(TWO_TERM, x, loss)
+    at = profile(done, "alpha", [done.theta[2] - 0.05, done.theta[2], done.theta[2] + 0.05])
+    assert at[1] == pytest.approx(done.objective, rel=1e-6) and at[0] > at[1] < at[2]
+    assert set(neighbours(done)) == {1e-4, 1e-2}
+
+
+def test_projection_solves_the_linear_part_exactly() -> None:
+    t = np.linspace(0, 3, 30)
+    done = project(lambda g: np.stack([np.ones_like(t), np.exp(-g * t)], axis=1), 2 - 3 * np.exp(-1.7 * t), np.geomspace(0.1, 10, 20))
+    assert done.shape == pytest.approx(1.7, abs=1e-6) and not done.at_bound
+    np.testing.assert_allclose(done.coefficients, [2, -3], atol=1e-6)
+
+
+def test_a_bad_cell_is_named() -> None:
+    with pytest.raises(ValueError, match="D is nan in row 1"):
+        as_logs(TWO_TERM, {"N": [1.0, 2.0], "D": [1.0, np.nan]}, [1.0, 2.0])
+    with pytest.raises(ValueError, match="delta"):
+        fit(POWER, {"x": [1.0, 2.0]}, [1.0, 2.0], delta=-1)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda n, d: (n[:7], d[:7]), "7 rows"),
+        (lambda n, d: (1e8 * (n / n.max()) ** 1e-3, d), "spans a factor"),
+        (lambda n, d: (np.where(n > np.median(n), 1e8, 1e9), d), "2 distinct levels"),
+        (lambda n, d: (n, 20 * n * (1 + 0.01 * np.sin(np.arange(len(n))))), "correlated"),
+        (lambda n, d: (n, d), None),
+    ],
+)
+def test_designs_that_cannot_tell_are_refused(change: object, word: str | None) -> None:
+    x, _ = planted(60)
+    n, d = change(x["N"], x["D"])  # type: ignore[operator]
+    said = refusal(TWO_TERM, np.log(np.stack([n, d])))
+    assert (said is None) if word is None else (said is not None and word in said)
+
+
+def test_cautions_fire_and_stay_silent() -> None:
+    x, loss = planted()
+    assert [one.id for one in cautions(fit(TWO_TERM, x, loss))] == []
+    worse = loss.copy()
+    worse[:4] *= 1.5
+    ids = {one.id: one.text for one in cautions(fit(TWO_TERM, x, worse))}
+    assert "outliers" in ids and "without them" in ids["outliers"]
+    low = {"N": x["N"], "D": np.where(np.arange(240) < 30, x["N"] * 0.5, x["D"])}
+    assert "under-trained-rows" in {one.id for one in cautions(fit(TWO_TERM, low, loss))}
+    assert "unit-slip" in {one.id for one in cautions(fit(TWO_TERM, {"N": x["N"] / 1e6, "D": x["D"]}, loss))}
+    size = np.geomspace(1e6, 1e10, 30)
+    assert "curving-without-floor" in {one.id for one in cautions(fit(POWER, {"x": size}, 2 + 300 * size**-0.4))}
+    assert "floor-at-zero" in {one.id for one in cautions(fit(POWER_FLOOR, {"x": size}, 300 * size**-0.2))}
+
+
+def test_245_rows_give_the_outlier_warning() -> None:
+    from tests.laws.tables import table
+
+    data = table("chinchilla.csv")
+    done = fit(TWO_TERM, {"N": data["params"], "D": data["tokens"]}, data["loss"])
+    assert "outliers" in {one.id for one in cautions(done)}
+
+
+def test_the_largest_tenth_is_foretold_and_covered() -> None:
+    x, loss = chinchilla()
+    size = x["N"] * x["D"]
+    late = size >= np.quantile(size, 0.9)
+    done = fit(TWO_TERM, {name: column[~late] for name, column in x.items()}, loss[~late])
+    known = uncertainty(done, draws=300)
+    value, low, high = interval(TWO_TERM, done.theta, known, {name: column[late] for name, column in x.items()})
+    assert np.abs(value / loss[late] - 1).mean() <= 0.011
+    assert ((low <= loss[late]) & (loss[late] <= high)).mean() >= 0.85
+    assert np.median((high - low) / value) <= 0.06
+
+
+def test_past_errors_widen_the_interval() -> None:
+    assert factor_of(np.empty(0), np.empty(0)) == 1.96
+    assert factor_of(np.full(20, 0.04), np.full(20, 0.01)) == pytest.approx(4.0)
+
+
+def test_a_kept_fit_says_the_same_and_a_design_narrows_it() -> None:
+    x, loss = planted(40, noise=0.01)
+    done = fit(TWO_TERM, x, loss)
+    plan = Forecaster.of(done, uncertainty(done, draws=200, backtest_draws=50))
+    target = {"N": 7e10, "D": 1.4e12}
+    again = Forecaster.from_dict(plan.as_dict()).at(target)
+    assert again["value"] == pytest.approx(plan.at(target)["value"], rel=1e-9)
+    assert again["decades"] > 0.5 and plan.at({"N": 1e8, "D": 2e9})["decades"] == 0
+    best = plan.best(5.76e23)
+    assert best["N"]["low"] < best["N"]["value"] < best["N"]["high"] and 0 < best["regret"] < 0.05  # type: ignore[index, operator]
+    runs = next_runs(plan, target, 1e21)
+    assert runs and sum(one["cost"] for one in runs) <= 1e21
+    assert runs[-1]["spread_after"] < spread_now(plan, target)
+
+
+def test_importing_laws_loads_neither_torch_nor_scipy_and_is_quick() -> None:
+    code = (
+        "import time, numpy; t = time.perf_counter(); import vario.laws, vario.laws.fit, vario.laws.two_term;"
+        "import sys; print(time.perf_counter() - t, 'torch' in sys.modules, 'scipy' in sys.modules)"
+    )
+    seconds, *loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert float(seconds) < 0.3 and loaded == ["False", "False"]

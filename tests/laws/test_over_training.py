@@ -1,0 +1,45 @@
+"""Test ``vario.laws.over_training`` and ``vario.laws.downstream_error`` on the published runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.laws.tables import planted, table
+from vario.laws.downstream_error import fit_error, predict_error
+from vario.laws.fit import fit, predict
+from vario.laws.over_training import OVER_TRAINING, fit_published, predict_published, tied_is_enough
+
+
+def test_redpajama_constants_and_forecasts() -> None:
+    data = table("overtrain_rpj.csv")
+    n, d, m, loss, error = (data[k] for k in ("params", "tokens", "tok_mult", "loss_c4_val", "err17"))
+    five = ((m == 20) & (n < 1e9)) | ((m == 320) & (n < 2e7))
+    law = fit_published(n[five], d[five], loss[five])
+    np.testing.assert_allclose([*law.coefficients, law.shape], [1.837, 212.2, 366.7, 0.1364], rtol=2e-3)
+    over, seven = (n > 1e9) & (m == 640), n > 6e9
+    assert 100 * abs(predict_published(law, n[over], d[over]) / loss[over] - 1)[0] == pytest.approx(0.7103, abs=1e-3)
+    assert 100 * abs(predict_published(law, n[seven], d[seven]) / loss[seven] - 1)[0] == pytest.approx(0.7320, abs=1e-3)
+    six = five | ((m == 20) & (n > 1e9) & (n < 2e9))
+    told = fit_error(loss[six], error[six])
+    np.testing.assert_allclose([*told.coefficients, told.shape], [0.857, 2.21, 0.715], rtol=3e-3)
+    miss = [100 * abs(predict_error(told, predict_published(law, n[k], d[k])) / error[k] - 1)[0] for k in (over, seven)]
+    np.testing.assert_allclose(miss, [3.6365, 0.0464], atol=2e-3)
+
+
+def test_the_form_and_planted_constants() -> None:
+    x, _ = planted(30)
+    theta = np.array([[np.log(1.8), np.log(200.0), np.log(350.0), 0.14]])
+    c, m = 6 * x["N"] * x["D"], x["D"] / x["N"]
+    by_hand = 1.8 + (200 * m**0.14 + 350 * m**-0.14) * c**-0.14
+    np.testing.assert_allclose(predict(OVER_TRAINING, theta, x)[0], by_hand, rtol=1e-10)
+    noisy = by_hand * np.exp(0.005 * np.random.default_rng(0).standard_normal(30))
+    done = fit(OVER_TRAINING, x, noisy, delta="auto")
+    assert done.theta[3] == pytest.approx(0.14, rel=0.1)
+    assert tied_is_enough(done)[0]
+
+
+def test_two_exponents_that_differ_are_noticed() -> None:
+    x, _ = planted(60)
+    loss = 1.8 + 500 * x["N"] ** -0.5 + 60 * x["D"] ** -0.2
+    assert not tied_is_enough(fit(OVER_TRAINING, x, loss, delta="auto"))[0]

@@ -1,0 +1,40 @@
+"""Test ``vario.laws.repetition`` on the published runs and on planted ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.laws.tables import table
+from vario.laws._newton import huber
+from vario.laws._refusal import one_sided
+from vario.laws.fit import fit, predict
+from vario.laws.repetition import PUBLISHED_CONSTANTS, REPETITION, RepetitionOnBase, effective_tokens
+
+
+def test_the_published_point_and_the_optimum_below_it() -> None:
+    data = table("repetition.csv")
+    x = {"N": data["params"], "D": data["tokens"], "U": data["unique_tokens"]}
+    law = RepetitionOnBase()
+    off = np.log(predict(law, np.log([PUBLISHED_CONSTANTS]), x)[0] / data["loss"])
+    assert huber(off, 1e-3).sum() == pytest.approx(0.015825935, abs=1e-9)
+    done = fit(law, x, data["loss"])
+    assert done.objective == pytest.approx(0.0158047, abs=1e-7)
+    low, high = (np.exp(end) for end in one_sided(done, "log_rd"))
+    assert low < 15.4 and np.isinf(high)  # the constant is a lower bound, not a number
+
+
+def test_fresh_tokens_are_worth_themselves_and_repeats_less() -> None:
+    assert effective_tokens(1e9, 1e9, 15.0) == 1e9
+    assert float(effective_tokens(2e9, 1e9, 15.0)) == pytest.approx(1e9 * (1 + 15 * (1 - np.exp(-1 / 15))))
+    assert float(effective_tokens(1e15, 1e9, 15.0)) == pytest.approx(16e9)
+
+
+def test_planted_constants_in_other_units() -> None:
+    rng = np.random.default_rng(0)
+    u = 10 ** rng.uniform(7, 9, 150)
+    x = {"N": 10 ** rng.uniform(7, 9, 150), "D": u * 10 ** rng.uniform(0, 2, 150), "U": u}
+    truth = np.array([[0.6, 6.2, 0.35, 7.3, 0.36, np.log(12.0), np.log(6.0)]])
+    loss = predict(REPETITION, truth, x)[0] * np.exp(0.002 * rng.standard_normal(150))
+    done = fit(REPETITION, {"N": x["N"] / 1e6, "D": x["D"] / 1e9, "U": x["U"] / 1e9}, loss, delta="auto")
+    assert np.exp(done.theta[5]) == pytest.approx(12.0, rel=0.15)
