@@ -353,3 +353,11 @@ def test_batches_of_one_and_sizes_that_do_not_fit(examples: int) -> None:
         assert torch.allclose(result.squares["weight"][0], result.batch_squares["weight"])
     else:
         assert result.squares == {} and "no output of 3 examples" in result.missed[""]
+
+
+def test_a_product_with_a_factor_is_a_gap_rather_than_wrong() -> None:
+    model = Model(
+        lambda m, x: torch.addmm(m.b, x, m.w, alpha=2.0), w=nn.Parameter(draw(5, 2)), b=nn.Parameter(draw(2))
+    )
+    result = measure(model, model(draw(B, 5)).square().sum(), check=None)
+    assert set(result.squares) == {"b"} and set(result.missed) == {"w"}
