@@ -53,25 +53,14 @@ class Budget:
         self._probe: deque[float] = deque(maxlen=9)  # own seconds of a probe
         self._slower: deque[float] = deque(maxlen=33)  # what the next step took longer
         self._cheap: deque[float] = deque(maxlen=33)  # own seconds of an ordinary step
+        self.probe_cost = 0.0  # seconds that the next probe should cost, its slower successor included
+        self.cheap_period = 1  # every how many steps the cheap instruments run
+        self.plain = 0.0  # seconds of a step that is not measured
         self._purse = 0.0
         self._grant = GRANT
         self._since = 0
         self._steps = 0
         self._after_probe = False
-
-    @property
-    def probe_cost(self) -> float:
-        """Seconds that the next probe is expected to cost, its slower successor included."""
-        slower = max(0.0, statistics.median(self._slower)) if self._slower else 0.0
-        return (statistics.median(self._probe) if self._probe else 0.0) + slower
-
-    @property
-    def cheap_period(self) -> int:
-        """Every how many steps the cheap instruments run: they get half of the budget."""
-        if self.share >= 1 or len(self._plain) < WARMED or not self._cheap:
-            return 1
-        allowed = 0.5 * self.share * statistics.median(self._plain)
-        return max(1, min(64, round(statistics.median(self._cheap) / max(allowed, 1e-9))))
 
     def stepped(self, seconds: float, own: float, probe: bool, cheap: bool) -> None:
         """A step took `seconds` in all, `own` of them in our code."""
@@ -88,13 +77,23 @@ class Budget:
         else:
             if cheap:
                 self._cheap.append(own)
-            if self._after_probe and self._plain:
-                slower = bare - statistics.median(self._plain)
+            if self._after_probe and self.plain:
+                slower = bare - self.plain
                 self._slower.append(slower)
                 self._purse -= max(0.0, min(slower, self.probe_cost))
             else:
                 self._plain.append(bare)
         self._after_probe = probe
+        if probe or self._steps % EARLY == 0:
+            self._estimate()
+
+    def _estimate(self) -> None:
+        self.plain = statistics.median(self._plain) if self._plain else 0.0
+        slower = max(0.0, statistics.median(self._slower)) if self._slower else 0.0
+        self.probe_cost = (statistics.median(self._probe) if self._probe else 0.0) + slower
+        if self.share < 1 and len(self._plain) >= WARMED and self._cheap:
+            allowed = max(0.5 * self.share * self.plain, 1e-9)  # half of the budget is for them
+            self.cheap_period = max(1, min(64, round(statistics.median(self._cheap) / allowed)))
 
     def affords_probe(self) -> bool:
         """Whether the step that begins now may be measured in full."""
@@ -148,7 +147,7 @@ class Session:
         self._ran: dict[str, int] = {}
         self._switched_off: set[str] = set()
         self._said: set[str] = set()
-        self._raw: dict[tuple[str, ...], frozenset[str]] = {}
+        self._kinds: dict[str, tuple[tuple[Instrument, ...], frozenset[str]]] = {}
         self._current: Stream | None = None
 
     # ---- what capture tells
@@ -166,14 +165,10 @@ class Session:
         plan.probe = plan.next_probe or budget.share >= 1
         plan.next_probe = stream.step + 1 < FIRST or 0 < plan.lost < LOST or budget.affords_probe()
         plan.cheap = plan.probe or stream.step % budget.cheap_period == 0
-        plan.running = tuple(i for i in self._all() if plan.probe or (plan.cheap and self._is_cheap(i)))
+        kind = "probe" if plan.probe else "cheap" if plan.cheap else "none"
+        plan.running, wanted = self._kinds.get(kind) or self._kind(kind)
         plan.moment = None
-        wanted = self._needs(plan.running)
-        if not plan.probe:
-            wanted &= FREE
-        if plan.next_probe:
-            wanted |= {"keep_grads", "grads"}
-        return wanted
+        return wanted | {"keep_grads", "grads"} if plan.next_probe else wanted
 
     def at_gradient(self, stream: Stream, raw: Mapping[str, Any]) -> None:
         plan = self._plans[stream.name]
@@ -270,16 +265,14 @@ class Session:
             self._instruments = ALL
         return self._instruments
 
-    def _needs(self, instruments: tuple[Instrument, ...]) -> frozenset[str]:
-        names = tuple(instrument.name for instrument in instruments)
-        if names not in self._raw:
-            self._raw[names] = raw_needs({need for i in instruments for need in i.needs})
-        return self._raw[names]
-
-    def _is_cheap(self, instrument: Instrument) -> bool:
-        """Reads only what every step offers; loss functions' arguments are not offered between probes."""
-        needs = self._needs((instrument,)) - {"loss_calls"}
-        return bool(needs) and needs <= FREE
+    def _kind(self, kind: str) -> tuple[tuple[Instrument, ...], frozenset[str]]:
+        """The instruments of a kind of step, and what they need of it."""
+        running: tuple[Instrument, ...] = ()
+        if kind != "none":
+            running = tuple(i for i in self._all() if kind == "probe" or _is_cheap(i))
+        needs = raw_needs({need for instrument in running for need in instrument.needs})
+        self._kinds[kind] = (running, needs if kind == "probe" else needs & FREE)
+        return self._kinds[kind]
 
     def _read(self, instrument: Instrument, moment: Moment, stream: Stream) -> list[Reading]:
         if instrument.name in self._switched_off:
@@ -310,6 +303,12 @@ class Session:
             if "the record" not in self._said:
                 self._said.add("the record")
                 self._say(f"vario: not recorded: {error} The run goes on.")
+
+
+def _is_cheap(instrument: Instrument) -> bool:
+    """Reads only what every step offers; loss functions' arguments are not offered between probes."""
+    needs = raw_needs(instrument.needs) - {"loss_calls"}
+    return bool(needs) and needs <= FREE
 
 
 def _to_stderr(text: str) -> None:

@@ -23,7 +23,7 @@ def at_exit(finish: Callable[[str], None]) -> None:
         before(kind, error, trace)
 
     def once() -> None:
-        if process.pop() == os.getpid() if process else False:
+        if process and process.pop() == os.getpid():
             finish(state["error"])
 
     sys.excepthook = noted
