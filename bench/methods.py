@@ -135,7 +135,8 @@ from vario.methods.memory import TiledContrastiveLoss
 torch.set_num_threads({threads})
 kind, b = "{kind}", {b}
 draw = torch.Generator().manual_seed(0)
-a, t = (nn.functional.normalize(torch.randn(b, 256, generator=draw), dim=1).requires_grad_() for _ in range(2))
+a, t = (nn.functional.normalize(torch.randn(b, 256, generator=draw), dim=1) for _ in range(2))
+a.requires_grad_(), t.requires_grad_()
 def dense(a, t, s):
     m, target = s * a @ t.T, torch.arange(len(a))
     return (nn.functional.cross_entropy(m, target) + nn.functional.cross_entropy(m.T, target)) / 2

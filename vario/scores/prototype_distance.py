@@ -26,7 +26,7 @@ CARD = {
     "cost": "k-means on the embedding: n * clusters * size per round",
     "checked": "equation; scikit-learn's KMeans",
     "changed": "Euclidean distance; the best of `starts` k-means++ starts",
-    "shown": "MNIST-5k, 30 % pruned: see tests/scores/test_prototype_distance.py (slow)",
+    "shown": "not shown here: on MNIST-5k, 30 % pruned, it was not at least as good as random pruning",
 }
 
 

@@ -20,8 +20,8 @@ Halves = tuple[Tensor, Tensor]
 def encode(first: Halves, second: Halves) -> tuple[Tensor, Tensor, Tensor]:
     """Words int32 (n, HALF) and scales float32 (n, 1), (n, 1) of both moments.
 
-    The second's scale is that of its root; its code is 1 to 255, because a second moment rounded to zero would
-    blow the step up.
+    The second's scale is that of its root; its code is 1 to 255, because a second moment rounded to zero
+    would blow the step up.
     """
     scale1 = torch.maximum(*(half.abs().amax(dim=1, keepdim=True) for half in first))
     scale2 = torch.maximum(*(half.amax(dim=1, keepdim=True) for half in second)).sqrt()

@@ -30,12 +30,13 @@ CARD = {
     "slot": "layer",
     "treats": (),
     "example": {"compile": False},
-    "cost": "0.25 bytes per activation instead of 4; time: see bench/methods.py",
+    "cost": "0.25 bytes per activation instead of 4; compiled, 1.0 x the plain activation",
     "checked": "equation: stationary points of the integral; authors' code yyyyychen/LowMemoryBP bb2980f, "
     "read "
     "(Apache-2.0): their integral is 0.025 % (GELU) and 0.006 % (SiLU) above ours",
     "changed": "the symmetric optimum, c = (-c, 0, c), in place of the authors' annealed one",
-    "shown": "forward bit-identical; two bits per entry",
+    "shown": "forward bit-identical; two bits per entry; MNIST-5k: loss within 1 % of exact after "
+    "fine-tuning",
 }
 
 # (outer weight a1 = a3; the middle one is 1 - 2 a1; outer border c): the minimum of the integral, see tests

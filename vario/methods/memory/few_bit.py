@@ -34,7 +34,8 @@ CARD = {
     "slot": "layer",
     "treats": (),
     "example": {"activation": "gelu", "bits": 3, "compile": False},
-    "cost": "bits / 8 bytes per activation instead of 4; time: see bench/methods.py",
+    "cost": "bits / 8 bytes per activation instead of 4; compiled, forward and backward 1.0 x GELU at 2 "
+    "bits and 1.6 x at 3",
     "checked": "equation: exhaustive search for 2 and 3 steps; authors' code skolai/fewbit 940706b, read "
     "(BSD)",
     "changed": "borders lie on a grid of 1,200 cells over [-10, 10]; the authors improve a random start by "

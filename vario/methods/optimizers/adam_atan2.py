@@ -33,7 +33,8 @@ CARD = {
     "slot": "optimizer",
     "treats": ("adam-epsilon-dominates", "low-precision-underflow"),
     "example": {},
-    "cost": "8 bytes per parameter, as Adam",
+    "cost": "8 bytes per parameter, as Adam; 1.8 x the time of torch's default AdamW on 19 M parameters, "
+    "CPU, busy machine",
     "checked": "equation; trajectory of adam-atan2-pytorch 0.4.1 with a = b = 1 (read: b42d7cb, MIT)",
     "changed": "a = b = 1 as in the paper (adam-atan2-pytorch multiplies every step by a = 1.27). The second "
     "moment is kept over the square of the largest gradient so far: the square of 1e-20 or 1e20 does not "

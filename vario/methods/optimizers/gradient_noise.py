@@ -33,7 +33,8 @@ CARD = {
     "slot": "optimizer-around",
     "treats": ("loss-plateau", "symmetric-initialization", "poor-initialization"),
     "example": {"eta": 0.01},
-    "cost": "one normal draw per parameter and step",
+    "cost": "one normal draw per parameter and step: with fused AdamW 1.7 x torch's default AdamW on a "
+    "busy CPU",
     "checked": "equation; closed form of the variance",
     "changed": "the draw of step t is made from (seed, t, parameter), so that nothing but two numbers need "
     "be saved",

@@ -42,7 +42,9 @@ CARD = {
     "changed": "the authors' code fixes alpha = 0.1, drops the delay and gamma_min, clamps norms at 10; "
     "the paper's "
     "equation is followed",
-    "shown": "see tests/methods/optimizers/test_tvlars.py (slow): MNIST-5k, batch 2,048",
+    "shown": "MNIST-5k, batch 2,048, 5 seeds: no worse than LARS with warm-up - 0.5 point. A lower largest "
+    "eigenvalue: "
+    "not measured",
 }
 
 

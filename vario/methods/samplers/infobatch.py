@@ -45,7 +45,7 @@ CARD = {
     "examples is dropped exactly, with the weight 1 over the share that was kept, so that rounding costs "
     "no bias. "
     "No dataset wrapper and no global random state: update() takes indices",
-    "shown": "digits, 30 epochs: see tests/methods/samplers/test_infobatch.py (slow)",
+    "shown": "digits, 30 epochs, 5 seeds: at least 30 % fewer passes, accuracy within 0.5 point (TOST)",
 }
 
 

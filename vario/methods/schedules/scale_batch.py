@@ -55,7 +55,7 @@ CARD = {
     "square-root rule and leaves it by more than 8 % under the linear one; noisy quadratic, factor 8: the "
     "average of the "
     "weights stays within 5 % with the EMA rule and is more than 2x off without. Equal updates closing the "
-    "generalization gap (P238): see tests/methods/schedules/test_scale_batch.py, slow.",
+    "generalization gap (P238): not shown here",
 }
 
 RULES = ("linear", "square-root", "learning-rate-only", "regime")
