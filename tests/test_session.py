@@ -140,14 +140,18 @@ def test_a_record_that_cannot_be_written_is_said_once_and_the_run_goes_on() -> N
     "part", ["before_backward", "after_backward", "loss_called", "before_step", "after_step", "forward"]
 )
 def test_a_hook_that_raises_is_switched_off_and_the_run_goes_on(part: str) -> None:
+    calls = []
+
     def disturb(attachment: Attachment) -> None:
         def broken(*arguments: Any) -> None:
+            calls.append(part)
             raise RuntimeError("a mistake of ours")
 
         setattr(attachment, part, broken)
 
     _, said, weights = train(Loss(), disturb=disturb)
     assert len([line for line in said if part in line]) == 1
+    assert calls == [part], "switched off after the first failure"
     assert torch.equal(weights, train(Loss())[2])
 
 

@@ -148,6 +148,30 @@ def test_accumulation_with_dividing_gives_the_undivided_loss(trained: Any, how: 
     assert notes.steps[0][2]["losses"] == pytest.approx(given)
 
 
+def test_a_divided_loss_of_ones_own_is_known_by_its_graph(trained: Any) -> None:
+    model, optimizer = trained
+    with attached() as notes:
+        given = []
+        for _ in range(4):
+            loss = model(torch.randn(6, 4)).square().mean()
+            given.append(loss.item())
+            (loss / 4).backward()
+        optimizer.step()
+    assert notes.steps[0][2]["losses"] == pytest.approx(given)
+
+
+def test_a_tensor_subclass_is_counted_once(trained: Any) -> None:
+    class Marked(torch.Tensor):
+        pass
+
+    model, optimizer = trained
+    with attached() as notes:
+        with torch.no_grad():
+            F.cross_entropy(model(torch.randn(6, 4)).as_subclass(Marked), torch.randint(0, 3, (6,)))
+        step(model, optimizer)
+    assert [r.value for r in notes.read[0][1] if r.series == "eval/examples"] == [6.0]
+
+
 def test_evaluation_of_each_loader_is_kept_apart_and_closed_by_training(trained: Any) -> None:
     model, optimizer = trained
     x, y = torch.randn(40, 4), torch.randint(0, 3, (40,))
@@ -224,8 +248,8 @@ def test_reentrant_checkpointing_is_one_backward(trained: Any) -> None:
         for _ in range(2):
             optimizer.zero_grad()
             x = torch.randn(6, 4, requires_grad=True)
-            hidden = checkpoint(model, x, use_reentrant=True)
-            F.cross_entropy(hidden, torch.randint(0, 3, (6,))).backward()
+            y = torch.randint(0, 3, (6,))
+            checkpoint(lambda x, y=y: F.cross_entropy(model(x), y), x, use_reentrant=True).backward()
             optimizer.step()
     assert [len(raw["losses"]) for _, _, raw in notes.steps] == [1, 1]
 
@@ -259,6 +283,7 @@ def test_updates_from_autograd_grad_are_steps(trained: Any) -> None:
     assert notes.steps[2][2]["grads"][0].shape == (8, 4)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 def test_torchscript_and_transforms_and_pickles_do_not_notice(trained: Any) -> None:
     model, optimizer = trained
     with attached():

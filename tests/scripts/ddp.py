@@ -1,6 +1,7 @@
 """Two processes, started by torchrun, that share a model over gloo."""
 
 import gc
+import sys
 
 import torch
 import torch.distributed as dist
@@ -21,7 +22,8 @@ for _ in range(6):
     loss = nn.functional.cross_entropy(ddp(x), y)
     loss.backward()
     optimizer.step()
-    print(f"rank {rank} loss {loss.item():.6f}", flush=True)
+    sys.stdout.write(f"rank {rank} loss {loss.item():.6f}\n")  # in one piece: both ranks write
+    sys.stdout.flush()
 if rank == 0:
     ended(model, optimizer)
 dist.barrier()  # without these, this version of gloo aborts at exit now and then
