@@ -27,9 +27,8 @@ CARD = {
     "cost": "one forward pass per example and network",
     "checked": "equation; authors' code mansheej/data_diet aee462e, read",
     "changed": "nothing; averaging over networks is the mean of what this returns",
-    "shown": "MNIST-5k: pruning half by this score costs less than 1 point, at random more than 1.5; 10 % "
-    "flipped "
-    "labels are found with an AUROC above 0.95",
+    "shown": "MNIST-5k: 10 % flipped labels are found with an AUROC above 0.95. Pruning half at a cost "
+    "below 1 point: not shown here, the check failed in our run",
 }
 
 

@@ -4,8 +4,8 @@ r"""Parameter groups whose learning rates follow the width, so that rates tuned 
 
 :math:`\alpha_l` says how an update lines up with what the layer reads: 1 where fully (the default), 1/2 where
 not at all, 0 for input layers. The layer is multiplied by :math:`n^{-a_l}`, and :math:`n^{-g_l}` is the size
-of what the optimizer makes its step from: the gradient (SGD), a sign (Adam: 0), the weight itself (Adafactor: the
-exponent of its initialization). For Adam in the standard parametrization: input 0, hidden 1, readout 1.
+of what the optimizer makes its step from: the gradient (SGD), a sign (Adam: 0), the weight itself (Adafactor:
+the exponent of its start). For Adam in the standard parametrization: input 0, hidden 1, readout 1.
 
 When to use: a model is made wider and its learning rate was tuned narrow (learning-rate-too-high after it).
 
