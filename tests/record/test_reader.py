@@ -72,21 +72,24 @@ def test_what_is_kept_costs_nothing_and_cannot_be_changed(tmp_path: Path) -> Non
         first[1][0] = 3.0
 
 
-def test_a_series_of_a_hundred_thousand_steps_is_read_in_ten_milliseconds(tmp_path: Path) -> None:
-    """Twice that here, as a busy machine is no failure; bench/record.py prints the true figure."""
+def test_a_series_of_a_hundred_thousand_steps_is_read_quickly(tmp_path: Path) -> None:
+    """Beside making an array of as many Python floats, which takes as long as the machine is busy."""
     draw = np.random.default_rng(0).standard_normal(100_000).tolist()
     writer = RecordWriter(tmp_path)
     for step in range(100_000):
         writer.readings("model", step, [Reading("x", draw[step])])
     writer.close()
-    spent = []
-    for _ in range(7):
+    spent, beside = [], []
+    for _ in range(9):
         record = open_run(tmp_path).main
         began = time.perf_counter()
         steps, values = record.series("x")
-        spent.append(time.perf_counter() - began)
+        read = time.perf_counter()
+        np.array(draw)
+        spent.append(read - began)
+        beside.append(time.perf_counter() - read)
     np.testing.assert_array_equal(values, draw)
-    assert min(spent) < 0.020, f"{min(spent) * 1e3:.1f} ms"
+    assert min(spent) < 4 * min(beside), f"{min(spent) * 1e3:.1f} ms beside {min(beside) * 1e3:.1f}"
 
 
 def test_the_main_stream(tmp_path: Path) -> None:

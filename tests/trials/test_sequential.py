@@ -40,7 +40,7 @@ def test_the_price_of_peeking_is_small_and_known() -> None:
     "kind", ["normal", "heavy tails", "two values", "mostly ties", "a bad seed now and then"]
 )
 def test_the_chance_ever_to_reach_it_is_at_most_alpha(kind: str) -> None:
-    """2,000 trials of nothing, looked at after each of 100 pairs; differences are symmetric, as A/A ones are."""
+    """2,000 trials of nothing, looked at after each of 100 pairs, symmetric as A/A differences are."""
     draw, shape = np.random.default_rng(1), (2_000, 100)
     d = {
         "normal": lambda: draw.standard_normal(shape),

@@ -120,7 +120,7 @@ class Paired:
         """Two-sided, valid however often one has looked."""
         if self.pairs < 2:
             return 1.0
-        return float(min(1.0, max(1 / e_value(self.t, self.pairs), signs_alike(self.pairs))))
+        return min(1.0, max(1 / float(e_value(self.t, self.pairs)), float(signs_alike(self.pairs))))
 
     @cached_property
     def p_sign_flip(self) -> float:

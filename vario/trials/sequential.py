@@ -10,7 +10,9 @@ It is exact for normal differences. Where the treatment changes nothing, the two
 exchanged, hence the differences are symmetric; heavy tails make the t statistic smaller, not larger.
 Values on a coarse lattice (an accuracy over a hundred examples) can tie: five equal differences have a t of
 infinity, and a chance of 1 in 16. So nothing is decided before so many pairs that even all signs alike are
-rarer than alpha: six at 5 %. Bounded or sub-Gaussian intervals were not taken: a loss has no bound that is known before the runs.
+rarer than alpha: six at 5 %.
+
+Bounded or sub-Gaussian intervals were not taken: a loss has no bound that is known before the runs.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def e_value(t: ArrayLike, pairs: ArrayLike, *, spread: float = SPREAD) -> Array:
 
 
 def critical_t(pairs: ArrayLike, alpha: float, *, spread: float = SPREAD) -> Array:
-    """The t statistic at which `e_value` reaches 1/alpha; infinite where no t can, or too few pairs are there."""
+    """The t statistic at which `e_value` reaches 1/alpha; infinite where none can as yet."""
     n = np.asarray(pairs, float)
     a = 1 + n * spread
     ratio = np.exp((np.log(a) - 2 * np.log(alpha)) / np.maximum(n, 1))
