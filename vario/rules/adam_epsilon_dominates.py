@@ -6,7 +6,7 @@ How it is decided: only with Adam-like optimizers, in a run that fails, has lost
 starting loss, or moves its weights by less than 0.01 % a step. For each matrix the typical size of its
 gradient's entries (root mean square, median over the second half) is compared with epsilon; fires when
 epsilon is larger for at least half of all entries of the matrices.
-Not applicable: the optimizer has no epsilon, or fewer than 10 readings of the gradient.
+Not applicable: the optimizer has no epsilon, or fewer than 5 readings of the gradient.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def check(
     epsilon = record.last("hyper/eps", "group 0")
     if not epsilon > 0 or not any(word in optimizer_name(record) for word in ("adam", "lamb", "rms")):
         raise NotApplicable("the optimizer has no epsilon beside a running mean of squared gradients")
-    record.need("gradient/norm", 10)
+    record.need("gradient/norm", 5)
     sizes: dict[str, tuple[int, float]] = {}
     for parameter in parameters(record):
         values = finite(*record.series("gradient/norm", parameter.name))[1]
-        if parameter.is_matrix and len(values) >= 10:
+        if parameter.is_matrix and len(values) >= 5:
             typical = float(np.median(values[len(values) // 2 :])) / np.sqrt(parameter.size)
             sizes[parameter.name] = (parameter.size, typical)
     if not sizes:
-        raise NotApplicable("no matrix with 10 readings of its gradient's norm")
+        raise NotApplicable("no matrix with 5 readings of its gradient's norm")
     total = sum(size for size, _ in sizes.values())
     below = [name for name, (_, typical) in sizes.items() if typical < epsilon]
     share = sum(sizes[name][0] for name in below) / total

@@ -116,7 +116,7 @@ def _blew_up(record: Record, run: Course) -> bool:
 def _forgot(run: Course, part: float) -> Evidence | None:
     """Training loss that fell and rose again, and stayed up: what the run had won, its steps destroyed."""
     won, lost = run.start.value - run.lowest, run.end.low - run.lowest
-    if run.state in ("non-finite", "worse") or lost <= max(part * won, 2 * run.noise):
+    if run.state in ("non-finite", "worse") or won <= 0 or lost <= max(part * won, 2 * run.noise):
         return None
     last = run.steps >= run.steps[len(run.steps) // 2]
     if trend(run.steps[last], run.values[last]).high < 0:

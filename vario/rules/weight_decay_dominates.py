@@ -6,7 +6,7 @@ second half of the run the pull of the decay is compared with the gradient: coef
 weights over norm of the gradient where the decay is part of the gradient (limit 0.5), and rate times
 coefficient over the update ratio where it is applied apart, as in AdamW (limit 0.1; at the usual settings
 it is 0.002). The norm of the weights must have fallen to less than half as well.
-Not applicable: no weight decay is set, or fewer than 10 readings of gradient, update or weights.
+Not applicable: no weight decay is set, or fewer than 5 readings of gradient, update or weights.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def check(
     decay = record.last("hyper/weight_decay", "group 0")
     if not decay > 0:
         raise NotApplicable("no weight decay is set in the first parameter group")
-    _, weight = need_finite(*record.need("weight/norm", 10), 10, "weight/norm")
+    _, weight = need_finite(*record.need("weight/norm", 5), 5, "weight/norm")
     run = course(record)
     if not run.failing and run.fall >= slow:
         return None
@@ -64,7 +64,7 @@ def check(
 
 
 def _pull_coupled(record: Record, decay: float) -> Estimate:
-    steps, gradient = need_finite(*record.need("gradient/norm", 10), 10, "gradient/norm")
+    steps, gradient = need_finite(*record.need("gradient/norm", 5), 5, "gradient/norm")
     weight_steps, weight = record.series("weight/norm")
     at = np.interp(steps, weight_steps, weight)
     half = len(steps) // 2
@@ -72,7 +72,7 @@ def _pull_coupled(record: Record, decay: float) -> Estimate:
 
 
 def _pull_apart(record: Record, decay: float) -> Estimate:
-    steps, ratio = need_finite(*record.need("update/ratio", 10), 10, "update/ratio")
+    steps, ratio = need_finite(*record.need("update/ratio", 5), 5, "update/ratio")
     rate_steps, rate = record.need("hyper/lr", 1, "group 0")
     at = np.interp(steps, rate_steps, rate)
     half = len(steps) // 2
