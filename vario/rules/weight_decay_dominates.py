@@ -50,7 +50,7 @@ def check(
     split = "adamw" in optimizer_name(record)
     pull = _pull_apart(record, decay) if split else _pull_coupled(record, decay)
     limit = apart if split else coupled
-    left = float(np.median(weight[-5:]) / max(weight[0], 1e-30))
+    left = float(weight[-1] / max(weight[0], 1e-30))
     if pull.low <= limit or left >= shrunk:
         return None
     evidence = (
