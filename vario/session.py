@@ -92,8 +92,9 @@ class Budget:
         slower = max(0.0, statistics.median(self._slower)) if self._slower else 0.0
         self.probe_cost = (statistics.median(self._probe) if self._probe else 0.0) + slower
         if self.share < 1 and len(self._plain) >= WARMED and self._cheap:
-            allowed = max(0.5 * self.share * self.plain, 1e-9)  # half of the budget is for them
-            self.cheap_period = max(1, min(64, round(statistics.median(self._cheap) / allowed)))
+            # half of the budget is for them; means, because on a busy machine some take very long
+            allowed = max(0.5 * self.share * statistics.fmean(self._plain), 1e-9)
+            self.cheap_period = max(1, min(64, round(statistics.fmean(self._cheap) / allowed)))
 
     def affords_probe(self) -> bool:
         """Whether the step that begins now may be measured in full."""
