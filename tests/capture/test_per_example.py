@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vario.capture import batch_axis
 from vario.capture.per_example import ExampleGradients, Probe
 
 B = 4
@@ -361,3 +362,37 @@ def test_a_product_with_a_factor_is_a_gap_rather_than_wrong() -> None:
     )
     result = measure(model, model(draw(B, 5)).square().sum(), check=None)
     assert set(result.squares) == {"b"} and set(result.missed) == {"w"}
+
+
+def test_the_check_refuses_what_a_wrong_rule_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(batch_axis._RULES, "NativeBatchNorm", lambda _node, at, *_rest: at)
+    model = seeded(lambda: nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)))
+    x = draw(B, 5)
+    assert "0.weight" in measure(model, model(x).square().sum(), check=None).squares
+    checked = measure(model, model(x).square().sum(), check=1)
+    assert "one example alone" in checked.missed["0.weight"] and "0.weight" not in checked.squares
+    assert "2.weight" in checked.squares
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda h: h - h.mean(dim=0, keepdim=True),
+        lambda h: h @ h.T @ h,
+        lambda h: h.flip(0),
+        nn.BatchNorm1d(5),
+    ],
+    ids=["mean over the batch", "products of examples", "turned round", "batch norm"],
+)
+def test_mixed_examples_are_refused_even_without_the_check(mix: Callable[[Tensor], Tensor]) -> None:
+    model = seeded(lambda: nn.Linear(5, 5))
+    result = measure(model, mix(model(draw(B, 5))).tanh().sum(), check=None)
+    assert result.squares == {} and {"weight", "bias"} <= set(result.missed)
+
+
+def test_transposed_and_selected_activations_are_followed() -> None:
+    def run(m: nn.Module, x: Tensor) -> Tensor:
+        pair = m.a(x).reshape(B, 2, 3)
+        return m.b((pair[:, 0] * pair.unbind(1)[1]).t().contiguous().t())
+
+    agree(seeded(lambda: Model(run, a=nn.Linear(5, 6), b=nn.Linear(3, 2))), draw(B, 5))
