@@ -100,7 +100,8 @@ def main() -> None:
         for name, spent in compared.items():
             ratio = compared[name].mean() / compared["vario"].mean()
             print(
-                f"  {name:14} {spent.mean():8.1f} us/step   x {ratio:5.2f}   worst pause {spent.max() / 1e3:7.1f} ms"
+                f"  {name:14} {spent.mean():8.1f} us/step   x {ratio:5.2f}   "
+                f"worst pause {spent.max() / 1e3:7.1f} ms"
             )
         whole = np.concatenate([compared["vario"], more])
         share = np.sort(whole)[-len(whole) // 1_000 :].mean() / 1e3
