@@ -32,6 +32,6 @@ def test_planted_utility_and_half_life() -> None:
 def test_harder_filtering_only_pays_at_small_compute() -> None:
     kept = json.loads(path("filtering_parameters.json").read_text())[0]
     order = np.argsort(kept["b_values"][:4])
-    pools = [Pool(kept["b_values"][i], kept["c_values"][i], 12.8e6) for i in order]
-    counts = [best_count(pools, n) for n in (32e6, 64e6, 128e6, 640e6, 6.4e9)]
+    pools = [Pool(kept["b_values"][i], kept["c_values"][i], 12.8) for i in order]
+    counts = [best_count(pools, n) for n in (32.0, 64.0, 128.0, 640.0, 6400.0)]
     assert counts[0] == 1 and counts == sorted(counts) and counts[-1] >= 3

@@ -8,21 +8,21 @@ import pytest
 from vario.laws.fit import fit, predict
 from vario.laws.loss_curve import LOSS_CURVE, after_warmup
 
-TRUTH = np.array([[np.log(8e13), 0.08, np.log(2e3), 0.7, np.log(2e5), 1 / 0.21]])
+TRUTH = np.array([[np.log(8e13), 0.08, np.log(2e3), 0.7, np.log(2e8), 1 / 0.21]])
 
 
 def _runs() -> dict[str, np.ndarray]:
-    rows = [(n, s, b) for n in (1e6, 4e6, 16e6, 6e7) for b in (3e4, 1e5, 5e5) for s in np.geomspace(300, 3e4, 8)]
+    rows = [(n, s, b) for n in (1e6, 4e6, 16e6, 6e7) for b in (3e4, 1e5, 5e5) for s in np.geomspace(300, 3e4, 20)]
     return dict(zip("NSB", np.array(rows).T, strict=True))
 
 
 def test_the_loss_solves_its_own_equation() -> None:
     x = _runs()
     loss = predict(LOSS_CURVE, TRUTH, x)[0]
-    bcrit = 2e5 / loss ** (1 / 0.21)
+    bcrit = 2e8 / loss ** (1 / 0.21)
     by_hand = (8e13 / x["N"]) ** 0.08 + (2e3 / (x["S"] / (1 + bcrit / x["B"]))) ** 0.7
     np.testing.assert_allclose(loss, by_hand, rtol=1e-8)
-    assert LOSS_CURVE.critical_batch(TRUTH, 3.0)[0] == pytest.approx(2e5 / 3 ** (1 / 0.21))
+    assert LOSS_CURVE.critical_batch(TRUTH, 3.0)[0] == pytest.approx(2e8 / 3 ** (1 / 0.21))
 
 
 def test_planted_constants_and_a_model_a_hundred_times_larger() -> None:

@@ -54,7 +54,7 @@ class LossCurve:
         )  # fmt: skip
 
     def starts(self) -> Array:
-        grid = product((-3.0, -8.0), (0.08, 0.2), (-0.5, -2.0), (0.3, 0.7), (-2.0, 0.5), (3.0, 6.0))
+        grid = product((-4.0,), (0.08, 0.2), (-1.0,), (0.4, 0.8), (-2.0, 1.0), (4.0,))
         return np.array(list(grid))
 
     def derived(self, theta: Array) -> Mapping[str, Array]:
@@ -89,11 +89,11 @@ def after_warmup(run: Array, step: Array, loss: Array, *, limit: float = 6.0) ->
 
 
 def _log_loss(theta: Array, x: Array) -> Array:
-    """Newton on y = log L, from the loss that an endless batch would have; ten steps reach rounding."""
+    """Newton on y = log L, from the loss that an endless batch would have; seven steps reach rounding."""
     nc, an, sc, a_s, log_b, inverse = theta.T[:, :, None]
     by_size = an * (nc - x[0])
     y = np.logaddexp(by_size, a_s * (sc - x[1]))
-    for _ in range(10):
+    for _ in range(7):
         small = np.clip(log_b - inverse * y - x[2], -60.0, 60.0)  # log Bcrit / B
         by_steps = a_s * (sc - x[1] + np.logaddexp(0.0, small))
         value = np.logaddexp(by_size, by_steps)
