@@ -129,7 +129,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5, help="of a block")
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.01, 0.03, 0.1])
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS))
-    parser.add_argument("--cpu", action="store_true", help="processor seconds: for a machine that others use too")
+    parser.add_argument(
+        "--cpu", action="store_true", help="processor seconds: for a machine that others use too"
+    )
     given = parser.parse_args()
     if given.cpu:
         CLOCKS[0] = time.process_time
