@@ -42,8 +42,12 @@ def test_works_on_one_evaluation_and_rare_readings(make):
         "accuracy/train": (N[::90], np.ones(5)),
     }
     assert memorization.check(make(400, once)).steps[0] == 269  # older readings bound it from below
+    seldom = once | {"accuracy/train": ([380], [1.0])}
+    assert memorization.check(make(400, seldom)) is None  # a loss of 0.2 vouches for 0.7 only
+    found = memorization.check(make(400, seldom | {"loss/train": 0.01}))
+    assert found.evidence[1].value == pytest.approx(1 - 0.01 / np.log(2))
     with pytest.raises(NotApplicable, match="64 training examples"):
-        memorization.check(make(400, once | {"accuracy/train": ([380], [1.0])}))
+        memorization.check(make(400, seldom | {"loss/train": None}))
     assert memorization.check(make(400, once | {"accuracy/train": (N[::20], np.ones(20))})) is not None
 
 
@@ -51,4 +55,11 @@ def test_cannot_know_without_either_accuracy(make):
     with pytest.raises(NotApplicable, match="no evaluation"):
         memorization.check(make(400, {"accuracy/train": 1.0}))
     with pytest.raises(NotApplicable, match="accuracy/train"):
-        memorization.check(make(400, accuracies(np.nan, 0.6)))
+        memorization.check(make(400, accuracies(np.nan, 0.6) | {"loss/train": None}))
+
+
+def test_sorted_batches_say_nothing_of_memory(make):
+    one = np.zeros((400, 10))
+    one[N, N // 40] = 64
+    with pytest.raises(NotApplicable, match="sorted by class"):
+        memorization.check(make(400, accuracies(1.0, 0.6) | {"batch/class_counts": (N, one)}))

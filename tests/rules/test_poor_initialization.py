@@ -40,9 +40,12 @@ def test_silent_on_default_initialisers(make):
     assert poor_initialization.check(make(400, late)) is None
 
 
-def test_a_spread_of_nothing_is_infinite_change(make):
+def test_dead_and_flat_ended_layers_are_left_to_their_own_rules(make):
     dead = spreads(1.0) | {("activation/std", "layers.8"): 0.0}
-    assert poor_initialization.check(make(400, dead)).evidence[0].value == np.inf
+    assert poor_initialization.check(make(400, dead)) is None
+    flat = spreads(0.1) | {("activation/saturation_share", f"layers.{2 * d}"): 0.1 for d in range(1, 5)}
+    with pytest.raises(NotApplicable):
+        poor_initialization.check(make(400, flat))
 
 
 def test_cannot_know_without_an_early_reading(make):

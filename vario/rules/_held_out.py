@@ -17,9 +17,7 @@ __all__ = ["accuracy_at", "held_out", "is_seen", "passes"]
 
 
 def is_seen(record: Record, where: str, *, limit: float = 0.9) -> bool:
-    """Whether a loader is one of training, or more than ``limit`` of its rows were trained on."""
-    if where and any(event.where == where for event in record.events("epoch")):
-        return True
+    """Whether a loader shows, for more than ``limit`` of its rows, what was trained on."""
     seen = finite(*record.series("eval/seen_share", where))[1]
     return bool(len(seen) and np.median(seen) > limit)
 
@@ -33,6 +31,11 @@ def held_out(record: Record, name: str, count: int = 1) -> str:
     unseen = {where: length for where, length in lengths.items() if not is_seen(record, where)}
     if not unseen:
         raise NotApplicable("every evaluation was of rows that training had seen; held-out data are needed")
+    # A script that evaluates without a loader is recorded under the loader it trained from last, so a
+    # loader of training is believed to be held out only where there is no other.
+    trains = {event.where for event in record.events("epoch")}
+    apart = {where: length for where, length in unseen.items() if where not in trains}
+    unseen = apart or unseen
     where = max(unseen, key=lambda w: (unseen[w], np.nan_to_num(record.last("eval/examples", w)), w))
     if unseen[where] < count:
         raise NotApplicable(f"{unseen[where]} evaluations with {name}; {count} are needed")

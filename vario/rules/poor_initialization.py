@@ -5,7 +5,8 @@ carry nothing, and gradients explode or vanish on the way back. Initialisers tha
 a layer, or normalisation, keep the spread near 1.
 How it is decided: (1) the median loss of the first batch is above 3 times ln(k) for k classes, since a
 model that knows nothing should say so; (2) the standard deviation of the outputs of the deepest layer is
-more than 1,000 times larger or smaller than that of the first. A warning where the run fails, advice
+more than 1,000 times larger or smaller than that of the first (layers that end in a tanh or sigmoid, and
+dead ones, are left to their own rules). A warning where the run fails, advice
 where it recovers.
 Not applicable: neither per-example losses of classes within the first 10 steps nor the activations of
 three layers there were read.
@@ -78,15 +79,17 @@ def _spread(record: Record, limit: float, within: int) -> Evidence | None:
     """Factor (1 or more) between the spread of the first and of the deepest layer."""
     spreads = {}
     wheres = record.wheres("activation/std")
+    bounded = record.wheres("activation/saturation_share")
     order = [name for name in layers(record) if name in wheres] or list(wheres)
     for where in order:
         steps, values = finite(*record.series("activation/std", where))
         early = values[steps < within]
-        if len(early) and early[0] >= 0:
+        # Flat-ended nonlinearities bound the spread, and a dead layer has none: other rules judge these.
+        if len(early) and early[0] > 0 and where not in bounded:
             spreads[where] = float(early[0])
     if len(spreads) < 3:
         return None
     names = list(spreads)
     first, last = spreads[names[0]], spreads[names[-1]]
-    change = np.inf if min(first, last) <= 0 else max(first / last, last / first)
+    change = max(first / last, last / first)
     return exactly("change of spread over depth", change, limit, names[-1])

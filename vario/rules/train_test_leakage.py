@@ -5,8 +5,8 @@ good by an unknown amount. Splitting before doubling or augmenting, and splittin
 prevents it.
 How it is decided: the share of the rows of an evaluation whose hash occurred in training; the low end of
 its interval must pass 0.01. A warning up to 0.1, an error beyond. A loader of training rows only (above
-0.9) is taken as meant so, where another evaluation is held out; where none is, advice says that nothing
-is. Advice only, too, where the training data repeat rows within an epoch as often: few distinct rows exist.
+0.9) is taken as meant so, where another evaluation is held out; where none is, a warning says that nothing
+is. Advice only where the training data repeat rows within an epoch as often: few distinct rows exist.
 Not applicable: no evaluation was seen, its rows could not be hashed, or fewer than 100 were.
 """
 
@@ -55,7 +55,7 @@ def check(
         where = max(own)
         own_share, step = found[where]
         only = own_share.evidence("share of rows seen in training", least, where)
-        return Finding(ID, "advice", 0.7, (where,), (step, step), (only,))
+        return Finding(ID, "warning", 0.8, (where,), (step, step), (only,))
     if not leaks:
         return None
     where = max(leaks, key=lambda name: (leaks[name][0].low, name))
