@@ -1,0 +1,61 @@
+"""Test ``vario.methods.transfer.mup``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vario.methods.transfer.mup import coordinate_check, describe_file, mup_groups, plan
+
+
+def make(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(16, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def batch(width: int) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(1)
+    return torch.randn(64, 16, generator=draw), torch.randint(10, (64,), generator=draw)
+
+
+def test_rates_and_multipliers_by_hand() -> None:
+    rows = {row.name: row for row in plan(make(256), make(64), lr=0.01)}
+    assert rows["0.weight"].kind == "input" and rows["0.weight"].lr == 0.01
+    assert rows["2.weight"].kind == "hidden" and rows["2.weight"].lr == 0.0025
+    assert rows["4.weight"].kind == "output" and rows["4.weight"].multiplier == 0.25 and rows["4.weight"].lr == 0.01
+    assert rows["2.bias"].lr == 0.01
+    sgd = {row.name: row.lr for row in plan(make(256), make(64), lr=0.01, optimizer="sgd")}
+    assert sgd["0.weight"] == sgd["4.weight"] == 0.04 and sgd["2.weight"] == 0.01
+    table = plan(nn.Sequential(nn.Embedding(50, 256)), nn.Sequential(nn.Embedding(50, 64)), lr=0.01)
+    assert table[0].kind == "input"
+
+
+def test_groups_hold_every_parameter_once_and_the_output_is_divided() -> None:
+    torch.manual_seed(0)
+    wide = make(256)
+    x, _ = batch(256)
+    plain = wide(x)
+    groups = mup_groups(wide, make(64), lr=0.01)
+    assert sum(len(group["params"]) for group in groups) == len(list(wide.parameters()))
+    bias = wide[4].bias
+    torch.testing.assert_close(wide(x) - bias, (plain - bias) / 4)
+
+
+def test_features_move_alike_at_every_width_only_with_the_rule() -> None:
+    kept = coordinate_check(make, batch, nn.functional.cross_entropy, lr=3e-3)
+    left = coordinate_check(make, batch, nn.functional.cross_entropy, lr=3e-3, apply=False)
+    assert abs(kept["2"]) < 0.25 < 0.5 < left["2"]
+    assert kept["4"] < 0.3 < left["4"]
+
+
+def test_a_users_file(tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    file.write_text("from torch import nn\ndef make(width):\n    return nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2))\n")
+    told = describe_file(file, width=128, base=32, lr=0.1, optimizer="adam", check=False)
+    assert told["parameters"][2]["multiplier"] == 0.25
+    with pytest.raises(ValueError, match="make_batch"):
+        describe_file(file, width=128, base=32, lr=0.1, optimizer="adam", check=True)
+    with pytest.raises(ValueError, match="no counterpart"):
+        plan(make(64), nn.Linear(3, 3), lr=0.1)

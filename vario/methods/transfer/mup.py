@@ -1,0 +1,179 @@
+"""Maximal-update parametrisation for an ordinary model: which dimensions grow, and what each layer then needs.
+
+Two copies of the model, narrow and wide, are compared shape by shape: a weight whose inputs and outputs both
+grow is hidden, one whose outputs grow is an input weight, one whose inputs grow is an output weight. With r
+the growth of its inputs, Adam's rate is divided by r for hidden weights, and an output weight has its
+product divided by r. Init keeps the hidden variance at 1 / fan-in.
+
+When to use: the learning rate was tuned on a narrow copy and the wide one is too costly to tune.
+When not to: depth, batch or training length grow too; attention must scale by 1 / d, not 1 / sqrt(d).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CARD = {
+    "papers": ("P141", "P219"),
+    "slot": "transfer",
+    "treats": (),
+    "cost": "none",
+    "checked": "closed form: rates and multipliers by hand; coordinate check of an MLP over widths",
+    "changed": "dimensions are found by comparing two widths; the output multiplier is a forward pre-hook, not a class",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter: its kind, learning rate, init standard deviation (of the wide copy) and multiplier."""
+
+    name: str
+    kind: str
+    lr: float
+    init_std: float
+    multiplier: float
+
+
+def plan(wide: nn.Module, narrow: nn.Module, *, lr: float, optimizer: str = "adam") -> list[Row]:
+    """What every parameter of ``wide`` needs, for a rate that was best on ``narrow``."""
+    if optimizer not in ("adam", "sgd"):
+        raise ValueError(f"optimizer is 'adam' or 'sgd', not {optimizer!r}")
+    before = dict(narrow.named_parameters())
+    rows = []
+    tables = {f"{name}.weight" for name, one in wide.named_modules() if isinstance(one, nn.Embedding)}
+    for name, parameter in wide.named_parameters():
+        if name not in before or before[name].dim() != parameter.dim():
+            raise ValueError(f"{name} {tuple(parameter.shape)} has no counterpart in the narrow model")
+        rows.append(_row(name, parameter, before[name], lr, optimizer, name in tables))
+    return rows
+
+
+def mup_groups(
+    wide: nn.Module, narrow: nn.Module, *, lr: float, optimizer: str = "adam", weight_decay: float = 0.0
+) -> list[dict[str, Any]]:
+    """Parameter groups with their rates, for any torch optimizer; the multipliers become pre-hooks of their modules.
+
+    The hooks divide what enters an output layer; their handles are kept as ``mup_hooks`` on the model.
+    """
+    rows = {row.name: row for row in plan(wide, narrow, lr=lr, optimizer=optimizer)}
+    by_rate: dict[float, list[nn.Parameter]] = {}
+    handles = []
+    for name, parameter in wide.named_parameters():
+        by_rate.setdefault(rows[name].lr, []).append(parameter)
+        if rows[name].multiplier != 1.0 and name.endswith("weight"):
+            module = wide.get_submodule(name.rpartition(".")[0])
+            handles.append(module.register_forward_pre_hook(_divide(rows[name].multiplier)))
+    wide.mup_hooks = handles  # type: ignore[assignment]
+    return [{"params": own, "lr": rate, "weight_decay": weight_decay} for rate, own in by_rate.items()]
+
+
+def coordinate_check(
+    make: Callable[[int], nn.Module],
+    batch: Callable[[int], tuple[Tensor, Tensor]],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    widths: Iterable[int] = (64, 128, 256, 512),
+    base: int = 64,
+    lr: float = 1e-3,
+    steps: int = 3,
+    apply: bool = True,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Slope of log(mean size of the change of each module's output) against log width after a few steps of Adam.
+
+    Near 0 where features learn alike at every width; ``apply`` False checks the standard parametrisation.
+    """
+    sizes: dict[str, list[float]] = {}
+    widths = list(widths)
+    for width in widths:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model, narrow = make(width), make(base)
+            x, y = batch(width)
+        groups = mup_groups(model, narrow, lr=lr) if apply else [{"params": list(model.parameters()), "lr": lr}]
+        before = _outputs(model, x)
+        optimizer = torch.optim.Adam(groups, lr=lr)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss(model(x), y).backward()
+            optimizer.step()
+        after = _outputs(model, x)
+        for name, value in before.items():
+            sizes.setdefault(name, []).append(float((after[name] - value).abs().mean()))
+    log_width = torch.tensor(widths, dtype=torch.float64).log()
+    off = log_width - log_width.mean()
+    return {
+        name: float((off * torch.tensor(own, dtype=torch.float64).clamp_min(1e-30).log()).sum() / (off**2).sum())
+        for name, own in sizes.items()
+    }
+
+
+def describe_file(path: Path, *, width: int, base: int, lr: float, optimizer: str, check: bool) -> dict[str, Any]:
+    """The plan for the ``make(width)`` of a user's file, and with ``check`` its coordinate check."""
+    spec = importlib.util.spec_from_file_location("mup_model", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    make = getattr(module, "make", None)
+    if make is None:
+        raise ValueError(f"{path} has no function make(width) that returns a model")
+    rows = plan(make(width), make(base), lr=lr, optimizer=optimizer)
+    told: dict[str, Any] = {"parameters": [vars(row) for row in rows]}
+    if check:
+        if getattr(module, "make_batch", None) is None:
+            raise ValueError(f"{path} has no function make_batch(width) that returns (input, target)")
+        loss = getattr(module, "loss", nn.functional.cross_entropy)
+        slopes = coordinate_check(make, module.make_batch, loss, base=base, lr=lr)
+        told["coordinates"] = [{"module": name, "slope": slope} for name, slope in slopes.items()]
+    return told
+
+
+def _row(name: str, wide: Tensor, narrow: Tensor, lr: float, optimizer: str, embedding: bool) -> Row:
+    out_grows = wide.dim() >= 1 and wide.shape[0] != narrow.shape[0]
+    in_grows = wide.dim() >= 2 and wide.shape[1] != narrow.shape[1]
+    std = float(wide.detach().float().std()) if wide.numel() > 1 else 0.0
+    if in_grows and out_grows:
+        ratio = wide.shape[1] / narrow.shape[1]
+        return Row(name, "hidden", lr / ratio if optimizer == "adam" else lr, std, 1.0)
+    if in_grows and not embedding:
+        ratio = wide.shape[1] / narrow.shape[1]
+        return Row(name, "output", lr if optimizer == "adam" else lr * ratio, std, 1.0 / ratio)
+    grown = wide.shape[0] / narrow.shape[0] if out_grows else 1.0
+    kind = "vector" if wide.dim() < 2 else "input"
+    return Row(name, kind, lr if optimizer == "adam" else lr * grown, std, 1.0)
+
+
+def _divide(multiplier: float) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+    def hook(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        del module
+        return (inputs[0] * multiplier, *inputs[1:])
+
+    return hook
+
+
+def _outputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            del module, inputs
+            if isinstance(output, Tensor):
+                seen[name] = output.detach().clone()
+
+        return hook
+
+    leaves = [(name, one) for name, one in model.named_modules() if not list(one.children())]
+    handles = [one.register_forward_hook(keep(name)) for name, one in leaves]
+    with torch.no_grad():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    return seen
