@@ -36,7 +36,9 @@ class Model(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.embed, self.place = nn.Embedding(128, width), nn.Embedding(CONTEXT, width)
-        layer = nn.TransformerEncoderLayer(width, 4, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            width, 4, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+        )
         self.body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 128, bias=False)
 
@@ -67,7 +69,10 @@ def train(width: int, data: torch.Tensor) -> tuple[int, int, float]:
         optimizer.step()
     rows = held[: len(held) // (CONTEXT + 1) * (CONTEXT + 1)].view(-1, CONTEXT + 1)
     with torch.no_grad():
-        losses = [F.cross_entropy(model(part[:, :-1]).flatten(0, 1), part[:, 1:].flatten()).item() for part in rows.split(256)[:-1]]
+        losses = [
+            F.cross_entropy(model(part[:, :-1]).flatten(0, 1), part[:, 1:].flatten()).item()
+            for part in rows.split(256)[:-1]
+        ]
     return size, steps * CONTEXT * BATCH, sum(losses) / len(losses)
 
 
@@ -83,10 +88,27 @@ def main(out: Path) -> None:
             print(*row, flush=True)
     kept = out.with_suffix(".json")
     command = [sys.executable, "-c", "from vario.cli_plan import app; app()"]
-    fit = [*command, "fit", str(out), "--columns", "x=params,loss=loss", "--law", "power", "--delta", "inf", "-o", str(kept)]
+    fit = [
+        *command,
+        "fit",
+        str(out),
+        "--columns",
+        "x=params,loss=loss",
+        "--law",
+        "power",
+        "--delta",
+        "inf",
+        "-o",
+        str(kept),
+    ]
     print(subprocess.run(fit, capture_output=True, text=True, check=True).stdout)
     size = sum(p.numel() for p in Model(TARGET).parameters())
-    print(subprocess.run([*command, "predict", str(kept), "--at", f"x={size}"], capture_output=True, text=True, check=True).stdout, flush=True)
+    print(
+        subprocess.run(
+            [*command, "predict", str(kept), "--at", f"x={size}"], capture_output=True, text=True, check=True
+        ).stdout,
+        flush=True,
+    )
     print(TARGET, *train(TARGET, data))
 
 

@@ -43,7 +43,9 @@ def chinchilla() -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
     return {"N": data["params"][keep], "D": data["tokens"][keep]}, data["loss"][keep]
 
 
-def planted(count: int = 240, *, noise: float = 0.005, seed: int = 0) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+def planted(
+    count: int = 240, *, noise: float = 0.005, seed: int = 0
+) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
     """Runs of a two-term law with the replication's constants: a look-alike that may be shipped."""
     rng = np.random.default_rng(seed)
     n, ratio = 10 ** rng.uniform(7.5, 10.0, count), 10 ** rng.uniform(0.7, 2.3, count)

@@ -14,7 +14,9 @@ def test_a_spiked_wigner_matrix() -> None:
         draw = rng.standard_normal((size, size)) * np.sqrt(noise / size / batch)
         matrix = (draw + draw.T) / np.sqrt(2)
         matrix[0, 0] += 3.0
-        assert np.linalg.eigvalsh(matrix)[-1] == pytest.approx(float(batch_eigenvalue(3.0, noise, batch)), rel=0.1)
+        assert np.linalg.eigvalsh(matrix)[-1] == pytest.approx(
+            float(batch_eigenvalue(3.0, noise, batch)), rel=0.1
+        )
 
 
 def test_a_spiked_covariance() -> None:
@@ -22,7 +24,9 @@ def test_a_spiked_covariance() -> None:
     for count in (100, 400, 1600):
         x = rng.standard_normal((count, size))
         x[:, 0] *= np.sqrt(4.5)
-        assert np.linalg.eigvalsh(x.T @ x / count)[-1] == pytest.approx(float(wishart_eigenvalue(4.5, size / count)), rel=0.15)
+        assert np.linalg.eigvalsh(x.T @ x / count)[-1] == pytest.approx(
+            float(wishart_eigenvalue(4.5, size / count)), rel=0.15
+        )
 
 
 def test_two_batches_give_the_truth_back_and_the_rates() -> None:

@@ -30,5 +30,7 @@ def test_the_batch_of_least_examples() -> None:
 
 def test_the_overhead_definition_by_hand() -> None:
     steps = {b: 100 * (1 + 50 / b) for b in BATCH}
-    assert overhead_batch(steps, overhead=0.2) == pytest.approx(8 + 0.2 * 58, rel=0.05)  # tokens go like B + 50; log-log between batches
+    assert overhead_batch(steps, overhead=0.2) == pytest.approx(
+        8 + 0.2 * 58, rel=0.05
+    )  # tokens go like B + 50; log-log between batches
     assert np.isnan(overhead_batch({8.0: 100.0, 16.0: 50.0}))

@@ -59,7 +59,11 @@ def test_profile_and_neighbours() -> None:
 
 def test_projection_solves_the_linear_part_exactly() -> None:
     t = np.linspace(0, 3, 30)
-    done = project(lambda g: np.stack([np.ones_like(t), np.exp(-g * t)], axis=1), 2 - 3 * np.exp(-1.7 * t), np.geomspace(0.1, 10, 20))
+    done = project(
+        lambda g: np.stack([np.ones_like(t), np.exp(-g * t)], axis=1),
+        2 - 3 * np.exp(-1.7 * t),
+        np.geomspace(0.1, 10, 20),
+    )
     assert done.shape == pytest.approx(1.7, abs=1e-6) and not done.at_bound
     np.testing.assert_allclose(done.coefficients, [2, -3], atol=1e-6)
 
@@ -99,7 +103,9 @@ def test_cautions_fire_and_stay_silent() -> None:
     assert "under-trained-rows" in {one.id for one in cautions(fit(TWO_TERM, low, loss))}
     assert "unit-slip" in {one.id for one in cautions(fit(TWO_TERM, {"N": x["N"] / 1e6, "D": x["D"]}, loss))}
     size = np.geomspace(1e6, 1e10, 30)
-    assert "curving-without-floor" in {one.id for one in cautions(fit(POWER, {"x": size}, 2 + 300 * size**-0.4))}
+    assert "curving-without-floor" in {
+        one.id for one in cautions(fit(POWER, {"x": size}, 2 + 300 * size**-0.4))
+    }
     assert "floor-at-zero" in {one.id for one in cautions(fit(POWER_FLOOR, {"x": size}, 300 * size**-0.2))}
 
 
@@ -117,7 +123,9 @@ def test_the_largest_tenth_is_foretold_and_covered() -> None:
     late = size >= np.quantile(size, 0.9)
     done = fit(TWO_TERM, {name: column[~late] for name, column in x.items()}, loss[~late])
     known = uncertainty(done, draws=300)
-    value, low, high = interval(TWO_TERM, done.theta, known, {name: column[late] for name, column in x.items()})
+    value, low, high = interval(
+        TWO_TERM, done.theta, known, {name: column[late] for name, column in x.items()}
+    )
     assert np.abs(value / loss[late] - 1).mean() <= 0.011
     assert ((low <= loss[late]) & (loss[late] <= high)).mean() >= 0.85
     assert np.median((high - low) / value) <= 0.06
@@ -148,5 +156,7 @@ def test_importing_laws_loads_neither_torch_nor_scipy_and_is_quick() -> None:
         "import time, numpy; t = time.perf_counter(); import vario.laws, vario.laws.fit, vario.laws.two_term;"
         "import sys; print(time.perf_counter() - t, 'torch' in sys.modules, 'scipy' in sys.modules)"
     )
-    seconds, *loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    seconds, *loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert float(seconds) < 0.3 and loaded == ["False", "False"]

@@ -18,7 +18,11 @@ def _exponent(n: np.ndarray) -> float:
     rows = []
     for c in np.geomspace(3e15, 3e17, 8):
         d = c / (6 * n)
-        loss = 1.8 + 482 * WHOLE**-0.3478 + 2085 * d**-0.3658 if n is WHOLE else 1.8 + 482 * WHOLE**-0.3478 + 2085 * d**-0.3658
+        loss = (
+            1.8 + 482 * WHOLE**-0.3478 + 2085 * d**-0.3658
+            if n is WHOLE
+            else 1.8 + 482 * WHOLE**-0.3478 + 2085 * d**-0.3658
+        )
         rows += [(c, size, one) for size, one in zip(n, loss, strict=True)]
     return frontier(*np.array(rows).T, noise=lambda loss: 1e-5 * loss, draws=50).exponent
 

@@ -12,7 +12,9 @@ TRUTH = np.array([[np.log(8e13), 0.08, np.log(2e3), 0.7, np.log(2e8), 1 / 0.21]]
 
 
 def _runs() -> dict[str, np.ndarray]:
-    rows = [(n, s, b) for n in (1e6, 4e6, 16e6, 6e7) for b in (3e4, 1e5, 5e5) for s in np.geomspace(300, 3e4, 20)]
+    rows = [
+        (n, s, b) for n in (1e6, 4e6, 16e6, 6e7) for b in (3e4, 1e5, 5e5) for s in np.geomspace(300, 3e4, 20)
+    ]
     return dict(zip("NSB", np.array(rows).T, strict=True))
 
 
@@ -27,7 +29,9 @@ def test_the_loss_solves_its_own_equation() -> None:
 
 def test_planted_constants_and_a_model_a_hundred_times_larger() -> None:
     x = _runs()
-    loss = predict(LOSS_CURVE, TRUTH, x)[0] * np.exp(0.01 * np.random.default_rng(0).standard_normal(len(x["N"])))
+    loss = predict(LOSS_CURVE, TRUTH, x)[0] * np.exp(
+        0.01 * np.random.default_rng(0).standard_normal(len(x["N"]))
+    )
     done = fit(LOSS_CURVE, x, loss, delta="auto")
     assert done.theta[1] == pytest.approx(0.08, rel=0.05) and done.theta[3] == pytest.approx(0.7, rel=0.05)
     far = {"N": np.full(10, 6e9), "S": np.geomspace(1e3, 1e5, 10), "B": np.repeat([6e4, 1e6], 5)}

@@ -18,12 +18,19 @@ def test_redpajama_constants_and_forecasts() -> None:
     law = fit_published(n[five], d[five], loss[five])
     np.testing.assert_allclose([*law.coefficients, law.shape], [1.837, 212.2, 366.7, 0.1364], rtol=2e-3)
     over, seven = (n > 1e9) & (m == 640), n > 6e9
-    assert 100 * abs(predict_published(law, n[over], d[over]) / loss[over] - 1)[0] == pytest.approx(0.7103, abs=1e-3)
-    assert 100 * abs(predict_published(law, n[seven], d[seven]) / loss[seven] - 1)[0] == pytest.approx(0.7320, abs=1e-3)
+    assert 100 * abs(predict_published(law, n[over], d[over]) / loss[over] - 1)[0] == pytest.approx(
+        0.7103, abs=1e-3
+    )
+    assert 100 * abs(predict_published(law, n[seven], d[seven]) / loss[seven] - 1)[0] == pytest.approx(
+        0.7320, abs=1e-3
+    )
     six = five | ((m == 20) & (n > 1e9) & (n < 2e9))
     told = fit_error(loss[six], error[six])
     np.testing.assert_allclose([*told.coefficients, told.shape], [0.857, 2.21, 0.715], rtol=3e-3)
-    miss = [100 * abs(predict_error(told, predict_published(law, n[k], d[k])) / error[k] - 1)[0] for k in (over, seven)]
+    miss = [
+        100 * abs(predict_error(told, predict_published(law, n[k], d[k])) / error[k] - 1)[0]
+        for k in (over, seven)
+    ]
     np.testing.assert_allclose(miss, [3.6365, 0.0464], atol=2e-3)
 
 

@@ -13,8 +13,12 @@ from vario.laws.power import POWER, POWER_FLOOR, POWER_SHIFTED
 def test_planted_constants() -> None:
     x = np.geomspace(10, 1e6, 25)
     np.testing.assert_allclose(fit(POWER, {"x": x}, 5 * x**-0.3).theta, [np.log(5), 0.3], rtol=1e-6)
-    np.testing.assert_allclose(fit(POWER_FLOOR, {"x": x}, 2 + 5 * x**-0.3).theta, [np.log(2), np.log(5), 0.3], rtol=1e-4)
-    np.testing.assert_allclose(fit(POWER_SHIFTED, {"x": x}, 5 * (x + 100) ** -0.3).theta, [np.log(5), 0.3, np.log(100)], rtol=1e-3)
+    np.testing.assert_allclose(
+        fit(POWER_FLOOR, {"x": x}, 2 + 5 * x**-0.3).theta, [np.log(2), np.log(5), 0.3], rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        fit(POWER_SHIFTED, {"x": x}, 5 * (x + 100) ** -0.3).theta, [np.log(5), 0.3, np.log(100)], rtol=1e-3
+    )
 
 
 def test_translation_models_foretell_their_largest_set() -> None:

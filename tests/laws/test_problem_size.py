@@ -39,4 +39,6 @@ def test_planted_ratings_and_the_trade() -> None:
     wins = upper + np.tril(20_000 - upper.T, -1)
     np.testing.assert_allclose(ratings(wins), truth, atol=10)
     train, test = (g.ravel() for g in np.meshgrid(np.geomspace(1, 1e4, 5), np.geomspace(1, 1e3, 5)))
-    assert train_and_test(train, test, 100 + 200 * np.log10(train) + 170 * np.log10(test)) == pytest.approx((100, 200, 170))
+    assert train_and_test(train, test, 100 + 200 * np.log10(train) + 170 * np.log10(test)) == pytest.approx(
+        (100, 200, 170)
+    )

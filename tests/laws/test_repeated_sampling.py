@@ -71,5 +71,7 @@ def test_published_counts() -> None:
     for model in np.unique(data["model"]):
         counts = data["correct"][data["model"] == model]
         draw = np.random.default_rng(0).hypergeometric(counts.astype(int), (10_000 - counts).astype(int), 300)
-        misses.append(abs(forecast(draw, 300, 10_000, draws=20).value[0] - coverage(counts, 10_000, 10_000)[0]))
+        misses.append(
+            abs(forecast(draw, 300, 10_000, draws=20).value[0] - coverage(counts, 10_000, 10_000)[0])
+        )
     assert np.mean(misses) < 0.06

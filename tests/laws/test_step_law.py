@@ -41,9 +41,17 @@ def test_released_dense_runs() -> None:
     near = near_best(loss, cell)
     rate = fit(STEP_LAW, {"N": n[near], "D": d[near]}, lr[near], delta=np.inf)
     assert rate.theta[1] == pytest.approx(-0.77, abs=0.06)
-    assert rate.theta[2] == pytest.approx(0.197, abs=0.01)  # .307 in print: not reproduced by the released runs
+    assert rate.theta[2] == pytest.approx(
+        0.197, abs=0.01
+    )  # .307 in print: not reproduced by the released runs
     size = fit(POWER, {"x": d[near]}, batch[near], delta=np.inf)
     assert -size.theta[1] == pytest.approx(0.613, abs=0.005)
     rows = [cell == one for one in range(cell.max() + 1)]
-    lost = [100 * regret(lr[k], batch[k], loss[k], float(published_lr(n[k][0], d[k][0])), float(published_batch(d[k][0]))) for k in rows]
+    lost = [
+        100
+        * regret(
+            lr[k], batch[k], loss[k], float(published_lr(n[k][0], d[k][0])), float(published_batch(d[k][0]))
+        )
+        for k in rows
+    ]
     assert np.mean(lost) == pytest.approx(0.104, abs=0.02) and max(lost) == pytest.approx(0.31, abs=0.01)

@@ -18,7 +18,9 @@ def test_the_replication_to_its_tenth_digit() -> None:
     assert done.objective == pytest.approx(0.0010182740178, abs=1e-12)
     assert done.agreeing > 100
     assert own["A"] == pytest.approx(477.83, abs=0.1) and own["B"] == pytest.approx(2143.4, abs=1.0)
-    assert own["E"] == pytest.approx(1.8172, abs=1e-4) and own["n_exponent"] == pytest.approx(0.5139, abs=1e-4)
+    assert own["E"] == pytest.approx(1.8172, abs=1e-4) and own["n_exponent"] == pytest.approx(
+        0.5139, abs=1e-4
+    )
 
 
 def test_the_printed_point_is_the_least_absolute_one() -> None:
@@ -50,7 +52,9 @@ def test_planted_constants_and_the_best_size() -> None:
     for seed in range(8):
         x, loss = planted(seed=seed)
         done = fit(TWO_TERM, x, loss)
-        assert done.theta[2] == pytest.approx(0.3478, abs=0.03) and done.theta[4] == pytest.approx(0.3658, abs=0.03)
+        assert done.theta[2] == pytest.approx(0.3478, abs=0.03) and done.theta[4] == pytest.approx(
+            0.3658, abs=0.03
+        )
         low, high = np.quantile(bootstrap(done, draws=100, seed=seed)[0][:, 2], (0.1, 0.9))
         inside += low <= 0.3478 <= high
     assert 4 <= inside <= 8

@@ -10,7 +10,12 @@ from vario.laws.wall_clock import Shape, fit_time, reached
 
 def test_planted_prices_come_back_and_flops_alone_do_not_do() -> None:
     rng = np.random.default_rng(0)
-    shapes = [Shape(int(w), int(d), int(c), 8, 256) for w, d, c in zip(rng.integers(32, 512, 20), rng.integers(1, 12, 20), rng.integers(32, 256, 20), strict=True)]
+    shapes = [
+        Shape(int(w), int(d), int(c), 8, 256)
+        for w, d, c in zip(
+            rng.integers(32, 512, 20), rng.integers(1, 12, 20), rng.integers(32, 256, 20), strict=True
+        )
+    ]
     seconds = np.array([0.002 + 3e-10 * s.copies + 2e-12 * s.flops for s in shapes])
     both, alone = fit_time(shapes, seconds), fit_time(shapes, seconds, use_copies=False)
     assert both.per_copy == pytest.approx(3e-10, rel=1e-6) and both.error < 1e-6 < 0.02 < alone.error

@@ -133,7 +133,8 @@ def evaluate(text: str, columns: Mapping[str, Any]) -> Any:
 
 def _walk(node: ast.AST, names: Mapping[str, Any], text: str) -> Any:
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool)):
-        return node.value
+        # floats: whole numbers of Python would grow without end in 9 ** 9 ** 9
+        return node.value if isinstance(node.value, (str, bool)) else np.float64(node.value)
     if isinstance(node, ast.Name):
         return _named(node.id, names)
     if isinstance(node, (ast.Tuple, ast.List)):

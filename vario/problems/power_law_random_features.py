@@ -32,13 +32,15 @@ class PowerLawRandomFeatures:
     alpha: float = 1.0
     beta: float = 0.3
     coordinates: int = 400
-    rate: float = 0.1  # learning rate, as a share of 1 / trace
+    rate: float = 0.5  # learning rate, as a share of 1 / trace
 
     @property
     def truth(self) -> Mapping[str, float]:
         """Exponents of phase Ia: the best size d* and the loss along it, in compute."""
         if not (2 * self.alpha > 1 and 2 * self.beta < 1):
-            raise ValueError(f"alpha {self.alpha}, beta {self.beta} are not in phase Ia (2 alpha > 1, 2 beta < 1)")
+            raise ValueError(
+                f"alpha {self.alpha}, beta {self.beta} are not in phase Ia (2 alpha > 1, 2 beta < 1)"
+            )
         whole = 2 * self.alpha + 1
         return {
             "size_exponent": 1 / whole,
@@ -121,11 +123,15 @@ class RandomFeatures:
         return losses
 
 
-def compute_table(problem: PowerLawRandomFeatures, sizes: Array, steps: int, draws: int, seed: int = 0) -> Array:
+def compute_table(
+    problem: PowerLawRandomFeatures, sizes: Array, steps: int, draws: int, seed: int = 0
+) -> Array:
     """Rows (size, step, loss), loss averaged over draws of W: what a planner is given."""
     rows = []
     at = np.unique(np.geomspace(1, steps, 160).astype(int))
     for size in sizes:
         curves = [problem.task(seed + k, int(size)).losses_at(at) for k in range(draws)]
-        rows += [(float(size), float(t), float(loss)) for t, loss in zip(at, np.mean(curves, axis=0), strict=True)]
+        rows += [
+            (float(size), float(t), float(loss)) for t, loss in zip(at, np.mean(curves, axis=0), strict=True)
+        ]
     return np.array(rows)

@@ -83,7 +83,9 @@ class SgdStructuredFeatures:
         best = np.inf
         for rate in np.geomspace(5e-3, 1.9 / self.eigenvalues[0], 40):
             with np.errstate(over="ignore", invalid="ignore"):
-                below = np.flatnonzero(self.curve(float(rate), batch, int(min(best, most)))[: int(min(best, most))] <= target)
+                below = np.flatnonzero(
+                    self.curve(float(rate), batch, int(min(best, most)))[: int(min(best, most))] <= target
+                )
             if len(below):
                 best = min(best, float(below[0]))
         return best

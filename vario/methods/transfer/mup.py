@@ -97,7 +97,9 @@ def coordinate_check(
             torch.manual_seed(seed)
             model, narrow = make(width), make(base)
             x, y = batch(width)
-        groups = mup_groups(model, narrow, lr=lr) if apply else [{"params": list(model.parameters()), "lr": lr}]
+        groups = (
+            mup_groups(model, narrow, lr=lr) if apply else [{"params": list(model.parameters()), "lr": lr}]
+        )
         before = _outputs(model, x)
         optimizer = torch.optim.Adam(groups, lr=lr)
         for _ in range(steps):
@@ -110,12 +112,16 @@ def coordinate_check(
     log_width = torch.tensor(widths, dtype=torch.float64).log()
     off = log_width - log_width.mean()
     return {
-        name: float((off * torch.tensor(own, dtype=torch.float64).clamp_min(1e-30).log()).sum() / (off**2).sum())
+        name: float(
+            (off * torch.tensor(own, dtype=torch.float64).clamp_min(1e-30).log()).sum() / (off**2).sum()
+        )
         for name, own in sizes.items()
     }
 
 
-def describe_file(path: Path, *, width: int, base: int, lr: float, optimizer: str, check: bool) -> dict[str, Any]:
+def describe_file(
+    path: Path, *, width: int, base: int, lr: float, optimizer: str, check: bool
+) -> dict[str, Any]:
     """The plan for the ``make(width)`` of a user's file, and with ``check`` its coordinate check."""
     spec = importlib.util.spec_from_file_location("mup_model", path)
     if spec is None or spec.loader is None:

@@ -1,0 +1,184 @@
+"""Test ``vario.cli_plan``: the contract of `vario plan`, bad tables, and expressions that are not executed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.laws.tables import path as published
+from tests.laws.tables import planted
+from vario.cli_plan import app
+from vario.laws._table import evaluate, pairs
+from vario.nouns import VarioError
+
+COLUMNS = ["--columns", "N=params,D=tokens,loss=loss"]
+
+
+def write(file: Path, rows: list[list[Any]], header: tuple[str, ...] = ("params", "tokens", "loss")) -> Path:
+    with file.open("w", newline="") as out:
+        csv.writer(out).writerows([header, *rows])
+    return file
+
+
+def runs(count: int = 40) -> list[list[Any]]:
+    x, loss = planted(count)
+    return [[float(n), float(d), float(one)] for n, d, one in zip(x["N"], x["D"], loss, strict=True)]
+
+
+def call(*arguments: object) -> Any:
+    result = CliRunner().invoke(app, [str(one) for one in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def test_fit_and_predict_keep_the_contract(tmp_path: Path) -> None:
+    table, kept = write(tmp_path / "runs.csv", runs()), tmp_path / "fit.json"
+    said = call(
+        "fit", table, "--law", "two-term", *COLUMNS, "--bootstrap", 50, "--seed", 1, "-o", kept, "--json"
+    )
+    assert {"law", "n", "delta", "objective", "parameters", "derived", "warnings", "refused"} <= set(said)
+    assert (said["law"], said["n"], said["delta"], said["refused"]) == ("two-term", 40, 1e-3, None)
+    assert set(said["parameters"]) == {"e", "a", "alpha", "b", "beta"} and {"A", "B", "E"} <= set(
+        said["derived"]
+    )
+    for number in said["parameters"].values():
+        assert number["low"] <= number["value"] <= number["high"]
+    told = call("predict", kept, "--at", "N=7e9,D=1.4e11", "--json")
+    assert set(told) == {"value", "low", "high", "decades"} and told["low"] < told["value"] < told["high"]
+    truth = 1.8172 + 482.01 * 7e9**-0.3478 + 2085.43 * 1.4e11**-0.3658
+    assert told["value"] == pytest.approx(truth, rel=0.02)
+    best = call("predict", kept, "--compute", 1e22, "--json")
+    assert best["tokens_per_parameter"]["low"] < best["tokens_per_parameter"]["high"]
+    assert call("design", kept, "--target", "N=7e10,D=1e12", "--budget", 1e21, "--json")["runs"]
+
+
+def test_the_published_table_through_the_command() -> None:
+    table = published("chinchilla.csv")
+    said = call(
+        "fit",
+        table,
+        "--law",
+        "two-term",
+        *COLUMNS,
+        "--delta",
+        "1e-3",
+        "--bootstrap",
+        20,
+        "--where",
+        "loss < 3.446",
+        "--json",
+    )
+    assert said["n"] == 240 and said["objective"] <= 0.00101828
+    assert said["derived"]["A"]["value"] == pytest.approx(477.8, abs=2)
+
+
+def test_other_names_and_units(tmp_path: Path) -> None:
+    rows = [[n / 1e6, d / 1e9, loss / np.log(2)] for n, d, loss in runs()]
+    table = write(tmp_path / "runs.csv", rows, ("size (M)", "data_B", "bits"))
+    said = call("fit", table, "--columns", "N=size (M),D=data_B,loss=bits", "--bootstrap", 20, "--json")
+    plain = call("fit", write(tmp_path / "plain.csv", runs()), *COLUMNS, "--bootstrap", 20, "--json")
+    assert said["objective"] == pytest.approx(plain["objective"], rel=1e-6)
+    assert said["parameters"]["alpha"]["value"] == pytest.approx(
+        plain["parameters"]["alpha"]["value"], rel=1e-6
+    )
+    assert "unit-slip" in {one["id"] for one in said["warnings"]}
+    scaled = call(
+        "fit",
+        table,
+        "--columns",
+        "N=`size (M)`*1e6,D=data_B*1e9,loss=bits*log(2)",
+        "--bootstrap",
+        20,
+        "--json",
+    )
+    assert "unit-slip" not in {one["id"] for one in scaled["warnings"]}
+    assert scaled["derived"]["A"]["value"] == pytest.approx(plain["derived"]["A"]["value"], rel=1e-4)
+
+
+def test_a_refusal_is_an_answer(tmp_path: Path) -> None:
+    table = write(tmp_path / "runs.csv", [[n, 20 * n, loss] for n, _, loss in runs()])
+    kept = tmp_path / "fit.json"
+    said = call("fit", table, *COLUMNS, "-o", kept, "--json")
+    assert "correlated" in said["refused"] and said["parameters"] == {} and said["objective"] is None
+    with pytest.raises(VarioError, match="holds a refusal"):
+        call("predict", kept, "--at", "N=1e9,D=1e10", "--json")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows[2].__setitem__(2, float("nan")), "row 3, column loss"),
+        (lambda rows: rows[4].__setitem__(2, -1.0), "row 5, column loss"),
+        (lambda rows: rows[6].__setitem__(0, rows[6][0] / 1e6), "row 7, column N"),
+        (lambda rows: rows.append(list(rows[0])), "rows 1 and 41"),
+        (lambda rows: rows.__delitem__(slice(1, None)), "1 row"),
+        (lambda rows: rows[3].__setitem__(1, "many"), "column D holds text"),
+        (lambda rows: rows[3].pop(), "row 4: 2 cells"),
+    ],
+)
+def test_a_bad_table_is_named_by_row_and_column(tmp_path: Path, change: Any, words: str) -> None:
+    rows = runs()
+    change(rows)
+    with pytest.raises(VarioError, match=words):
+        call("fit", write(tmp_path / "runs.csv", rows), *COLUMNS, "--bootstrap", 20, "--json")
+
+
+def test_a_missing_column_and_wrong_options(tmp_path: Path) -> None:
+    table = write(tmp_path / "runs.csv", runs())
+    with pytest.raises(VarioError, match="'flops'.*missing.*params, tokens, loss"):
+        call("fit", table, "--columns", "N=params,D=flops,loss=loss", "--json")
+    with pytest.raises(VarioError, match="no law 'three-term'"):
+        call("fit", table, *COLUMNS, "--law", "three-term")
+    with pytest.raises(VarioError, match="--delta"):
+        call("fit", table, *COLUMNS, "--delta", "wide")
+
+
+def test_compare_and_auto_choose_by_earlier_forecasts(tmp_path: Path) -> None:
+    table = write(tmp_path / "runs.csv", runs(60))
+    found = call("compare", table, *COLUMNS, "--laws", "two-term,two-term-tied,kaplan", "--json")
+    assert found[-1]["law"] == "kaplan" and found[0]["error"] <= found[-1]["error"]
+    said = call("fit", table, *COLUMNS, "--law", "auto", "--bootstrap", 20, "--json")
+    assert "chosen-by-forecasts" in {one["id"] for one in said["warnings"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "a.real",
+        "(lambda: 1)()",
+        "a[0]",
+        "[x for x in a]",
+        "a if a else 1",
+        "'x' * 9 ** 9 ** 9 if 1 else 0",
+    ],
+)
+def test_nothing_is_ever_executed(text: str) -> None:
+    with pytest.raises(VarioError):
+        evaluate(text, {"a": np.ones(3)})
+
+
+def test_expressions_and_pairs() -> None:
+    columns = {
+        "a": np.array([1.0, 2, 3]),
+        "kind": np.array(["x", "y", "x"]),
+        "two words": np.array([4.0, 5, 6]),
+    }
+    assert list(evaluate("a > 1 and not kind == 'y'", columns)) == [False, False, True]
+    assert list(evaluate("1 < a <= 3 or kind in ('y',)", columns)) == [False, True, True]
+    assert list(evaluate("log10(`two words` * 10 ** 2)", columns)) == pytest.approx(np.log10([400, 500, 600]))
+    assert pairs("N=params, D=max(a,b),x=`c,d`", option="--columns") == {
+        "N": "params",
+        "D": "max(a,b)",
+        "x": "`c,d`",
+    }
+    with pytest.raises(VarioError, match="NAME=VALUE"):
+        pairs("N", option="--columns")
