@@ -72,6 +72,8 @@ def test_a_net_that_does_not_train_is_not_blamed_on_its_labels(make):
     assert label_noise.check(make(400, stuck)) is None
     shuffled = stuck | {"loss/train": np.linspace(2.31, 2.1, 400)}
     assert label_noise.check(make(400, shuffled | {"update/ratio": 0.5})) is None
+    before_a_norm = {("gradient/norm", "layers.0.bias"): 1e-12}
+    assert label_noise.check(make(400, shuffled | before_a_norm)) is not None
     faded = {("gradient/norm", "layers.0.weight"): 1e-12}
     assert label_noise.check(make(400, shuffled | faded)) is None
 

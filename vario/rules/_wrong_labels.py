@@ -194,11 +194,13 @@ def _generalizes_until(record: Record) -> float:
 
 
 def _reaches_all(record: Record, *, dead: float = 1e-6) -> bool:
-    """Whether every weight with a gradient gets one that is not negligible beside the largest."""
+    """Whether every matrix with a gradient gets one that is not negligible beside the largest."""
+    # Of matrices only: a bias before a BatchNorm has no gradient by construction.
+    matrices = {str(p["name"]) for p in rows(record, "parameters") if len(p.get("shape", ())) >= 2}
     sizes = []
     for where in record.wheres("gradient/norm"):
         values = finite(*record.series("gradient/norm", where))[1]
-        if where and len(values):
+        if where in matrices and len(values):
             sizes.append(float(np.median(values)))
     return not sizes or min(sizes) > dead * max(sizes)
 
