@@ -165,7 +165,8 @@ def design(
         print(json.dumps({"spread_before": before, "runs": chosen}))
         return
     print(
-        f"forecast's own spread now: {100 * before:.2f} % (one standard deviation, without the noise of a run)"
+        f"forecast's own spread now: {100 * before:.2f} % (one standard deviation, without the "
+        f"noise of a run)"
     )
     for one in chosen:
         inputs = ", ".join(f"{name} {value:.3g}" for name, value in one["inputs"].items())
@@ -197,7 +198,8 @@ def mup(
         return
     for row in told["parameters"]:
         print(
-            f"{row['name']:40s} {row['kind']:9s} lr {row['lr']:.3g}  init std {row['init_std']:.3g}  multiplier {row['multiplier']:.3g}"
+            f"{row['name']:40s} {row['kind']:9s} lr {row['lr']:.3g}  init std "
+            f"{row['init_std']:.3g}  multiplier {row['multiplier']:.3g}"
         )
     for row in told.get("coordinates", []):
         print(f"{row['module']:40s} slope of log size against log width {row['slope']:+.3f}")
@@ -207,7 +209,8 @@ def _fit_text(shown: dict[str, Any]) -> str:
     if shown["refused"]:
         return f"refused: {shown['refused']}"
     lines = [
-        f"{shown['law']} on {shown['n']} rows, delta {shown['delta']:.3g}: objective {shown['objective']:.9g} "
+        f"{shown['law']} on {shown['n']} rows, delta {shown['delta']:.3g}: objective "
+        f"{shown['objective']:.9g} "
         f"({shown['starts']['agreeing']} of {shown['starts']['tried']} starts agree)"
     ]
     for name, number in {**shown["parameters"], **shown["derived"]}.items():

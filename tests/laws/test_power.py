@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from tests.laws.tables import table
 from vario.laws.fit import fit

@@ -14,8 +14,8 @@ from itertools import combinations
 import numpy as np
 
 from vario.laws._newton import Array
-from vario.laws.fit import Fit, Law, fit, neighbours, profile
 from vario.laws._uncertainty import Uncertainty, noise_of
+from vario.laws.fit import Fit, Law, fit, neighbours, profile
 
 SPAN = 3.0  # an input must vary by this factor for its exponent to mean anything
 LEVELS = 3  # a floor needs three distinct sizes: two points have a line, not a curve
@@ -42,18 +42,24 @@ def refusal(law: Law, logs: Array) -> str | None:
         span = float(np.exp(np.ptp(row)))
         if span < SPAN:
             return (
-                f"{name} spans a factor of {span:.3g} over {count} rows; its exponent needs {SPAN:g} or more. "
+                f"{name} spans a factor of {span:.3g} over {count} rows; its exponent needs "
+                f"{SPAN:g} or more. "
                 f"Add runs at other values of {name}"
             )
         levels = len(np.unique(np.round(row / 0.02)))
         if levels < LEVELS:
-            return f"{name} has {levels} distinct levels; a floor cannot be told from a power with fewer than {LEVELS}"
+            return (
+                f"{name} has {levels} distinct levels; a floor cannot be told from a power "
+                f"with fewer than {LEVELS}"
+            )
     for (first, a), (second, b) in combinations(zip(law.inputs, logs, strict=True), 2):
         together = float(np.corrcoef(a, b)[0, 1])
         if abs(together) > CORRELATION:
             return (
-                f"log {first} and log {second} are correlated {together:+.3f}: the runs lie on one line, so their "
-                f"exponents cannot be told apart. Add runs off that line, or fit `power-floor` on compute alone"
+                f"log {first} and log {second} are correlated {together:+.3f}: the runs lie on "
+                f"one line, so their "
+                f"exponents cannot be told apart. Add runs off that line, or fit `power-floor` "
+                f"on compute alone"
             )
     return None
 
@@ -75,19 +81,24 @@ def unit_slips(done: Fit) -> list[Caution]:
     for unit, least in (("parameters", 2e4), ("tokens", 1e5)):
         if unit in largest and largest[unit] < least:
             slips.append(
-                f"{names[unit]} ({unit}) is at most {largest[unit]:.4g}, which reads like thousands, millions or billions"
+                f"{names[unit]} ({unit}) is at most {largest[unit]:.4g}, which reads like "
+                f"thousands, millions or billions"
             )
     if not slips and {"parameters", "tokens"} <= set(middle):
         ratio = middle["tokens"] / middle["parameters"]
         if not 1e-2 <= ratio <= 2e4:
             slips.append(
-                f"the median run has {ratio:.3g} tokens per parameter, so one of the two columns is in another unit"
+                f"the median run has {ratio:.3g} tokens per parameter, so one of the two columns "
+                f"is in another unit"
             )
     if done.law.output == "loss" and done.law.link == "log" and float(np.exp(done.y.max())) > 20.0:
         slips.append(
             f"the largest loss is {np.exp(done.y.max()):.4g}, which reads like a perplexity, not nats or bits"
         )
-    told = "; scale the column (N=params*1e6): exponents and objective keep, A, B and tokens per parameter do not"
+    told = (
+        "; scale the column (N=params*1e6): exponents and objective keep, A, B and tokens "
+        "per parameter do not"
+    )
     return [Caution("unit-slip", text + told) for text in slips]
 
 
@@ -145,7 +156,10 @@ def _one_sided(done: Fit) -> list[Caution]:
             ("0" if np.isinf(low) else f"{np.exp(low):.3g}"),
             ("inf" if np.isinf(high) else f"{np.exp(high):.3g}"),
         )
-        text = f"exp({name}) can lie anywhere from {below} to {above} for nearly the same objective: read it as a bound"
+        text = (
+            f"exp({name}) can lie anywhere from {below} to {above} for nearly the same "
+            f"objective: read it as a bound"
+        )
         found.append(Caution("one-sided", text))
     return found
 
@@ -185,7 +199,10 @@ def _delta(done: Fit, known: Uncertainty) -> list[Caution]:
     if all(low <= value <= high for value in said.values()):
         return []
     told = ", ".join(f"{value:.4g} at delta {width:.2g}" for width, value in said.items())
-    text = f"{name} is {own[name][0]:.4g} at delta {done.delta:.2g} but {told}: the answer hangs on the objective"
+    text = (
+        f"{name} is {own[name][0]:.4g} at delta {done.delta:.2g} but {told}: the answer hangs "
+        f"on the objective"
+    )
     return [Caution("delta-sensitive", text)]
 
 
@@ -199,7 +216,10 @@ def _curving(done: Fit) -> list[Caution]:
     spread = np.sqrt(left @ left / (len(u) - 3) * np.linalg.inv(table.T @ table)[2, 2])
     if abs(answer[2]) < 4.0 * spread:
         return []
-    text = f"log {done.law.output} curves in log {done.law.inputs[0]} ({answer[2]:+.3g} +- {spread:.2g} per square): add a floor"
+    text = (
+        f"log {done.law.output} curves in log {done.law.inputs[0]} ({answer[2]:+.3g} +- "
+        f"{spread:.2g} per square): add a floor"
+    )
     return [Caution("curving-without-floor", text)]
 
 

@@ -101,7 +101,8 @@ def check_duplicates(columns: Columns, rows: NDArray[Any]) -> None:
         if cells in seen:
             raise VarioError(
                 f"rows {seen[cells]} and {row} are the same in every column ({', '.join(columns)}); remove one. "
-                f"Two runs that really agree differ in some column (a seed): add it, or pass --keep-duplicates"
+                f"Two runs that really agree differ in some column (a seed): add it, or pass "
+                f"--keep-duplicates"
             )
         seen[cells] = int(row)
 
@@ -214,6 +215,7 @@ def _lone(name: str, values: NDArray[Any], rows: NDArray[Any]) -> None:
     if len(few) <= max(1, len(values) // 10):
         at = int(few[0])
         raise VarioError(
-            f"row {rows[at]}, column {name}: {values[at]:g} is {steps.max():.3g} times away from every other value "
+            f"row {rows[at]}, column {name}: {values[at]:g} is {steps.max():.3g} times away from "
+            f"every other value "
             f"(median {np.median(values):g}); is it in another unit? Mend it, or leave it out with --where"
         )

@@ -61,7 +61,10 @@ def forecast(
             curves[int(one)] = _fit_curve(log_c, mean, chance)
     left_out = float(1.0 - good.mean())
     if left_out > 0.5:
-        reason = f"{100 * left_out:.0f} % of the tasks are at chance or do not grow; no curve can be drawn through them"
+        reason = (
+            f"{100 * left_out:.0f} % of the tasks are at chance or do not grow; no curve "
+            f"can be drawn through them"
+        )
         return Difficulty(float("nan"), clusters, good, reason)
     at = np.log(target)
     subset = (
@@ -136,7 +139,7 @@ def _fit_curve(log_c: Array, mean: Array, chance: float) -> Array:
 
 
 def _curve(theta: Array, log_c: Array | float, centre: Array, chance: float) -> Array:
-    """g + (1 - g) exp(-exp(a - b u) - exp(c)) at u = log C - mean of ``centre``."""
+    """G + (1 - g) exp(-exp(a - b u) - exp(c)) at u = log C - mean of ``centre``."""
     u = np.asarray(log_c) - centre.mean()
     rate = np.exp(np.clip(theta[0] - np.exp(np.clip(theta[1], -5.0, 3.0)) * u, -50.0, 6.0))
     return np.asarray(chance + (1.0 - chance) * np.exp(-rate - np.exp(np.clip(theta[2], -30.0, 3.0))))

@@ -24,7 +24,8 @@ CARD = {
     "papers": ("P358",),
     "inputs": ("samples",),
     "output": "error",
-    "checked": "closed form: planted utilities; result: order of buckets and their best number from the published parameters",
+    "checked": "closed form: planted utilities; result: order of buckets and their best number "
+    "from the published parameters",
     "changed": "continuous passes: the last, unfinished pass counts with its own exponent",
 }
 

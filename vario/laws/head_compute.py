@@ -54,7 +54,8 @@ def check_head(
     if counted or share < limit:
         return HeadCheck(counted, share, "")
     text = (
-        f"the sizes leave out an output layer that holds up to {100 * share:.0f} % of a model: the exponent of the best size "
+        f"the sizes leave out an output layer that holds up to {100 * share:.0f} % of a model: "
+        f"the exponent of the best size "
         f"will come out too large. Count it in N and in FLOPs (N + vocabulary * width)"
     )
     return HeadCheck(False, share, text)
@@ -69,6 +70,7 @@ def check_flops(compute: Array, n: Array, d: Array, *, limit: float = 0.1) -> st
     if abs(drift) < limit:
         return None
     return (
-        f"C / (6 N D) changes by a factor of {np.exp(drift):.2f} from the smallest to the largest models: C and N count "
+        f"C / (6 N D) changes by a factor of {np.exp(drift):.2f} from the smallest to the "
+        f"largest models: C and N count "
         f"different layers (the output layer, attention, embeddings)"
     )

@@ -20,7 +20,8 @@ CARD = {
     "inputs": ("prompt", "output"),
     "output": "seconds",
     "checked": "closed form: planted times with and without contention",
-    "changed": "the lower envelope of repeats in place of dedicated hardware; growth of the price with the cache is optional",
+    "changed": "the lower envelope of repeats in place of dedicated hardware; growth of the "
+    "price with the cache is optional",
 }
 
 

@@ -23,8 +23,10 @@ CARD = {
     "papers": ("P222", "P217"),
     "inputs": ("C", "N"),
     "output": "loss",
-    "checked": "result: ten published exponents on RefinedWeb within .004, their intervals within .01; scipy's Akima",
-    "changed": "own spline over whole batches of noisy losses; the published protocol calls scipy once per draw",
+    "checked": "result: ten published exponents on RefinedWeb within .004, their intervals "
+    "within .01; scipy's Akima",
+    "changed": "own spline over whole batches of noisy losses; the published protocol calls "
+    "scipy once per draw",
 }
 
 POINTS = 25  # grid points per gap between two sizes, as published
@@ -104,7 +106,7 @@ def budget_minimum(
     rng: np.random.Generator,
     method: str = "akima",
 ) -> tuple[Array, float] | None:
-    """log N* of every noisy draw (nan where it fell on an end) and its spread; None if not bracketed."""
+    """Log N* of every noisy draw (nan where it fell on an end) and its spread; None if not bracketed."""
     where = np.unique(size)
     best = np.array([loss[size == one].min() for one in where])
     if len(where) < 3:
@@ -159,8 +161,10 @@ def disagreement(found: Frontier, exponents: Array) -> str | None:
     if low <= other_high and other_low <= high:
         return None
     return (
-        f"N* grows with compute to the {found.exponent:.3f} ({low:.3f} to {high:.3f}) by equal-compute runs, but to the "
-        f"{np.median(exponents):.3f} ({other_low:.3f} to {other_high:.3f}) by the law: the law is misspecified"
+        f"N* grows with compute to the {found.exponent:.3f} ({low:.3f} to {high:.3f}) by "
+        f"equal-compute runs, but to the "
+        f"{np.median(exponents):.3f} ({other_low:.3f} to {other_high:.3f}) by the law: the law "
+        f"is misspecified"
     )
 
 

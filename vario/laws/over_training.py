@@ -23,7 +23,8 @@ CARD = {
     "papers": ("P085",),
     "inputs": ("N", "D"),
     "output": "loss",
-    "checked": "result: the published constants on RedPajama and both of its forecasts, from the same five runs",
+    "checked": "result: the published constants on RedPajama and both of its forecasts, from "
+    "the same five runs",
     "changed": "eta by a one-dimensional search with E, a, b solved exactly, not a general optimiser",
 }
 

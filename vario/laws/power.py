@@ -23,7 +23,8 @@ CARD = {
     "papers": ("P125", "P078", "P117"),
     "inputs": ("x",),
     "output": "loss",
-    "checked": "closed form: planted constants; data: learning curves of translation models, held-out largest set",
+    "checked": "closed form: planted constants; data: learning curves of translation models, "
+    "held-out largest set",
     "changed": "",
 }
 

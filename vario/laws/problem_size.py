@@ -21,7 +21,8 @@ CARD = {
     "papers": ("P324",),
     "inputs": ("size", "C"),
     "output": "elo",
-    "checked": "closed form: planted sizes 3 to 7 foretell 8 and 9; planted ratings; data: board games of sizes 3 to 7",
+    "checked": "closed form: planted sizes 3 to 7 foretell 8 and 9; planted ratings; data: "
+    "board games of sizes 3 to 7",
     "changed": "the two corners are softened while fitting and sharp when predicting",
 }
 
@@ -77,7 +78,7 @@ def fit_sizes(size: Array, compute: Array, elo: Array, *, softness: float = 0.02
 
 
 def train_and_test(train: Array, test: Array, elo: Array) -> tuple[float, float, float]:
-    """elo = a + b log10 train + c log10 test; c / b says how many decades of test one decade of training saves."""
+    """Elo = a + b log10 train + c log10 test; c / b says how many decades of test one decade of training saves."""
     table = np.stack([np.ones(len(elo)), np.log10(train), np.log10(test)], axis=1)
     a, b, c = np.linalg.lstsq(table, np.asarray(elo, float), rcond=None)[0]
     return float(a), float(b), float(c)

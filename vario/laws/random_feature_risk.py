@@ -18,7 +18,8 @@ CARD = {
     "papers": ("P062",),
     "inputs": ("samples", "features", "ridge"),
     "output": "test error",
-    "checked": "closed form: simulated Gaussian features; kernel ridge regression as the limit of many features",
+    "checked": "closed form: simulated Gaussian features; kernel ridge regression as the limit "
+    "of many features",
     "changed": "",
 }
 

@@ -54,6 +54,7 @@ def _faster(beta: float, factor: float) -> float:
     faster = 1.0 - factor * (1.0 - beta)
     if faster < 0.0:
         raise ValueError(
-            f"beta {beta} at {factor:g} times the batch would be {faster:.3g}; the rule ends at a factor of {1 / (1 - beta):.3g}"
+            f"beta {beta} at {factor:g} times the batch would be {faster:.3g}; the rule ends at "
+            f"a factor of {1 / (1 - beta):.3g}"
         )
     return faster

@@ -22,8 +22,10 @@ CARD = {
     "papers": ("P116", "P286", "P222"),
     "inputs": ("N", "D"),
     "output": "lr",
-    "checked": "result: released dense runs (N exponent, batch exponent, regret of the published law); planted exponents",
-    "changed": "the published D exponent of the rate, .307, is not reproduced by the released runs (.20 +- .03)",
+    "checked": "result: released dense runs (N exponent, batch exponent, regret of the "
+    "published law); planted exponents",
+    "changed": "the published D exponent of the rate, .307, is not reproduced by the released "
+    "runs (.20 +- .03)",
 }
 
 

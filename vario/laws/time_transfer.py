@@ -22,8 +22,10 @@ CARD = {
     "papers": ("P185",),
     "inputs": ("B", "T"),
     "output": "lr",
-    "checked": "closed form: planted gamma of 0 and 1 told apart; saturation of the exact best rate on structured features",
-    "changed": "the closed form joins the regimes that the paper states; its own parametrisation was not seen",
+    "checked": "closed form: planted gamma of 0 and 1 told apart; saturation of the exact best "
+    "rate on structured features",
+    "changed": "the closed form joins the regimes that the paper states; its own "
+    "parametrisation was not seen",
 }
 
 

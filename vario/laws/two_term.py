@@ -45,7 +45,7 @@ class TwoTerm:
     constants: tuple[str, ...] = ()
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        """log L (s, n) and its slopes (s, 5, n) at log inputs x (2, n)."""
+        """Log L (s, n) and its slopes (s, 5, n) at log inputs x (2, n)."""
         e, a, alpha, b, beta = theta.T[:, :, None]
         part = np.empty((len(theta), 2, x.shape[1]))  # the two terms over the floor
         np.subtract(a - e, alpha * x[0], out=part[:, 0])

@@ -22,7 +22,8 @@ CARD = {
     "inputs": ("width", "depth", "context", "batch", "vocabulary"),
     "output": "seconds per step",
     "checked": "data: transformer shapes timed here, left out one at a time (bench/plan.py)",
-    "changed": "the count of copies is our own: reads and writes of every operation of a block, forward and twice backward",
+    "changed": "the count of copies is our own: reads and writes of every operation of a block, "
+    "forward and twice backward",
 }
 
 

@@ -16,8 +16,10 @@ CARD = {
     "papers": ("P141", "P219", "P355", "P263"),
     "inputs": ("width",),
     "output": "exponents",
-    "checked": "closed form: every table but the standard one keeps the size of a feature update; mup's own numbers",
-    "changed": "muP in the form of the mup package (init in the weight, output multiplier); equivalent forms differ",
+    "checked": "closed form: every table but the standard one keeps the size of a feature "
+    "update; mup's own numbers",
+    "changed": "muP in the form of the mup package (init in the weight, output multiplier); "
+    "equivalent forms differ",
 }
 
 KINDS = ("input", "hidden", "output")

@@ -26,7 +26,8 @@ CARD = {
     "treats": (),
     "cost": "none",
     "checked": "closed form: rates and multipliers by hand; coordinate check of an MLP over widths",
-    "changed": "dimensions are found by comparing two widths; the output multiplier is a forward pre-hook, not a class",
+    "changed": "dimensions are found by comparing two widths; the output multiplier is a "
+    "forward pre-hook, not a class",
 }
 
 

@@ -1,0 +1,177 @@
+"""Measures the numbers that planning is held to: speed on one thread, published fits, held-out runs, peers.
+
+OMP_NUM_THREADS=1 python bench/plan.py [FOLDER of published tables]; peers run where they are installed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.laws.tables import chinchilla, table
+from vario.laws._compare import compare, row_choices
+from vario.laws._newton import minimise
+from vario.laws._uncertainty import interval, uncertainty
+from vario.laws.fit import as_logs, fit
+from vario.laws.isoflop import frontier
+from vario.laws.repeated_sampling import coverage
+from vario.laws.two_term import TWO_TERM
+
+Split = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def timed(what: str, limit: float, call: Callable[[], object]) -> None:
+    """Best CPU time of three calls against its limit."""
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        call()
+        seconds.append(time.process_time() - start)
+    print(
+        f"{what:45s} {min(seconds):7.3f} s   limit {limit:g} s   {'ok' if min(seconds) <= limit else 'MISSED'}"
+    )
+
+
+def speed() -> None:
+    """The speed targets, and how far the bootstrap's refits are from their optima."""
+    x, loss = chinchilla()
+    done = fit(TWO_TERM, x, loss)
+    print(
+        f"chinchilla, n = {len(loss)}: objective {done.objective:.13f}; {done.agreeing} of "
+        f"{done.tried} starts agree"
+    )
+    print(f"  {', '.join(f'{k} {v[0]:.5g}' for k, v in TWO_TERM.derived(done.theta[None]).items())}")
+    weights = np.random.default_rng(0).multinomial(240, np.full(240, 1 / 240), size=4000).astype(float)
+    timed("125 starts", 0.3, lambda: fit(TWO_TERM, x, loss))
+    timed("4000 bootstraps", 1.0, lambda: done.refit(weights=weights))
+    _, quick = done.refit(weights=weights)
+    centred, start = done.x - done.centre[:, None], np.repeat(done.centred[None], 4000, axis=0) + 0.02
+    _, slow = minimise(
+        lambda t: TWO_TERM.evaluate(t, centred), start, done.y - done.level, weights=weights, delta=1e-3,
+        rounds=500, tolerance=1e-13,
+    )  # fmt: skip
+    print(
+        f"  largest excess objective {(quick - np.minimum(slow, quick)).max():.2e} (relative "
+        f"{(quick / np.minimum(slow, quick) - 1).max():.2e})"
+    )
+    runs = table("porian_rw_isoflop_points.csv")
+    groups = configurations(runs)
+    timed(
+        f"{len(groups)} isoflop configurations x 1000 draws", 5.0 * len(groups) / 15,
+        lambda: [frontier(runs["flops"][k], runs["params"][k], runs["loss"][k]) for k in groups.values()],
+    )  # fmt: skip
+    counts = np.random.default_rng(0).integers(0, 10_001, 1_000_000)
+    timed("pass@k of a million counts", 1.0, lambda: coverage(counts, 10_000, [1, 10, 100, 1000]))
+
+
+def configurations(runs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rows of each configuration of the isoflop table."""
+    names = np.array(
+        [
+            "/".join(t)
+            for t in zip(
+                *(runs[k] for k in ("hparams", "warmup", "decay", "param_count", "split")), strict=True
+            )
+        ]
+    )
+    return {name: names == name for name in np.unique(names)}
+
+
+def splits() -> list[Split]:
+    """(name, N, D, loss, held out) for every table with N, D and loss: the largest runs are held out."""
+    x, loss = chinchilla()
+    size = x["N"] * x["D"]
+    found: list[Split] = [("chinchilla", x["N"], x["D"], loss, size >= np.quantile(size, 0.9))]
+    runs = table("porian_rw_isoflop_points.csv")
+    for name, k in configurations(runs).items():
+        c = runs["flops"][k]
+        found.append((name, runs["params"][k], runs["tokens"][k], runs["loss"][k], c == c.max()))
+    over = table("overtrain_rpj.csv")
+    found += [
+        (f"redpajama {c}", over["params"], over["tokens"], over[c], over["params"] > 1e9)
+        for c in ("loss_c4_val", "loss_openlm")
+    ]
+    step = table("steplaw_dense.csv")
+    cells, back = np.unique(np.stack([step["N"], step["D"]], axis=1), axis=0, return_inverse=True)
+    best = np.array([step["smooth_loss"][back.reshape(-1) == i].min() for i in range(len(cells))])
+    size = cells.prod(axis=1)
+    found.append(("step law, best of each cell", cells[:, 0], cells[:, 1], best, size >= np.sort(size)[-3]))
+    again = table("repetition.csv")
+    fresh = again["tokens"] <= again["unique_tokens"] * 1.001
+    n, d, loss = again["params"][fresh], again["tokens"][fresh], again["loss"][fresh]
+    found.append(("repetition, fresh tokens only", n, d, loss, n * d >= np.quantile(n * d, 0.9)))
+    return found
+
+
+def held_out() -> None:
+    """Error, coverage and width of the held-out runs: two-term on all rows, and `--law auto`."""
+    for label in ("two-term, all rows, delta 1e-3", "auto"):
+        errors, covers, widths = [], [], []
+        print(f"\nheld-out largest runs: {label}")
+        for name, n, d, loss, held in splits():
+            x, y = {"N": n[~held], "D": d[~held]}, loss[~held]
+            law, keep, delta = TWO_TERM, np.ones(len(y), bool), 1e-3
+            if label == "auto":
+                from vario import laws
+
+                best = compare(["two-term", "two-term-tied"], x, y, deltas=(1e-3, "auto"))[0]
+                law, delta = laws.law(best.law), best.delta
+                keep = row_choices(law, as_logs(law, x, y)[0])[best.rows]
+            done = fit(law, {k: v[keep] for k, v in x.items()}, y[keep], delta=delta)
+            value, low, high = interval(
+                law, done.theta, uncertainty(done, draws=300), {"N": n[held], "D": d[held]}
+            )
+            errors.append(100 * np.abs(value / loss[held] - 1).mean())
+            covers.append(((low <= loss[held]) & (loss[held] <= high)).mean())
+            widths.append(100 * np.median((high - low) / value))
+            print(
+                f"  {name:44s} error {errors[-1]:5.2f} %  covered {covers[-1]:.2f}  width {widths[-1]:5.1f} %"
+            )
+        print(
+            f"  median error {np.median(errors):.2f} %, mean {np.mean(errors):.2f} %, covered "
+            f"{np.mean(covers):.3f}, median width {np.median(widths):.1f} %"
+        )
+
+
+def peers() -> None:
+    """The plain rival, a log-linear least squares fit without a floor, on the same splits; packages are not run yet."""
+    errors = []
+    for _, n, d, loss, held in splits():
+        lines = np.stack([np.ones_like(n), np.log(n), np.log(d)], axis=1)
+        answer = np.linalg.lstsq(lines[~held], np.log(loss[~held]), rcond=None)[0]
+        errors.append(100 * np.abs(np.exp(lines[held] @ answer) / loss[held] - 1).mean())
+    print(f"\nlog-linear least squares: median error {np.median(errors):.2f} %, mean {np.mean(errors):.2f} %")
+    print("simple-scaling-laws (needs Python 3.12) and chinchilla: not run here")
+
+
+def import_time() -> None:
+    """Seconds that `import vario.laws` and its fitter add to an interpreter."""
+    code = (
+        "import time; t = time.perf_counter(); import vario.laws, vario.laws.fit; "
+        "print(time.perf_counter() - t)"
+    )
+    seconds = min(
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    )
+    print(
+        f"import of vario.laws and its fitter            {seconds:7.3f} s   limit 0.3 s   {'ok' if seconds <= 0.3 else 'MISSED'}"
+    )
+
+
+if __name__ == "__main__":
+    import os
+
+    if len(sys.argv) > 1:
+        os.environ["VARIO_SCALING_DATA"] = sys.argv[1]
+    import_time()
+    speed()
+    held_out()
+    peers()
