@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vario.cli_plan import app as plan
 from vario.nouns import VarioError
 
 app = typer.Typer(
@@ -140,10 +141,11 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """The recorded runs, newest first."""
+    from vario.record.runs import home as default_home
     from vario.record.runs import list_runs
     from vario.report.runs import runs_rows, runs_text
 
-    listed = list_runs(home)
+    listed = list_runs(home or default_home())[::-1]
     print(_json(runs_rows(listed)) if as_json else runs_text(listed))
 
 
@@ -159,7 +161,10 @@ def export(
     from vario.record.runs import find_run
 
     opened = open_run(find_run(run))
-    print(write(opened, to, out=out or Path(f"{opened.id}-{to}")))
+    written = write(opened, to, out)  # type: ignore[arg-type]
+    print(written.path)
+    for name in written.left_out:
+        print(f"left out: {name}", file=sys.stderr)
 
 
 @app.command()
@@ -175,6 +180,9 @@ def demo(
     from vario.demo import demonstrate
 
     raise typer.Exit(demonstrate(fault, home=home))
+
+
+app.add_typer(plan, name="plan")
 
 
 @app.callback(invoke_without_command=True)

@@ -52,7 +52,8 @@ class Budget:
         self._plain: deque[float] = deque(maxlen=33)  # steps without a probe, bare
         self._probe: deque[float] = deque(maxlen=9)  # own seconds of a probe
         self._slower: deque[float] = deque(maxlen=33)  # what the next step took longer
-        self._cheap: deque[float] = deque(maxlen=33)  # own seconds of an ordinary step
+        self._cheap: deque[float] = deque(maxlen=33)  # own seconds of a step with the cheap instruments
+        self._idle: deque[float] = deque(maxlen=33)  # own seconds of a step with none: the hooks alone
         self.probe_cost = 0.0  # seconds that the next probe should cost, its slower successor included
         self.cheap_period = 1  # every how many steps the cheap instruments run
         self.plain = 0.0  # seconds of a step that is not measured
@@ -75,8 +76,7 @@ class Budget:
         if probe:
             self._probe.append(own)
         else:
-            if cheap:
-                self._cheap.append(own)
+            (self._cheap if cheap else self._idle).append(own)
             if self._after_probe and self.plain:
                 slower = bare - self.plain
                 self._slower.append(slower)
@@ -92,9 +92,11 @@ class Budget:
         slower = max(0.0, statistics.median(self._slower)) if self._slower else 0.0
         self.probe_cost = (statistics.median(self._probe) if self._probe else 0.0) + slower
         if self.share < 1 and len(self._plain) >= WARMED and self._cheap:
-            # half of the budget is for them; means, because on a busy machine some take very long
-            allowed = max(0.5 * self.share * statistics.fmean(self._plain), 1e-9)
-            self.cheap_period = max(1, min(64, round(statistics.fmean(self._cheap) / allowed)))
+            # half of what the hooks leave is for them; means, because on a busy machine some take very long
+            idle = statistics.fmean(self._idle) if self._idle else 0.0
+            allowed = max(0.5 * (self.share * statistics.fmean(self._plain) - idle), 1e-9)
+            cost = max(statistics.fmean(self._cheap) - idle, 1e-9)
+            self.cheap_period = max(1, min(64, round(cost / allowed)))
 
     def affords_probe(self) -> bool:
         """Whether the step that begins now may be measured in full."""
@@ -102,6 +104,8 @@ class Budget:
             return True
         cost = self.probe_cost
         if self._purse >= cost and (cost or self._since >= EARLY):
+            return True
+        if self._since >= max(self._steps / 2, EARLY):  # however poor: as often as the run doubles
             return True
         if self._grant > 0 and self._since >= self._steps / EARLY:
             self._grant -= max(cost, 1e-4)

@@ -72,7 +72,7 @@ def _arguments(command: Sequence[str]) -> list[str]:
 
 
 def _numbers() -> list[signal.Signals]:
-    found = [getattr(signal, name) for name in FORWARDED if hasattr(signal, name)]
+    found = [signal.Signals[name] for name in FORWARDED if name in signal.Signals.__members__]
     return [number for number in found if signal.getsignal(number) is not signal.SIG_IGN]  # as with nohup
 
 

@@ -1,0 +1,1 @@
+"""Small seeded tasks that know their own right answers."""

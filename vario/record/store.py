@@ -288,7 +288,7 @@ class RecordWriter:
 
 def _plain(value: Any) -> Any:
     """For JSON: numpy's numbers and arrays as Python's, anything else as its text."""
-    if hasattr(value, "tolist"):
+    if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else str(value)
 

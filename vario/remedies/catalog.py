@@ -108,7 +108,9 @@ def find(name: str) -> Entry:
     known = [entry.id for entry in entries()]
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or search_ids(wanted)[:3]
     hint = f" Did you mean {', '.join(near)}?" if near else ""
-    raise VarioError(f"nothing in vario is called {name!r}.{hint} `vario methods WORDS` searches in plain words.")
+    raise VarioError(
+        f"nothing in vario is called {name!r}.{hint} `vario methods WORDS` searches in plain words."
+    )
 
 
 def search_ids(words: str) -> list[str]:
@@ -117,7 +119,9 @@ def search_ids(words: str) -> list[str]:
 
 def search(words: str, *, kinds: Iterable[str] = ("method",)) -> list[Entry]:
     """Entries whose text has the words, best first; a word in the id or the title counts most."""
-    wanted = [stem for word in re.findall(r"[a-z0-9]+", words.lower()) if (stem := _stem(word)) not in _COMMON]
+    wanted = [
+        stem for word in re.findall(r"[a-z0-9]+", words.lower()) if (stem := _stem(word)) not in _COMMON
+    ]
     pool = [entry for entry in entries() if entry.kind in set(kinds)]
     if not wanted:
         return pool
@@ -126,7 +130,9 @@ def search(words: str, *, kinds: Iterable[str] = ("method",)) -> list[Entry]:
     for entry in pool:
         credit = " ".join(titles[p].title for p in entry.card.get("papers", ()) if p in titles)
         head = _stems(f"{entry.id} {entry.title} {' '.join(entry.card.get('treats', ()))}")
-        body = _stems(f"{entry.doc} {credit} {entry.shelf} {entry.card.get('slot', '')} {entry.card.get('cost', '')}")
+        body = _stems(
+            f"{entry.doc} {credit} {entry.shelf} {entry.card.get('slot', '')} {entry.card.get('cost', '')}"
+        )
         hits = [3 if word in head else 1 if word in body else 0 for word in wanted]
         found = sum(hit > 0 for hit in hits)
         if found * 2 >= len(wanted):
@@ -138,7 +144,7 @@ def methods_for(finding_id: str) -> list[tuple[str, Paper | None, bool]]:
     """What is meant against a finding: (method id or "", its paper, whether vario has it)."""
     credits = papers()
     rows: list[tuple[str, Paper | None, bool]] = []
-    named = set()
+    named: set[str] = set()
     for entry in entries():
         if entry.kind == "method" and finding_id in entry.card.get("treats", ()):
             sources = [credits[p] for p in entry.card.get("papers", ()) if p in credits]
@@ -150,7 +156,7 @@ def methods_for(finding_id: str) -> list[tuple[str, Paper | None, bool]]:
     return rows
 
 
-_COMMON = {"a", "an", "the", "in", "of", "for", "with", "to", "and", "or", "my", "is", "on", "by", "at", "it", "too"}
+_COMMON = frozenset("a an the in of for with to and or my is on by at it too".split())
 
 
 def _stem(word: str) -> str:

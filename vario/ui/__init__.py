@@ -1,0 +1,1 @@
+"""The live dashboard; not built yet. Its chart modules are those of the report."""
