@@ -62,7 +62,7 @@ def candidates(plan: Forecaster, budget: float, *, cost: float = 6.0, per_input:
     grid = grid[cost * grid.prod(axis=1) <= budget]
     if plan.law.units == ("parameters", "tokens"):
         grid = grid[grid[:, 1] / grid[:, 0] >= UNDER_TRAINED]  # runs that the law itself would distrust
-    return grid
+    return np.asarray(grid)
 
 
 def spread_now(plan: Forecaster, target: Mapping[str, float]) -> float:

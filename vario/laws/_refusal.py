@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vario.laws._newton import Array
 from vario.laws._uncertainty import Uncertainty, noise_of
@@ -227,7 +228,7 @@ def _robust(done: Fit) -> float:
     return max(1.4826 * float(np.median(np.abs(done.residuals))), 0.1 * noise_of(done))
 
 
-def _without(done: Fit, rows: Array) -> str:
+def _without(done: Fit, rows: NDArray[np.intp]) -> str:
     """The answer without ``rows``, as words to add to a caution."""
     keep = np.ones(len(done.y), bool)
     keep[rows] = False

@@ -51,7 +51,7 @@ def largest_lr(true: float, noise: float, batch: Array | float, *, optimizer: st
         return np.asarray(2.0 / seen)
     if optimizer != "adam":
         raise ValueError(f"optimizer is 'sgd' or 'adam', not {optimizer!r}")
-    return np.sqrt(np.minimum(np.asarray(batch, float), max(noise / true**2, 1.0)))
+    return np.asarray(np.sqrt(np.minimum(np.asarray(batch, float), max(noise / true**2, 1.0))))
 
 
 def wishart_eigenvalue(true: float, ratio: Array | float) -> Array:

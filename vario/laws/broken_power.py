@@ -44,7 +44,7 @@ class BrokenPower:
             e, a, c0, c1, log_d, log_f = t.T[:, :, None]
             width = np.exp(np.clip(log_f, -4.0, 3.0))
             bend = np.logaddexp(0.0, np.clip((x[0] - log_d) / width, -600.0, 600.0))
-            return np.logaddexp(e, a - c0 * x[0] - c1 * width * bend)
+            return np.asarray(np.logaddexp(e, a - c0 * x[0] - c1 * width * bend))
 
         return with_slopes(value, theta)
 

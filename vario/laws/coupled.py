@@ -42,7 +42,7 @@ class Coupled:
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         def value(t: Array) -> Array:
             e, a, alpha, r, beta, k = t.T[:, :, None]
-            return np.logaddexp(e, a + k * np.logaddexp(-alpha * x[0], r - beta * x[1]))
+            return np.asarray(np.logaddexp(e, a + k * np.logaddexp(-alpha * x[0], r - beta * x[1])))
 
         return with_slopes(value, theta)
 

@@ -59,8 +59,10 @@ def crossing(
     start = max(float(first[0].min()), float(second[0].min()))
     stop = max(float(first[0].max()), float(second[0].max())) * 10.0**decades
     grid = np.geomspace(start, stop, 4000)
-    own = _meets(*(predict(POWER_FLOOR, done.theta[None], {"x": grid}) for done in fits), grid)
-    drawn = _meets(*(_draws(done, draws, seed + i, grid) for i, done in enumerate(fits)), grid)
+    one, two = (predict(POWER_FLOOR, done.theta[None], {"x": grid}) for done in fits)
+    own = _meets(one, two, grid)
+    one, two = (_draws(done, draws, seed + i, grid) for i, done in enumerate(fits))
+    drawn = _meets(one, two, grid)
     share = float(np.isfinite(drawn).mean())
     if not np.isfinite(own[0]):
         return Crossing(float("nan"), float("nan"), float("nan"), share)

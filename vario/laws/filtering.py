@@ -3,7 +3,8 @@
 A pool with utility b and half-life tau, seen k times, lowers the error by a power that fades:
 y = a n_1^b_1 prod_j (n_j / n_(j-1))^b_j + d, with b_k = b (1/2)^((k - 1) / tau) and n_j samples after pass j.
 Samples are counted in millions where the published parameters are used: a common scale a
-makes the unit matter between pools. Mixing m pools: b_k is the mean of the pools' b_k, each half-life m times longer (a pool comes back later).
+makes the unit matter between pools. Mixing m pools: b_k is the mean of the pools' b_k, each
+half-life m times longer (a pool comes back later).
 
 When to use: buckets of one corpus ranked by quality, each trained on alone at a few budgets.
 When not to: buckets that need one another (languages, skills): mixing is taken to be additive.

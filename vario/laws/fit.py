@@ -26,17 +26,24 @@ class Law(Protocol):
 
     Inputs that share a unit are centred together, so that their ratio keeps its meaning; an input
     whose unit is "" is not centred.
-    ``constants`` are the log parameters whose profile may be open on one side.
+    ``constants`` are the log parameters whose profile may be open on one side; ``link`` is "log" or
+    "identity".
     """
 
-    id: str
-    inputs: tuple[str, ...]
-    units: tuple[str, ...]
-    output: str
-    link: str  # "log" or "identity"
-    names: tuple[str, ...]
-    constants: tuple[str, ...]
-
+    @property
+    def id(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+    @property
+    def units(self) -> tuple[str, ...]: ...
+    @property
+    def output(self) -> str: ...
+    @property
+    def link(self) -> str: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def constants(self) -> tuple[str, ...]: ...
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]: ...
     def raw(self, theta: Array, centre: Array, level: float) -> Array: ...
     def starts(self) -> Array: ...

@@ -60,7 +60,7 @@ def best_tries(
     """The K in 0..most with the largest reward; None where more is always better (up to ``most``)."""
     if verifier.slip == 0.0 and cost == 0.0:
         return None
-    tries = np.arange(most + 1)
+    tries = np.arange(most + 1.0)
     value = reward(p, verifier, tries, wrong=wrong, cost=cost)
     best = int(np.argmax(value))
     return None if best == most else best

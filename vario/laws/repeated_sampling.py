@@ -1,8 +1,9 @@
 """What k tries at a problem are worth: pass@k without bias, and how coverage grows beyond the samples.
 
 pass@k of a problem with c right out of n is 1 - C(n - c, k) / C(n, k), unbiased; 1 - (1 - c/n)^k is not.
-Over problems, coverage grows as exp(a k^b) with a < 0, b < 0 when the chances have a heavy tail towards 0,
-and exponentially when they do not. A beta-binomial can be asked for instead; both keep the problems that were never solved.
+Over problems, coverage grows as exp(a k^b), a < 0, b < 0, when the chances have a heavy tail towards 0,
+and exponentially when they do not. A beta-binomial can be asked for instead; both keep the
+problems that were never solved.
 
 When to use: how many samples to draw, small model many times or large model once.
 When not to: k more than 30 times the samples per problem; forecasts are marked beyond that.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vario.laws._newton import Array
 
@@ -57,7 +59,7 @@ class Coverage:
     value: Array
     low: Array
     high: Array
-    far: Array  # k beyond 30 times the samples
+    far: NDArray[np.bool_]  # k beyond 30 times the samples
 
 
 def forecast(

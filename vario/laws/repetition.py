@@ -100,7 +100,7 @@ def log_loss(theta: Array, x: Array) -> Array:
     useful = np.minimum(x[0], log_g + (log_g + x[2]) * beta / alpha)  # N* of the budget whose D* is U
     size = useful + np.log1p(_worth(_repeats(x[0] - useful), np.exp(log_rn)))
     data = x[2] + np.log1p(_worth(_repeats(x[1] - x[2]), np.exp(log_rd)))
-    return np.logaddexp(e, np.logaddexp(a - alpha * size, b - beta * data))
+    return np.asarray(np.logaddexp(e, np.logaddexp(a - alpha * size, b - beta * data)))
 
 
 def effective_tokens(tokens: Array | float, unique: Array | float, rd: float) -> Array:

@@ -6,7 +6,8 @@ its momentum to the power of the factor. All are exact for the stochastic differ
 behind the optimizer, and fail once the batch passes the critical one.
 
 When to use: keeping a tuned run's course at another batch, below the critical batch.
-When not to: noise no longer dominates the gradient (`batch` above `critical_batch`): the rules then overshoot.
+When not to: noise no longer dominates the gradient (`batch` above `critical_batch`): the rules
+then overshoot.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ in log lr and log batch. Both are noisy where the valley is flat; so a law is ju
 the share of loss lost at the rate it names, and not by its exponents.
 
 When to use: a grid of rates and batches at several (N, D).
-When not to: one rate per size: the exponent is then an assumption (`optimum` says which cells lack a minimum).
+When not to: one rate per size; the exponent is then an assumption (`optimum` says which cells lack
+a minimum).
 """
 
 from __future__ import annotations

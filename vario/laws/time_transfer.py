@@ -45,7 +45,7 @@ class TimeTransfer:
         def value(t: Array) -> Array:
             log_lr, log_c, gamma = t.T[:, :, None]
             far = 0.5 * (x[0] - log_c - gamma * x[1])
-            return log_lr + np.log(2.0) - np.logaddexp(far, -far)
+            return np.asarray(log_lr + np.log(2.0) - np.logaddexp(far, -far))
 
         return with_slopes(value, theta)
 

@@ -81,7 +81,8 @@ def fit_time(shapes: Sequence[Shape], seconds: Array, *, use_copies: bool = True
     for left_out in range(len(shapes)):
         keep = np.arange(len(shapes)) != left_out
         errors.append(table[left_out] @ _non_negative(table[keep], seconds[keep]) / seconds[left_out] - 1.0)
-    return StepTime(*_non_negative(table, seconds), float(np.median(np.abs(errors))))
+    constant, per_copy, per_flop = (float(one) for one in _non_negative(table, seconds))
+    return StepTime(constant, per_copy, per_flop, float(np.median(np.abs(errors))))
 
 
 def reached(seconds: float, shape: Shape, time: StepTime) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Minibatch SGD on Gaussian features of a known spectrum: exact expected loss at every step.
 
 With eigenvalues l, weights w* and batch m, the mean squared distances c in the eigenbasis follow
-c <- A c + (rate^2 / m) noise l with A = (1 - rate l)^2 + (rate^2 / m)(l^2 + l l'), and the loss is l' c. So the best
+c <- A c + (rate^2 / m) noise l with A = (1 - rate l)^2 + (rate^2 / m)(l^2 + l l'), and the loss is
+l' c. So the best
 batch at fixed compute, the largest stable rate, the critical batch and the gradient noise
 scale are all known without a draw.
 """

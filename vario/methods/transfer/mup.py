@@ -1,4 +1,4 @@
-"""Maximal-update parametrisation for an ordinary model: which dimensions grow, and what each layer then needs.
+"""Maximal-update parametrisation for an ordinary model: what each layer needs when the width grows.
 
 Two copies of the model, narrow and wide, are compared shape by shape: a weight whose inputs and outputs both
 grow is hidden, one whose outputs grow is an input weight, one whose inputs grow is an output weight. With r
@@ -59,7 +59,7 @@ def plan(wide: nn.Module, narrow: nn.Module, *, lr: float, optimizer: str = "ada
 def mup_groups(
     wide: nn.Module, narrow: nn.Module, *, lr: float, optimizer: str = "adam", weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Parameter groups with their rates, for any torch optimizer; the multipliers become pre-hooks of their modules.
+    """Parameter groups with their rates, for any torch optimizer; multipliers become pre-hooks.
 
     The hooks divide what enters an output layer; their handles are kept as ``mup_hooks`` on the model.
     """
@@ -87,7 +87,7 @@ def coordinate_check(
     apply: bool = True,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Slope of log(mean size of the change of each module's output) against log width after a few steps of Adam.
+    """Slope of log(mean change of each module's output) against log width after a few steps of Adam.
 
     Near 0 where features learn alike at every width; ``apply`` False checks the standard parametrisation.
     """
@@ -105,7 +105,7 @@ def coordinate_check(
         optimizer = torch.optim.Adam(groups, lr=lr)
         for _ in range(steps):
             optimizer.zero_grad()
-            loss(model(x), y).backward()
+            loss(model(x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         after = _outputs(model, x)
         for name, value in before.items():
