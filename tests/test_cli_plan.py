@@ -1,4 +1,4 @@
-"""Test ``vario.cli_plan``: the contract of `vario plan`, bad tables, and expressions that are not executed."""
+"""Test ``vario.cli_plan``: the contract, bad tables, and expressions that are not executed."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def mup(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Per-layer learning rates, init and multipliers that keep a tuned learning rate right at another width."""
+    """Per-layer rates, init and multipliers that keep a tuned learning rate right at another width."""
     from vario.methods.transfer.mup import describe_file
 
     told = describe_file(model, width=width, base=base, lr=lr, optimizer=optimizer, check=check)

@@ -72,10 +72,15 @@ def answer(
         "warnings": [{"id": one.id, "text": one.text} for one in said + cautions(done, known)],
         "starts": {"agreeing": done.agreeing, "tried": done.tried},
         "neighbours": [
-            {"delta": near, "objective": total, "parameters": dict(zip(family.names, theta.tolist(), strict=True))}
+            {
+                "delta": near,
+                "objective": total,
+                "parameters": dict(zip(family.names, theta.tolist(), strict=True)),
+            }
             for near, (total, theta) in neighbours(done).items()
         ],
-        "uncertainty": {"bootstrap": known.kind, "draws": bootstrap, "noise": known.noise, "factor": known.factor,
+        "uncertainty": {"bootstrap": known.kind, "draws": bootstrap, "noise": known.noise,
+                        "factor": known.factor,
                         "past_forecasts": len(known.errors)},
     }  # fmt: skip
     return Answer(shown, plan.as_dict(), plan, {name: column[keep] for name, column in got.items()})
@@ -184,14 +189,15 @@ def _chosen(x: Mapping[str, Array], y: Array) -> tuple[Law, Array, float | str, 
     if not best.count:
         return family, keep, best.delta, []
     text = (
-        f"{best.law} on rows {best.rows} with delta {best.delta} had a median error of {100 * best.error:.2f} % "
-        f"over {best.count} earlier forecasts, the least of {len(found)} candidates"
+        f"{best.law} on rows {best.rows} with delta {best.delta} had a median error of "
+        f"{100 * best.error:.2f} % over {best.count} earlier forecasts, the least of {len(found)} candidates"
     )
     return family, keep, best.delta, [Caution("chosen-by-forecasts", text)]
 
 
 def _shown(law: str, n: int, delta: float | str | None, *, refused: str | None) -> dict[str, Any]:
     return {
-        "law": law, "n": n, "delta": delta, "objective": None, "parameters": {}, "derived": {}, "warnings": [],
+        "law": law, "n": n, "delta": delta, "objective": None, "parameters": {}, "derived": {},
+        "warnings": [],
         "refused": refused,
     }  # fmt: skip

@@ -37,7 +37,7 @@ def compare(
     *,
     deltas: Sequence[float | str] = (1e-3,),
 ) -> list[Candidate]:
-    """All families on all rows and, where N and D are known, on rows that are not under-trained; best first."""
+    """All families on all rows and, where N and D are known, on well-trained rows; best first."""
     found = []
     for name in names:
         law = laws.law(name)

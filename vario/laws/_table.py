@@ -30,7 +30,6 @@ BINARY: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Pow: operator.pow, ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt,
     ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
     ast.In: lambda a, b: np.isin(a, b), ast.NotIn: lambda a, b: ~np.isin(a, b),
-    ast.And: np.logical_and, ast.Or: np.logical_or,
 }  # fmt: skip
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "log": np.log, "log10": np.log10, "log2": np.log2, "exp": np.exp, "sqrt": np.sqrt, "abs": np.abs,
@@ -100,7 +99,8 @@ def check_duplicates(columns: Columns, rows: NDArray[Any]) -> None:
         cells = tuple(column[row - 1] for column in columns.values())
         if cells in seen:
             raise VarioError(
-                f"rows {seen[cells]} and {row} are the same in every column ({', '.join(columns)}); remove one. "
+                f"rows {seen[cells]} and {row} are the same in every column ({', '.join(columns)}); "
+                f"remove one. "
                 f"Two runs that really agree differ in some column (a seed): add it, or pass "
                 f"--keep-duplicates"
             )
@@ -140,27 +140,25 @@ def _walk(node: ast.AST, names: Mapping[str, Any], text: str) -> Any:
         return _named(node.id, names)
     if isinstance(node, (ast.Tuple, ast.List)):
         return [_walk(item, names, text) for item in node.elts]
+    if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
+        return BINARY[type(node.op)](_walk(node.left, names, text), _walk(node.right, names, text))
+    return _walk_logic(node, names, text)
+
+
+def _walk_logic(node: ast.AST, names: Mapping[str, Any], text: str) -> Any:
+    """Signs, not, and, or, comparisons and functions; anything else is refused."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.Not)):
         value = _walk(node.operand, names, text)
         return np.logical_not(value) if isinstance(node.op, ast.Not) else -value
-    if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
-        return BINARY[type(node.op)](_walk(node.left, names, text), _walk(node.right, names, text))
     if isinstance(node, ast.BoolOp):
-        values = [_walk(item, names, text) for item in node.values]
-        for value in values[1:]:
-            values[0] = BINARY[type(node.op)](values[0], value)
-        return values[0]
+        join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+        return join.reduce(np.broadcast_arrays(*(_walk(item, names, text) for item in node.values)))
     if isinstance(node, ast.Compare) and all(type(op) in BINARY for op in node.ops):
         sides = [_walk(item, names, text) for item in (node.left, *node.comparators)]
         steps = [BINARY[type(op)](a, b) for op, a, b in zip(node.ops, sides, sides[1:], strict=False)]
         return np.logical_and.reduce(np.broadcast_arrays(*steps))
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and not node.keywords
-        and len(node.args) == 1
-    ):
-        if node.func.id in FUNCTIONS:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
+        if node.func.id in FUNCTIONS and not node.keywords:
             return FUNCTIONS[node.func.id](_walk(node.args[0], names, text))
     raise VarioError(
         f"{text!r}: {ast.unparse(node)!r} is not allowed here; arithmetic, comparisons, and/or/not/in and "

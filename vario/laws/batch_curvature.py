@@ -45,7 +45,7 @@ def from_two_batches(small: tuple[float, float], large: tuple[float, float]) -> 
 
 
 def largest_lr(true: float, noise: float, batch: Array | float, *, optimizer: str = "sgd") -> Array:
-    """2 / lambda_B for SGD; for Adam relative to its rate at batch 1, by the square root rule capped where noise ends."""
+    """2 / lambda_B for SGD; for Adam relative to batch 1: a square root, capped where noise ends."""
     seen = batch_eigenvalue(true, noise, batch)
     if optimizer == "sgd":
         return np.asarray(2.0 / seen)
@@ -55,7 +55,7 @@ def largest_lr(true: float, noise: float, batch: Array | float, *, optimizer: st
 
 
 def wishart_eigenvalue(true: float, ratio: Array | float) -> Array:
-    """Top eigenvalue of a sample covariance with one spike ``true`` over unit noise; ratio = features / examples."""
+    """Top eigenvalue of a sample covariance, one spike over unit noise; ratio = features / examples."""
     ratio = np.asarray(ratio, float)
     return np.asarray(
         np.where(true > 1 + np.sqrt(ratio), true * (1 + ratio / (true - 1)), (1 + np.sqrt(ratio)) ** 2)

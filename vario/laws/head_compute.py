@@ -42,7 +42,7 @@ def body(width: Array, layers: Array) -> Array:
 def check_head(
     sizes: Array, width: Array, layers: Array, vocabulary: float, *, limit: float = 0.1
 ) -> HeadCheck:
-    """Compare the sizes used in a fit with the model table; a head below ``limit`` of every model does not matter."""
+    """Compare the sizes of a fit with the model table; a head below ``limit`` of every model is let pass."""
     sizes, own, head = np.asarray(sizes, float), body(width, layers), vocabulary * np.asarray(width, float)
     share = float((head / (own + head)).max())
     without, with_head = (float(np.median(np.abs(np.log(sizes / whole)))) for whole in (own, own + head))
@@ -62,7 +62,7 @@ def check_head(
 
 
 def check_flops(compute: Array, n: Array, d: Array, *, limit: float = 0.1) -> str | None:
-    """Words where C / (6 N D) drifts with N by more than ``limit`` over the table: C and N count different layers."""
+    """Words where C / (6 N D) drifts with N by more than ``limit``: they count different layers."""
     ratio = np.log(np.asarray(compute, float) / (6.0 * np.asarray(n, float) * np.asarray(d, float)))
     order = np.argsort(n)
     third = max(len(order) // 3, 1)

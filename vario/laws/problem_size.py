@@ -49,7 +49,7 @@ class ProblemSize:
 
 
 def fit_sizes(size: Array, compute: Array, elo: Array, *, softness: float = 0.02) -> ProblemSize:
-    """Fit all five numbers at once, from several starts; ``softness`` of the corners, in standard deviations of elo."""
+    """Fit all five numbers at once; ``softness`` of the corners, in standard deviations of elo."""
     size, log_c, elo = np.asarray(size, float), np.log10(np.asarray(compute, float)), np.asarray(elo, float)
     unit, mid_s, mid_c = float(elo.std()), float(size.mean()), float(log_c.mean())
     s, c, goal = size - mid_s, log_c - mid_c, elo / unit
@@ -78,7 +78,7 @@ def fit_sizes(size: Array, compute: Array, elo: Array, *, softness: float = 0.02
 
 
 def train_and_test(train: Array, test: Array, elo: Array) -> tuple[float, float, float]:
-    """Elo = a + b log10 train + c log10 test; c / b says how many decades of test one decade of training saves."""
+    """Elo = a + b log10 train + c log10 test; b / c is the decades of test that one of training saves."""
     table = np.stack([np.ones(len(elo)), np.log10(train), np.log10(test)], axis=1)
     a, b, c = np.linalg.lstsq(table, np.asarray(elo, float), rcond=None)[0]
     return float(a), float(b), float(c)

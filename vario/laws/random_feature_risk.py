@@ -2,7 +2,8 @@
 
 For n samples, k features and a ridge delta,
 gamma solves n = z + delta / kappa with
-z = sum_i l_i / (l_i + gamma) and kappa = gamma (k - z) / k. With q = sum_i (l_i / (l_i + gamma))^2 the error is
+z = sum_i l_i / (l_i + gamma) and kappa = gamma (k - z) / k. With
+q = sum_i (l_i / (l_i + gamma))^2 the error is
 (sum_i (gamma / (l_i + gamma) - kappa l_i / (l_i + gamma)^2 k / (k - q)) v_i^2 + noise)
 divided by 1 - (q (k - 2 z) + z^2) / (n (k - q)).
 

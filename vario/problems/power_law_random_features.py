@@ -89,7 +89,7 @@ class RandomFeatures:
         return losses
 
     def losses_at(self, steps: Array) -> Array:
-        """The same at any steps, however late: the recursion's matrix is a diagonal plus one outer product."""
+        """The same at any steps, however late: the matrix is a diagonal plus an outer product."""
         lam, g = self.eigenvalues, self.lr
         root = g * lam  # square root of the kick; it makes the matrix symmetric
         values, vectors = np.linalg.eigh(np.diag(1.0 - 2.0 * root + 2.0 * root**2) + np.outer(root, root))

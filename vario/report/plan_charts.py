@@ -141,5 +141,6 @@ def _save(figure: Any, path: Path, title: str) -> None:
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg")
     svg = drawn.getvalue()
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><body>{svg[svg.index("<svg") :]}</body></html>'
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+    page = f"{head}<body>{svg[svg.index('<svg') :]}</body></html>"
     path.write_text(page, encoding="utf-8")
