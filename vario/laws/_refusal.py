@@ -70,6 +70,11 @@ def cautions(done: Fit, known: Uncertainty | None = None) -> list[Caution]:
     found = [*_ends(done), *_starts(done), *_one_sided(done), *_outliers(done), *_under_trained(done)]
     if known is not None:
         found += _delta(done, known)
+        if not len(known.errors):
+            text = (
+                f"{len(done.y)} rows are too few to look back: no earlier forecast could check this interval"
+            )
+            found.append(Caution("unchecked-forecast", text))
     return found + _curving(done) + unit_slips(done)
 
 

@@ -18,6 +18,9 @@ from vario.laws._newton import Array
 from vario.laws.fit import Fit, Law, fit, predict
 
 FLOOR = 1.96  # standard deviations of a 95 % interval where forecasts were as good as they claimed
+# Rows beyond the parameters, and the 97.5 % point of Student's t for them.
+STUDENT = (np.array([np.inf, 30, 15, 10, 8, 6, 5, 4, 3, 2, 1]),
+           np.array([FLOOR, 2.042, 2.131, 2.228, 2.306, 2.447, 2.571, 2.776, 3.182, 4.303, 12.706]))  # fmt: skip
 CUTS = (0.5, 0.6, 0.7, 0.8, 0.9)  # shares of the sizes that an earlier forecast was allowed to see
 AHEAD = 0.15  # share of the sizes, just above the cut, that it was then asked about
 
@@ -39,7 +42,13 @@ def uncertainty(
     """Bootstrap and roll the origin. ``blocks`` (n,) names the run that each row is a checkpoint of."""
     sample, kind = bootstrap(done, draws=draws, seed=seed, blocks=blocks)
     errors, claimed = backtest(done, draws=backtest_draws, seed=seed, blocks=blocks)
-    return Uncertainty(sample, noise_of(done), factor_of(errors, claimed), errors, kind)
+    return Uncertainty(
+        sample,
+        noise_of(done),
+        factor_of(errors, claimed, spare=len(done.y) - len(done.law.names)),
+        errors,
+        kind,
+    )
 
 
 def bootstrap(
@@ -82,11 +91,15 @@ def backtest(
     return (np.concatenate(errors), np.concatenate(claimed)) if errors else (np.empty(0), np.empty(0))
 
 
-def factor_of(errors: Array, claimed: Array) -> float:
-    """Standard deviations that would have covered 95 % of the earlier forecasts."""
+def factor_of(errors: Array, claimed: Array, *, spare: float = np.inf) -> float:
+    """Standard deviations that would have covered 95 % of the earlier forecasts.
+
+    Never fewer than Student's t for the ``spare`` rows beyond the number of parameters.
+    """
+    least = float(np.interp(1.0 / max(spare, 1.0), 1.0 / STUDENT[0], STUDENT[1]))
     if not len(errors):
-        return FLOOR
-    return max(FLOOR, float(np.quantile(np.abs(errors) / claimed, 0.95)))
+        return least
+    return max(least, float(np.quantile(np.abs(errors) / claimed, 0.95)))
 
 
 def noise_of(done: Fit) -> float:
