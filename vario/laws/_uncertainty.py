@@ -19,8 +19,10 @@ from vario.laws.fit import Fit, Law, fit, predict
 
 FLOOR = 1.96  # standard deviations of a 95 % interval where forecasts were as good as they claimed
 # Rows beyond the parameters, and the 97.5 % point of Student's t for them.
-STUDENT = (np.array([np.inf, 30, 15, 10, 8, 6, 5, 4, 3, 2, 1]),
-           np.array([FLOOR, 2.042, 2.131, 2.228, 2.306, 2.447, 2.571, 2.776, 3.182, 4.303, 12.706]))  # fmt: skip
+STUDENT = (
+    np.array([np.inf, 30, 15, 10, 8, 6, 5, 4, 3, 2, 1]),
+    np.array([FLOOR, 2.042, 2.131, 2.228, 2.306, 2.447, 2.571, 2.776, 3.182, 4.303, 12.706]),
+)
 CUTS = (0.5, 0.6, 0.7, 0.8, 0.9)  # shares of the sizes that an earlier forecast was allowed to see
 AHEAD = 0.15  # share of the sizes, just above the cut, that it was then asked about
 
