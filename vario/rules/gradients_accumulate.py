@@ -6,7 +6,7 @@ How it is decided: before the first backward pass of a step the gradients still 
 left. That is so at more than half of the steps (lower end of the interval), and what was carried is
 typically more than 10 % of the gradient that the step then used. Accumulating over several backward
 passes on purpose leaves nothing behind after the step, and is not this.
-Not applicable: fewer than 5 steps on which the gradients before the first backward pass were looked at.
+Not applicable: fewer than 4 steps on which the gradients before the first backward pass were looked at.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ def check(
     *,
     often: float = 0.5,  # a skipped clearing now and then (a skipped step of a GradScaler) is no illness
     carried: float = 0.1,
+    readings: int = 4,  # the value is exact; four of four put the low end of their share above a half
 ) -> Finding | None:
     """A finding where most steps start from gradients that were never cleared."""
-    steps, values = record.need("gradient/carried", 5)
+    steps, values = record.need("gradient/carried", readings)
     # The norm may have overflowed by then: infinite is carried as well, NaN is unknown.
     values = np.where(np.isinf(values), 1.0, values)
-    steps, values = need_finite(steps, values, 5, "gradient/carried")
-    later = values[steps > 0] if (steps > 0).sum() >= 5 else values
+    steps, values = need_finite(steps, values, readings, "gradient/carried")
+    later = values[steps > 0] if (steps > 0).sum() >= readings else values
     held, typical = share(later > 0), level(later)
     if held.low <= often or typical.value <= carried:
         return None
