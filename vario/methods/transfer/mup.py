@@ -7,6 +7,14 @@ product divided by r. Init keeps the hidden variance at 1 / fan-in.
 
 When to use: the learning rate was tuned on a narrow copy and the wide one is too costly to tune.
 When not to: depth, batch or training length grow too; attention must scale by 1 / d, not 1 / sqrt(d).
+
+>>> import torch
+>>> def make(width):
+...     hidden = torch.nn.Linear(width, width)
+...     return torch.nn.Sequential(torch.nn.Linear(3, width), hidden, torch.nn.Linear(width, 2))
+>>> groups = mup_groups(make(256), make(64), lr=0.01)
+>>> sorted({group["lr"] for group in groups})
+[0.0025, 0.01]
 """
 
 from __future__ import annotations
@@ -22,13 +30,17 @@ from torch import Tensor, nn
 
 CARD = {
     "papers": ("P141", "P219"),
-    "slot": "transfer",
+    "slot": "parameter-groups",
     "treats": (),
+    "example": {},
     "cost": "none",
     "checked": "closed form: rates and multipliers by hand; coordinate check of an MLP over widths",
     "changed": "dimensions are found by comparing two widths; the output multiplier is a "
     "forward pre-hook, not a class",
+    "shown": "coordinate check of an MLP only; that the best rate stays put over widths is not shown here",
 }
+
+__all__ = ["mup_groups", "plan", "coordinate_check"]
 
 
 @dataclass(frozen=True)
