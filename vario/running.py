@@ -45,7 +45,8 @@ def run(
     except VarioError as error:
         say(f"vario: not watching: {error} The command runs all the same.")
         return launch(list(command), None, overhead=share, metrics=patterns)
-    say(f"vario: watching {_short(command)} as {directory.name} (at most {share:.1%} of the step time)")
+    budget = f"{100 * share:.3g} % of the step time, and half a second to begin with"
+    say(f"vario: watching {_short(command)} as {directory.name} (budget: {budget})")
     code = launch(list(command), directory, overhead=share, metrics=patterns)
     _close(directory, code, say)
     return code

@@ -256,6 +256,7 @@ class Session:
                     key.split("|", 1)[1]: n for key, n in self._ran.items() if key.startswith(f"{name}|")
                 },
                 "overhead": budget.own / budget.bare if budget.bare else None,
+                "own_seconds": budget.own,
                 "budget": budget.share,
             }
             for name, budget in self._budgets.items()

@@ -82,9 +82,10 @@ def cost(run: Run) -> Cost:
         both = np.isin(at, timed)
         seconds += float(np.nansum(own[both]))
         total += float(np.nansum(step[np.isin(timed, at)]))
-    told = [row["overhead"] for row in _schedule(run).values() if row.get("overhead") is not None]
+    told = [row for row in _schedule(run).values() if row.get("overhead") is not None]
     if told:
-        return Cost(max(told), float("nan"))
+        worst = max(told, key=lambda row: float(row["overhead"]))
+        return Cost(worst["overhead"], worst.get("own_seconds", float("nan")))
     return Cost(seconds / total, seconds) if total > 0 else Cost(float("nan"), float("nan"))
 
 
