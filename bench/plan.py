@@ -1,6 +1,6 @@
 """Measures the numbers that planning is held to: speed on one thread, published fits, held-out runs, peers.
 
-OMP_NUM_THREADS=1 python bench/plan.py [FOLDER of published tables]; peers run where they are installed.
+OMP_NUM_THREADS=1 python bench/plan.py [FOLDER of published tables]; peer packages are not run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def timed(what: str, limit: float, call: Callable[[], object]) -> None:
         call()
         seconds.append(time.process_time() - start)
     print(
-        f"{what:45s} {min(seconds):7.3f} s   limit {limit:g} s   {'ok' if min(seconds) <= limit else 'MISSED'}"
+        f"{what:45s} {min(seconds):7.3f} s   limit {limit:g} s   "
+        f"{'ok' if min(seconds) <= limit else 'MISSED'}"
     )
 
 
@@ -141,7 +142,7 @@ def held_out() -> None:
 
 
 def peers() -> None:
-    """The plain rival, a log-linear least squares fit without a floor, on the same splits; packages are not run yet."""
+    """The plain rival, log-linear least squares without a floor, on the same splits; packages are not run."""
     errors = []
     for _, n, d, loss, held in splits():
         lines = np.stack([np.ones_like(n), np.log(n), np.log(d)], axis=1)
@@ -162,7 +163,8 @@ def import_time() -> None:
         for _ in range(3)
     )
     print(
-        f"import of vario.laws and its fitter            {seconds:7.3f} s   limit 0.3 s   {'ok' if seconds <= 0.3 else 'MISSED'}"
+        f"import of vario.laws and its fitter            {seconds:7.3f} s   limit 0.3 s   "
+        f"{'ok' if seconds <= 0.3 else 'MISSED'}"
     )
 
 

@@ -10,7 +10,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="Predict what a larger run will do, and how sure that is.")
 
-Table = Annotated[Path, typer.Argument(help="A .csv or .parquet file, or a folder of vario records.")]
+Table = Annotated[Path, typer.Argument(help="A .csv or .parquet file.")]
 ColumnsOption = Annotated[
     str,
     typer.Option(

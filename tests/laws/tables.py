@@ -1,4 +1,4 @@
-"""Published measurements for the tests: found through VARIO_SCALING_DATA or beside the project, never shipped."""
+"""Published measurements for the tests: in VARIO_SCALING_DATA or beside the project, never shipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test ``vario.laws.wall_clock``; shapes timed on a machine are in bench/plan.py."""
+"""Test ``vario.laws.wall_clock``; the times are made up, no machine is timed."""
 
 from __future__ import annotations
 

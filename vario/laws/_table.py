@@ -41,7 +41,7 @@ def read(path: str | Path) -> Columns:
     """The columns of a CSV or Parquet file; numbers where every filled cell is one, else text."""
     path = Path(path)
     if not path.is_file():
-        raise VarioError(f"{path} is not a file; give a .csv or .parquet file, or a vario record")
+        raise VarioError(f"{path} is not a file; give a .csv or .parquet file")
     if path.suffix == ".parquet":
         return _parquet(path)
     with path.open(newline="", encoding="utf-8-sig") as file:

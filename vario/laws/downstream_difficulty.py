@@ -21,7 +21,7 @@ from vario.laws._newton import Array, minimise
 from vario.laws._slopes import with_slopes
 
 CARD = {
-    "papers": ("P126", "P122"),
+    "papers": ("P126",),
     "inputs": ("C",),
     "output": "accuracy",
     "checked": "closed form: simulated tasks of planted difficulty, some of them emergent",

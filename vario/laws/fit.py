@@ -75,7 +75,8 @@ class Fit:
 
     def predict(self, at: Mapping[str, float | Array]) -> Array:
         """The law at new inputs, in the user's units."""
-        return predict(self.law, self.theta[None], at)[0]
+        predicted: Array = predict(self.law, self.theta[None], at)[0]
+        return predicted
 
     def refit(self, *, weights: Array | None = None, delta: float | None = None) -> tuple[Array, Array]:
         """Ends (s, p) in the user's units and objectives (s,) for other weights (s, n) or another delta."""

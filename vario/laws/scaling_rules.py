@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CARD = {
-    "papers": ("P298", "P246", "P248", "P017", "P162"),
+    "papers": ("P298", "P246", "P248", "P017"),
     "inputs": ("factor",),
     "output": "hyperparameters",
     "checked": "closed form: identities of the rules; a noisy quadratic",
