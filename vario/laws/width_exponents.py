@@ -8,6 +8,8 @@ Tested, for Adam alone: rates and multipliers of muP, u-muP, mean-field and stan
 of an update at any width by the rule of `update_size`, and those of standard do not; muP's hidden init.
 Not tested: every row for SGD, NTK for Adam, the part of `update_size` for SGD, all other inits. The rows for
 SGD and NTK were written down from memory: compare them with the papers before relying on them.
+u-muP's input row is that of a dense layer: for an embedding the authors' code (unit-scaling 27b8af3) also
+divides the rate by the square root of the width, which no argument about sizes gives.
 
 When to use: tuning a narrow model and training a wide one. See `vario plan mup` for a model's own layers.
 When not to: depth, batch or training length change as well; these tables speak of width only.
