@@ -137,7 +137,7 @@ def main() -> None:
         CLOCKS[0] = time.process_time
     torch.set_num_threads(1)
     print(
-        f"{'workload':18} {'step ms':>8} {'budget':>7} {'measured':>9} {'middle half':>17} {'own account':>12}  probes"
+        f"{'workload':18} {'step ms':>8} {'budget':>7} {'measured':>9} {'middle half':>17} {'own account':>12}  probes"  # noqa: E501
     )
     for workload in given.workloads:
         for budget in given.budgets:

@@ -1,4 +1,4 @@
-"""Real programs, unmodified under ``vario run``, sick and healthy: the right finding first or second, or none."""
+"""Real programs, unmodified under ``vario run``, sick and healthy: the right finding first or second, or none."""  # noqa: E501
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ SICK: dict[str, dict[str, str]] = {
     },
     "autoencoder": {
         **dict.fromkeys(
-            "no-zero-grad nan-data frozen forgotten detached deep-sigmoid dead-relu schedule-per-batch".split(), ""
+            "no-zero-grad nan-data frozen forgotten detached deep-sigmoid dead-relu schedule-per-batch".split(), ""  # noqa: E501
         ),
         "lr-high": "--lr 0.12",
         "lr-low": "--lr 0.000005",

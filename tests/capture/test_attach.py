@@ -75,7 +75,7 @@ def test_a_plain_loop_is_seen_whole(watched: Watched) -> None:
 def test_gradients_inside_a_closure_are_this_steps(watched: Watched) -> None:
     record = watched("closure").record
     lr = record.last("hyper/lr", "group 0")
-    # the first step of Adam moves every weight by lr, whatever its gradient: the gradient is not stale if not 0
+    # the first step of Adam moves every weight by lr, whatever its gradient: the gradient is not stale if not 0  # noqa: E501
     assert record.series("update/norm", "0.weight")[1][0] == pytest.approx(lr * np.sqrt(6 * 12), rel=1e-3)
     assert (record.series("gradient/norm")[1] > 0).all()
 

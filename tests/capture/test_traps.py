@@ -20,7 +20,7 @@ from vario.capture.streams import Stream
 from vario.nouns import Reading
 
 EVERYTHING = frozenset(
-    "grads losses groups group_of weights_before carried inputs modes clip loss_calls activations times rows".split()
+    "grads losses groups group_of weights_before carried inputs modes clip loss_calls activations times rows".split()  # noqa: E501
 )
 
 

@@ -1,4 +1,4 @@
-"""Seeds what torch.manual_seed does not; saves what a run leaves behind, where the environment asks for it."""
+"""Seeds what torch.manual_seed does not; saves what a run leaves behind, where the environment asks for it."""  # noqa: E501
 
 import os
 import random

@@ -129,5 +129,5 @@ for epoch in range(args.epochs):
             total += F.cross_entropy(output, labels, reduction="sum").item()
             right += (output.argmax(1) == labels).sum().item()
     print(
-        f"epoch {epoch} loss {loss.item():.4f} test loss {total / len(test):.4f} accuracy {right / len(test):.4f}"
+        f"epoch {epoch} loss {loss.item():.4f} test loss {total / len(test):.4f} accuracy {right / len(test):.4f}"  # noqa: E501
     )

@@ -12,7 +12,8 @@ from vario.methods.transfer.mup import coordinate_check, describe_file, mup_grou
 
 
 def make(width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(16, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))
+    hidden = nn.Linear(width, width)
+    return nn.Sequential(nn.Linear(16, width), nn.ReLU(), hidden, nn.ReLU(), nn.Linear(width, 10))
 
 
 def batch(width: int) -> tuple[Tensor, Tensor]:
@@ -24,7 +25,8 @@ def test_rates_and_multipliers_by_hand() -> None:
     rows = {row.name: row for row in plan(make(256), make(64), lr=0.01)}
     assert rows["0.weight"].kind == "input" and rows["0.weight"].lr == 0.01
     assert rows["2.weight"].kind == "hidden" and rows["2.weight"].lr == 0.0025
-    assert rows["4.weight"].kind == "output" and rows["4.weight"].multiplier == 0.25 and rows["4.weight"].lr == 0.01
+    last = rows["4.weight"]
+    assert last.kind == "output" and last.multiplier == 0.25 and last.lr == 0.01
     assert rows["2.bias"].lr == 0.01
     sgd = {row.name: row.lr for row in plan(make(256), make(64), lr=0.01, optimizer="sgd")}
     assert sgd["0.weight"] == sgd["4.weight"] == 0.04 and sgd["2.weight"] == 0.01
@@ -52,7 +54,11 @@ def test_features_move_alike_at_every_width_only_with_the_rule() -> None:
 
 def test_a_users_file(tmp_path: Path) -> None:
     file = tmp_path / "model.py"
-    file.write_text("from torch import nn\ndef make(width):\n    return nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2))\n")
+    file.write_text(
+        "from torch import nn\n"
+        "def make(width):\n"
+        "    return nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2))\n"
+    )
     told = describe_file(file, width=128, base=32, lr=0.1, optimizer="adam", check=False)
     assert told["parameters"][2]["multiplier"] == 0.25
     with pytest.raises(ValueError, match="make_batch"):
