@@ -148,6 +148,31 @@ def test_accumulation_with_dividing_gives_the_undivided_loss(trained: Any, how: 
     assert notes.steps[0][2]["losses"] == pytest.approx(given)
 
 
+@pytest.mark.parametrize("left", [1, 3])
+def test_a_last_step_of_fewer_micro_batches_is_undivided_too(trained: Any, left: int) -> None:
+    """Three batches to an epoch and two to a step: trainers divide the last one by two as well."""
+    model, optimizer = trained
+    given = []
+    with attached() as notes:
+        for count in (4, left):
+            for _ in range(count):
+                loss = F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 3, (6,)))
+                given.append(loss.item())
+                (loss / 4).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert [value for _, _, raw in notes.steps for value in raw["losses"]] == pytest.approx(given)
+
+
+def test_a_halved_loss_without_accumulation_stays_as_it_is(trained: Any) -> None:
+    model, optimizer = trained
+    with attached() as notes:
+        loss = F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 3, (6,))) / 2
+        loss.backward()
+        optimizer.step()
+    assert notes.steps[0][2]["losses"] == pytest.approx([loss.item()])
+
+
 def test_a_divided_loss_of_ones_own_is_known_by_its_graph(trained: Any) -> None:
     model, optimizer = trained
     with attached() as notes:

@@ -24,7 +24,7 @@ from vario.capture.in_backward import InBackward
 from vario.capture.inputs import Inputs
 from vario.capture.loaders import Loaders
 from vario.capture.loss_calls import read_call
-from vario.capture.losses import undivided
+from vario.capture.losses import divided_by_number, undivided
 from vario.capture.observer import Observer
 from vario.capture.schedulers import Schedulers
 from vario.capture.streams import Stream, make_stream, mode_counts
@@ -284,7 +284,9 @@ class Attachment:
         raw["groups"], raw["group_of"] = stream.groups() if "groups" in wanted else ([], [])
         fresh = stream.last_batches is not batches
         if fresh and "losses" in wanted:
-            raw["losses"] = undivided(batches.members)
+            if divided_by_number(batches.members):
+                stream.micro_batches = len(batches.members)
+            raw["losses"] = undivided(batches.members, usual=stream.micro_batches)
         if fresh:
             raw["carried"], raw["modes"] = stream.carried, mode_counts(stream) if "modes" in wanted else None
             raw["inputs"] = self.inputs.of(stream)

@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["MicroBatch", "MicroBatches", "constant_divisor", "host_values", "loss_value", "undivided"]
+__all__ = [
+    "MicroBatch",
+    "MicroBatches",
+    "constant_divisor",
+    "divided_by_number",
+    "host_values",
+    "loss_value",
+    "undivided",
+]
 
 
 @dataclass(slots=True)
@@ -67,18 +75,30 @@ def constant_divisor(tensors: Any) -> float:
     return number if name.startswith("Div") else 1.0 / number
 
 
-def undivided(members: list[MicroBatch]) -> list[float]:
-    """Value of each micro-batch's loss, as it was before the script divided it by their number."""
+def divided_by_number(members: list[MicroBatch]) -> bool:
+    """Whether every loss was divided by the number of micro-batches, by a constant that can be seen."""
+    count = len(members)
+    return count > 1 and all(abs(member.divisor - count) < 1e-6 * count for member in members)
+
+
+def undivided(members: list[MicroBatch], *, usual: int = 1) -> list[float]:
+    """Value of each micro-batch's loss, as it was before the script divided it by their number.
+
+    `usual` is how many micro-batches a step of this run has had: the last step of an epoch may have
+    fewer, and its losses are divided by that number all the same.
+    """
     kept = [member for member in members if member.value is not None]
     if not kept:
         return []
     tensors = [m.value for m in kept] + ([v for m in kept for v in m.given] if len(kept) > 1 else [])
     numbers = host_values(tensors)
     values, given = numbers[: len(kept)], numbers[len(kept) :]
+    if 1 < usual and len(members) < usual and all(abs(m.divisor - usual) < 1e-6 * usual for m in kept):
+        return [value * usual for value in values]
     if len(kept) == 1:
         return values
     count = len(members)
-    if all(abs(member.divisor - count) < 1e-6 * count for member in kept):
+    if divided_by_number(kept) and len(kept) == count:
         return [value * count for value in values]
     ratio = sum(values) / sum(given) if given and sum(given) else math.nan
     divided = ratio > 0 and ratio < count**-0.5  # nearer to 1/n than to 1, in logarithms

@@ -37,6 +37,7 @@ class Stream:
     module_ids: frozenset[int]
     with_modes: list[weakref.ref[nn.Module]]
     step: int = 0
+    micro_batches: int = 1  # of a step, where their losses are divided by their number
     over: bool = False  # there will be no further step
     wanted: frozenset[str] = frozenset()
     carried: float | None = None
