@@ -62,7 +62,7 @@ def check() -> int:
         "format": [BIN / "ruff", "format", "--check", *places],
         "lint": [BIN / "ruff", "check", *places],
         "types": [python, "-m", "mypy"],
-        "imports": [BIN / "lint-imports"],
+        "imports": [BIN / "lint-imports", "--no-cache"],
         "docs": [python, "-m", "docs.build", "--check"],
         "tests": [python, "-m", "pytest", "-n", "2", "--dist", "worksteal", "-q"],
     }
