@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vario.cli_open import open_
 from vario.cli_plan import app as plan
 from vario.nouns import VarioError
 
@@ -182,6 +183,7 @@ def demo(
     raise typer.Exit(demonstrate(fault, home=home))
 
 
+app.command("open")(open_)
 app.add_typer(plan, name="plan")
 
 

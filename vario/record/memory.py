@@ -63,6 +63,10 @@ class _Memory:
     def points(self, stream: str, name: str, where: str) -> tuple[Steps, Values]:
         return self._points.get((name, where), _NOTHING)
 
+    def width(self, stream: str, name: str, where: str) -> int:
+        values = self.points(stream, name, where)[1]
+        return int(values.shape[1]) if values.ndim == 2 else 0
+
     def events(self) -> tuple[Event, ...]:
         return self._events
 

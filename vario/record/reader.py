@@ -178,6 +178,9 @@ class _File:
     def step_count(self, stream: str) -> int:
         return self._keep("steps", self._steps_of).get(stream, -1) + 1
 
+    def width(self, stream: str, name: str, where: str) -> int:
+        return self._series().get((stream, name, where), (0, 0))[1]
+
     def breadth(self, stream: str) -> int:
         return sum(map(len, self.index(stream).values()))
 

@@ -34,6 +34,7 @@ class Source(Protocol):
     def index(self, stream: str) -> Mapping[str, Sequence[str]]: ...
     def points(self, stream: str, name: str, where: str) -> tuple[Steps, Values]: ...
     def events(self) -> Sequence[Event]: ...
+    def width(self, stream: str, name: str, where: str) -> int: ...
     def step_count(self, stream: str) -> int: ...
     def meta(self) -> Mapping[str, Any]: ...
 
@@ -70,6 +71,11 @@ class Record:
         """The series of this stream, in the order in which they were first read."""
         return tuple(self._source.index(self.stream))
 
+    def width(self, name: str, where: str | None = None) -> int:
+        """Values per step of a series, 0 for a scalar or where there is none; of its first place by default."""
+        places = self.wheres(name) if where is None else (where,)
+        return self._source.width(self.stream, name, places[0]) if places else 0
+
     def last(self, name: str, where: str = "") -> float:
         """The last value of a scalar series; NaN where there is nothing."""
         _, values = self.series(name, where)
@@ -85,8 +91,18 @@ class Record:
             if event.stream in ("", self.stream) and kind in (None, event.kind)
         ]
 
-    def overview(self, name: str, where: str = "", *, bins: int = 200) -> Overview:
+    def overview(
+        self,
+        name: str,
+        where: str = "",
+        *,
+        bins: int = 200,
+        first: int | None = None,
+        last: int | None = None,
+    ) -> Overview:
         """At most `bins` stretches of a series: last step, smallest, mean and largest value of each.
+
+        Of the whole series, or of its steps from `first` to `last`, both included.
 
         NaN values do not count; a stretch of nothing else is NaN. A vector series is seen column by
         column: the three are (stretches, width).
@@ -94,6 +110,10 @@ class Record:
         if bins < 1:
             raise ValueError(f"an overview has at least 1 bin; got bins={bins}.")
         steps, values = self.series(name, where)
+        if first is not None or last is not None:
+            a = 0 if first is None else int(np.searchsorted(steps, first))
+            b = len(steps) if last is None else int(np.searchsorted(steps, last, side="right"))
+            steps, values = steps[a:b], values[a:b]
         if len(steps) <= bins:
             return steps.astype(np.float64), values, values, values
         edges = np.linspace(0, len(steps), bins + 1).astype(np.int64)[:-1]
@@ -102,8 +122,8 @@ class Record:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.add.reduceat(np.where(known, values, 0.0), edges) / counts
         low, high = np.fmin.reduceat(values, edges), np.fmax.reduceat(values, edges)
-        last = steps[np.append(edges[1:], len(steps)) - 1].astype(np.float64)
-        return last, low, mean, high
+        ends = steps[np.append(edges[1:], len(steps)) - 1].astype(np.float64)
+        return ends, low, mean, high
 
     @property
     def step_count(self) -> int:

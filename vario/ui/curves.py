@@ -1,0 +1,105 @@
+"""Curves, heat maps and distributions of a run as the page asks for them, in bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vario.record import Record
+from vario.report.curves import EDGES, SHARES, distribution
+from vario.report.layers import layer_order
+from vario.ui.binary import envelope
+
+__all__ = ["csv_lines", "distribution_reply", "heatmap_reply", "series_reply"]
+
+COLUMNS = ("step", "mean", "low", "high")
+Window = tuple[int | None, int | None]
+Floats = NDArray[np.float64]
+
+
+def series_reply(
+    record: Record, name: str, *, wheres: Sequence[str], window: Window, points: int, column: int
+) -> bytes:
+    """Each place's step, mean, low and high: reading by reading where they fit, else stretch by stretch."""
+    arrays: list[Floats] = []
+    counts = []
+    for where in wheres:
+        steps, low, mean, high = record.overview(name, where, bins=points, first=window[0], last=window[1])
+        if mean.ndim == 2:
+            low, mean, high = (part[:, min(column, part.shape[1] - 1)] for part in (low, mean, high))
+        counts.append(len(steps))
+        arrays += [steps, mean, low, high]
+    header = {
+        "wheres": list(wheres),
+        "columns": COLUMNS,
+        "counts": counts,
+        "width": record.width(name, wheres[0]) if wheres else 0,
+        "last_step": record.step_count - 1,
+    }
+    return envelope(header, arrays)
+
+
+def heatmap_reply(record: Record, name: str, *, window: Window, columns: int, over: str = "") -> bytes:
+    """One row per layer in the order of the model, one column per stretch of steps; NaN where none was read.
+
+    All rows share their columns. A stretch without a reading stays empty: the page holds a colour or not.
+    `over` names a series whose last value divides each row: dead channels over channels.
+    """
+    layers = layer_order(record, name)
+    first = window[0] if window[0] is not None else 0
+    last = window[1] if window[1] is not None else max(record.step_count - 1, first)
+    edges = np.linspace(first, last + 1, min(columns, max(last - first + 1, 1)) + 1)
+    rows = np.full((len(layers), len(edges) - 1), np.nan)
+    for row, where in zip(rows, layers, strict=True):
+        steps, _, mean, _ = record.overview(name, where, bins=columns, first=window[0], last=window[1])
+        value = mean if mean.ndim == 1 else mean.sum(axis=1)
+        known = np.isfinite(value)
+        at = np.clip(np.searchsorted(edges, steps[known], side="right") - 1, 0, len(row) - 1)
+        sums = np.bincount(at, value[known], len(row))
+        counts = np.bincount(at, minlength=len(row))
+        whole = record.last(over, where) if over else 1.0
+        row[counts > 0] = sums[counts > 0] / counts[counts > 0] / (whole if whole > 0 else np.nan)
+    header = {"layers": layers, "steps": np.ceil(edges[1:] - 1).astype(int).tolist(), "first": int(first)}
+    return envelope(header, [rows], "<f4")
+
+
+def distribution_reply(record: Record, where: str, *, columns: int) -> bytes:
+    """How large the entries of the gradient were: quantiles in decades, then a density 0..255 per column."""
+    found = distribution(record, where, columns=columns)
+    if found is None:
+        return envelope({"where": where, "steps": [], "bins": 0}, [])
+    header = {
+        "where": where,
+        "steps": found.steps.tolist(),
+        "first": found.first_edge,
+        "width": float(EDGES[1] - EDGES[0]),
+        "bins": int(found.density.shape[1]),
+        "shares": list(SHARES),
+    }
+    return envelope(header, [found.quantiles.T, found.density.astype(np.float64)], "<f4")
+
+
+def csv_lines(record: Record, name: str, *, wheres: Sequence[str]) -> Iterator[str]:
+    """The readings of some places as a table: step, where, bin (of a vector), value."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(("step", "where", "bin", "value"))
+    for where in wheres:
+        steps, values = record.series(name, where)
+        for step, value in zip(steps.tolist(), values.tolist(), strict=True):
+            pairs = enumerate(value) if isinstance(value, list) else [("", value)]
+            rows.writerows((step, _harmless(where), bin, number) for bin, number in pairs)
+            if text.tell() > 1 << 16:
+                yield text.getvalue()
+                text.seek(0)
+                text.truncate()
+    yield text.getvalue()
+
+
+def _harmless(text: str) -> str:
+    """A spreadsheet runs a cell that begins like a formula; a leading quote makes it text."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
