@@ -72,7 +72,7 @@ class Record:
         return tuple(self._source.index(self.stream))
 
     def width(self, name: str, where: str | None = None) -> int:
-        """Values per step of a series, 0 for a scalar or where there is none; of its first place by default."""
+        """Values per step of a series, 0 for a scalar; of its first place where none is named."""
         places = self.wheres(name) if where is None else (where,)
         return self._source.width(self.stream, name, places[0]) if places else 0
 

@@ -148,7 +148,7 @@ def examined(path: Path) -> dict[str, Any]:
 
 
 def findings_told(run: Run) -> dict[str, Any]:
-    """The contract of `vario findings --json`, and what the page needs to show each finding with its charts."""
+    """The contract of `vario findings --json`, and the charts that show each finding."""
     from vario.remedies.prescribe import prescribe_all
     from vario.rules import diagnose
 

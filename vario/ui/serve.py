@@ -75,7 +75,7 @@ def _listen(port: int | None) -> socket.socket:
             taken = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
             if port is not None or not taken:
                 raise VarioError(
-                    f"cannot listen on 127.0.0.1:{candidate}: {error}. Choose another --port, or leave it out."
+                    f"cannot listen on 127.0.0.1:{candidate}: {error}. Choose another --port, or none."
                 ) from error
             continue
         return listener

@@ -93,8 +93,8 @@ class Dashboard:
                 return await to_thread.run_sync(told, request)
             except Exception as error:  # noqa: BLE001 - the page is told what broke, and the server lives
                 where = request.url.path[:120]
-                said = f"the dashboard failed at {where}: {type(error).__name__}: {error}. This is a bug of vario."
-                return refusal(500, said)
+                said = f"the dashboard failed at {where}: {type(error).__name__}: {error}."
+                return refusal(500, f"{said} This is a bug of vario; vario findings may still work.")
 
         return endpoint
 
@@ -224,7 +224,7 @@ def _number(
     if text in (None, ""):
         return usual
     try:
-        value = int(float(text))  # type: ignore[arg-type]
+        value = int(float(text))
     except (ValueError, OverflowError):
         raise _Asked(f"{name}={str(text)[:40]} is not a whole number.") from None
     if not least <= value <= most:
