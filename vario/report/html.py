@@ -29,8 +29,8 @@ __all__ = ["MODULES", "notebook_html", "page_html", "write_report"]
 
 STATIC = Path(__file__).parent / "static"
 MODULES = (
-    "dom.js", "format.js", "source.js", "linked.js", "chart.js", "heatmap.js", "strip.js", "layers.js",
-    "page.js",
+    "dom.js", "format.js", "source.js", "linked.js", "svg.js", "smooth.js", "picture.js", "chart.js",
+    "heatmap.js", "strip.js", "layers.js", "page.js",
 )  # fmt: skip
 SECTIONS = (
     ("loss", "Loss and metrics"),

@@ -3,37 +3,126 @@
 
 import { make } from "./dom.js";
 import { color, faded, number, steps } from "./format.js";
+import { chartPicture, chartTable } from "./picture.js";
+import { smoothed } from "./smooth.js";
+import { save } from "./svg.js";
 
 const LINES = 8; // --line-1 to --line-8 in the page's style
+const PER_LINE = 4; // what uPlot is given of a line: smallest, mean, largest, smoothed mean
 
-// `spec`: {title, lines: [{label, curve}], limits: [{value, label}], span: [first, last] or null}.
+// `spec`: {title, lines: [{label, curve}], limits: [{value, label}], span: [first, last] or null}; a line may
+// have an `ink` (1 to 8), a chart a `band` between two of its lines.
 export async function lineChart(figure, spec, source, linked) {
-  const curves = await Promise.all(spec.lines.map((line) => source.curve(line.curve)));
-  const state = { log: wantsLog(curves), plot: null };
-  const caption = figure.querySelector("figcaption");
-  caption.replaceChildren(make("span", "name", spec.title), tools(figure, spec, curves, state, draw));
-  const legend = make("div", "legend");
-  legend.setAttribute("aria-hidden", "true");
-  const holder = figure.querySelector(".plot");
-  figure.append(legend);
-  figure.setAttribute("role", "group");
-  figure.setAttribute("aria-label", described(spec, curves));
+  const chart = new LineChart(figure, spec, source, linked);
+  await chart.ask();
+  chart.begin();
+  return chart;
+}
 
-  function draw() {
-    state.plot?.destroy();
-    holder.replaceChildren();
-    state.plot = plotted(holder, spec, curves, state.log, linked, (index) => readout(legend, spec, curves, state.plot, index));
-    readout(legend, spec, curves, state.plot, null);
-    zoomed(state.plot, linked.shown);
+class LineChart {
+  constructor(figure, spec, source, linked) {
+    Object.assign(this, { figure, spec, source, linked, plot: null, curves: [], asked: 0 });
+    this.log = null; // null until the curves decide or a person does
+    this.chosen = false;
+    this.end = new AbortController();
   }
-  draw();
-  linked.on("zoom", () => zoomed(state.plot, linked.shown));
-  linked.on("point", ({ step, from }) => from !== state.plot && follow(state.plot, step));
-  new ResizeObserver(() => {
-    const width = holder.clientWidth;
-    if (width && width !== state.plot.width) state.plot.setSize({ width, height: state.plot.height });
-  }).observe(holder);
-  return { draw };
+
+  // True where the answer is still wanted when it comes.
+  async ask() {
+    const mine = ++this.asked;
+    const range = this.linked.range;
+    const curves = await Promise.all(this.spec.lines.map((line) => this.source.curve(line.curve, range)));
+    if (mine !== this.asked || this.end.signal.aborted) return false;
+    this.curves = curves;
+    return true;
+  }
+
+  begin() {
+    const { figure, spec, linked, end } = this;
+    const caption = figure.querySelector("figcaption");
+    this.logged = tool("log", "Logarithmic or linear axis", () => this.turn());
+    const csv = tool("csv", "Save the numbers of this chart", () => this.saveTable());
+    const svg = tool("svg", "Save this chart as a picture", () => save(`${spec.title}.svg`, chartPicture(this), "image/svg+xml"));
+    const box = make("span", "tools");
+    box.append(this.logged, csv, svg);
+    const name = make("span", "name", spec.title);
+    if (spec.note) name.append(make("small", "", spec.note));
+    caption.replaceChildren(name, box);
+    this.legend = make("div", "legend");
+    this.legend.setAttribute("aria-hidden", "true");
+    this.holder = figure.querySelector(".plot");
+    figure.append(this.legend);
+    figure.setAttribute("role", "group");
+    this.draw();
+    linked.on("zoom", () => this.zoomed(), end.signal);
+    linked.on("soften", () => this.put(), end.signal);
+    linked.on("point", ({ step, from }) => from !== this.plot && follow(this.plot, step), end.signal);
+    this.sizes = new ResizeObserver(() => {
+      const width = this.holder.clientWidth;
+      if (width && width !== this.plot.width) this.plot.setSize({ width, height: this.plot.height });
+    });
+    this.sizes.observe(this.holder);
+  }
+
+  // All anew, as a change of theme or of the axis needs it.
+  draw() {
+    if (!this.chosen) this.log = wantsLog(this.curves);
+    this.logged.setAttribute("aria-pressed", this.log);
+    this.plot?.destroy();
+    this.holder.replaceChildren();
+    this.plot = plotted(this);
+    this.told();
+  }
+
+  // The same chart with the curves of now.
+  put() {
+    if (!this.chosen && wantsLog(this.curves) !== this.log) return this.draw();
+    this.plot.setData(this.columns(), false);
+    scaled(this.plot, this.linked.shown);
+    this.told();
+  }
+
+  async refresh() {
+    if (await this.ask()) this.put();
+  }
+
+  // At once with what is here; then, where the source has more to say about the range, with that.
+  async zoomed() {
+    scaled(this.plot, this.linked.shown);
+    if (this.source.live) await this.refresh();
+  }
+
+  turn() {
+    [this.log, this.chosen] = [!this.log, true];
+    this.draw();
+  }
+
+  columns() {
+    const { log, linked } = this;
+    const reach = linked.smooth * (linked.shown[1] - linked.shown[0]);
+    const tables = this.curves.map(({ steps: at, low, mean, high }) => [Array.from(at), usable(low, log), usable(mean, log), usable(high, log), smoothed(at, mean, reach, log)]);
+    return tables.length > 1 ? uPlot.join(tables) : tables[0] ?? [[]];
+  }
+
+  ink(i) {
+    return color(`line-${((this.spec.lines[i].ink ?? i + 1) - 1) % LINES + 1}`);
+  }
+
+  told(index = null) {
+    readout(this, index);
+    this.figure.setAttribute("aria-label", described(this.spec, this.curves));
+  }
+
+  async saveTable() {
+    const whole = this.source.whole ? await Promise.all(this.spec.lines.map((line) => this.source.whole(line.curve))) : this.curves;
+    save(`${this.spec.title}.csv`, chartTable(this.spec, whole), "text/csv");
+  }
+
+  destroy() {
+    this.end.abort();
+    this.sizes?.disconnect();
+    this.plot?.destroy();
+  }
 }
 
 // A linear axis would hide most of the curve, and a logarithmic one can show all of it.
@@ -44,26 +133,29 @@ export function wantsLog(curves) {
   return values.at(-1) / values[values.length >> 1] > 20 || values[values.length >> 1] / values[0] > 100;
 }
 
-function plotted(holder, spec, curves, log, linked, onIndex) {
-  const tables = curves.map(({ steps: at, low, mean, high }) => [Array.from(at), usable(low, log), usable(mean, log), usable(high, log)]);
-  const data = tables.length > 1 ? uPlot.join(tables) : tables[0] ?? [[]];
+function plotted(chart) {
+  const { holder, spec, log, linked } = chart;
+  const data = chart.columns();
   const series = [{}];
   const bands = [];
   spec.lines.forEach((line, i) => {
-    const ink = color(`line-${(i % LINES) + 1}`);
-    const at = 1 + 3 * i;
-    const edge = { show: true, stroke: "transparent", width: 0, points: { show: false } };
-    series.push(edge, { label: line.label, stroke: ink, width: 1.6, points: { show: data[0].length < 40, size: 5 } }, edge);
+    const ink = chart.ink(i);
+    const at = 1 + PER_LINE * i;
+    const edge = { stroke: "transparent", width: 0, points: { show: false } };
+    const few = data[0].length < 40;
+    const raw = () => (linked.smooth ? faded(ink, 0.3) : ink);
+    const dash = line.dash ? [6, 4] : undefined;
+    series.push(edge, { label: line.label, stroke: raw, width: 1.6, dash, points: { show: few, size: 5 } }, edge, { stroke: ink, width: 2, points: { show: false } });
     bands.push({ series: [at + 2, at], fill: faded(ink, 0.2) });
   });
   const axis = { stroke: color("muted"), grid: { stroke: color("hair"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   const plot = new uPlot(
     {
       width: holder.clientWidth || 480,
-      height: 190,
+      height: spec.height ?? 190,
       padding: [10, 10, 0, 0],
       legend: { show: false },
-      cursor: { drag: { x: true, y: false, setScale: false }, points: { show: (u, i) => i % 3 === 2, size: 7 } },
+      cursor: { drag: { x: true, y: false, setScale: false }, points: { show: (u, i) => i % PER_LINE === 2, size: 7 } },
       scales: { x: { time: false }, y: { distr: log ? 3 : 1, range: (u, low, high) => around(low, high, log, spec.limits) } },
       axes: [
         { ...axis, values: (u, splits) => splits.map((v) => (Number.isInteger(v) ? steps(v) : "")), size: 28, space: 60 },
@@ -79,9 +171,9 @@ function plotted(holder, spec, curves, log, linked, onIndex) {
       series,
       bands,
       hooks: {
-        drawClear: [(u) => shade(u, spec.span), (u) => broken(u, curves)],
+        drawClear: [(u) => shade(u, spec.span), (u) => broken(u, chart.curves)],
         draw: [(u) => limits(u, spec.limits)],
-        setCursor: [(u) => onIndex(u.cursor.left < 0 ? null : u.cursor.idx)],
+        setCursor: [(u) => chart.plot === u && readout(chart, u.cursor.left < 0 ? null : u.cursor.idx)],
         setSelect: [
           (u) => {
             if (u.select.width < 4) return;
@@ -98,6 +190,7 @@ function plotted(holder, spec, curves, log, linked, onIndex) {
   plot.over.addEventListener("pointermove", (event) => linked.point(plot.posToVal(event.offsetX, "x"), plot));
   plot.over.addEventListener("pointerleave", () => linked.point(null, plot));
   plot.over.addEventListener("dblclick", () => linked.zoom(null));
+  scaled(plot, linked.shown);
   return plot;
 }
 
@@ -203,8 +296,7 @@ function limits(u, marks) {
   ctx.restore();
 }
 
-function zoomed(plot, range) {
-  const [min, max] = range;
+function scaled(plot, [min, max]) {
   plot.setScale("x", { min, max: max === min ? min + 1 : max });
 }
 
@@ -214,15 +306,15 @@ function follow(plot, step) {
 }
 
 // The legend is also the readout: at the pointer, else at the last step.
-function readout(legend, spec, curves, plot, index) {
-  if (!plot) return;
-  const step = index === null || index === undefined ? plot.data[0].at(-1) : plot.data[0][index];
+function readout(chart, index) {
+  const { legend, spec, curves, plot } = chart;
+  const all = plot.data[0];
+  const step = index === null || index === undefined ? all.at(-1) : all[index];
   const items = spec.lines.map((line, i) => {
-    const value = valueAt(curves[i], step);
     const item = make("span", "item");
     const dot = make("i");
-    dot.style.background = `var(--line-${(i % LINES) + 1})`;
-    item.append(dot, make("bdi", "", line.label), make("b", "", value));
+    dot.style.background = chart.ink(i);
+    item.append(dot, make("bdi", "", line.label), make("b", "", valueAt(curves[i], step)));
     return item;
   });
   legend.replaceChildren(make("span", "at", step === undefined ? "" : `step ${steps(step)}`), ...items);
@@ -236,41 +328,13 @@ function valueAt({ steps: at, low, mean, high }, step) {
   return number(mean[i]) + spread;
 }
 
-function tools(figure, spec, curves, state, draw) {
-  const box = make("span", "tools");
-  const log = make("button", "", "log");
-  log.type = "button";
-  log.title = "Logarithmic or linear axis";
-  log.setAttribute("aria-pressed", state.log);
-  log.addEventListener("click", () => {
-    state.log = !state.log;
-    log.setAttribute("aria-pressed", state.log);
-    draw();
-  });
-  const csv = make("button", "", "csv");
-  csv.type = "button";
-  csv.title = "Save the numbers of this chart";
-  csv.addEventListener("click", () => save(`${spec.title}.csv`, table(spec, curves)));
-  box.append(log, csv);
-  return box;
-}
-
-function table(spec, curves) {
-  const rows = ["series,step,low,mean,high"];
-  spec.lines.forEach((line, i) => {
-    const { steps: at, low, mean, high } = curves[i];
-    const name = `"${line.label.replaceAll('"', '""')}"`;
-    for (let k = 0; k < at.length; k++) rows.push([name, at[k], low[k], mean[k], high[k]].join(","));
-  });
-  return rows.join("\n");
-}
-
-function save(name, text) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  link.download = name.replace(/[^\w.-]+/g, "-");
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+function tool(text, title, act) {
+  const button = make("button", "", text);
+  button.type = "button";
+  button.title = title;
+  button.setAttribute("aria-label", title);
+  button.addEventListener("click", act);
+  return button;
 }
 
 function described(spec, curves) {

@@ -2,18 +2,20 @@
 
 import { make } from "./dom.js";
 import { color, number, shortened, steps, viridis } from "./format.js";
+import { SvgContext, save } from "./svg.js";
 
 const GAP = 1;
 const FOOT = 21;
+const SAMPLE = 20000; // values that decide the colours
+const LEAST = 3; // pixels of a row, however many there are
 const NUMBERLESS = [213, 94, 0]; // vermilion: on no viridis scale
 
-// `map`: {title, scale: "log" | "share" | "signed", rows: [[name, curve]]}. `onRow(name)` when one is chosen.
+// `map`: {title, scale: "log" | "share" | "signed", rows}; `tall` is how high all rows may be together.
+// `onRow(name, step)` when one is chosen.
 export async function heatMap(box, map, source, linked, onRow) {
-  const rows = await Promise.all(map.rows.map(async ([name, index]) => ({ name, curve: await source.curve(index) })));
-  const view = new HeatMap(box, map, rows, linked, onRow);
-  linked.on("point", ({ step, from }) => from !== view && view.mark(step));
-  linked.on("zoom", () => view.draw());
-  new ResizeObserver(() => view.draw()).observe(box);
+  const view = new HeatMap(box, map, source, linked, onRow);
+  await view.ask();
+  view.begin();
   return view;
 }
 
@@ -24,60 +26,126 @@ function fitted(context, name, width) {
 }
 
 class HeatMap {
-  constructor(box, map, rows, linked, onRow) {
-    Object.assign(this, { box, map, rows, linked, onRow, chosen: -1, marked: null });
+  constructor(box, map, source, linked, onRow) {
+    Object.assign(this, { box, map, source, linked, onRow, chosen: -1, name: null, words: "", asked: 0 });
+    this.end = new AbortController();
+  }
+
+  // True where the answer is still wanted when it comes.
+  async ask() {
+    const mine = ++this.asked;
+    const found = await this.source.rows(this.map, this.linked.range);
+    const all = await Promise.all(found.map(async ({ name, curve }) => ({ name, curve: await curve })));
+    if (mine !== this.asked || this.end.signal.aborted) return false;
+    this.all = all;
+    this.sift();
+    return true;
+  }
+
+  begin() {
+    const { box, map, linked, end } = this;
     this.canvas = make("canvas");
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "img");
-    this.canvas.setAttribute("aria-label", `${map.title}: ${rows.length} layers over steps. Arrow keys choose a layer; the table below has the numbers.`);
+    this.canvas.setAttribute("aria-label", `${map.title}: ${this.rows.length} layers over steps. Arrow keys choose a layer; its numbers are shown below.`);
     this.cursor = make("div", "crosshair");
+    this.cursor.hidden = true;
     this.readout = make("p", "readout");
     this.scale = make("div", "scale");
-    const stage = make("div", "stage");
-    stage.append(this.canvas, this.cursor);
-    box.replaceChildren(this.scale, stage, this.readout);
+    this.stage = make("div", "stage");
+    this.stage.append(this.canvas, this.cursor);
+    box.replaceChildren(this.scale, this.stage, this.readout);
     this.canvas.addEventListener("pointermove", (event) => this.over(event));
     this.canvas.addEventListener("pointerleave", () => this.left());
-    this.canvas.addEventListener("click", (event) => this.choose(this.rowAt(event.offsetY)));
+    this.canvas.addEventListener("click", (event) => this.choose(this.rowAt(event.offsetY), this.stepAt(event.offsetX)));
     this.canvas.addEventListener("keydown", (event) => this.key(event));
+    linked.on("point", ({ step, from }) => from !== this && this.mark(step), end.signal);
+    linked.on("zoom", () => this.zoomed(), end.signal);
+    this.sizes = new ResizeObserver(() => this.draw());
+    this.sizes.observe(box);
     this.draw();
+  }
+
+  async refresh() {
+    if (await this.ask()) this.draw();
+  }
+
+  async zoomed() {
+    this.draw();
+    if (this.source.live) await this.refresh();
+  }
+
+  // Only the rows whose names hold all of the words.
+  filter(words) {
+    this.words = words;
+    this.sift();
+    this.draw();
+  }
+
+  sift() {
+    const words = this.words.toLowerCase().split(/\s+/).filter(Boolean);
+    this.rows = words.length ? this.all.filter(({ name }) => words.every((word) => name.toLowerCase().includes(word))) : this.all;
+    this.chosen = this.rows.findIndex(({ name }) => name === this.name);
   }
 
   draw() {
     const width = this.box.clientWidth;
     if (!width) return;
     const ratio = devicePixelRatio;
-    const size = Math.max(4, Math.min(18, Math.floor(900 / this.rows.length)));
+    this.size = Math.max(LEAST, Math.min(18, Math.floor((this.map.tall ?? 900) / Math.max(this.rows.length, 1))));
     const context = this.canvas.getContext("2d");
     context.font = "11px system-ui";
-    const longest = Math.max(...this.rows.map(({ name }) => context.measureText(name).width));
-    this.names = size >= 9 ? Math.min(200, width * 0.34, longest + 10) : 0;
-    this.size = size;
-    this.height = this.rows.length * size;
+    const longest = Math.max(0, ...this.rows.slice(0, 400).map(({ name }) => context.measureText(shortened(name, 60)).width));
+    this.names = this.size >= 9 ? Math.min(200, width * 0.34, longest + 10) : 0;
+    this.height = this.rows.length * this.size;
     this.width = width - this.names;
     this.canvas.width = width * ratio;
     this.canvas.height = (this.height + FOOT) * ratio;
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${this.height + FOOT}px`;
     context.scale(ratio, ratio);
+    if (!this.rows.length) return this.nothing(context);
     this.measure();
-    this.rows.forEach((row, i) => this.paint(context, row, i));
-    this.ticks(context);
-    this.write(context);
+    this.paint(context);
     this.describe();
   }
 
-  // The range of steps, the columns, and the range of values that the colours span.
+  paint(context) {
+    context.imageSmoothingEnabled = false;
+    const cells = this.cells();
+    if (this.size > 7) {
+      this.rows.forEach((row, i) => context.drawImage(this.lineOf(cells, i), this.names, i * this.size, this.width, this.size - GAP));
+    } else {
+      context.drawImage(cells, this.names, 0, this.width, this.height);
+    }
+    this.ticks(context);
+    this.write(context);
+  }
+
+  nothing(context) {
+    this.scale.replaceChildren();
+    context.font = "12px system-ui";
+    context.fillStyle = color("muted");
+    context.fillText(this.words ? "No layer has these words in its name." : "Nothing was read yet.", 0, 14);
+  }
+
+  // The range of steps, and the range of values that the colours span.
   measure() {
-    const read = this.rows.flatMap(({ curve }) => [curve.steps[0], curve.steps.at(-1)]);
-    [this.first, this.last] = this.linked.range ?? [Math.min(...read), Math.max(...read, Math.min(...read) + 1)];
-    const gaps = this.rows.flatMap(({ curve: { steps: at } }) => Array.from(at.slice(1), (step, i) => step - at[i])).sort((x, y) => x - y);
+    const read = this.all.map(({ curve: { steps: at } }) => [at[0], at.at(-1)]).filter(([first]) => first !== undefined);
+    const early = read.reduce((least, [first]) => Math.min(least, first), Infinity);
+    const late = read.reduce((most, [, last]) => Math.max(most, last), early + 1);
+    [this.first, this.last] = this.linked.range ?? (this.source.live ? this.linked.all : [early, late]);
+    const some = this.all.filter((row, i) => i % Math.ceil(this.all.length / 50) === 0);
+    const gaps = some.flatMap(({ curve: { steps: at } }) => Array.from(at.slice(1), (step, i) => step - at[i])).sort((x, y) => x - y);
     // At least a pixel or two wide, so that a single early reading can be seen at all.
     this.usual = Math.max(gaps[gaps.length >> 1] ?? 1, ((this.last - this.first) * 3) / Math.max(this.width, 1));
+    const total = this.all.reduce((sum, { curve }) => sum + curve.mean.length, 0);
+    const every = Math.ceil(total / SAMPLE);
     const values = [];
-    for (const { curve } of this.rows) for (const value of curve.mean) if (Number.isFinite(value) && (this.map.scale !== "log" || value > 0)) values.push(value);
-    values.sort((a, b) => a - b);
-    const at = (share) => values[Math.min(Math.floor(share * values.length), values.length - 1)];
+    let k = 0;
+    for (const { curve } of this.all) for (const value of curve.mean) if (k++ % every === 0 && Number.isFinite(value) && (this.map.scale !== "log" || value > 0)) values.push(value);
+    const sorted = Float64Array.from(values).sort();
+    const at = (share) => sorted[Math.min(Math.floor(share * sorted.length), sorted.length - 1)];
     // One wild value must not take the colours of all others: the span leaves out 1 % at either end.
     this.span = this.map.scale === "share" ? [0, 1] : this.map.scale === "signed" ? [-1, 1] : [at(0.01) ?? 0.1, at(0.99) ?? 1];
     // Nor may values that died out to 1e-16: below a hundred-millionth all is the darkest colour.
@@ -88,35 +156,47 @@ class HeatMap {
     }
   }
 
-  // A reading holds until the next one, paler where that is far off: nothing was measured there.
-  paint(context, { curve }, index) {
-    const { steps: at, mean } = curve;
-    const top = index * this.size;
-    const tall = this.size - (this.size > 7 ? GAP : 0);
-    const x = (step) => this.names + Math.min(Math.max((step - this.first) / (this.last - this.first), 0), 1) * this.width;
-    const usual = this.usual;
-    let i = 0;
-    while (i < at.length) {
-      // All readings that fall on the same two pixels make one cell.
-      const left = x(at[i]);
-      let [sum, count, bad, next] = [0, 0, 0, i];
-      do {
-        if (Number.isFinite(mean[next])) [sum, count] = [sum + mean[next], count + 1];
-        else bad++;
-        next++;
-      } while (next < at.length && x(at[next]) - left < 2);
-      const end = next < at.length ? at[next] : at[next - 1] + usual;
-      const held = Math.min(end, at[next - 1] + 2 * usual);
-      const [r, g, b] = bad ? NUMBERLESS : viridis(this.share(sum / count));
-      i = next;
-      if (end < this.first || left >= this.names + this.width) continue;
-      context.fillStyle = `rgb(${r}, ${g}, ${b})`;
-      context.fillRect(left, top, Math.max(x(held) - left, 1.5) + 0.4, tall);
-      if (end > held) {
-        context.fillStyle = `rgba(${r}, ${g}, ${b}, 0.68)`;
-        context.fillRect(x(held), top, x(end) - x(held), tall);
+  // A picture with one pixel per row and two screen pixels of steps. A reading holds until the next one,
+  // paler where that is far off: nothing was measured there.
+  cells() {
+    const wide = Math.max(1, Math.floor(this.width));
+    const picture = make("canvas");
+    [picture.width, picture.height] = [wide, this.rows.length];
+    const context = picture.getContext("2d");
+    const image = context.createImageData(wide, this.rows.length);
+    const pixels = new Uint32Array(image.data.buffer);
+    const scale = Array.from({ length: 256 }, (_, i) => pixel(viridis(i / 255)));
+    const x = (step) => Math.min(Math.max((step - this.first) / (this.last - this.first), 0), 1) * wide;
+    this.rows.forEach(({ curve: { steps: at, mean } }, row) => {
+      const fill = (left, right, value) => pixels.fill(value, row * wide + Math.floor(left), row * wide + Math.min(Math.ceil(right), wide));
+      let i = 0;
+      while (i < at.length) {
+        // All readings that fall on the same two pixels make one cell.
+        const left = x(at[i]);
+        let [sum, count, bad, next] = [0, 0, 0, i];
+        do {
+          if (Number.isFinite(mean[next])) [sum, count] = [sum + mean[next], count + 1];
+          else bad++;
+          next++;
+        } while (next < at.length && x(at[next]) - left < 2);
+        const end = next < at.length ? at[next] : at[next - 1] + this.usual;
+        const held = Math.min(end, at[next - 1] + 2 * this.usual);
+        const shade = bad ? pixel(NUMBERLESS) : scale[Math.round(255 * Math.min(Math.max(this.share(sum / count), 0), 1))];
+        i = next;
+        if (end < this.first || left >= wide) continue;
+        if (end > held) fill(x(held), x(end), ((shade & 0xffffff) | 0xad000000) >>> 0);
+        fill(left, Math.max(x(held), left + 1.5), shade);
       }
-    }
+    });
+    context.putImageData(image, 0, 0);
+    return picture;
+  }
+
+  lineOf(cells, row) {
+    const picture = make("canvas");
+    [picture.width, picture.height] = [cells.width, 1];
+    picture.getContext("2d").drawImage(cells, 0, row, cells.width, 1, 0, 0, cells.width, 1);
+    return picture;
   }
 
   // The readings of the row that has most of them, as ticks beneath the map.
@@ -145,7 +225,7 @@ class HeatMap {
         context.strokeRect(this.names + 1, i * this.size, this.width - 2, this.size - 1);
       }
       context.fillStyle = color(i === this.chosen ? "ink" : "muted");
-      if (this.names) context.fillText(fitted(context, name, this.names - 8), 0, i * this.size + this.size / 2);
+      if (this.names) context.fillText(fitted(context, shortened(name, 60), this.names - 8), 0, i * this.size + this.size / 2);
     });
     context.font = "11px system-ui";
     context.fillStyle = color("muted");
@@ -167,12 +247,13 @@ class HeatMap {
 
   over(event) {
     const row = this.rowAt(event.offsetY);
-    const step = this.first + ((event.offsetX - this.names) / this.width) * (this.last - this.first);
+    const step = this.stepAt(event.offsetX);
     if (row < 0 || step < this.first) return this.left();
     const { name, curve } = this.rows[row];
     let k = curve.steps.findIndex((at) => at >= step);
     if (k < 0) k = curve.steps.length - 1;
-    this.readout.replaceChildren(make("bdi", "", name), ` · step ${steps(curve.steps[k])} · ${number(curve.mean[k])}`);
+    const what = k < 0 ? "nothing was read" : `step ${steps(curve.steps[k])} · ${number(curve.mean[k])}`;
+    this.readout.replaceChildren(make("bdi", "", name), ` · ${what}`);
     this.mark(step);
     this.linked.point(step, this);
   }
@@ -191,6 +272,10 @@ class HeatMap {
     this.cursor.style.height = `${this.height}px`;
   }
 
+  stepAt(x) {
+    return this.first + ((x - this.names) / this.width) * (this.last - this.first);
+  }
+
   rowAt(y) {
     const row = Math.floor(y / this.size);
     return row >= 0 && row < this.rows.length ? row : -1;
@@ -198,18 +283,43 @@ class HeatMap {
 
   key(event) {
     const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!move) return;
+    if (!move || !this.rows.length) return;
     event.preventDefault();
     this.choose(Math.min(Math.max(this.chosen + move, 0), this.rows.length - 1));
   }
 
-  choose(row) {
+  choose(row, step = null) {
     if (row < 0) return;
-    this.onRow(this.rows[row].name);
+    this.onRow(this.rows[row].name, step);
   }
 
   select(name) {
+    this.name = name;
     this.chosen = this.rows.findIndex((row) => row.name === name);
     this.draw();
+    const at = this.chosen * this.size;
+    const { scrollTop, clientHeight } = this.stage;
+    if (this.chosen >= 0 && (at < scrollTop || at > scrollTop + clientHeight - this.size)) this.stage.scrollTop = at - clientHeight / 2;
   }
+
+  savePicture() {
+    const paper = new SvgContext(this.names + this.width, this.height + FOOT);
+    this.paint(paper);
+    save(`${this.map.title}.svg`, paper.text(), "image/svg+xml");
+  }
+
+  saveTable() {
+    const rows = ["layer,step,value"];
+    for (const { name, curve } of this.all) curve.steps.forEach((step, i) => rows.push(`"${name.replaceAll('"', '""')}",${step},${curve.mean[i]}`));
+    save(`${this.map.title}.csv`, rows.join("\n"), "text/csv");
+  }
+
+  destroy() {
+    this.end.abort();
+    this.sizes?.disconnect();
+  }
+}
+
+function pixel([r, g, b]) {
+  return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 }

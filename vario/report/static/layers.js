@@ -53,6 +53,7 @@ class Layers {
   async show(name) {
     this.select.value = name;
     this.views.forEach((view) => view.select(name));
+    this.charts?.forEach((chart) => chart.destroy());
     this.detail.replaceChildren();
     this.charts = [];
     const strip = this.strips[name];

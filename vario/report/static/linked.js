@@ -1,4 +1,5 @@
-// What the views of a page share: the step under the pointer, and the range of steps that is shown.
+// What the views of a page share: the step under the pointer, the range of steps that is shown, and how
+// strongly lines are smoothed.
 
 export class Linked extends EventTarget {
   // `all` is [first, last] of the run: every view shows the same steps, so that they can be compared.
@@ -6,6 +7,7 @@ export class Linked extends EventTarget {
     super();
     this.all = [all[0], Math.max(all[1], all[0] + 1)];
     this.range = null; // what was zoomed to; null for all steps
+    this.smooth = 0; // the share of the shown steps that one smoothed value looks at
   }
 
   get shown() {
@@ -22,7 +24,18 @@ export class Linked extends EventTarget {
     this.dispatchEvent(new CustomEvent("zoom", { detail: { range } }));
   }
 
-  on(name, listener) {
-    this.addEventListener(name, (event) => listener(event.detail));
+  soften(share) {
+    this.smooth = share;
+    this.dispatchEvent(new CustomEvent("soften", { detail: { share } }));
+  }
+
+  // A run in flight has more steps than a moment ago.
+  grow(last) {
+    this.all = [this.all[0], Math.max(last, this.all[1])];
+  }
+
+  // `signal` of an AbortController ends it: a view that is gone must not be kept alive by its listeners.
+  on(name, listener, signal = undefined) {
+    this.addEventListener(name, (event) => listener(event.detail), { signal });
   }
 }

@@ -1,5 +1,5 @@
 // Where charts get their curves from: here the numbers inside the page. The dashboard has another source
-// with the same three methods, which asks its server; all of them may answer with a promise.
+// with the same methods, which asks its server; all of them may answer with a promise.
 
 function bytes(text) {
   const raw = atob(text);
@@ -32,6 +32,11 @@ export class InlinedSource {
       });
     }
     return this.kept.get(index);
+  }
+
+  // The rows of a heat map, each with its curve.
+  rows(map) {
+    return map.rows.map(([name, index]) => ({ name, curve: this.curve(index) }));
   }
 
   // A distribution over time: densities 0..255 by column, quantiles in decades.

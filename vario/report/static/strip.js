@@ -2,59 +2,98 @@
 
 import { make } from "./dom.js";
 import { color, number, steps, viridis } from "./format.js";
+import { SvgContext, save } from "./svg.js";
 
 const LEFT = 58;
 const FOOT = 20;
 const TALL = 200;
 
-// `packed`: what the record's page holds; `source.distribution` unpacks it.
+// `packed`: what the record's page holds, or what to ask a server for; `source.distribution` unpacks it.
 export async function densityStrip(box, packed, label, source, linked) {
-  const strip = await source.distribution(packed);
-  const canvas = make("canvas");
-  const readout = make("p", "readout");
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", described(strip, label));
-  const cursor = make("div", "crosshair");
-  cursor.hidden = true;
-  const stage = make("div", "stage");
-  stage.append(canvas, cursor);
-  box.replaceChildren(stage, readout);
-  const view = {};
-  const draw = () => paint(canvas, box.clientWidth, strip, linked.range, view);
-  const mark = (step) => {
-    const inside = step !== null && step >= view.first && step <= view.last;
-    cursor.hidden = !inside;
-    if (inside) Object.assign(cursor.style, { left: `${LEFT + ((step - view.first) / (view.last - view.first)) * view.width}px`, height: `${TALL}px` });
-    readout.textContent = inside ? told(strip, step) : "";
-  };
-  canvas.addEventListener("pointermove", (event) => {
-    const step = view.first + ((event.offsetX - LEFT) / view.width) * (view.last - view.first);
-    mark(step);
-    linked.point(step, view);
-  });
-  canvas.addEventListener("pointerleave", () => {
-    mark(null);
-    linked.point(null, view);
-  });
-  linked.on("point", ({ step, from }) => from !== view && mark(step));
-  linked.on("zoom", draw);
-  new ResizeObserver(draw).observe(box);
-  draw();
-  return { draw };
+  const strip = new Strip(box, packed, label, source, linked);
+  strip.data = await source.distribution(packed);
+  strip.begin();
+  return strip;
 }
 
-function paint(canvas, width, strip, range, view) {
-  if (!width) return;
-  const ratio = devicePixelRatio;
-  canvas.width = width * ratio;
-  canvas.height = (TALL + FOOT) * ratio;
-  Object.assign(canvas.style, { width: `${width}px`, height: `${TALL + FOOT}px` });
-  const context = canvas.getContext("2d");
-  context.scale(ratio, ratio);
-  const { steps: at, bins, first, width: decade } = strip;
+class Strip {
+  constructor(box, packed, label, source, linked) {
+    Object.assign(this, { box, packed, label, source, linked });
+    this.end = new AbortController();
+  }
+
+  begin() {
+    const { box, linked, end } = this;
+    this.canvas = make("canvas");
+    this.readout = make("p", "readout");
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", described(this.data, this.label));
+    this.cursor = make("div", "crosshair");
+    this.cursor.hidden = true;
+    const stage = make("div", "stage");
+    stage.append(this.canvas, this.cursor);
+    box.replaceChildren(stage, this.readout);
+    this.canvas.addEventListener("pointermove", (event) => {
+      const step = this.first + ((event.offsetX - LEFT) / this.width) * (this.last - this.first);
+      this.mark(step);
+      linked.point(step, this);
+    });
+    this.canvas.addEventListener("pointerleave", () => {
+      this.mark(null);
+      linked.point(null, this);
+    });
+    linked.on("point", ({ step, from }) => from !== this && this.mark(step), end.signal);
+    linked.on("zoom", () => this.draw(), end.signal);
+    this.sizes = new ResizeObserver(() => this.draw());
+    this.sizes.observe(box);
+    this.draw();
+  }
+
+  async refresh() {
+    const data = await this.source.distribution(this.packed);
+    if (this.end.signal.aborted) return;
+    this.data = data;
+    this.draw();
+  }
+
+  draw() {
+    const width = this.box.clientWidth;
+    if (!width) return;
+    const ratio = devicePixelRatio;
+    this.canvas.width = width * ratio;
+    this.canvas.height = (TALL + FOOT) * ratio;
+    Object.assign(this.canvas.style, { width: `${width}px`, height: `${TALL + FOOT}px` });
+    const context = this.canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    this.width = width - LEFT - 8;
+    const { steps: at } = this.data;
+    const shown = this.source.live ? this.linked.shown : this.linked.range;
+    [this.first, this.last] = shown ?? [at[0], Math.max(at.at(-1), at[0] + 1)];
+    paint(context, this.data, this);
+  }
+
+  mark(step) {
+    const inside = step !== null && step >= this.first && step <= this.last && this.data.steps.length > 0;
+    this.cursor.hidden = !inside;
+    if (inside) Object.assign(this.cursor.style, { left: `${LEFT + ((step - this.first) / (this.last - this.first)) * this.width}px`, height: `${TALL}px` });
+    this.readout.textContent = inside ? told(this.data, step) : "";
+  }
+
+  savePicture() {
+    const paper = new SvgContext(LEFT + this.width + 8, TALL + FOOT);
+    paint(paper, this.data, this);
+    save("gradient-magnitudes.svg", paper.text(), "image/svg+xml");
+  }
+
+  destroy() {
+    this.end.abort();
+    this.sizes?.disconnect();
+  }
+}
+
+function paint(context, strip, view) {
+  const { bins, first, width: decade } = strip;
   const last = first + bins * decade;
-  view.width = width - LEFT - 8;
-  [view.first, view.last] = range ?? [at[0], Math.max(at.at(-1), at[0] + 1)];
   const x = (step) => LEFT + ((step - view.first) / (view.last - view.first)) * view.width;
   const y = (power) => TALL - ((power - first) / (last - first)) * TALL;
   context.save();
