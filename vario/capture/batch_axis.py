@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Layout", "by_example", "layouts"]
+__all__ = ["Examples", "Layout", "by_example", "layouts"]
 
 Shape = tuple[int, ...]
 
@@ -24,6 +25,27 @@ class Layout(NamedTuple):
     dim: int
     outer: int
     inner: int
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """``count`` examples of a batch, of which those of ``picked`` are looked at (None: all)."""
+
+    count: int
+    picked: Tensor | None = None
+
+    @property
+    def looked_at(self) -> int:
+        return self.count if self.picked is None else len(self.picked)
+
+    def numbers(self) -> list[int]:
+        """Places in the batch of those that are looked at."""
+        return list(range(self.count)) if self.picked is None else [int(k) for k in self.picked]
+
+    def of(self, value: Tensor, layout: Layout) -> Tensor:
+        """(examples looked at, outer, ..., inner, ...), detached."""
+        parts = by_example(value.detach(), layout, self.count)
+        return parts if self.picked is None else parts.index_select(0, self.picked.to(parts.device))
 
 
 def by_example(value: Tensor, layout: Layout, examples: int) -> Tensor:
@@ -69,7 +91,7 @@ def _below(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples:
         return None
     try:
         there = rule(node, at, out, shape, edge, examples)
-    except AttributeError:  # this release of torch, or this form of the operation, does not keep it
+    except (AttributeError, TypeError):  # this release, or this form of the operation, does not keep it
         return None
     if there is None or not 0 <= there.dim < len(shape):
         return None
@@ -112,7 +134,9 @@ def _leading(most: int) -> Callable[..., Layout | None]:
 
 def _not_its_own(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
     """The operation works along one dimension, and leaves the others where they are."""
-    del shape, edge, examples
+    del edge, examples
+    if type(node).__name__.startswith("Slice") and out == shape:
+        return at
     return at if at.dim != _dim(node._saved_dim, len(out)) else None
 
 
@@ -154,8 +178,10 @@ def _expand(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples
 
 
 def _select(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
-    """One dimension of the input is gone from the output."""
-    del out, edge, examples
+    """One dimension of the input is gone from the output (or none: squeezing what is longer than 1)."""
+    del edge, examples
+    if len(out) == len(shape):
+        return at
     return at._replace(dim=at.dim + (at.dim >= _dim(node._saved_dim, len(shape))))
 
 
@@ -163,6 +189,35 @@ def _unsqueeze(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examp
     del shape, edge, examples
     dim = _dim(node._saved_dim, len(out))
     return at._replace(dim=at.dim - (at.dim > dim)) if at.dim != dim else None
+
+
+def _stack(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    return _unsqueeze(node, at, out, shape, edge, examples)
+
+
+def _index(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """Entries are picked by tensors; what lies before the first such dimension stays where it is."""
+    del out, shape, edge, examples
+    picked = [dim for dim, index in enumerate(node._saved_indices) if index is not None]
+    return at if picked and at.dim < picked[0] else None
+
+
+def _moved(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """Flipped or rolled along some dimensions."""
+    del shape, edge, examples
+    dims = {_dim(dim, len(out)) for dim in node._saved_dims}
+    return at if dims and at.dim not in dims else None
+
+
+def _padded(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    del node, edge, examples
+    return at if len(out) == len(shape) and out[at.dim] == shape[at.dim] else None
+
+
+def _recurrent(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """A whole layer of a recurrent net as one operation: (time, examples, features)."""
+    del node, out, shape, examples
+    return at if at.dim == 1 and edge == 0 else None
 
 
 def _reduced(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
@@ -197,38 +252,49 @@ def _dim(number: int, count: int) -> int:
 
 
 _ELEMENTWISE = frozenset(
-    """Abs Add Alias Clamp Clone Cos Div Elu Erf Exp Gelu Hardsigmoid Hardswish Hardtanh LeakyRelu Log
-    MaskedFill Mish Mul NativeDropout Neg Pow PreluKernel Relu Rsqrt Rsub Sigmoid Silu Sin Softplus Sqrt
-    Sub Tanh Threshold ToCopy Where""".split()
+    """Abs Add Addcdiv Addcmul Alias Atan Celu Clamp ClampMax ClampMin Clone Cos Cosh Div Elu Erf Exp Expm1
+    Gelu Hardshrink Hardsigmoid Hardswish Hardtanh LeakyRelu Lerp Log Log10 Log1P Log2 LogSigmoid MaskedFill
+    Maximum Minimum Mish Mul NanToNum NativeDropout Neg Pow PreluKernel Reciprocal Relu Rsqrt Rsub Sgn Sigmoid
+    Silu Sin Sinh Softplus Softshrink Sqrt Sub Tan Tanh Threshold ToCopy Where""".split()
 )
+# what else these read are parameters
 _ONE_INPUT = frozenset(
-    "Convolution NativeGroupNorm NativeBatchNorm NativeLayerNorm Embedding".split()
-)  # what else they read are parameters
+    """Convolution FusedRmsNorm Linear NativeBatchNorm NativeGroupNorm
+    NativeLayerNorm""".split()
+)
+_POOLS = """AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D AdaptiveMaxPool3D AvgPool2D AvgPool3D
+    MaxPool2DWithIndices MaxPool3DWithIndices MkldnnAdaptiveAvgPool2D UpsampleBicubic2D UpsampleBilinear2D
+    UpsampleLinear1D UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D""".split()
 _RULES: dict[str, Callable[..., Layout | None]] = {
     **dict.fromkeys(("View", "UnsafeView", "ReshapeAlias"), _view),
     **dict.fromkeys(
-        ("Softmax", "LogSoftmax", "SafeSoftmax", "Slice", "Cat", "Split", "SplitWithSizes"), _not_its_own
+        """Cat Cumsum Glu IndexSelect LogSoftmax Narrow SafeSoftmax Slice Softmax Split SplitWithSizes
+        UnsafeSplit""".split(),
+        _not_its_own,
     ),
-    **dict.fromkeys(("Cumsum", "Narrow", "Glu"), _not_its_own),
     **dict.fromkeys(("Select", "Squeeze", "Unbind"), _select),
-    **dict.fromkeys(("Mean", "Sum"), _reduced),
-    **dict.fromkeys(("Convolution", "NativeGroupNorm"), _leading(1)),
+    **dict.fromkeys(("Amax", "Amin", "LinalgVectorNorm", "Logsumexp", "Max", "Mean", "Sum"), _reduced),
     **dict.fromkeys(
-        ("MaxPool2DWithIndices", "AvgPool2D", "AdaptiveAvgPool2D", "MkldnnAdaptiveAvgPool2D"), _leading(1)
+        ("Convolution", "NativeGroupNorm", "PixelShuffle", "PixelUnshuffle", *_POOLS), _leading(1)
     ),
     **dict.fromkeys(
         ("ScaledDotProductFlashAttentionForCpu", "ScaledDotProductEfficientAttention"), _leading(1)
     ),
     "ScaledDotProductFlashAttention": _leading(1),
-    "NativeLayerNorm": _normalized,
+    **dict.fromkeys(("NativeLayerNorm", "FusedRmsNorm"), _normalized),
     "NativeBatchNorm": _batch_norm,
-    "Embedding": _all_but_last,
+    "Linear": _all_but_last,
     "Transpose": _transpose,
     "Permute": _permute,
     "T": _t,
     "Expand": _expand,
     "Unsqueeze": _unsqueeze,
-    "Addmm": _addmm,
+    "Stack": _stack,
+    "Index": _index,
+    **dict.fromkeys(("Flip", "Roll"), _moved),
+    **dict.fromkeys(("ConstantPadNd", "ReflectionPad1D", "ReflectionPad2D", "ReplicationPad2D"), _padded),
+    "MkldnnRnnLayer": _recurrent,
+    **dict.fromkeys(("Addmm", "Baddbmm"), _addmm),
     "Mm": _mm,
     "Bmm": _mm,
 }

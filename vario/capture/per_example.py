@@ -6,36 +6,41 @@ follows without forming it. Operations are found in the autograd graph, not by m
 calls, tied and repeated weights are seen. Where the examples lie is followed from the loss
 (``batch_axis``); a parameter with a use that is not understood is left out and named with the reason.
 
-``check``: the share of one example is also computed by a backward of its rows alone, before the
-user's backward. A parameter whose norm differs is left out too: rows that an operation regroups or
-mixes are caught by this and by nothing else. It runs the graph (and hooks on it) once more.
+``check``: the share of one example is also computed by a backward of its rows alone, before the user's
+backward. A parameter whose norm differs is left out too: rows that an operation mixes behind our back
+are caught by this and by nothing else. It runs a part of the graph once more, so it is refused where that
+could be seen from outside (``masked.unsafe``), and with it everything that would have needed it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 
-from vario.capture.batch_axis import Layout, layouts
+from vario.capture.batch_axis import Examples, Layout, layouts
+from vario.capture.chains import Chain, chains
 from vario.capture.graph import bottom_up
-from vario.capture.shares import Use, find_use
+from vario.capture.masked import alone, unsafe
+from vario.capture.shares import find_formula
+from vario.capture.uses import Joint, Use, joint
 
 __all__ = ["ExampleGradients", "Probe"]
 
-_WAY = frozenset({"TBackward0", "ToCopyBackward0"})  # between a parameter and the operation that reads it
 _CLOSE = 1e-2  # of the largest norm: half precision differs by less, a wrong axis by more
 
 
 @dataclass(slots=True)
 class ExampleGradients:
-    """Squared norms (examples,) of the shares of each parameter that is understood; the rest with why.
+    """Of the shares of each parameter that is understood; the rest with the reason.
 
-    ``batch_squares``: squared norm of the sum of the shares, of this backward alone, of every parameter.
+    ``squares``: squared norms (examples looked at,); ``batch_squares``: squared norm of the sum of the
+    shares of all ``examples``, of this backward alone, of every parameter. On request ``products`` (inner
+    products of shares, square) and ``spreads`` (sum over examples of squared entries, as the parameter).
     """
 
     examples: int
@@ -43,185 +48,233 @@ class ExampleGradients:
     batch_squares: dict[str, Tensor] = field(default_factory=dict)
     missed: dict[str, str] = field(default_factory=dict)
     checked: bool = False
+    products: dict[str, Tensor] = field(default_factory=dict)
+    spreads: dict[str, Tensor] = field(default_factory=dict)
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Nothing is said of this parameter."""
+        self.missed.setdefault(name, reason)
+        for found in (self.squares, self.products, self.spreads):
+            found.pop(name, None)
 
 
 class Probe:
-    """Listens to one backward of ``loss``. Make it just before, ``close`` it after, whatever happens."""
+    """Listens to one backward of ``loss``. Make it just before, ``close`` it after, whatever happens.
+
+    ``picked``: places in the batch of the examples to look at (all). ``check``: one of those places.
+    ``hooked``: the graph may carry hooks of others. ``seconds``: what listening took so far.
+    """
 
     def __init__(
-        self, loss: Tensor, names: Mapping[int, str], *, examples: int, check: int | None = None
+        self,
+        loss: Tensor,
+        names: Mapping[int, str],
+        *,
+        examples: int,
+        check: int | None = None,
+        picked: Sequence[int] | None = None,
+        products: bool = False,
+        spreads: bool = False,
+        hooked: bool = False,
     ) -> None:
         self._result = ExampleGradients(examples)
         self._removers: list[Callable[[], None]] = []
-        self._uses: dict[str, list[Use]] = {}
-        self._check = check
+        self._joint: dict[str, Joint] = {}
         self._expected: dict[str, Tensor] = {}
-        order = bottom_up([loss.grad_fn])[::-1]
-        roots = _roots(order, examples)
+        self.seconds = 0.0
+        self._examples = Examples(examples, None if picked is None else torch.tensor(picked))
+        self._check = check
+        order = bottom_up([loss.grad_fn])[::-1] if loss.grad_fn is not None else []
+        leaves = {node: names.get(id(node.variable)) for node in order if _is_leaf(node)}
+        under = chains(order, leaves)
+        roots = {} if examples < 1 else _roots(order, under, examples)
         if not roots:
             self._result.missed[""] = f"no output of {examples} examples was found at the loss"
             return
-        found = layouts(order, roots, examples)
-        parameters = {
-            node: names.get(id(node.variable)) for node in order if type(node).__name__ == "AccumulateGrad"
-        }
-        listeners = self._find_uses(order, found, parameters)
+        uses, even = self._find_uses(order, layouts(order, roots, examples), under, leaves)
+        self._plan(uses, leaves, products=products, spreads=spreads)
         if check is not None:
-            self._expected = _share_of(loss, roots, check % examples, parameters, examples)
-        for node, name, use in listeners:  # only now: the check has run the graph by itself
-            self._removers.append(node.register_prehook(self._hear(name, use)).remove)
-        for node, known in parameters.items():
+            self._compute_alone(loss, order, roots, even, leaves, hooked=hooked)
+        by_node: dict[Any, list[Use]] = {}
+        for use in uses:
+            by_node.setdefault(use.node, []).append(use)
+        for node, several in by_node.items():  # only now: the check has run the graph by itself
+            self._removers.append(node.register_prehook(self._hear(several)).remove)
+        for node, known in leaves.items():
             if known is not None:
-                keep = _keep_square(self._result.batch_squares, known)
-                self._removers.append(node.register_prehook(keep).remove)
+                self._removers.append(node.register_prehook(self._hear_leaf(known)).remove)
 
     def close(self) -> ExampleGradients:
         """Let go of the graph; what was found."""
         for remove in self._removers:
             remove()
-        result, uses = self._result, self._uses
-        self._removers, self._uses, expected = [], {}, self._expected
-        self._expected = {}
-        for name, several in uses.items():
+        result, found, expected = self._result, self._joint, self._expected
+        self._removers, self._joint, self._expected = [], {}, {}
+        for name, one in found.items():
             if name in result.missed:
                 continue
             try:
-                result.squares[name] = _squares(several, result.examples)
+                result.squares[name] = one.squares()
+                if one.products is not None:
+                    result.products[name] = one.products
+                if one.spread is not None:
+                    result.spreads[name] = one.spread
             except Exception as error:
-                result.missed[name] = f"{type(error).__name__}: {error}"
+                result.leave_out(name, f"{type(error).__name__}: {error}")
         if expected:
-            _compare(result, expected, (self._check or 0) % result.examples)
+            _compare(result, expected, self._examples.numbers().index(self._at()))
         return result
+
+    def _at(self) -> int:
+        numbers = self._examples.numbers()
+        return self._check if self._check in numbers else numbers[(self._check or 0) % len(numbers)]
 
     def _find_uses(
         self,
         order: list[Any],
         found: Mapping[tuple[Any, int], Layout | None],
-        parameters: Mapping[Any, str | None],
-    ) -> list[tuple[Any, str, Use]]:
-        """One ``Use`` for every operation that reads a parameter; a parameter with any other is missed."""
-        listeners: list[tuple[Any, str, Use]] = []
+        under: Mapping[Any, Chain],
+        leaves: Mapping[Any, str | None],
+    ) -> tuple[list[Use], list[Any]]:
+        """Every operation that reads parameters; and terms of the loss that no example is in."""
+        uses: list[Use] = []
+        even: list[Any] = []
         for node in order:
-            if type(node).__name__ in _WAY and _at_end(node) in parameters:
+            if node in under and found.get((node, 0)) is None:
                 continue
-            by_name: dict[str, list[tuple[int, bool]]] = {}
-            for edge, (below, _) in enumerate(node.next_functions):
-                name = parameters.get(_at_end(below))
-                if name is not None:
-                    by_name.setdefault(name, []).append((edge, _turned(below)))
-            for name, edges in by_name.items():
-                layout = found.get((node, 0))
-                kind = type(node).__name__
-                if layout is None:
-                    self._result.missed.setdefault(name, f"the examples cannot be followed to {kind}")
+            for edge, (below, number) in enumerate(node.next_functions):
+                chain = under.get(below)
+                if chain is None or found.get((below, number)) is not None:
                     continue
-                for edge, turned in edges:
-                    use = find_use(
-                        node, kind, edge, turned=turned, layout=layout, examples=self._result.examples
-                    )
-                    if use is None:
-                        self._result.missed.setdefault(name, f"{kind} is not understood")
-                        continue
-                    self._uses.setdefault(name, []).append(use)
-                    listeners.append((node, name, use))
-        return listeners
+                mine = {leaf: name for leaf in chain.leaves if (name := leaves[leaf]) is not None}
+                if not mine:
+                    continue
+                use, reason = self._use(node, edge, found.get((node, 0)), chain)
+                if use is None:
+                    for name in mine.values():
+                        self._result.missed.setdefault(name, reason)
+                    continue
+                if use.node is below:
+                    even.append(below)
+                use.names, use.number = mine, number
+                uses.append(use)
+        return uses, even
 
-    def _hear(self, name: str, use: Use) -> Callable[[tuple[Tensor | None, ...]], None]:
+    def _use(self, node: Any, edge: int, layout: Layout | None, chain: Chain) -> tuple[Use | None, str]:
+        kind = type(node).__name__
+        if layout is None:
+            below, number = node.next_functions[edge]
+            if not node._input_metadata[0].shape and not below._input_metadata[number].shape:
+                return Use(below, None, chain, self._examples), ""  # a term of the loss, such as a penalty
+            return None, f"the examples cannot be followed to {kind}"
+        try:
+            formula = find_formula(node, kind, edge, layout, self._examples)
+        except Exception as error:
+            return None, f"{kind}: {type(error).__name__}: {error}"
+        if formula is None:
+            return None, f"{kind} is not understood"
+        return Use(node, formula, chain, self._examples), ""
+
+    def _plan(
+        self, uses: list[Use], leaves: Mapping[Any, str | None], *, products: bool, spreads: bool
+    ) -> None:
+        by_name: dict[str, list[Use]] = {}
+        sizes = {name: leaf.variable.numel() for leaf, name in leaves.items() if name is not None}
+        for use in uses:
+            for name in use.names.values():
+                by_name.setdefault(name, []).append(use)
+        for name, mine in by_name.items():
+            if name not in self._result.missed:
+                try:
+                    self._joint[name] = joint(mine, sizes[name], products=products, spreads=spreads)
+                except ValueError as error:
+                    self._result.missed[name] = str(error)
+
+    def _compute_alone(
+        self,
+        loss: Tensor,
+        order: list[Any],
+        roots: Mapping[tuple[Any, int], Layout],
+        even: list[Any],
+        leaves: Mapping[Any, str | None],
+        *,
+        hooked: bool,
+    ) -> None:
+        mine = {leaf: name for leaf, name in leaves.items() if name in self._joint}
+        if not mine:
+            return
+        reason = "the graph carries hooks" if hooked else unsafe(order, set(mine))
+        if reason:
+            for name in list(self._joint):
+                self._result.missed[name] = f"not checked by a backward of one example: {reason}"
+            self._joint = {}
+            return
+        self._expected = alone(loss, roots, even, mine, example=self._at(), examples=self._examples.count)
+
+    def _hear(self, uses: list[Use]) -> Callable[[tuple[Tensor | None, ...]], None]:
         def hear(gradients: tuple[Tensor | None, ...]) -> None:
+            start = time.perf_counter()
+            for use in uses:
+                names = [name for name in use.names.values() if name in self._joint]
+                try:
+                    if names and gradients[0] is not None:
+                        use.hear(gradients, {name: self._joint[name] for name in names})
+                except Exception as error:  # an observer must never fail the user's backward
+                    for name in names:
+                        self._joint.pop(name, None)
+                        self._result.leave_out(name, f"{type(error).__name__}: {error}")
+            self.seconds += time.perf_counter() - start
+
+        return hear
+
+    def _hear_leaf(self, name: str) -> Callable[[tuple[Tensor | None, ...]], None]:
+        def hear(gradients: tuple[Tensor | None, ...]) -> None:
+            start, gradient = time.perf_counter(), gradients[0]
             try:
-                if gradients[0] is not None:
-                    use.gradient = gradients[0].detach()
-                    if len(self._uses.get(name, ())) == 1:
-                        use.settle()  # nothing of this operation needs to stay in memory
-            except Exception as error:  # an observer must never fail the user's backward
-                self._result.missed[name] = f"{type(error).__name__}: {error}"
+                if gradient is not None:
+                    self._result.batch_squares[name] = square(gradient.detach())
+            except Exception as error:
+                self._result.leave_out(name, f"{type(error).__name__}: {error}")
+            self.seconds += time.perf_counter() - start
 
         return hear
 
 
-def _roots(order: list[Any], examples: int) -> dict[tuple[Any, int], Layout]:
+def square(gradient: Tensor) -> Tensor:
+    """Squared norm; in pieces where single precision would not do over all of it."""
+    if gradient.is_sparse:
+        gradient = gradient.coalesce().values()
+    flat = gradient.reshape(-1)
+    flat = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
+    pieces = torch.split(flat, 1 << 18)
+    if len(pieces) == 1:
+        return torch.linalg.vector_norm(flat).square()
+    return torch.stack(torch._foreach_norm(pieces)).double().square().sum()
+
+
+def _roots(order: list[Any], under: Mapping[Any, Chain], examples: int) -> dict[tuple[Any, int], Layout]:
     """Outputs whose rows the loss is taken over: what is read where a tensor becomes a number."""
     roots: dict[tuple[Any, int], Layout] = {}
     for node in order:
-        if type(node).__name__ == "AccumulateGrad" or len(node._input_metadata[0].shape) > 0:
+        if _is_leaf(node) or len(node._input_metadata[0].shape) > 0:
             continue
         for below, nr in node.next_functions:
             shape = () if below is None else tuple(below._input_metadata[nr].shape)
-            if shape and type(below).__name__ != "AccumulateGrad" and shape[0] % examples == 0 and shape[0]:
+            if shape and below not in under and shape[0] % examples == 0 and shape[0]:
                 roots[below, nr] = Layout(0, 1, shape[0] // examples)
     return roots
 
 
-def _share_of(
-    loss: Tensor,
-    roots: Mapping[tuple[Any, int], Layout],
-    example: int,
-    parameters: Mapping[Any, str | None],
-    examples: int,
-) -> dict[str, Tensor]:
-    """Squared norm of one example's share of each parameter, by a backward of its rows alone."""
-    edges = [GradientEdge(node, nr) for node, nr in roots]
-    named = {name: node.variable for node, name in parameters.items() if name is not None}
-    arriving = torch.autograd.grad(loss, edges, retain_graph=True, allow_unused=True)
-    alone, at = [], []
-    for edge, layout, gradient in zip(edges, roots.values(), arriving, strict=True):
-        if gradient is not None:
-            rows = slice(example * layout.inner, (example + 1) * layout.inner)
-            masked = torch.zeros_like(gradient)
-            masked[rows] = gradient[rows]
-            alone.append(masked)
-            at.append(edge)
-    shares = torch.autograd.grad(at, list(named.values()), alone, retain_graph=True, allow_unused=True)
-    del examples
-    return {
-        name: torch.zeros(()) if share is None else share.detach().float().square().sum()
-        for name, share in zip(named, shares, strict=True)
-    }
-
-
-def _keep_square(squares: dict[str, Tensor], name: str) -> Callable[[tuple[Tensor | None, ...]], None]:
-    def keep(gradients: tuple[Tensor | None, ...]) -> None:
-        if gradients[0] is not None and not gradients[0].is_sparse:
-            squares[name] = torch.linalg.vector_norm(gradients[0].detach().float()).square()
-
-    return keep
-
-
-def _squares(uses: list[Use], examples: int) -> Tensor:
-    if len(uses) == 1:
-        return uses[0].settle()
-    # shares of one parameter from several uses add before they are squared
-    found = []
-    for example in range(examples):
-        total = uses[0].share(example)
-        for use in uses[1:]:
-            total = total + use.share(example)
-        found.append(total.square().sum())
-    return torch.stack(found)
-
-
-def _compare(result: ExampleGradients, expected: Mapping[str, Tensor], example: int) -> None:
+def _compare(result: ExampleGradients, expected: Mapping[str, Tensor], place: int) -> None:
     result.checked = True
-    largest = max((float(square) for square in expected.values()), default=0.0)
+    largest = max((float(value) for value in expected.values()), default=0.0)
     for name in list(result.squares):
-        norms = float(result.squares[name][example]) ** 0.5, float(expected[name]) ** 0.5
+        norms = float(result.squares[name][place]) ** 0.5, float(expected[name]) ** 0.5
         if not abs(norms[0] - norms[1]) <= _CLOSE * max(norms[1], 1e-3 * largest**0.5):
-            del result.squares[name]
-            result.missed[name] = (
-                "a backward of one example alone gave another norm: its rows are regrouped or mixed"
+            result.leave_out(
+                name, "a backward of one example alone gave another norm: its rows are regrouped or mixed"
             )
 
 
-def _at_end(node: Any) -> Any:
-    while node is not None and type(node).__name__ in _WAY:
-        node = node.next_functions[0][0]
-    return node
-
-
-def _turned(node: Any) -> bool:
-    """Whether a parameter is transposed on its way to the operation."""
-    turns = 0
-    while node is not None and type(node).__name__ in _WAY:
-        turns += type(node).__name__ == "TBackward0"
-        node = node.next_functions[0][0]
-    return turns % 2 == 1
+def _is_leaf(node: Any) -> bool:
+    return type(node).__name__ == "AccumulateGrad"

@@ -1,0 +1,101 @@
+"""What lies between a parameter and the operation that mixes it with the examples: no example is in it.
+
+A transposed, sliced, normalised or merged weight (weight norm, LoRA, a table of positions) is used as if it
+were a parameter itself; a share of it is then carried down to the true parameters by the backward of the
+operations between, which are called one by one. That is possible until the user's backward comes to
+them, so shares are carried when they are heard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Chain", "chains"]
+
+# same entries in another place or precision: a norm does not change
+_PLACED = frozenset(
+    "T Transpose Permute View UnsafeView ReshapeAlias Unsqueeze Squeeze Alias ToCopy Clone".split()
+)
+_CUT = frozenset("Slice Select Split SplitWithSizes UnsafeSplit Unbind Narrow".split())  # of parts not
+_WORKED = frozenset(
+    """Abs Add Cat Div Exp Expand Expm1 LinalgVectorNorm Mean Mul Neg Norm Pow Reciprocal Relu Rsqrt
+    Sigmoid Softplus Sqrt Stack Sub Sum Tanh Tril Triu Where WeightNormInterface Mm Mv Embedding IndexSelect""".split()
+)
+
+_LONGEST = 64  # what is longer is a part of a model that is given no examples
+
+
+class Chain:
+    """The way from an operation, over none that reads an example, down to the parameters under it."""
+
+    def __init__(self, order: list[Any]) -> None:
+        self.top, self._order = order[0], order  # each node before those that it reads from
+        kinds = [_kind(node) for node in order if _kind(node) != "AccumulateGrad"]
+        self.leaves = [node for node in order if _kind(node) == "AccumulateGrad"]
+        self.keeps_norm = all(kind in _PLACED | _CUT for kind in kinds) and len(self.leaves) == 1
+        self.direct = {"ToCopy"} >= set(kinds)
+        self.turned = kinds.count("T") % 2 == 1 if {"T", "ToCopy"} >= set(kinds) else None  # None: unknown
+
+    def carry(self, share: Tensor, number: int = 0) -> dict[Any, Tensor]:
+        """The gradient of each leaf for a gradient of output ``number`` of the top."""
+        arriving: dict[tuple[Any, int], Tensor] = {(self.top, number): share}
+        found: dict[Any, Tensor] = {}
+        for node in self._order:
+            known = node._input_metadata
+            given: list[Tensor | None] = [arriving.pop((node, nr), None) for nr in range(len(known))]
+            if all(part is None for part in given):
+                continue
+            if _kind(node) == "AccumulateGrad":
+                found.update((node, part.float()) for part in given if part is not None)
+                continue
+            typed = [None if g is None else g.to(m.dtype) for g, m in zip(given, known, strict=True)]
+            with torch.no_grad():
+                answer = node(*typed)
+            answers = answer if isinstance(answer, tuple) else (answer,)
+            for place, value in zip(node.next_functions, answers, strict=True):
+                if place[0] is not None and value is not None:
+                    arriving[place] = arriving[place] + value if place in arriving else value
+        return found
+
+
+def chains(order: list[Any], parameters: Container[Any]) -> dict[Any, Chain]:
+    """The chain under each node that only parameters lead to; ``order`` has each before what it reads from.
+
+    A parameter is its own chain.
+    """
+    place = {node: index for index, node in enumerate(order)}
+    free: dict[Any, set[Any]] = {}
+    for node in reversed(order):
+        if node in parameters:
+            free[node] = {node}
+        elif _is_free(node, free):
+            below = set().union(*(free[nxt] for nxt, _ in node.next_functions if nxt is not None))
+            if len(below) < _LONGEST:
+                free[node] = {node, *below}
+    return {node: Chain(sorted(nodes, key=place.__getitem__)) for node, nodes in free.items()}
+
+
+def _is_free(node: Any, free: Mapping[Any, Any]) -> bool:
+    kind = _kind(node)
+    if kind not in _PLACED | _CUT | _WORKED:
+        return False
+    reads = [nxt for nxt, _ in node.next_functions]
+    if not any(nxt is not None for nxt in reads) or any(nxt is not None and nxt not in free for nxt in reads):
+        return False
+    if kind in ("Mm", "Mv"):
+        return all(nxt is not None for nxt in reads)
+    if kind == "Embedding":
+        tokens = node._saved_indices
+        return bool(tokens.dim() == 1 or tokens.shape[0] == 1)
+    if kind in ("Mul", "Div", "Pow") and None in reads:
+        constants = [getattr(node, name, None) for name in ("_saved_other", "_saved_self")]
+        return all(c is None or not isinstance(c, Tensor) or c.numel() == 1 or c.dim() > 1 for c in constants)
+    return True
+
+
+def _kind(node: Any) -> str:
+    return str(type(node).__name__).rstrip("0123456789").removesuffix("Backward")

@@ -1,0 +1,285 @@
+"""What an operation gives to the gradient of its parameter, example by example, kind by kind.
+
+With a the input and g the gradient that arrives at the output, the share of an example is linear in g.
+Squares and products of shares are taken without forming them where that is cheaper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vario.capture.batch_axis import Examples, Layout
+
+__all__ = ["Convolution", "Formula", "Linear", "Lookup", "Replay", "Shares"]
+
+_GHOST = 1.25  # measured: below this many times i o / (i + o) rows, products of rows are cheaper
+_BLOCK = 1 << 24  # entries that are formed at once
+
+
+class Formula(Protocol):
+    """Of ``m`` examples that are looked at; each is given the gradient at the output of the operation."""
+
+    def squares(self, gradient: Tensor) -> Tensor:
+        """Squared norms of the shares (m,)."""
+
+    def share(self, gradient: Tensor, place: int) -> Tensor:
+        """The share of one of them, in the shape of what the operation reads."""
+
+    def products(self, gradient: Tensor) -> Tensor:
+        """Inner products of the shares (m, m)."""
+
+    def spread(self, gradient: Tensor) -> Tensor:
+        """Sum over examples of the squares of each entry of the shares, in their shape."""
+
+
+class _Formed:
+    """What follows from the shares alone."""
+
+    examples: Examples
+
+    def share(self, gradient: Tensor, place: int) -> Tensor:
+        raise NotImplementedError
+
+    def blocks(self, gradient: Tensor) -> Iterator[Tensor]:
+        """Shares of some examples at a time, flat; parts of all examples where a kind can do so."""
+        for place in range(self.examples.looked_at):
+            yield self.share(gradient, place).flatten()
+
+    def squares(self, gradient: Tensor) -> Tensor:
+        return torch.stack([share.square().sum() for share in self.blocks(gradient)])
+
+    def products(self, gradient: Tensor) -> Tensor:
+        rows = torch.stack(list(self.blocks(gradient)))
+        return rows @ rows.T
+
+    def spread(self, gradient: Tensor) -> Tensor:
+        total = self.share(gradient, 0).square()
+        for place in range(1, self.examples.looked_at):
+            share = self.share(gradient, place)
+            total.addcmul_(share, share)
+        return total
+
+
+class Shares(_Formed):
+    """Where the shares of all examples are small enough to form: ``form(g)`` is (m, *parameter)."""
+
+    def __init__(self, form: Callable[[Tensor], Tensor], examples: Examples) -> None:
+        self.form, self.examples = form, examples
+
+    def squares(self, gradient: Tensor) -> Tensor:
+        return self.form(gradient).flatten(1).square().sum(dim=1)
+
+    def share(self, gradient: Tensor, place: int) -> Tensor:
+        return self.form(gradient)[place]
+
+    def products(self, gradient: Tensor) -> Tensor:
+        rows = self.form(gradient).flatten(1)
+        return rows @ rows.T
+
+    def spread(self, gradient: Tensor) -> Tensor:
+        return self.form(gradient).square().sum(dim=0)
+
+
+class Linear(_Formed):
+    """out = a @ w: a is (m, T, i), g is (m, T, o), the share (i, o); several uses are joined along T."""
+
+    def __init__(self, a: Tensor, layout: Layout, examples: Examples) -> None:
+        self.layout, self.examples = layout, examples
+        self.a = rows(a, layout, examples, 1)
+        self._g: Tensor | None = None
+
+    @classmethod
+    def of(cls, a: Tensor, g: Tensor, examples: Examples) -> Linear:
+        """For inputs (m, T, i) and gradients (m, T, o) that are by example already."""
+        whole = object.__new__(cls)
+        whole.layout, whole.examples, whole.a, whole._g = Layout(0, 1, 1), examples, a, g
+        return whole
+
+    def arriving(self, gradient: Tensor) -> Tensor:
+        return rows(gradient, self.layout, self.examples, 1) if self._g is None else self._g
+
+    def squares(self, gradient: Tensor) -> Tensor:
+        return self.of_rows(self.a, self.arriving(gradient))
+
+    @staticmethod
+    def of_rows(a: Tensor, g: Tensor) -> Tensor:
+        """Squares for inputs (m, T, i) and gradients (m, T, o)."""
+        count, (into, out) = a.shape[1], (a.shape[2], g.shape[2])
+        if count == 1:
+            sizes = [torch.linalg.vector_norm(part, dim=(1, 2)) for part in (a, g)]
+            return (sizes[0] * sizes[1]).square()
+        if count * (into + out) < _GHOST * into * out:
+            return torch.linalg.vecdot((a @ a.mT).flatten(1), (g @ g.mT).flatten(1))
+        per = max(1, _BLOCK // (into * out))
+        parts = [
+            torch.linalg.vector_norm((h.mT @ b).flatten(1), dim=1)
+            for b, h in zip(a.split(per), g.split(per), strict=True)
+        ]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).square()
+
+    def share(self, gradient: Tensor, place: int) -> Tensor:
+        return self.a[place].T @ self.arriving(gradient)[place]
+
+    def products(self, gradient: Tensor) -> Tensor:
+        g = self.arriving(gradient)
+        if self.a.shape[1] == 1:
+            return (self.a[:, 0] @ self.a[:, 0].T) * (g[:, 0] @ g[:, 0].T)
+        into, out, many = self.a.shape[2], g.shape[2], len(self.a)
+        total = torch.zeros(many, many, device=g.device)
+        for start in range(0, out, per := max(1, _BLOCK // (into * many))):
+            part = (g[..., start : start + per].mT @ self.a).flatten(1)
+            total.addmm_(part, part.T)
+        return total
+
+    def spread(self, gradient: Tensor) -> Tensor:
+        g = self.arriving(gradient)
+        if self.a.shape[1] == 1:
+            return self.a[:, 0].square().T @ g[:, 0].square()
+        total = torch.zeros(self.a.shape[2], g.shape[2], device=g.device)
+        room = torch.empty_like(total)  # one for all: fresh memory costs more than the products
+        for into, out in zip(self.a, g, strict=True):
+            torch.mm(into.T, out, out=room)
+            total.addcmul_(room, room)
+        return total
+
+
+class Lookup(_Formed):
+    """Rows of a table: tokens (m, T), g (m, T, d), the share (rows of the table, d)."""
+
+    def __init__(
+        self, tokens: Tensor, layout: Layout, examples: Examples, *, size: int, padding: int
+    ) -> None:
+        self.layout, self.examples, self.size = layout, examples, size
+        self.tokens = examples.of(tokens, layout).reshape(examples.looked_at, -1)
+        self.live = self.tokens != padding if 0 <= padding < size else None
+
+    def arriving(self, gradient: Tensor) -> Tensor:
+        g = rows(gradient, self.layout, self.examples, 1)
+        return g if self.live is None else g * self.live[..., None]
+
+    def squares(self, gradient: Tensor) -> Tensor:
+        g = self.arriving(gradient)
+        if self.tokens.shape[1] <= 256:
+            same = self.tokens[:, :, None] == self.tokens[:, None, :]
+            return ((g @ g.mT) * same).sum(dim=(1, 2))
+        return torch.stack([_gathered(*pair).square().sum() for pair in zip(g, self.tokens, strict=True)])
+
+    def share(self, gradient: Tensor, place: int) -> Tensor:
+        g = self.arriving(gradient)[place]
+        return torch.zeros(self.size, g.shape[1], device=g.device).index_add_(0, self.tokens[place], g)
+
+    def products(self, gradient: Tensor) -> Tensor:
+        g = self.arriving(gradient)
+        used, place = torch.unique(self.tokens, return_inverse=True)
+        if len(used) * g.shape[2] * len(g) > _BLOCK:
+            return super().products(gradient)
+        table = torch.zeros(len(g), len(used), g.shape[2], device=g.device)
+        for row, where, value in zip(table, place, g, strict=True):
+            row.index_add_(0, where, value)
+        return table.flatten(1) @ table.flatten(1).T
+
+    def with_linear(self, gradient: Tensor, other: Linear, arriving: Tensor) -> Tensor:
+        """Inner product of each share with that of a product whose weight is the same table, turned."""
+        mine, g = self.arriving(gradient), other.arriving(arriving)  # (m, T, d), (m, S, size)
+        found = []
+        for k, tokens in enumerate(self.tokens):
+            found.append(((mine[k] @ other.a[k].T) * g[k].index_select(1, tokens).T).sum())
+        return torch.stack(found)
+
+
+class Convolution(_Formed):
+    """A convolution of any dimension, stride and grouping: (m, ...) of examples in the first dimension."""
+
+    def __init__(self, node: Any, examples: Examples) -> None:
+        self.examples = examples
+        self.a, self.weight = self.picked(node._saved_input), node._saved_weight.detach()
+        self.stride, self.padding = list(node._saved_stride), list(node._saved_padding)
+        self.dilation, self.groups = list(node._saved_dilation), node._saved_groups
+        self.transposed, self.more = node._saved_transposed, list(node._saved_output_padding)
+        plain = not self.transposed and self.groups == 1 and self.a.dim() in (3, 4)
+        self.unfolds = plain and set(self.dilation) == {1}
+
+    def picked(self, value: Tensor) -> Tensor:
+        """Examples that are looked at, of a tensor that has them first."""
+        value = value.detach()
+        return value if self.examples.picked is None else value[self.examples.picked.to(value.device)]
+
+    def share(self, gradient: Tensor, place: int) -> Tensor:
+        return self._backward(self.picked(gradient)[place : place + 1], place).float()
+
+    def _backward(self, g: Tensor, place: int) -> Tensor:
+        settings = [self.stride, self.padding, self.dilation, self.transposed, self.more, self.groups]
+        a, backward = self.a[place : place + 1], torch.ops.aten.convolution_backward
+        return torch.as_tensor(backward(g, a, self.weight, None, *settings, [False, True, False])[1])
+
+    def parts(self, gradient: Tensor) -> Iterator[Tensor]:
+        """The share in pieces (m, o, n), one for each row of the kernel."""
+        g, a = self.picked(gradient).float(), self.a.float()
+        if a.dim() == 3:
+            g, a = g.unsqueeze(2), a.unsqueeze(2)
+        high, wide = self.weight.shape[2:] if self.a.dim() == 4 else (1, self.weight.shape[2])
+        pad = [*self.padding] if self.a.dim() == 4 else [0, *self.padding]
+        stride = [*self.stride] if self.a.dim() == 4 else [1, *self.stride]
+        out_high, out_wide = g.shape[2:]
+        g = g.flatten(2)
+        if stride != [1, 1] or a.shape[1] * high * wide <= 32:
+            columns = F.unfold(a, (high, wide), padding=tuple(pad), stride=tuple(stride))  # (m, n, places)
+            yield torch.bmm(g, columns.mT)
+            return
+        a = F.pad(a, (pad[1], pad[1], pad[0], pad[0])) if any(pad) else a
+        moved = torch.cat([a[..., k : k + out_wide] for k in range(wide)], dim=1)  # (m, i * wide, H, W)
+        for row in range(high):
+            piece = moved[:, :, row : row + out_high].flatten(2)
+            yield torch.bmm(g, piece.mT)
+
+    def squares(self, gradient: Tensor) -> Tensor:
+        if not self.unfolds:
+            return super().squares(gradient)
+        return sum(
+            (torch.linalg.vector_norm(part.flatten(1), dim=1).square() for part in self.parts(gradient)),
+            torch.zeros((), device=gradient.device),
+        )
+
+    def products(self, gradient: Tensor) -> Tensor:
+        if not self.unfolds:
+            return super().products(gradient)
+        rows_ = (part.flatten(1) for part in self.parts(gradient))
+        return sum((part @ part.T for part in rows_), torch.zeros((), device=gradient.device))
+
+
+class Replay(_Formed):
+    """An operation without a formula: its own backward is run on the rows of one example at a time."""
+
+    def __init__(self, node: Any, edge: int, layout: Layout, examples: Examples) -> None:
+        self.node, self.edge, self.layout, self.examples = node, edge, layout, examples
+        self.others: tuple[Tensor | None, ...] = ()
+
+    def share(self, gradient: Tensor, place: int) -> Tensor:
+        if any(other is not None for other in self.others):
+            raise ValueError("another of its outputs is used as well")
+        k, (dim, outer, inner) = self.examples.numbers()[place], self.layout
+        alone = torch.zeros_like(gradient)
+        sizes = (*gradient.shape[:dim], outer, self.examples.count, inner, *gradient.shape[dim + 1 :])
+        alone.view(sizes).select(dim + 1, k).copy_(gradient.view(sizes).select(dim + 1, k))
+        found = self.node(alone, *self.others)
+        found = found[self.edge] if isinstance(found, tuple) else found
+        if found is None:
+            raise ValueError("its backward gives nothing for this parameter")
+        return found.to_dense().float() if found.is_sparse else found.float()
+
+
+def rows(value: Tensor, layout: Layout, examples: Examples, last: int) -> Tensor:
+    """(m, rows, ...) with the last ``last`` dimensions kept."""
+    parts = examples.of(value.float(), layout)
+    return parts.reshape(examples.looked_at, -1, *value.shape[value.ndim - last :])
+
+
+def _gathered(g: Tensor, tokens: Tensor) -> Tensor:
+    """Sum of the gradients of each token that occurs."""
+    kinds, place = torch.unique(tokens, return_inverse=True)
+    return torch.zeros(len(kinds), g.shape[1], device=g.device).index_add_(0, place, g)

@@ -1,0 +1,231 @@
+"""The uses of one parameter: its shares are the sums of what each use gives, and only then squared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vario.capture.batch_axis import Examples
+from vario.capture.chains import Chain
+from vario.capture.formulas import Formula, Linear, Lookup, Replay, Shares
+
+__all__ = ["Joint", "Use", "joint"]
+
+_MOST = 1 << 25  # entries of all shares of a parameter together, where they must be formed
+
+
+@dataclass(eq=False)
+class Use:
+    """One operation that reads parameters at the end of a chain; no formula: a term that no example is in."""
+
+    node: Any
+    formula: Formula | None
+    chain: Chain
+    examples: Examples
+    names: dict[Any, str] = field(default_factory=dict)  # of the leaves of the chain
+    number: int = 0  # of the output of the chain's top that is read
+
+    def hear(self, gradients: tuple[Tensor | None, ...], told: Mapping[str, Joint]) -> None:
+        """The gradient has come; what is made of it is given to each of the parameters."""
+        gradient = gradients[0]
+        if gradient is None:
+            return
+        gradient = gradient.detach()
+        if isinstance(self.formula, Replay):
+            self.formula.others = gradients[1:]
+        formed = []
+        for name, one in told.items():
+            if isinstance(one, _Formed):
+                formed.append((name, one))
+            else:
+                one.hear(self, gradient)
+        if not formed:
+            return
+        with torch.no_grad():
+            for place in range(self.examples.looked_at):
+                shares = self.chain.carry(self._share(gradient, place), self.number)
+                by_name = {self.names[leaf]: share for leaf, share in shares.items() if leaf in self.names}
+                for name, one in formed:
+                    if name in by_name:
+                        one.add(place, by_name[name])
+
+    def _share(self, gradient: Tensor, place: int) -> Tensor:
+        if self.formula is None:
+            return gradient / self.examples.count
+        return self.formula.share(gradient, place)
+
+
+class Joint(Protocol):
+    """All uses of one parameter."""
+
+    products: Tensor | None
+    spread: Tensor | None
+
+    def hear(self, use: Use, gradient: Tensor) -> None:
+        """A gradient has come to a use."""
+
+    def squares(self) -> Tensor:
+        """Squared norms, once all have come; lets go of everything."""
+
+
+def joint(uses: list[Use], size: int, *, products: bool, spreads: bool) -> Joint:
+    """The cheapest way to add these uses of a parameter of ``size`` entries."""
+    formulas, direct = [use.formula for use in uses], all(use.chain.direct for use in uses)
+    turns = {use.chain.turned for use in uses}
+    if len(uses) == 1 and uses[0].chain.keeps_norm and formulas[0] is not None:
+        if not spreads or uses[0].chain.turned is not None:
+            return _Alone(products=products, spreads=spreads)
+    if all(isinstance(formula, Linear) for formula in formulas) and len(turns) == 1 and None not in turns:
+        return _Joined(len(uses), products=products, spreads=spreads)
+    if all(isinstance(formula, Shares) for formula in formulas) and direct:
+        return _Summed(len(uses), products=products, spreads=spreads)
+    kinds = sorted(type(formula).__name__ for formula in formulas)
+    if kinds == ["Linear", "Lookup"] and not (products or spreads) and None not in turns:
+        if all(use.chain.turned == isinstance(use.formula, Linear) for use in uses):
+            return _Tied()
+    if size * uses[0].examples.looked_at > _MOST:
+        raise ValueError("the shares would have to be formed, and are too large for that")
+    return _Formed(uses[0].examples.looked_at, products=products, spreads=spreads)
+
+
+class _Alone:
+    """One use: its formula says everything as soon as the gradient comes."""
+
+    def __init__(self, *, products: bool, spreads: bool) -> None:
+        self.products: Tensor | None = None
+        self.spread: Tensor | None = None
+        self._wanted = products, spreads
+        self._found: Tensor | None = None
+
+    def hear(self, use: Use, gradient: Tensor) -> None:
+        formula = use.formula
+        if formula is None or self._found is not None:
+            raise RuntimeError("backward came to this operation twice")
+        with torch.no_grad():
+            if self._wanted[0]:
+                self.products = formula.products(gradient)
+            if self._wanted[1]:
+                spread = formula.spread(gradient)
+                self.spread = spread.T if use.chain.turned else spread
+            self._found = formula.squares(gradient) if self.products is None else self.products.diagonal()
+        use.formula = None  # nothing of this operation needs to stay in memory
+
+    def squares(self) -> Tensor:
+        if self._found is None:
+            raise RuntimeError("backward did not come to this operation")
+        return self._found
+
+
+class _Later:
+    """Gradients are kept until all have come."""
+
+    def __init__(self, count: int, *, products: bool = False, spreads: bool = False) -> None:
+        self.products: Tensor | None = None
+        self.spread: Tensor | None = None
+        self._wanted, self._count = (products, spreads), count
+        self._kept: list[tuple[Use, Tensor]] = []
+
+    def hear(self, use: Use, gradient: Tensor) -> None:
+        self._kept.append((use, gradient))
+
+    def _all(self) -> list[tuple[Use, Tensor]]:
+        kept, self._kept = self._kept, []
+        if len(kept) != self._count:
+            raise RuntimeError(f"backward came to {len(kept)} of {self._count} operations that read it")
+        return kept
+
+
+class _Joined(_Later):
+    """Products with the same matrix are one product over more rows."""
+
+    def squares(self) -> Tensor:
+        kept = self._all()
+        into, out = [], []
+        for use, gradient in kept:
+            assert isinstance(use.formula, Linear)
+            into.append(use.formula.a)
+            out.append(use.formula.arriving(gradient))
+        whole = Linear.of(torch.cat(into, dim=1), torch.cat(out, dim=1), kept[0][0].examples)
+        with torch.no_grad():
+            if self._wanted[0]:
+                self.products = whole.products(out[0])
+            if self._wanted[1]:
+                spread = whole.spread(out[0])
+                self.spread = spread.T if kept[0][0].chain.turned else spread
+            return whole.squares(out[0])
+
+
+class _Summed(_Later):
+    """Shares that are small are formed as they come."""
+
+    def __init__(self, count: int, *, products: bool, spreads: bool) -> None:
+        super().__init__(count, products=products, spreads=spreads)
+        self._total: Tensor | None = None
+        self._heard = 0
+
+    def hear(self, use: Use, gradient: Tensor) -> None:
+        assert isinstance(use.formula, Shares)
+        with torch.no_grad():
+            shares = use.formula.form(gradient)
+            self._total = shares if self._total is None else self._total + shares
+        self._heard += 1
+
+    def squares(self) -> Tensor:
+        if self._total is None or self._heard != self._count:
+            raise RuntimeError(f"backward came to {self._heard} of {self._count} operations that read it")
+        return _of_formed(self, self._total, self._wanted)
+
+
+class _Tied(_Later):
+    """A table of which rows are looked up, and which is the matrix of the last product as well."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def squares(self) -> Tensor:
+        total: Tensor | None = None
+        found: dict[type, tuple[Any, Tensor]] = {}
+        for use, gradient in self._all():
+            assert use.formula is not None
+            found[type(use.formula)] = use.formula, gradient
+            mine = use.formula.squares(gradient)
+            total = mine if total is None else total + mine
+        (table, at_table), (product, at_product) = found[Lookup], found[Linear]
+        assert total is not None
+        return total + 2 * table.with_linear(at_table, product, at_product)
+
+
+class _Formed:
+    """The shares themselves, because nothing less will do."""
+
+    def __init__(self, examples: int, *, products: bool, spreads: bool) -> None:
+        self.products: Tensor | None = None
+        self.spread: Tensor | None = None
+        self._wanted = products, spreads
+        self._shares: list[Tensor | None] = [None] * examples
+
+    def hear(self, use: Use, gradient: Tensor) -> None:
+        raise RuntimeError("shares are formed by their use")
+
+    def add(self, place: int, share: Tensor) -> None:
+        """A part of the share of one example."""
+        before = self._shares[place]
+        self._shares[place] = share.clone() if before is None else before.add_(share)
+
+    def squares(self) -> Tensor:
+        shares, self._shares = [share for share in self._shares if share is not None], []
+        if not shares:
+            raise RuntimeError("backward did not come to an operation that reads it")
+        return _of_formed(self, torch.stack(shares), self._wanted)
+
+
+def _of_formed(one: _Summed | _Formed, shares: Tensor, wanted: tuple[bool, bool]) -> Tensor:
+    if wanted[0]:
+        one.products = shares.flatten(1) @ shares.flatten(1).T
+    if wanted[1]:
+        one.spread = shares.square().sum(dim=0)
+    return shares.flatten(1).square().sum(dim=1)
