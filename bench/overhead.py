@@ -103,13 +103,20 @@ def _bare(run: Watch, step: Step, count: int) -> float:
 
 
 def measure(workload: str, budget: float, *, pairs: int, seconds: float) -> tuple[list[float], float, dict]:
-    """Overheads of the pairs of blocks, seconds of a bare step, and vario's own account."""
+    """Overheads of the pairs of blocks, seconds of a bare step, and vario's own account of the blocks."""
     model, optimizer, step = WORKLOADS[workload]()
     once = statistics.median(_block(step, 1) for _ in range(30))
     count = max(4, int(seconds / once))
     found, bare_steps = [], []
     with tempfile.TemporaryDirectory() as home, watch(model, home=Path(home), overhead=budget) as run:
-        _block(step, max(100, 2 * count))  # the first steps and the grant are over after this
+        session = run._session
+        settled = max(100, 2 * count)
+        while settled > 0 or next(iter(session._budgets.values()))._grant > 0:  # the grant is over after this
+            _block(step, 10)
+            settled -= 10
+            if settled < -20 * count:
+                break
+        before = next(iter(session.schedule().values()))
         for number in range(pairs):
             if number % 2:
                 bare, watched = _bare(run, step, count), _block(step, count)
@@ -118,8 +125,20 @@ def measure(workload: str, budget: float, *, pairs: int, seconds: float) -> tupl
                 bare = _bare(run, step, count)
             found.append(watched / bare - 1)
             bare_steps.append(bare)
-        account = next(iter(run._session.schedule().values()))
+        account = _between(before, next(iter(session.schedule().values())))
     return found, statistics.median(bare_steps), account
+
+
+def _between(before: dict, after: dict) -> dict:
+    """What was spent, and how often the probes ran, from one account to a later one."""
+    own = after["own_seconds"] - before["own_seconds"]
+    bare = after["own_seconds"] / after["overhead"] - before["own_seconds"] / before["overhead"]
+    name = "gradient-norm"
+    return {
+        "overhead": own / bare,
+        "steps": after["steps"] - before["steps"],
+        "probes": after["ran"].get(name, 0) - before["ran"].get(name, 0),
+    }
 
 
 def main() -> None:
@@ -143,10 +162,9 @@ def main() -> None:
         for budget in given.budgets:
             found, bare, account = measure(workload, budget, pairs=given.pairs, seconds=given.seconds)
             low, middle, high = statistics.quantiles(found, n=4)
-            probes = max(account["ran"].get("gradient-norm", 0), 0)
             print(
                 f"{workload:18} {bare * 1e3:8.2f} {budget:7.0%} {middle:9.1%} {low:8.1%} {high:8.1%} "
-                f"{account['overhead']:12.1%}  {probes} of {account['steps']}",
+                f"{account['overhead']:12.1%}  {account['probes']} of {account['steps']}",
                 flush=True,
             )
 

@@ -87,6 +87,18 @@ class Budget:
         if probe or self._steps % EARLY == 0:
             self._estimate()
 
+    def passed(self, steps: int, seconds: float, own: float) -> None:
+        """So many steps without any instrument took `seconds` together, `own` of them in our code."""
+        bare = max(0.0, seconds - own)
+        self._steps += steps
+        self._since += steps
+        self.own += own
+        self.bare += bare
+        self._purse = min(self._purse + self.share * bare - own, 2 * self.probe_cost + 0.01)
+        self._idle.append(own / steps)
+        self._plain.append(bare / steps)
+        self._estimate()
+
     def _estimate(self) -> None:
         self.plain = statistics.median(self._plain) if self._plain else 0.0
         slower = max(0.0, statistics.median(self._slower)) if self._slower else 0.0
@@ -97,6 +109,23 @@ class Budget:
             allowed = max(0.5 * (self.share * statistics.fmean(self._plain) - idle), 1e-9)
             cost = max(statistics.fmean(self._cheap) - idle, 1e-9)
             self.cheap_period = max(1, min(64, round(cost / allowed)))
+
+    def nothing_for(self) -> int:
+        """For how many steps to come no probe will surely be afforded."""
+        if (
+            self.share >= 1
+            or self._steps < FIRST
+            or self._after_probe
+            or not (self.plain and self.probe_cost)
+        ):
+            return 0
+        ahead = [
+            (self.probe_cost - self._purse) / (self.share * self.plain),
+            self._steps - 2 * self._since,  # as often as the run doubles
+        ]
+        if self._grant > 0:
+            ahead.append(self._steps / EARLY - self._since)
+        return max(0, int(min(ahead)))
 
     def affords_probe(self) -> bool:
         """Whether the step that begins now may be measured in full."""
@@ -174,6 +203,18 @@ class Session:
         plan.running, wanted = self._kinds.get(kind) or self._kind(kind)
         plan.moment = None
         return wanted | {"keep_grads", "grads"} if plan.next_probe else wanted
+
+    def idle_steps(self, stream: Stream) -> int:
+        plan, budget = self._plans[stream.name], self._budgets[stream.name]
+        if plan.cheap or plan.next_probe or 0 < plan.lost < LOST:
+            return 0
+        return min(budget.nothing_for(), budget.cheap_period - stream.step % budget.cheap_period)
+
+    def passed(self, stream: Stream, steps: int) -> None:
+        plan, now, own = self._plans[stream.name], time.perf_counter(), self.own_time()
+        self._write_events(stream, stream.step - 1)
+        self._budgets[stream.name].passed(steps, now - plan.began, own - plan.own_before)
+        plan.began, plan.own_before = now, own
 
     def at_gradient(self, stream: Stream, raw: Mapping[str, Any]) -> None:
         plan = self._plans[stream.name]

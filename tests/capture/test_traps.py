@@ -40,6 +40,12 @@ class Notes:
     def wants(self, stream: Stream) -> frozenset[str]:
         return self.wanted
 
+    def idle_steps(self, stream: Stream) -> int:
+        return 0
+
+    def passed(self, stream: Stream, steps: int) -> None:
+        raise AssertionError("no step may pass untold")
+
     def at_gradient(self, stream: Stream, raw: Any) -> None:
         self.steps.append((stream.name, stream.step, dict(raw)))
 

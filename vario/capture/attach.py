@@ -19,7 +19,9 @@ from vario.capture import hooks
 from vario.capture.batches import Gathered, carried
 from vario.capture.by_hand import ByHand
 from vario.capture.closures import nested, with_closure
+from vario.capture.dozing import Doze
 from vario.capture.evaluation import Evaluation
+from vario.capture.example_door import ExampleDoor
 from vario.capture.in_backward import InBackward
 from vario.capture.inputs import Inputs
 from vario.capture.loaders import Loaders
@@ -27,7 +29,7 @@ from vario.capture.loss_calls import read_call
 from vario.capture.losses import divided_by_number, undivided
 from vario.capture.observer import Observer
 from vario.capture.schedulers import Schedulers
-from vario.capture.streams import Stream, make_stream, mode_counts
+from vario.capture.streams import Stream, copied, make_stream, mode_counts
 from vario.nouns import Reading
 
 __all__ = ["Attachment"]
@@ -56,8 +58,10 @@ class Attachment:
         self.in_backward = InBackward(self)
         self.gathered = Gathered()
         self.inputs = Inputs(self)
+        self.examples = ExampleDoor(self, budget=budget)
         self.depth = 0  # of backwards inside backwards
         self.awake = True
+        self.doze = Doze(self)
         self._unusual = False  # whether backwards matter even where nothing of the step is wanted
         self.inside: Stream | None = None  # the stream whose optimizer is stepping
         self._of_optimizer: dict[int, tuple[Any, Stream | None]] = {}
@@ -103,6 +107,10 @@ class Attachment:
         since = self._hearing_since
         return self._own if since is None else self._own + time.perf_counter() - since
 
+    def spent(self, seconds: float) -> None:
+        """Time of ours inside the script's own backward."""
+        self._own += seconds
+
     def fail(self, place: str, error: Exception) -> None:
         """Tell that something of ours broke, whatever the teller does."""
         try:
@@ -112,6 +120,7 @@ class Attachment:
 
     def finish(self) -> None:
         """The end of the run: what is still open is told."""
+        self.doze.end()
         self.by_hand.look()
         self.evaluation.close()
         for stream in self.streams:
@@ -134,10 +143,12 @@ class Attachment:
             self.gathered.look_at_graph(tensors, self.streams)
         self.gathered.backward(tensors, self.loaders.where)
         self.by_hand.before(tensors)
+        self.examples.before(tensors)
 
     def after_backward(self) -> None:
         self.depth = max(0, self.depth - 1)
         if self.depth == 0:
+            self.examples.after()
             self.in_backward.end()
             self.by_hand.after()
 
@@ -200,7 +211,9 @@ class Attachment:
             self.in_backward.before_step(optimizer)
             return None
         if self.inside is not None and nested():
+            self.doze.nests = True
             return None
+        self.doze.end()
         stream = self.stream_of(optimizer)
         self.inside = stream
         if stream is None or not self.awake:
@@ -231,6 +244,8 @@ class Attachment:
         return stream
 
     def optimizer_gone(self, key: int) -> None:
+        if key == self.doze.optimizer:
+            self.doze.end()
         _, stream = self._of_optimizer.pop(key, (None, None))
         if stream is not None:
             stream.let_go()  # its parameters must not live on because of us
@@ -280,7 +295,7 @@ class Attachment:
             weights = [parameter.detach().clone() for parameter in stream.params]
         raw: dict[str, Any] = {"params": stream.params, "names": stream.names}
         if grads is not None:
-            raw["grads"] = [None if g is None else _unscaled(g, stream) for g in grads]
+            raw["grads"] = [None if g is None else stream.unscaled(g) for g in grads]
         raw["groups"], raw["group_of"] = stream.groups() if "groups" in wanted else ([], [])
         fresh = stream.last_batches is not batches
         if fresh and "losses" in wanted:
@@ -295,13 +310,14 @@ class Attachment:
             raw["double_softmax"] = batches.double_softmax
             raw["clip"] = _one_clip(batches.clips)
             raw["rows"] = self.loaders.seen
+            raw.update(self.examples.of(stream))
         if stream.grads_before is not None and stream.grads_before[0] == stream.step - 1:
             raw["grads_previous"] = stream.grads_before[1]
         raw["weights_before"] = weights
         raw["times"] = self._times(stream)
         self.observer.at_gradient(stream, {key: value for key, value in raw.items() if value is not None})
         keep = "keep_grads" in wanted and grads is not None
-        stream.grads_before = (stream.step, [_copy(g) for g in grads]) if keep and grads else None
+        stream.grads_before = (stream.step, [copied(g) for g in grads]) if keep and grads else None
 
     def step_taken(self, stream: Stream) -> None:
         """The optimizer has moved: the step ends, the next begins."""
@@ -312,10 +328,21 @@ class Attachment:
         stream.last_batches, stream.carried = self.gathered.batches, None
         self.gathered.closed(let_go=len(self.streams) == 1)  # others may yet step on the same backward
         self.loaders.let_go()
+        self.expect(stream)
+
+    def expect(self, stream: Stream) -> None:
+        """The next step begins: what is wanted of it."""
         stream.wanted = self.observer.wants(stream)
         self.awake = self._unusual or any(other.wanted for other in self.streams)
         if self.awake:
             self.inputs.listen()
+            self.examples.step_begins()
+        else:
+            self.doze.begin(stream)
+
+    def doze_over(self) -> None:
+        """The last of the steps that may pass untold has been taken."""
+        self.doze.end()
 
     def _times(self, stream: Stream) -> dict[str, float | None]:
         wait, own = stream.data_wait, self.own - stream.own_before
@@ -338,6 +365,7 @@ class Attachment:
         optimizer = getattr(scheduler, "optimizer", None)
         known = [self._of_optimizer.get(id(o)) for o in (optimizer, getattr(optimizer, "optimizer", None))]
         streams = [pair[1] for pair in known if pair is not None and pair[1] is not None] + self.streams
+        self.doze.count()
         self.schedulers.stepped(scheduler, streams[0].step if streams else 0, self.loaders.epochs_trained)
 
     def autocast_entered(self, autocast: Any) -> None:
@@ -357,12 +385,14 @@ class Attachment:
         self.inputs.forward(module, arguments)
 
     def _happened(self, kind: str, where: str, data: dict[str, Any]) -> None:
+        self.doze.count()
         if self.streams:
             self.observer.event(self.streams[0], kind, where, data)
         else:
             self._waiting.append(lambda: self._happened(kind, where, data))
 
     def _evaluated(self, readings: list[Reading]) -> None:
+        self.doze.count()
         if self.streams:
             self.observer.readings(self.streams[0], readings)
         else:
@@ -372,14 +402,3 @@ class Attachment:
 def _one_clip(clips: list[tuple[Any, Any]]) -> tuple[float, float] | None:
     """What clipping saw, where it was done once; done in parts it says nothing of the whole."""
     return (float(clips[0][0]), float(clips[0][1])) if len(clips) == 1 else None
-
-
-def _unscaled(grad: Tensor, stream: Stream) -> Tensor:
-    """Fused optimizers are given scaled gradients together with the scale."""
-    optimizer = stream.optimizers[0]() if stream.optimizers else None
-    scale = getattr(optimizer, "grad_scale", None)
-    return grad if scale is None else grad / scale
-
-
-def _copy(grad: Tensor | None) -> Tensor | None:
-    return None if grad is None else grad.detach().clone()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.optim import lr_scheduler
@@ -19,6 +19,9 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 from torch.utils.data import dataloader
+
+if TYPE_CHECKING:
+    from vario.capture.dozing import Doze
 
 __all__ = ["LOSS_FUNCTIONS", "Listener", "join", "leave", "listen_to_forward"]
 
@@ -50,10 +53,14 @@ class Listener(Protocol):
     """Hears a named event with its arguments; must never raise. Only `before_step` is answered.
 
     While it is not `awake` it is told of optimizer steps, loaders and evaluation, but not of losses on
-    their way backward: nothing of the step under way is wanted.
+    their way backward: nothing of the step under way is wanted. Steps of the optimizer that its
+    `doze` names are not even told but counted down; `doze_over` is told at the last.
     """
 
     awake: bool
+
+    @property
+    def doze(self) -> Doze: ...
 
     def hear(self, event: str, *arguments: Any) -> Any: ...
 
@@ -152,16 +159,24 @@ def _subclasses(kind: type) -> list[type]:
 
 
 def _before_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    answer = None
     for listener in _Places.listeners:
-        changed = listener.hear("before_step", optimizer, args, kwargs)
-        if changed is not None:
-            args, kwargs = changed
-    return args, kwargs
+        if listener.doze.optimizer != id(optimizer):
+            changed = listener.hear("before_step", optimizer, args, kwargs)
+            if changed is not None:
+                answer = args, kwargs = changed
+    return answer
 
 
 def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     del args, kwargs
-    _tell("after_step", optimizer)
+    for listener in _Places.listeners:
+        if listener.doze.optimizer != id(optimizer):
+            listener.hear("after_step", optimizer)
+            continue
+        listener.doze.left -= 1
+        if not listener.doze.left:
+            listener.hear("doze_over")
 
 
 def _backward(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -210,7 +225,8 @@ def _clip(original: Callable[..., Any]) -> Callable[..., Any]:
         if not isinstance(parameters, torch.Tensor):
             parameters = list(parameters)  # it may be a generator, and we look at it as well
         norm = original(parameters, max_norm, *args, **kwargs)
-        _tell("clipped", parameters, max_norm, norm)
+        if _awake():
+            _tell("clipped", parameters, max_norm, norm)
         return norm
 
     return clip_grad_norm_

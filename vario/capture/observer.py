@@ -20,6 +20,12 @@ class Observer(Protocol):
     def wants(self, stream: Stream) -> frozenset[str]:
         """The raw needs that `stream.step`, which begins now, is to offer."""
 
+    def idle_steps(self, stream: Stream) -> int:
+        """How many steps, the coming one first, surely want nothing: they may pass untold."""
+
+    def passed(self, stream: Stream, steps: int) -> None:
+        """So many steps passed untold; `stream.step` has been moved on."""
+
     def at_gradient(self, stream: Stream, raw: Mapping[str, Any]) -> None:
         """The gradients are there, the optimizer has not moved yet."""
 

@@ -15,7 +15,7 @@ from torch.optim.optimizer import Optimizer
 
 from vario.capture import names as naming
 
-__all__ = ["Stream", "make_stream", "mode_counts", "rank"]
+__all__ = ["Stream", "copied", "make_stream", "mode_counts", "rank"]
 
 _WITH_MODES = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU)
 _SETTINGS = tuple(
@@ -64,6 +64,12 @@ class Stream:
                     settings.append(mine)
                 group_of.update((id(parameter), index) for parameter in group["params"])
         return settings, [group_of.get(id(parameter), 0) for parameter in self.params]
+
+    def unscaled(self, grad: Tensor) -> Tensor:
+        """Fused optimizers are given scaled gradients together with the scale."""
+        optimizer = self.optimizers[0]() if self.optimizers else None
+        scale = getattr(optimizer, "grad_scale", None)
+        return grad if scale is None else grad / scale
 
     def let_go(self) -> None:
         """The optimizer is gone: keep no tensor alive."""
@@ -163,3 +169,8 @@ def _settings(module: nn.Module) -> dict[str, Any]:
         if isinstance(value, (int, float, bool, str, tuple)):
             found[name] = value
     return found
+
+
+def copied(grad: Tensor | None) -> Tensor | None:
+    """A copy outside of every graph."""
+    return None if grad is None else grad.detach().clone()
