@@ -1,0 +1,96 @@
+// The charts of a page: made when they come near the screen, kept up to date while they are on it.
+
+export class Board {
+  constructor() {
+    this.slots = new Map();
+    this.ended = false;
+    this.near = new IntersectionObserver((entries) => entries.forEach((entry) => this.#seen(entry)), { rootMargin: "300px" });
+  }
+
+  // `mount(element)` makes the view: {draw, refresh, destroy}, or a promise of it.
+  add(element, mount) {
+    this.slots.set(element, { mount, view: null, made: null, visible: false, stale: false, shown: null });
+    this.near.observe(element);
+    return element;
+  }
+
+  // Everything inside `box` is about to be thrown away.
+  drop(box) {
+    for (const [element, slot] of this.slots) {
+      if (!box.contains(element)) continue;
+      this.near.unobserve(element);
+      this.slots.delete(element);
+      this.#ended(slot);
+    }
+  }
+
+  // What is on the screen asks again; the rest when it comes near.
+  async refresh() {
+    const asked = [];
+    for (const slot of this.slots.values()) {
+      if (!slot.visible) slot.stale = true;
+      else if (slot.view) asked.push(this.#fresh(slot));
+    }
+    await Promise.all(asked);
+  }
+
+  draw() {
+    for (const { view } of this.slots.values()) view?.draw();
+  }
+
+  close() {
+    this.ended = true;
+    this.near.disconnect();
+    for (const slot of this.slots.values()) this.#ended(slot);
+    this.slots.clear();
+  }
+
+  #seen({ target, isIntersecting }) {
+    const slot = this.slots.get(target);
+    if (!slot) return;
+    slot.visible = isIntersecting;
+    if (!isIntersecting) return;
+    if (!slot.made) slot.made = this.#mount(target, slot);
+    else if (slot.stale && slot.view) this.#fresh(slot);
+  }
+
+  async #mount(element, slot) {
+    try {
+      const view = await slot.mount(element);
+      slot.view = view;
+      if (this.ended || this.slots.get(element) !== slot) view?.destroy?.();
+    } catch (error) {
+      this.#failed(error, () => (slot.made = null));
+      element.dataset.failed = "";
+    }
+  }
+
+  // One question at a time for each view: a slow server must not collect a queue.
+  async #fresh(slot) {
+    slot.stale = false;
+    if (slot.busy) return void (slot.stale = true);
+    slot.busy = true;
+    try {
+      await slot.view.refresh?.();
+    } catch (error) {
+      this.#failed(error, () => (slot.stale = true));
+    }
+    slot.busy = false;
+  }
+
+  // A server that is gone says so at the top of the page; its charts stay as they were, and ask again.
+  #failed(error, again) {
+    again();
+    if (!["AbortError", "Unreachable", "Refused"].includes(error.constructor.name) && error.name !== "AbortError") throw error;
+  }
+
+  // After the connection is back: what could not be made is made now.
+  retry() {
+    for (const [element, slot] of this.slots) if (slot.visible && !slot.made) slot.made = this.#mount(element, slot);
+    return this.refresh();
+  }
+
+  #ended(slot) {
+    slot.view?.destroy?.();
+  }
+}

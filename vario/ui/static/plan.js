@@ -1,0 +1,4 @@
+export function planPage(frame, { parts }) {
+  frame.crumbs([["runs", "#/runs"], [parts[0] ?? ""]], "plan");
+  return { leave() {} };
+}

@@ -1,0 +1,142 @@
+// The sections of a run beneath its findings: charts, layers, tables, events. Those without content are not shown.
+
+import { clear, el } from "./build.js";
+import { chartFigure, pairs, said } from "./figures.js";
+import { LayersView } from "./layers_view.js";
+import { NOISE, SIGNAL, noiseChart } from "./noise.js";
+import { plain } from "./words.js";
+
+const SECTIONS = [
+  ["loss", "Loss and metrics"],
+  ["layers", "Layers"],
+  ["noise", "Noise scale"],
+  ["curvature", "Curvature"],
+  ["examples", "Examples"],
+  ["data", "Data"],
+  ["settings", "Settings"],
+  ["more", "More series"],
+  ["events", "Events"],
+  ["cost", "What vario cost"],
+];
+const QUIET = ["activation/", "input/", "target/", "eval/", "hyper/", "logits/", "accuracy/"];
+const MOST_EVENTS = 200;
+
+export class RunSections {
+  constructor(about, tools, choice, onChoice) {
+    Object.assign(this, { tools, choice, onChoice, boxes: new Map(), written: new Map(), maps: [] });
+    this.root = el("div");
+    for (const [at, title] of SECTIONS) {
+      const box = el("section", { id: at, hidden: true, "aria-labelledby": `${at}-title` }, el("h2", { id: `${at}-title` }, title), el("div"));
+      this.boxes.set(at, box);
+      this.root.append(box);
+    }
+    this.learn(about);
+  }
+
+  titles() {
+    return SECTIONS.filter(([at]) => !this.boxes.get(at).hidden);
+  }
+
+  // Only sections whose content is another than before are made anew.
+  learn(about) {
+    const streams = about.streams.filter(({ name }) => (this.choice.stream ? name === this.choice.stream : !name.includes("@")));
+    const shown = streams.length ? streams : about.streams;
+    const charts = (section) => about.charts.filter((chart) => chart.section === section);
+    this.#write("loss", charts("loss"), (told) => this.#grid(told));
+    this.#layers(shown);
+    const noisy = shown.filter(({ series }) => [SIGNAL, NOISE].every((name) => series.some((one) => one.name === name))).map(({ name }) => name);
+    this.#write("noise", [noisy, charts("noise")], ([names, told]) => this.#grid([...names.map((name) => noiseChart(name, names.length > 1)), ...told]));
+    this.#write("curvature", others(shown, (name) => name.startsWith("curvature/")), (told) => this.#grid(told));
+    this.#write("examples", charts("examples"), (told) => this.#grid(told));
+    this.#write("data", [charts("data"), about.facts.data], ([told, facts]) => [this.#grid(told), tables(facts)]);
+    this.#write("settings", [charts("settings"), about.facts.settings, about.facts.environment], ([told, settings, environment]) => [
+      el("div", { class: "columns" }, settings.length > 0 && pairs(settings, "optimizer and schedule"), environment.length > 0 && pairs(environment, "environment")),
+      this.#grid(told),
+    ]);
+    const drawn = new Set(about.charts.flatMap(({ lines }) => lines.map(({ name }) => name)));
+    const rest = others(shown, (name) => !drawn.has(name) && !name.startsWith("curvature/") && !QUIET.some((start) => name.startsWith(start)));
+    this.#write("more", rest, (told) => this.#grid(told));
+    this.#write("events", about.events.filter(({ kind }) => !["parameters", "modules"].includes(kind)), (told) => eventTable(told));
+    this.#write("cost", [about.facts.cost, charts("cost")], ([facts, told]) => [facts.length > 0 && pairs(facts), this.#grid(told)]);
+  }
+
+  lookAt(place) {
+    const of = this.maps.find(({ view }) => view.curvesOf(place).length) ?? this.maps[0];
+    if (!of) return;
+    of.view.choose({ layer: place });
+    this.boxes.get("layers").scrollIntoView();
+  }
+
+  step(move) {
+    this.maps[0]?.view.step(move);
+  }
+
+  #layers(streams) {
+    const box = this.boxes.get("layers");
+    for (const stream of streams) {
+      const old = this.maps.find(({ name }) => name === stream.name);
+      if (old) {
+        old.view.learn(stream);
+        continue;
+      }
+      const view = new LayersView(stream, this.tools, this.onChoice);
+      if (!view.known) {
+        continue;
+      }
+      if (!this.maps.length) [view.layer, view.map] = [this.choice.layer, this.choice.map];
+      this.maps.push({ name: stream.name, view });
+    }
+    if (!this.maps.length) return;
+    const shown = this.maps.flatMap(({ name, view }) => (this.maps.length > 1 ? [el("h3", {}, plain(name, 80)), view.root] : [view.root]));
+    if (box.lastChild.childElementCount !== shown.length) clear(box.lastChild, shown);
+    box.hidden = false;
+  }
+
+  #write(at, told, make) {
+    const text = JSON.stringify(told, (key, value) => (typeof value === "function" ? null : value));
+    if (this.written.get(at) === text) return;
+    this.written.set(at, text);
+    const box = this.boxes.get(at);
+    this.tools.board.drop(box);
+    clear(box.lastChild, make(told));
+    box.hidden = !box.lastChild.childElementCount;
+  }
+
+  #grid(told) {
+    return told.length > 0 && el("div", { class: "grid" }, told.map((chart) => chartFigure(chart, this.tools)));
+  }
+}
+
+// Whole-model series that no chart of the course shows, so that a new instrument is seen at once.
+function others(streams, wanted) {
+  const charts = new Map();
+  for (const { name: stream, series } of streams) {
+    for (const { name, wheres, width } of series) {
+      if (width > 1 || !wheres.includes("") || !wanted(name)) continue;
+      const line = { stream, name, where: "", column: -1, label: streams.length > 1 ? stream : name.replace(/^.*\//, "").replaceAll("_", " ") };
+      charts.set(name, [...(charts.get(name) ?? []), line]);
+    }
+  }
+  return [...charts].map(([name, lines]) => ({ title: name.replace("/", ": ").replaceAll("_", " "), lines: lines.slice(0, 8), limits: [], span: null }));
+}
+
+function tables(rows) {
+  if (!rows.length) return null;
+  const groups = new Map();
+  for (const [name, value] of rows) {
+    const [group, rest] = name.includes(": ") ? name.split(/: (.*)/s) : ["", name];
+    groups.set(group, [...(groups.get(group) ?? []), [rest, value]]);
+  }
+  return el("div", { class: "columns" }, [...groups].map(([group, pairs_]) => pairs(pairs_, plain(group, 80))));
+}
+
+function eventTable(events) {
+  if (!events.length) return null;
+  const began = events[0].time;
+  const latest = events.slice(-MOST_EVENTS);
+  const row = ({ kind, step, where, time, data }) =>
+    el("tr", {}, el("td", { class: "number" }, step < 0 ? "before" : String(step)), el("td", { class: "number" }, `${Math.max(0, time - began).toFixed(1)} s`), el("td", {}, plain(kind).replaceAll("_", " ")), el("td", {}, el("bdi", {}, plain(where, 80))), el("td", {}, el("bdi", {}, said(data))));
+  const head = el("thead", {}, el("tr", {}, ["step", "time", "event", "where", "what"].map((text) => el("th", { scope: "col" }, text))));
+  const table = el("div", { class: "wide" }, el("table", { class: "events" }, head, el("tbody", {}, latest.map(row))));
+  return el("details", {}, el("summary", {}, el("b", {}, String(events.length)), ` ${events.length === 1 ? "event" : "events"}${events.length > latest.length ? `, the latest ${latest.length} shown` : ""}`), table);
+}
