@@ -138,57 +138,70 @@ def languages():
     return chains / chains.sum(2, keepdim=True)
 
 
-def text(domain, sequences, draw):
-    x = torch.randint(SYMBOLS, (sequences, 1), generator=draw)
-    for _ in range(LENGTH):
-        x = torch.cat([x, torch.multinomial(languages()[domain][x[:, -1]], 1, generator=draw)], 1)
+@functools.cache
+def texts():
+    """(domain, sequence, LENGTH): 400 sequences per domain."""
+    draw = torch.Generator().manual_seed(6)
+    x = torch.randint(SYMBOLS, (DOMAINS, 400, 1), generator=draw)
+    for _ in range(LENGTH - 1):
+        rows = languages()[torch.arange(DOMAINS)[:, None], x[:, :, -1]]  # (domain, sequence, SYMBOLS)
+        nexts = torch.multinomial(rows.flatten(0, 1), 1, generator=draw)
+        x = torch.cat([x, nexts.view(DOMAINS, 400, 1)], 2)
     return x
 
 
+CONTEXT = 5
+
+
 class Mixture(nn.Module):
-    """Two symbols of context -> top-1 of four experts -> next symbol."""
+    """Five symbols of context -> top-1 of four experts -> next symbol."""
 
     def __init__(self, width=32):
         super().__init__()
-        self.embed = nn.Embedding(SYMBOLS, width)
-        self.mix = nn.GRU(width, width, batch_first=True)
+        self.embed = nn.Embedding(SYMBOLS, 8)
+        self.mix = nn.Sequential(nn.Linear(8 * CONTEXT, width), nn.ReLU())
         self.gate = nn.Linear(width, EXPERTS)
         self.experts = nn.ModuleList(
             nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, SYMBOLS)) for _ in range(EXPERTS)
         )
 
     def forward(self, x):
-        h = self.mix(self.embed(x))[0].flatten(0, 1)  # (tokens, width)
+        h = self.mix(self.embed(x).flatten(1))  # (tokens, width)
         gate = self.gate(h)
         p, picked = gate.softmax(1).max(1)
         every = torch.stack([expert(h) for expert in self.experts], 1)
-        out = every[torch.arange(len(h)), picked] * p[:, None]
-        return out, gate, picked
+        return every[torch.arange(len(h)), picked] * p[:, None], gate, picked
 
 
-def specialised(scope, seed, steps=600, weight=0.1):
+def windows(sequences):
+    """Contexts (tokens, CONTEXT) and the symbols that follow."""
+    cut = sequences.unfold(1, CONTEXT + 1, 1).flatten(0, 1)
+    return cut[:, :-1], cut[:, -1]
+
+
+def specialised(scope, seed, steps=500, weight=0.1):
     """Mutual information of domain and expert (nats), and the largest load over the mean load."""
     torch.manual_seed(seed)
     draw = torch.Generator().manual_seed(seed)
     model, loss = Mixture(), GlobalBalanceLoss(EXPERTS)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(steps):
-        micro = [text(domain, 4, draw) for domain in range(DOMAINS)]
-        out = [model(x[:, :-1]) for x in micro]
+        index = torch.randint(350, (DOMAINS, 4), generator=draw)
+        micro = [windows(texts()[d, index[d]]) for d in range(DOMAINS)]  # a domain each
+        out = [model(x) for x, _ in micro]
         counts = torch.bincount(torch.cat([o[2] for o in out]), minlength=EXPERTS)
-        total = 0.0
-        for x, (scores, gate, picked) in zip(micro, out, strict=True):
-            total = total + nn.functional.cross_entropy(scores, x[:, 1:].flatten())
+        total = torch.zeros(())
+        for (_, y), (scores, gate, picked) in zip(micro, out, strict=True):
+            total = total + nn.functional.cross_entropy(scores, y)
             total = total + weight * loss(gate, picked, counts=counts if scope == "global" else None)
             loss.reset()
         optimizer.zero_grad()
         (total / DOMAINS).backward()
         optimizer.step()
     with torch.no_grad():
-        table = torch.stack(
-            [torch.bincount(model(text(d, 64, draw)[:, :-1])[2], minlength=EXPERTS) for d in range(DOMAINS)]
-        ).double()
-    joint = table / table.sum()
+        picked = [model(windows(texts()[d, 350:])[0])[2] for d in range(DOMAINS)]
+    joint = torch.stack([torch.bincount(p, minlength=EXPERTS) for p in picked]).double()
+    joint = joint / joint.sum()
     free = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
     information = (joint * (joint.clamp(min=1e-12) / free.clamp(min=1e-12)).log()).sum().item()
     return information, (EXPERTS * joint.sum(0).max()).item()
