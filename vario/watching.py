@@ -128,6 +128,10 @@ def start_from_environment() -> None:
     place = os.environ.get("VARIO_RUN")
     if not place:
         return
+    if os.environ.get("VARIO_TREATMENT"):  # before we listen, so that what is heard is the treated script
+        from vario.remedies.slots import put_in_from_environment
+
+        put_in_from_environment()
     overhead = float(os.environ.get("VARIO_OVERHEAD", "0.03"))
     here: list[tuple[Attachment, Session]] = []
 

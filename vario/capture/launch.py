@@ -27,16 +27,18 @@ def launch(
     *,
     overhead: float = 0.03,
     metrics: Mapping[str, str] | None = None,
+    treatment: str = "",
 ) -> int:
     """Run `command` to its end; its exit code. `run_dir` None: run it without watching.
 
     ``script.py`` alone stands for this Python and the script. ``metrics`` are names and patterns for stdout.
+    ``treatment`` is the JSON of what a trial changes in it.
     """
     arguments = _arguments(command)
     env = (
         dict(os.environ)
         if run_dir is None
-        else environment(run_dir, overhead=overhead, metrics=metrics or {})
+        else environment(run_dir, overhead=overhead, metrics=metrics or {}, treatment=treatment)
     )
     try:
         process = subprocess.Popen(arguments, env=env)
@@ -52,11 +54,15 @@ def launch(
     return 128 - code if code < 0 else code
 
 
-def environment(run_dir: Path, *, overhead: float, metrics: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which Python processes watch themselves."""
+def environment(
+    run_dir: Path, *, overhead: float, metrics: Mapping[str, str], treatment: str = ""
+) -> dict[str, str]:
+    """The environment in which Python processes watch themselves, and put in the treatment of a trial."""
     path = os.environ.get("PYTHONPATH")
+    inherited = {name: value for name, value in os.environ.items() if name != "VARIO_TREATMENT"}
     return {
-        **os.environ,
+        **inherited,
+        **({"VARIO_TREATMENT": treatment} if treatment else {}),
         "PYTHONPATH": os.pathsep.join([str(HOOK), *([path] if path else [])]),
         "VARIO_RUN": str(run_dir.resolve()),
         "VARIO_OVERHEAD": repr(overhead),

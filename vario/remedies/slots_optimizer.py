@@ -1,0 +1,129 @@
+"""The optimizer slot: another optimizer in the script's own variable, with the script's own arguments.
+
+The script builds its optimizer; then the object becomes the replacement, so schedulers, scalers and
+trainers that are given it later hold the replacement. Groups stay groups, with their own settings. What
+the two constructors call by the same word is carried over; the event says what was not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.optim.optimizer import Optimizer
+
+from vario.remedies import catalog
+from vario.remedies import treatment_words as words
+from vario.remedies.slots_built import become, same_chance, twin_of, when_built
+from vario.remedies.slots_told import Told, call_site
+
+__all__ = ["factory_optimizer", "replace_optimizer", "wrap_optimizer"]
+
+_MISSING = object()
+
+
+def replace_optimizer(method: str, options: Mapping[str, Any], told: Told) -> str:
+    """Every optimizer becomes one of the method, or of a class of ``torch.optim``."""
+    target = target_of(method)
+    own = {key: value for key, value in options.items() if key != "lr"}  # slots_step sees to the rate
+
+    def act(optimizer: Optimizer) -> None:
+        carried, left = _carried(optimizer, target, own)
+        _replace(
+            optimizer,
+            lambda twin: target(
+                _groups(twin, carried),
+                **({"lr": twin.defaults["lr"]} if "lr" in twin.defaults else {}),
+                **carried,
+                **own,
+            ),
+            told,
+            {"carried": carried, "not_carried": left, "options": dict(options)},
+        )
+
+    told.expects("optimizer", "the script built no torch.optim.Optimizer")
+    when_built(Optimizer, lambda kind: kind is not Optimizer, act)
+    return f"optimizer: {method}"
+
+
+def wrap_optimizer(method: str, options: Mapping[str, Any], told: Told) -> str:
+    """Every optimizer becomes the method's wrapper around what it was."""
+    target = target_of(method)
+
+    def act(optimizer: Optimizer) -> None:
+        _replace(
+            optimizer,
+            lambda twin: target(twin, **options),
+            told,
+            {"options": dict(options)},
+            "optimizer-around",
+        )
+
+    told.expects("optimizer-around", "the script built no torch.optim.Optimizer")
+    when_built(Optimizer, lambda kind: kind is not Optimizer, act)
+    return f"optimizer-around: {method}"
+
+
+def factory_optimizer(function: Callable[..., Any], options: Mapping[str, Any], told: Told) -> str:
+    """Every optimizer becomes what the user's function makes of it."""
+
+    def act(optimizer: Optimizer) -> None:
+        _replace(optimizer, lambda twin: function(twin, **options), told, {"options": dict(options)})
+
+    told.expects("optimizer", "the script built no torch.optim.Optimizer")
+    when_built(Optimizer, lambda kind: kind is not Optimizer, act)
+    return f"optimizer: {function.__name__}"
+
+
+def target_of(method: str) -> Callable[..., Any]:
+    """The class or function of a method, imported."""
+    if method in words.torch_optimizers():
+        return getattr(torch.optim, method)  # type: ignore[no-any-return]
+    entry = catalog.find(method)
+    home = importlib.import_module(f"vario.methods.{entry.shelf}.{entry.path.stem}")
+    return getattr(home, words.public_name(method))  # type: ignore[no-any-return]
+
+
+def _replace(
+    optimizer: Optimizer,
+    make: Callable[[Any], Any],
+    told: Told,
+    data: dict[str, Any],
+    slot: str = "optimizer",
+) -> None:
+    before = type(optimizer).__name__
+    try:
+        with same_chance():
+            made = make(twin_of(optimizer))
+        if not isinstance(made, Optimizer):
+            raise TypeError(f"the replacement is {made!r}, not a torch.optim.Optimizer")
+        become(optimizer, made)
+    except Exception as error:
+        told.fail(slot, f"{before}: {type(error).__name__}: {error}")
+    told.put_in(slot, **{"from": before, "to": type(optimizer).__name__}, **data, call=call_site())
+
+
+def _carried(
+    optimizer: Optimizer, target: Callable[..., Any], own: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The script's settings that the target knows by the same word, and those that it does not."""
+    known = inspect.signature(target).parameters
+    carried, left = {}, {}
+    for key, value in optimizer.defaults.items():
+        if key == "lr" or key in own or value is None:
+            continue
+        usual = known[key].default if key in known else _MISSING
+        if usual is not _MISSING and isinstance(value, tuple) == isinstance(usual, tuple):
+            carried[key] = value
+        elif value is not False and value != 0:
+            left[key] = value
+    return carried, left
+
+
+def _groups(optimizer: Optimizer, carried: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The script's groups, each with its own settings of the carried kinds, and its own rate."""
+    kept = {"params", "lr", *carried}
+    return [{key: value for key, value in group.items() if key in kept} for group in optimizer.param_groups]

@@ -1,0 +1,388 @@
+"""The words that a treatment may use: slots and their settings, methods and their options.
+
+Options are read from the signatures in the source with ``ast``, those of ``torch`` as well, so that a
+slip of the pen is told before anything starts and without importing torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib.util
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vario.nouns import VarioError
+from vario.remedies import catalog
+
+__all__ = [
+    "SETTINGS",
+    "SINGLE",
+    "check_factory",
+    "check_method",
+    "check_setting",
+    "factory_slot",
+    "filled_in",
+    "method_name",
+    "options_of",
+    "parsed",
+    "public_name",
+    "refusal",
+    "slot_of",
+    "torch_optimizers",
+]
+
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "optimizer": tuple(
+        (
+            "lr momentum betas eps weight_decay nesterov dampening amsgrad alpha rho maximize "
+            "lr_decay momentum_decay lambd"
+        ).split()
+    ),
+    "loader": ("batch_size", "shuffle", "drop_last"),
+    "gradient": ("clip_norm",),
+    "loss": ("label_smoothing",),
+    "schedule": ("warmup_steps",),
+    "layer": (),
+}
+SINGLE = ("optimizer", "sampler", "loader", "loss", "schedule", "rule-of-change")
+FACTORY_SLOTS = ("optimizer", "sampler", "loader", "layer")
+
+# The first argument of the public function or class that goes into a slot.
+_FIRST = {
+    "optimizer": ("params",),
+    "optimizer-around": ("base",),
+    "sampler": ("size", "labels", "groups"),
+    "schedule": ("optimizer",),
+    "rule-of-change": ("optimizer",),
+}
+# What the slot gives itself.
+_GIVEN = {"params", "base", "size", "labels", "optimizer", "rank", "ranks", "last_epoch", "apply", "self"}
+
+_REFUSED_SLOTS = {
+    "parameter-groups": "it compares the model with the same model at another width, which only the script "
+    "can build",
+    "batch-sampler": "it decides on measurements of the gradient's variance that a training loop must hand "
+    "to it; try a larger batch with loader.batch_size=N",
+    "training-step": "its backward() and step() take the place of the script's own, with a count for each "
+    "micro-batch that only the script knows",
+    "posthoc": "it works on finished models, after the training",
+    "detector": "it works on features of a finished model, after the training",
+    "hpo": "it is a loop around trainings, not a change of one",
+}
+_REFUSED = {
+    "bloop": "the script must hand it an auxiliary loss apart from the training loss",
+    "shared-norm": "it merges a norm into the linear layers that read it, and which ones do only the model's "
+    "code knows",
+    "tiled-contrastive": "it takes two sets of features, and scripts write that loss by hand, without a "
+    "function of torch whose place it could take",
+}
+_READY = ("optimizer", "optimizer-around", "sampler", "schedule", "layer", "loss", "rule-of-change")
+
+
+def method_name(text: str) -> str:
+    """The id of a method, or the name of a class of ``torch.optim``."""
+    if text in torch_optimizers():
+        return text
+    known = [entry.id for entry in catalog.entries() if entry.kind == "method"]
+    wanted = text.lower().replace("_", "-")
+    if wanted in known:
+        return wanted
+    if text.lower() in (lowered := {name.lower(): name for name in torch_optimizers()}):
+        return lowered[text.lower()]
+    names = [*known, *torch_optimizers()]
+    near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
+    near = near or [entry.id for entry in catalog.search(text)][:3]
+    raise VarioError(
+        f"--with {text}: no method is called so.{_near(near)} `vario methods WORDS` searches in plain words."
+    )
+
+
+def slot_of(method: str) -> str:
+    """The slot of a method, "optimizer" for classes of ``torch.optim``."""
+    if method in torch_optimizers():
+        return "optimizer"
+    return str(catalog.find(method).card.get("slot", ""))
+
+
+def refusal(method: str) -> str:
+    """Why a method cannot be put into an unmodified script; "" where it can."""
+    slot = slot_of(method)
+    if method in _REFUSED:
+        return _REFUSED[method]
+    if slot not in _READY:
+        return _REFUSED_SLOTS.get(slot, f"an unmodified script has no place for its kind ({slot or 'none'})")
+    if slot == "loss" and not _takes_logits(method):
+        return "it does not take (output, target), so it cannot stand in for the script's cross entropy"
+    if slot == "layer" and not layer_targets(method):
+        return "its card does not say which layer of torch it replaces, and it has no from_existing(module)"
+    return ""
+
+
+def check_method(method: str, options: Mapping[str, str]) -> None:
+    """Raises VarioError where the method cannot be put in, or an option is unknown or missing."""
+    if reason := refusal(method):
+        raise VarioError(f"--with {method}: cannot be put into an unmodified script: {reason}.")
+    known = options_of(method)
+    for key in options:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=3, cutoff=0.5) or list(known)
+            raise VarioError(f"--with {method}: it has no option {key!r}.{_near(near)}")
+    missing = [key for key, required in known.items() if required and key not in options]
+    missing = [key for key in missing if key not in _found_by_the_slot(method)]
+    if missing:
+        raise VarioError(
+            f"--with {method}: it needs {' and '.join(missing)}, such as "
+            f"{method}:{','.join(f'{key}=100' for key in missing)}. "
+            f"A prescription of a recorded run fills them in."
+        )
+
+
+def filled_in(method: str, *, steps: int, epochs: int) -> str:
+    """What ``--with`` takes for a run of that length: the method, and its options that count steps.
+
+    A warm-up takes five epochs, as in its paper, but at most a tenth of the run, from a tenth of the rate.
+    """
+    warmup = max(1, min(5 * steps // max(epochs, 1), steps // 10))
+    usual = {"total_steps": steps, "warmup_steps": warmup, "epochs": epochs, "factor": 10}
+    try:
+        known = options_of(method)
+    except VarioError:
+        return method
+    wanted = [key for key, required in known.items() if required and usual.get(key)]
+    if slot_of(method) == "rule-of-change":
+        wanted, usual["factor"] = ["factor"], 4
+    return method + (":" + ",".join(f"{key}={usual[key]}" for key in wanted) if wanted else "")
+
+
+def _found_by_the_slot(method: str) -> set[str]:
+    """Required options that the slot finds out in the script."""
+    return {"labels", "groups", "epochs"} if slot_of(method) == "sampler" else set()
+
+
+def check_setting(slot: str, key: str, value: str) -> None:
+    """Raises VarioError for a slot, a key or a kind of value that does not exist."""
+    if slot not in SETTINGS:
+        near = difflib.get_close_matches(slot, SETTINGS, n=2, cutoff=0.4) or list(SETTINGS)
+        raise VarioError(f"{slot}.{key}={value}: there is no slot {slot!r}.{_near(near)}")
+    if slot == "layer":
+        return _check_layer(key, value)
+    if key not in SETTINGS[slot]:
+        near = difflib.get_close_matches(key, SETTINGS[slot], n=3, cutoff=0.4) or list(SETTINGS[slot])
+        raise VarioError(f"{slot}.{key}={value}: {slot} has no setting {key!r}.{_near(near)}")
+    given, wanted = parsed(value), "a number"
+    if key in ("shuffle", "drop_last", "nesterov", "amsgrad", "maximize"):
+        fits, wanted = isinstance(given, bool), "true or false"
+    elif key in ("batch_size", "warmup_steps"):
+        fits, wanted = isinstance(given, int) and not isinstance(given, bool) and given > 0, "a whole number"
+    elif key == "betas":
+        fits = isinstance(given, tuple) and all(isinstance(b, float | int) and 0 <= b < 1 for b in given)
+        wanted = "two numbers below 1, such as (0.9,0.95)"
+    else:
+        fits = isinstance(given, float | int) and not isinstance(given, bool) and given >= 0
+    if not fits:
+        raise VarioError(f"{slot}.{key}={value}: {value!r} is not {wanted}.")
+    return None
+
+
+def _check_layer(key: str, value: str) -> None:
+    if "." in key:  # an attribute: layer.Dropout.p=0.3
+        if key.count(".") > 1 or isinstance(parsed(value), str):
+            raise VarioError(f"layer.{key}={value}: write layer.CLASS.attribute=number, or true or false.")
+        return
+    if value not in torch_layers():
+        names = [*torch_layers()]
+        near = difflib.get_close_matches(value, names, n=3, cutoff=0.5)
+        raise VarioError(f"layer.{key}={value}: torch.nn has no layer {value!r}.{_near(near)}")
+
+
+def check_factory(factory: str, options: Mapping[str, str]) -> None:
+    """Raises VarioError where the file or the function is missing, or it is not said what it replaces."""
+    slot = factory_slot(factory)
+    function = _factory_function(factory)
+    allowed = [arg.arg for arg in [*function.args.args[1:], *function.args.kwonlyargs]]
+    allowed += ["of"] if slot == "layer" else []
+    for key in options:
+        if key not in allowed and not function.args.kwarg:
+            raise VarioError(f"--with {factory}: {function.name} has no argument {key!r}.{_near(allowed)}")
+    if slot == "layer" and "of" not in options:
+        raise VarioError(f"--with {factory}: say which class it replaces, such as {factory}:of=GELU.")
+
+
+def factory_slot(factory: str) -> str:
+    """What the function is given, by the name of its first argument."""
+    arguments = _factory_function(factory).args.args
+    first = arguments[0].arg if arguments else ""
+    slot = {"opt": "optimizer", "module": "layer", "dataloader": "loader"}.get(first, first)
+    if slot not in FACTORY_SLOTS:
+        raise VarioError(
+            f"--with {factory}: the name of its first argument says what it replaces: one of "
+            f"{', '.join(FACTORY_SLOTS)}; it is {first!r}."
+        )
+    return slot
+
+
+def _factory_function(factory: str) -> ast.FunctionDef:
+    place, _, name = factory.rpartition(":")
+    try:
+        tree = ast.parse(Path(place).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError) as error:
+        raise VarioError(f"--with {factory}: {place} cannot be read: {error}.") from None
+    made = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    for node in made:
+        if node.name == name:
+            return node
+    raise VarioError(f"--with {factory}: {place} has no function {name!r}.{_near(n.name for n in made)}")
+
+
+def parsed(text: str) -> object:
+    """A value as it is typed: true, false, none, a number, a tuple, else the text itself."""
+    word = {"true": True, "false": False, "none": None}
+    if text.strip().lower() in word:
+        return word[text.strip().lower()]
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return text.strip()
+    return tuple(value) if isinstance(value, list) else value
+
+
+# ---- what the sources say
+
+
+@functools.cache
+def options_of(method: str) -> dict[str, bool]:
+    """The options of a method and whether each must be given."""
+    if method in torch_optimizers():
+        return _keywords(_torch_signature(method))
+    node = _public(method)
+    known = _keywords(_signature(node)) if node is not None else {}
+    if slot_of(method) == "rule-of-change":  # the others are not the optimizer's
+        known = {name: needed for name, needed in known.items() if name not in ("ema_decay", "steps")}
+    return known
+
+
+def public_name(method: str) -> str:
+    """The class or function of the method's file that goes into its slot."""
+    node = _public(method)
+    if node is None:
+        raise VarioError(f"{method}: its file names nothing that fits into the slot {slot_of(method)!r}.")
+    return node.name
+
+
+def layer_targets(method: str) -> tuple[str, ...]:
+    """The layers of torch that a layer method replaces, from its docstrings and annotations."""
+    found: list[str] = []
+    for node in _publics(method):
+        for member in ast.walk(node):
+            if isinstance(member, ast.FunctionDef) and member.name == "from_existing":
+                required = member.args.args[1 : len(member.args.args) - len(member.args.defaults)]
+                if member.args.vararg or len(required) != 1:
+                    return ()
+                named = {n.attr for n in ast.walk(member) if isinstance(n, ast.Attribute)}
+                found += [name for name in torch_layers() if name in named and name != "Module"]
+        said = ast.get_docstring(node) or ""
+        found += [name for name in torch_layers() if f"In place of ``nn.{name}``" in said]
+    return tuple(dict.fromkeys(found))
+
+
+@functools.cache
+def torch_optimizers() -> tuple[str, ...]:
+    """The names of the classes of ``torch.optim``."""
+    return tuple(_torch_optimizer_nodes())
+
+
+@functools.cache
+def torch_layers() -> tuple[str, ...]:
+    """The names of the classes of ``torch.nn``."""
+    folder = _torch("nn/modules")
+    tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return tuple(ast.literal_eval(node.value))
+    return ()
+
+
+@functools.cache
+def _torch_optimizer_nodes() -> dict[str, ast.ClassDef]:
+    found = {}
+    for path in sorted(_torch("optim").glob("*.py")):
+        if path.stem in ("optimizer", "lr_scheduler", "swa_utils"):
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            bases = [base.id for base in node.bases if isinstance(base, ast.Name)] if _is_class(node) else []  # type: ignore[attr-defined]
+            if isinstance(node, ast.ClassDef) and {"Optimizer", "Adam"} & set(bases):
+                found[node.name] = node
+    return dict(sorted(found.items()))
+
+
+def _torch(folder: str) -> Path:
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise VarioError("torch is not installed for this Python, so nothing can be put into a script of it.")
+    return Path(spec.origin).parent / folder
+
+
+def _torch_signature(name: str) -> ast.arguments:
+    return _signature(_torch_optimizer_nodes()[name])
+
+
+def _is_class(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ClassDef)
+
+
+def _publics(method: str) -> list[ast.ClassDef | ast.FunctionDef]:
+    tree = ast.parse(catalog.find(method).path.read_text(encoding="utf-8"))
+    made = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return [made[name] for name in ast.literal_eval(node.value) if name in made]
+    return [node for name, node in made.items() if not name.startswith("_")]
+
+
+def _public(method: str) -> ast.ClassDef | ast.FunctionDef | None:
+    wanted = _FIRST.get(slot_of(method))
+    for node in _publics(method):
+        arguments = [arg.arg for arg in _signature(node).args if arg.arg != "self"]
+        if wanted is None or (arguments and arguments[0] in wanted):
+            return node
+    return None
+
+
+def _signature(node: ast.ClassDef | ast.FunctionDef) -> ast.arguments:
+    if isinstance(node, ast.FunctionDef):
+        return node.args
+    for member in node.body:
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+            return member.args
+    return ast.arguments([], [], None, [], [], None, [])
+
+
+def _keywords(signature: ast.arguments) -> dict[str, bool]:
+    plain = signature.args
+    required = len(plain) - len(signature.defaults)
+    found = {arg.arg: place < required for place, arg in enumerate(plain)}
+    pairs = zip(signature.kwonlyargs, signature.kw_defaults, strict=True)
+    found.update({arg.arg: default is None for arg, default in pairs})
+    return {name: needed for name, needed in found.items() if name not in _GIVEN}
+
+
+def _takes_logits(method: str) -> bool:
+    for node in _publics(method):
+        function = node if isinstance(node, ast.FunctionDef) else _forward(node)
+        if function is None:
+            continue
+        names = [arg.arg for arg in function.args.args if arg.arg != "self"]
+        if len(names) - len(function.args.defaults) == 2 and names[1] in ("target", "targets", "labels"):
+            return True
+    return False
+
+
+def _forward(node: ast.ClassDef) -> ast.FunctionDef | None:
+    return next((m for m in node.body if isinstance(m, ast.FunctionDef) and m.name == "forward"), None)
+
+
+def _near(names: Iterable[str]) -> str:
+    listed = list(names)
+    return f" Near it: {', '.join(listed)}." if listed else ""
