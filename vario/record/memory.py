@@ -63,6 +63,18 @@ class _Memory:
     def points(self, stream: str, name: str, where: str) -> tuple[Steps, Values]:
         return self._points.get((name, where), _NOTHING)
 
+    def window(self, stream: str, name: str, where: str, first: int, last: int) -> tuple[Steps, Values]:
+        steps, values = self.points(stream, name, where)
+        part = slice(int(np.searchsorted(steps, first)), int(np.searchsorted(steps, last, side="right")))
+        return steps[part], values[part]
+
+    def rows(self, stream: str, name: str, where: str, *, first: int, last: int, least: int) -> None:
+        """Everything is at hand: nothing was summed up."""
+
+    def last_step(self, stream: str, name: str, where: str) -> int | None:
+        steps, _ = self.points(stream, name, where)
+        return int(steps[-1]) if len(steps) else None
+
     def width(self, stream: str, name: str, where: str) -> int:
         values = self.points(stream, name, where)[1]
         return int(values.shape[1]) if values.ndim == 2 else 0

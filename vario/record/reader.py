@@ -6,16 +6,16 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from vario.nouns import VarioError
 from vario.record import packing, schema
+from vario.record.loading import BUDGET, Loading, Piece, empty
 from vario.record.processes import Process, is_alive
 from vario.record.stream import Event, Record, Steps, Values
 
@@ -25,13 +25,14 @@ Status = Literal["running", "finished", "failed", "killed"]
 T = TypeVar("T")
 
 
-def open_run(path: Path | str) -> Run:
+def open_run(path: Path | str, *, budget: int = BUDGET) -> Run:
     """The run in the directory `path` (or whose `record.sqlite` is `path`).
 
+    `budget` bounds, in bytes, the points that are kept for the next who asks for them.
     Raises VarioError where there is none, or where the file is damaged, foreign or of a newer vario.
     """
     path = Path(path)
-    return Run(path.parent if path.name == schema.FILE_NAME else path)
+    return Run(path.parent if path.name == schema.FILE_NAME else path, budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,10 @@ class StoredArrays:
 class Run:
     """A run of one command: its streams, events and meta. Holds the file open until `close`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, budget: int = BUDGET) -> None:
         self.path = path
         self.id = path.resolve().name
-        self._source = _File(path / schema.FILE_NAME)
+        self._source = _File(path / schema.FILE_NAME, budget)
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -114,6 +115,13 @@ class Run:
         """Large arrays stored beside the record, in the order of writing."""
         return [stored for stored in self._source.arrays() if name in (None, stored.name)]
 
+    def still(self) -> AbstractContextManager[None]:
+        """While the block lasts, the record is seen as it was at its beginning, and read faster.
+
+        Nothing else can read this Run meanwhile; a writer goes on.
+        """
+        return self._source.still()
+
     @property
     def damage(self) -> tuple[str, ...]:
         """What was found damaged, and is therefore missing, in all that has been read so far."""
@@ -138,29 +146,18 @@ class Run:
         return f"Run({self.id!r}, {self.status}, streams {', '.join(self._source.streams()) or 'none'})"
 
 
-@dataclass
-class _Loaded:
-    """Points of one series as far as they have been read: chunks up to `chunk`, and a tail."""
-
-    chunk: int = 0
-    steps: list[Steps] = field(default_factory=list)
-    values: list[Values] = field(default_factory=list)
-    version: int = -1
-    result: tuple[Steps, Values] | None = None
-
-
 class _File:
     """The record as a source of points. Answers are kept until another process commits something."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, budget: int) -> None:
         self._path = path
         self._lock = threading.RLock()
+        self.damage: list[str] = []
         self._connection = schema.open_for_reading(path)
         self._kept: dict[Any, Any] = {}
         self._kept_version = -1
-        self._loaded: dict[int, _Loaded] = {}
+        self._loading = Loading(self._connection, self._report, budget)
         self._records: dict[str, Record] = {}
-        self.damage: list[str] = []
         with self._reading():
             pass
 
@@ -220,52 +217,53 @@ class _File:
         with self._reading():
             found = self._series().get((stream, name, where))
             if found is None:
-                return _empty(0)
-            loaded = self._loaded.setdefault(found[0], _Loaded())
-            if loaded.result is None or loaded.version != self._kept_version:
-                self._load(found[0], found[1], loaded, f"{name} at {where!r} of stream {stream!r}")
-                loaded.version = self._kept_version
-            assert loaded.result is not None
-            return loaded.result
+                return empty(0)
+            what = f"{name} at {where!r} of stream {stream!r}"
+            return self._loading.whole(*found, what, tail=self._tail(found[0]), version=self._kept_version)
+
+    def window(self, stream: str, name: str, where: str, first: int, last: int) -> tuple[Steps, Values]:
+        with self._reading():
+            found = self._series().get((stream, name, where))
+            if found is None:
+                return empty(0)
+            what, tail = f"{name} at {where!r} of stream {stream!r}", self._tail(found[0])
+            version = self._kept_version
+            return self._loading.window(*found, what, tail=tail, first=first, last=last, version=version)
+
+    def last_step(self, stream: str, name: str, where: str) -> int | None:
+        with self._reading():
+            found = self._series().get((stream, name, where))
+            return None if found is None else self._loading.last_step(found[0], self._tail(found[0]))
+
+    def rows(self, stream: str, name: str, where: str, *, first: int, last: int, least: int) -> Values | None:
+        with self._reading():
+            series, width = self._series().get((stream, name, where), (0, 1))
+            if width:
+                return None
+            what, tail = f"{name} at {where!r} of stream {stream!r}", self._tail(series)
+            version = self._kept_version
+            return self._loading.rows(
+                series, what, tail=tail, first=first, last=last, version=version, least=least
+            )
+
+    def still(self) -> AbstractContextManager[None]:
+        return self._reading()
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
 
-    def _load(self, series: int, width: int, loaded: _Loaded, what: str) -> None:
-        steps, values = [], []
-        cursor = self._connection.execute(
-            "select id, first, last, count, points from chunk where series=? and id>? order by id",
-            (series, loaded.chunk),
-        )
-        try:
-            for loaded.chunk, first, last, count, blob in cursor:
-                try:
-                    part = packing.unpack(blob)
-                except packing.Damaged as error:
-                    self._report(f"{count} points of {what}, steps {first} to {last}, are lost: {error}")
-                    continue
-                steps.append(part[0])
-                values.append(part[1])
-        except sqlite3.DatabaseError as error:
-            self._report(f"points of {what} after step {steps[-1][-1] if steps else -1} are lost: {error}")
-        if steps:
-            loaded.steps = [np.concatenate(loaded.steps + steps)]
-            loaded.values = [np.concatenate(loaded.values + values)]
-        tail = self._keep("tail", self._read_tail).get(series, [])
-        if not loaded.steps and not tail:
-            loaded.result = _empty(width)
-            return
-        when = np.concatenate(loaded.steps + [piece[0] for piece in tail])
-        what_was = np.concatenate(loaded.values + [_shaped(piece[1], width) for piece in tail])
-        loaded.result = _in_order(when, what_was)
+    def _tail(self, series: int) -> list[Piece]:
+        return self._keep("tail", self._read_tail).get(series, [])
 
-    def _read_tail(self) -> dict[int, list[tuple[Steps, Values]]]:
-        """The points that are not in chunks yet, by series; each piece is (steps, columns)."""
+    def _read_tail(self) -> dict[int, list[Piece]]:
+        """The points that are not in chunks yet, by series."""
         widths = {id: max(width, 1) for id, width in self._series().values()}
-        pieces: dict[int, list[tuple[Steps, Values]]] = {}
+        pieces: dict[int, list[Piece]] = {}
         try:
-            for stream, block in self._connection.execute("select stream, block from tail order by id"):
+            for id, stream, block in self._connection.execute(
+                "select id, stream, block from tail order by id"
+            ):
                 try:
                     ids, steps, points = packing.unpack_block(block)
                 except packing.Damaged as error:
@@ -273,7 +271,8 @@ class _File:
                     continue
                 at = 0
                 for series in ids.tolist():
-                    pieces.setdefault(series, []).append((steps, points[:, at : at + widths[series]]))
+                    columns = points[:, at : at + widths[series]]
+                    pieces.setdefault(series, []).append(Piece(id, steps, columns))
                     at += widths[series]
         except sqlite3.DatabaseError as error:
             self._report(f"some of the last points are lost: {error}")
@@ -336,24 +335,3 @@ def _badness(data: Mapping[str, Any]) -> int:
     if data.get("signal"):
         return 2
     return 1 if data.get("code") or data.get("error") else 0
-
-
-def _empty(width: int) -> tuple[Steps, Values]:
-    return np.zeros(0, np.int64), np.zeros((0, width) if width else 0)
-
-
-def _shaped(columns: Values, width: int) -> Values:
-    return columns if width else columns[:, 0]
-
-
-def _in_order(steps: Steps, values: Values) -> tuple[Steps, Values]:
-    """Steps rising; of several values at one step the last written stands."""
-    rising = np.diff(steps) > 0
-    if not rising.all():
-        order = np.argsort(steps, kind="stable")
-        steps, values = steps[order], values[order]
-        keep = np.append(np.diff(steps) > 0, True)
-        steps, values = steps[keep], values[keep]
-    steps.setflags(write=False)
-    values.setflags(write=False)
-    return steps, values

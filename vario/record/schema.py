@@ -32,7 +32,7 @@ create table series(id integer primary key, stream text not null, name text not 
 create table tail(id integer primary key, stream text not null, block blob not null);
 create table chunk(id integer primary key, series integer not null, first integer not null,
     last integer not null, count integer not null, low real, mean real, high real, points blob not null);
-create index chunk_of_series on chunk(series, id);
+create index chunk_of_series on chunk(series, id, first, last, count, low, mean, high);
 create table event(id integer primary key, process integer, time real not null, stream text not null,
     step integer not null, kind text not null, place text not null, data text not null);
 create table array(id integer primary key, stream text not null, step integer not null,

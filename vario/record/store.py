@@ -272,7 +272,8 @@ class RecordWriter:
     def _compact(self, stream: str) -> None:
         tail = self._tails[stream]
         chunks = []
-        for series, (steps, values) in tail.columns().items():
+        for series, points in tail.columns().items():
+            steps, values = packing.in_order(*points)
             low, mean, high = packing.summary(values)
             first, last, blob = int(steps[0]), int(steps[-1]), packing.pack(steps, values)
             chunks.append((series, first, last, len(steps), low, mean, high, blob))

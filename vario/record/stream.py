@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vario.nouns import NotApplicable
+from vario.record.loading import FIRST, LAST
 
 Steps = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -34,6 +35,11 @@ class Source(Protocol):
     def index(self, stream: str) -> Mapping[str, Sequence[str]]: ...
     def points(self, stream: str, name: str, where: str) -> tuple[Steps, Values]: ...
     def events(self) -> Sequence[Event]: ...
+    def window(self, stream: str, name: str, where: str, first: int, last: int) -> tuple[Steps, Values]: ...
+    def rows(
+        self, stream: str, name: str, where: str, *, first: int, last: int, least: int
+    ) -> NDArray[np.float64] | None: ...
+    def last_step(self, stream: str, name: str, where: str) -> int | None: ...
     def width(self, stream: str, name: str, where: str) -> int: ...
     def step_count(self, stream: str) -> int: ...
     def meta(self) -> Mapping[str, Any]: ...
@@ -78,7 +84,10 @@ class Record:
 
     def last(self, name: str, where: str = "") -> float:
         """The last value of a scalar series; NaN where there is nothing."""
-        _, values = self.series(name, where)
+        step = self._source.last_step(self.stream, name, where)
+        if step is None:
+            return float("nan")
+        _, values = self._source.window(self.stream, name, where, step, step)
         if values.ndim > 1:
             raise ValueError(f"{name} has {values.shape[1]} values per step; take series(...)[1][-1].")
         return float(values[-1]) if len(values) else float("nan")
@@ -102,28 +111,26 @@ class Record:
     ) -> Overview:
         """At most `bins` stretches of a series: last step, smallest, mean and largest value of each.
 
-        Of the whole series, or of its steps from `first` to `last`, both included.
+        Of the whole series, or of its steps from `first` to `last`, both included. NaN values do not
+        count; a stretch of nothing else is NaN. A vector series is seen column by column: the three are
+        (stretches, width).
 
-        NaN values do not count; a stretch of nothing else is NaN. A vector series is seen column by
-        column: the three are (stretches, width).
+        A scalar series that is stored in at least a third as many chunks is told from what each chunk
+        says of itself, without being opened: then there are fewer stretches than `bins`, and where a
+        stretch is of several chunks, one that holds some NaN weighs in its mean as if it held none.
         """
         if bins < 1:
             raise ValueError(f"an overview has at least 1 bin; got bins={bins}.")
-        steps, values = self.series(name, where)
-        if first is not None or last is not None:
-            a = 0 if first is None else int(np.searchsorted(steps, first))
-            b = len(steps) if last is None else int(np.searchsorted(steps, last, side="right"))
-            steps, values = steps[a:b], values[a:b]
-        if len(steps) <= bins:
-            return steps.astype(np.float64), values, values, values
-        edges = np.linspace(0, len(steps), bins + 1).astype(np.int64)[:-1]
-        known = ~np.isnan(values)
-        counts = np.add.reduceat(known.astype(np.float64), edges)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.add.reduceat(np.where(known, values, 0.0), edges) / counts
-        low, high = np.fmin.reduceat(values, edges), np.fmax.reduceat(values, edges)
-        ends = steps[np.append(edges[1:], len(steps)) - 1].astype(np.float64)
-        return ends, low, mean, high
+        a, b = FIRST if first is None else first, LAST if last is None else last
+        least = -(-bins // 3)
+        rows = self._source.rows(self.stream, name, where, first=a, last=b, least=least)
+        if rows is not None:
+            return _of_summaries(rows, bins)
+        if first is None and last is None:
+            steps, values = self.series(name, where)
+        else:
+            steps, values = self._source.window(self.stream, name, where, a, b)
+        return _of_points(steps, values, bins)
 
     @property
     def step_count(self) -> int:
@@ -137,3 +144,29 @@ class Record:
 
     def __repr__(self) -> str:
         return f"Record({self.stream!r}, {self.step_count} steps, {len(self.names())} series)"
+
+
+def _of_points(steps: Steps, values: Values, bins: int) -> Overview:
+    if len(steps) <= bins:
+        return steps.astype(np.float64), values, values, values
+    edges = np.linspace(0, len(steps), bins + 1).astype(np.int64)[:-1]
+    known = ~np.isnan(values)
+    counts = np.add.reduceat(known.astype(np.float64), edges)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.add.reduceat(np.where(known, values, 0.0), edges) / counts
+    low, high = np.fmin.reduceat(values, edges), np.fmax.reduceat(values, edges)
+    ends = steps[np.append(edges[1:], len(steps)) - 1].astype(np.float64)
+    return ends, low, mean, high
+
+
+def _of_summaries(rows: NDArray[np.float64], bins: int) -> Overview:
+    """Stretches of nearly equal numbers of points; a row (see SUMMARY in `loading`) is not split."""
+    count = rows[:, 2]
+    middle = np.cumsum(count) - count / 2
+    edges = np.flatnonzero(np.diff(np.floor(middle * bins / count.sum()), prepend=-1))
+    known = np.where(np.isnan(rows[:, 4]), 0.0, count)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weighed = np.where(known > 0, rows[:, 4] * count, 0.0)
+        mean = np.add.reduceat(weighed, edges) / np.add.reduceat(known, edges)
+    low, high = np.fmin.reduceat(rows[:, 3], edges), np.fmax.reduceat(rows[:, 5], edges)
+    return rows[np.append(edges[1:], len(rows)) - 1, 1], low, mean, high

@@ -1,0 +1,265 @@
+"""Points and summaries of series as they are read from a record: bit by bit, shared, within a budget.
+
+A series is read once and then only what was added to it. Series that were read at the same steps share
+one array of steps. What has not been asked for longest is let go of when the budget is spent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vario.record import packing
+from vario.record.packing import Steps, Values
+
+__all__ = ["BUDGET", "Loading", "Points", "empty"]
+
+BUDGET = 512 << 20  # bytes of values that are kept for the next who asks
+FIRST, LAST = -(2**62), 2**62  # before and after every step
+Points = tuple[Steps, Values]
+Rows = NDArray[np.float64]
+# first step, last step, points, lowest, mean, highest: what a chunk says of itself without being opened
+SUMMARY = "first, last, count, low, mean, high"
+
+
+class Piece(NamedTuple):
+    """A series in one flush that is not in chunks yet; `flush` is its number in one state of the file."""
+
+    flush: int
+    steps: Steps
+    columns: Values
+
+
+@dataclass
+class _Loaded:
+    """What is known of one series: its chunks up to number `chunk`, and all its points at `version`."""
+
+    chunk: int = 0
+    grids: list[packing.Grid] = field(default_factory=list)
+    values: list[Values] = field(default_factory=list)
+    version: int = -1
+    result: Points | None = None
+    shared: _Steps | None = None
+
+    def size(self) -> int:
+        """Bytes of values; what is in chunks is held once more where a tail was joined to it."""
+        chunks = sum(part.nbytes for part in self.values)
+        shown = self.result[1].nbytes if self.result is not None else 0
+        return chunks if shown == chunks else chunks + shown
+
+
+# Chunks of the first records say the first step written and the last, even where the steps went back.
+_INSIDE = "((last>=? and first<=?) or first>last)"
+_NONE: Rows = np.zeros((0, 6))
+
+
+@dataclass
+class _Summed:
+    chunk: int = 0
+    rows: Rows = field(default_factory=lambda: _NONE)
+
+
+class _Steps:
+    """An array of steps that several series share, and whether it rises throughout."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+        self.rising = bool((np.diff(steps) > 0).all())
+        steps.setflags(write=False)
+
+
+class Loading:
+    """Reads chunks of a connection; the caller holds the lock and the transaction, and knows the tail."""
+
+    def __init__(self, connection: sqlite3.Connection, report: Callable[[str], None], budget: int) -> None:
+        self._connection, self._report, self._budget = connection, report, budget
+        self._loaded: OrderedDict[int, _Loaded] = OrderedDict()
+        self._summed: dict[int, _Summed] = {}
+        self._steps: weakref.WeakValueDictionary[Hashable, _Steps] = weakref.WeakValueDictionary()
+        self._spent = 0
+
+    def whole(self, series: int, width: int, what: str, *, tail: Sequence[Piece], version: int) -> Points:
+        """All points of a series; `tail` is what is not in chunks yet, `version` that of the file."""
+        loaded = self._loaded.setdefault(series, _Loaded())
+        self._loaded.move_to_end(series)
+        if loaded.result is None or loaded.version != version:
+            before = loaded.size()
+            self._extend(series, loaded, what)
+            loaded.result, loaded.shared = self._joined(width, loaded.grids, loaded.values, tail, version)
+            loaded.version = version
+            self._spent += loaded.size() - before
+            self._let_go()
+        return loaded.result
+
+    def window(
+        self,
+        series: int,
+        width: int,
+        what: str,
+        *,
+        tail: Sequence[Piece],
+        first: int,
+        last: int,
+        version: int,
+    ) -> Points:
+        """The points from step `first` to `last`, opening no chunk that holds none of them."""
+        known = self._loaded.get(series)
+        if known is not None and known.result is not None and known.version == version:
+            steps, values = known.result
+        else:
+            parts = [part for _, part in self._opened(series, what, _INSIDE, (first, last))]
+            near = [piece for piece in tail if piece.steps.max() >= first and piece.steps.min() <= last]
+            chunks = [packing.values_of(parts)] if parts else []
+            (steps, values), _ = self._joined(width, [part.steps for part in parts], chunks, near, version)
+        part = slice(int(np.searchsorted(steps, first)), int(np.searchsorted(steps, last, side="right")))
+        return steps[part], values[part]
+
+    def rows(
+        self,
+        series: int,
+        what: str,
+        *,
+        tail: Sequence[Piece],
+        first: int,
+        last: int,
+        version: int,
+        least: int,
+    ) -> Rows | None:
+        """What chunks say of themselves (SUMMARY), between steps `first` and `last`, without opening them.
+
+        Chunks at the edges of the window, and the tail, come point by point. None where fewer than `least`
+        chunks lie wholly inside, or where chunks overlap, so that what a point replaced would count.
+        """
+        rows = self._summaries(series)
+        start = int(np.searchsorted(rows[:, 0], first))
+        stop = int(np.searchsorted(rows[:, 1], last, side="right"))
+        tail_from = min((int(piece.steps.min()) for piece in tail), default=LAST)
+        back = (rows[1:, 0] <= rows[:-1, 1]).any() or (rows[:, 2] > rows[:, 1] - rows[:, 0] + 1).any()
+        overlap = back or (len(rows) and tail_from <= rows[-1, 1])
+        if stop - start < max(least, 1) or overlap:
+            return None
+        parts = [rows[start:stop]]
+        edges = []
+        if start and rows[start - 1, 1] >= first:
+            edges.append((0, first, int(rows[start, 0]) - 1))
+        if (stop < len(rows) and rows[stop, 0] <= last) or (tail and tail_from <= last):
+            edges.append((len(parts) + len(edges), int(rows[stop - 1, 1]) + 1, last))
+        for place, begin, end in edges:
+            steps, values = self.window(series, 0, what, tail=tail, first=begin, last=end, version=version)
+            points = np.stack([steps, steps, np.ones(len(steps)), values, values, values], axis=1)
+            parts.insert(place, points)
+        return np.concatenate(parts) if edges else parts[0]
+
+    def _summaries(self, series: int) -> Rows:
+        summed = self._summed.setdefault(series, _Summed())
+        query = f"select id, {SUMMARY} from chunk where series=? and id>? order by id"
+        try:
+            found = self._connection.execute(query, (series, summed.chunk)).fetchall()
+        except sqlite3.DatabaseError:  # whoever reads the points says which are lost
+            return _NONE
+        if found:
+            summed.chunk = found[-1][0]
+            added = np.array([row[1:] for row in found], np.float64)  # SQLite keeps NaN as null
+            summed.rows = np.concatenate([summed.rows, added])
+        return summed.rows
+
+    def last_step(self, series: int, tail: Sequence[Piece]) -> int | None:
+        """The last step at which a series was read."""
+        query = "select max(last) from chunk where series=?"
+        (chunk,) = self._connection.execute(query, (series,)).fetchone()
+        ends = [int(piece.steps.max()) for piece in tail] + ([int(chunk)] if chunk is not None else [])
+        return max(ends, default=None)
+
+    def _extend(self, series: int, loaded: _Loaded, what: str) -> None:
+        fetched = self._opened(series, what, "id>?", (loaded.chunk,))
+        if fetched:
+            loaded.chunk = fetched[-1][0]
+            loaded.grids = _merged([*loaded.grids, *(part.steps for _, part in fetched)])
+            added = packing.values_of([part for _, part in fetched])
+            loaded.values = [np.concatenate([*loaded.values, added]) if loaded.values else added]
+
+    def _opened(
+        self, series: int, what: str, which: str, arguments: tuple[int, ...]
+    ) -> list[tuple[int, packing.Part]]:
+        """Chunks with their numbers; what is damaged is reported and left out."""
+        query = f"select id, first, last, count, points from chunk where series=? and {which} order by id"
+        parts: list[tuple[int, packing.Part]] = []
+        end = -1
+        try:
+            for id, first, last, count, blob in self._connection.execute(query, (series, *arguments)):
+                try:
+                    parts.append((id, packing.opened(blob)))
+                except packing.Damaged as error:
+                    self._report(f"{count} points of {what}, steps {first} to {last}, are lost: {error}")
+                end = last
+        except sqlite3.DatabaseError as error:
+            self._report(f"points of {what} after step {end} are lost: {error}")
+        return parts
+
+    def _joined(
+        self,
+        width: int,
+        grids: Sequence[packing.Grid],
+        chunks: Sequence[Values],
+        tail: Sequence[Piece],
+        version: int,
+    ) -> tuple[Points, _Steps | None]:
+        if not chunks and not tail:
+            return empty(width), None
+        parts = [*chunks, *(piece.columns if width else piece.columns[:, 0] for piece in tail)]
+        values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        shared = self._shared(_merged(grids), tail, version)
+        steps, values = (shared.steps, values) if shared.rising else packing.in_order(shared.steps, values)
+        values = values.view()  # a flag of its own: what is behind it is still added to
+        values.setflags(write=False)
+        steps.setflags(write=False)
+        return (steps, values), shared
+
+    def _shared(self, grids: Sequence[packing.Grid], tail: Sequence[Piece], version: int) -> _Steps:
+        """The steps of some chunks and of the tail after them, made once for all series that have them."""
+        key = (
+            tuple(_digest(grid) if isinstance(grid, bytes) else grid for grid in grids),
+            (version, *(piece.flush for piece in tail)) if tail else (),
+        )
+        found = self._steps.get(key)
+        if found is None:
+            parts = [*(packing.stepping(grid) for grid in grids), *(piece.steps for piece in tail)]
+            found = self._steps[key] = _Steps(np.concatenate(parts))
+        return found
+
+    def _let_go(self) -> None:
+        while self._spent > self._budget and len(self._loaded) > 1:
+            _, oldest = self._loaded.popitem(last=False)
+            self._spent -= oldest.size()
+
+
+def empty(width: int) -> Points:
+    """No points of a series of `width` values per step."""
+    return np.zeros(0, np.int64), np.zeros((0, width) if width else 0)
+
+
+def _merged(grids: Sequence[packing.Grid]) -> list[packing.Grid]:
+    """Chunks that follow each other at one stride as one grid, so that alike series have alike keys."""
+    merged: list[packing.Grid] = []
+    for grid in grids:
+        last = merged[-1] if merged else b""
+        if isinstance(grid, tuple) and isinstance(last, tuple):
+            start, stride, count = last
+            follows = grid[0] == start + stride * count and (grid[1] == stride or grid[2] == 1)
+            if follows:
+                merged[-1] = (start, stride, count + grid[2])
+                continue
+        merged.append(grid)
+    return merged
+
+
+def _digest(steps: bytes) -> bytes:
+    return hashlib.blake2b(steps, digest_size=16).digest()
