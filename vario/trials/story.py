@@ -1,0 +1,158 @@
+"""Makes of a finished table what a report shows: times, curves, findings, notes of caution."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from vario.nouns import VarioError, Verdict
+from vario.record.reader import open_run
+from vario.trials.asked import Asked
+from vario.trials.comparison import Table, all_budgets
+from vario.trials.measure import Course, Metric
+from vario.trials.pairs import BASELINE, Arm
+from vario.trials.result import Arms, Failure, Trial
+from vario.trials.tuning import Tuned
+
+__all__ = ["told"]
+
+POINTS = 150  # of a curve that is kept
+EXAMINED = 3  # runs of an arm whose findings are looked for
+
+
+def told(
+    table: Table,
+    asked: Asked,
+    path: Path,
+    metric: Metric | None,
+    *,
+    tuned: Tuned,
+    finished: bool,
+    seconds: float,
+    examine: bool,
+) -> Trial:
+    """The trial as it stands."""
+    controls = [arm.name for arm in table.plan.treatments if arm.role == "control"]
+    judged = _all_arms(table, table.verdicts()) if table.rows else _all_arms(table, [])
+    versus: list[Verdict] = []
+    if controls and controls[0] not in table.broken and table.rows:
+        versus = table.verdicts(versus=controls[0])
+    return Trial(
+        id=path.name, path=path, command=table.plan.command,
+        metric=metric.name if metric else asked.metric_name or "unknown",
+        metric_source=metric.source if metric else "no run gave one",
+        higher_is_better=table.higher_is_better, budget=table.budget, seeds=table.plan.seeds,
+        pairs=len(table.rows), peeking=table.plan.peeking, margin=table.margin, verdicts=tuple(judged),
+        budgets={name: tuple(rows) for name, rows in all_budgets(table).items()} if table.rows else {},
+        against_control=tuple(versus),
+        arms=tuple(_arm(table, arm, examine) for arm in table.plan.arms),
+        failures=tuple(_failures(table, path)), optimism=table.optimism(),
+        tuning={
+            "settings": list(tuned.settings), "seeds": tuned.seeds, "kept": dict(tuned.kept),
+            "scores": {name: dict(row) for name, row in tuned.scores.items()},
+        } if tuned.settings else {},
+        notes=tuple(_notes(table)), seconds=seconds, finished=finished,
+    )  # fmt: skip
+
+
+def _all_arms(table: Table, judged: Iterable[Verdict]) -> list[Verdict]:
+    """Also the arms that could not be tried: undecided, without a pair."""
+    known = {verdict.treatment: verdict for verdict in judged}
+    inf = math.inf
+    return [
+        known.get(arm.name) or Verdict(arm.name, "undecided", (math.nan, -inf, inf), 1.0, 0.5, 0, 0, math.nan)
+        for arm in table.plan.treatments
+    ]
+
+
+def _arm(table: Table, arm: Arm, examine: bool) -> Arms:
+    courses = {
+        seed: table.courses[arm.name, seed] for seed in table.rows if (arm.name, seed) in table.courses
+    }
+    values = {str(seed): c.at(table.budget, c.total[table.budget]) for seed, c in courses.items()}
+    findings, examined = _findings(table, arm.name) if examine else ({}, 0)
+    judged = not arm.is_baseline and arm.name not in table.broken and bool(table.rows)
+    if judged:
+        values = dict(
+            zip(map(str, table.rows), table.values(arm.name, table.budget)[1].tolist(), strict=True)
+        )
+    return Arms(
+        arm.name, arm.role, arm.note, table.reason(arm.name) if not arm.is_baseline else _lost(table),
+        table.paired(arm.name).variance_removed if judged else math.nan,
+        _median(c.start_seconds for c in courses.values()),
+        _median(c.warmup_seconds for c in courses.values()),
+        _median(c.step_seconds for c in courses.values()),
+        max((c.memory_bytes for c in courses.values() if math.isfinite(c.memory_bytes)), default=math.nan),
+        findings, examined, values,
+        {str(seed): _thinned(course) for seed, course in courses.items()},
+        table.over_training(arm.name) if judged else (),
+    )  # fmt: skip
+
+
+def _lost(table: Table) -> str:
+    reasons = [table.reasons[BASELINE, seed] for seed in table.rows if (BASELINE, seed) in table.reasons]
+    return f"failed in {len(reasons)} of {len(table.rows)} pairs ({reasons[0]})" if reasons else ""
+
+
+def _failures(table: Table, path: Path) -> Iterable[Failure]:
+    for (arm, seed), outcome in sorted(table.outcomes.items(), key=lambda item: item[0][1]):
+        reason = table.reasons.get((arm, seed), "") or outcome.reason
+        if reason or arm in table.broken:
+            where = "" if outcome.path is None else os.path.relpath(outcome.path, path)
+            yield Failure(arm, seed, reason or table.broken[arm], where)
+
+
+def _findings(table: Table, arm: str) -> tuple[dict[str, int], int]:
+    """How often each finding was made in the first runs of an arm."""
+    from vario.rules._diagnose import diagnose
+
+    counts: Counter[str] = Counter()
+    examined = 0
+    for seed in table.rows[:EXAMINED]:
+        outcome = table.outcomes.get((arm, seed))
+        if outcome is None or outcome.path is None:
+            continue
+        try:
+            with open_run(outcome.path) as run:
+                counts.update({finding.id for finding in diagnose(run).findings})
+        except VarioError:  # it holds no training step: the reason of its failure is shown
+            continue
+        examined += 1
+    return dict(counts.most_common()), examined
+
+
+def _notes(table: Table) -> Iterable[str]:
+    plan = table.plan
+    if not plan.peeking:
+        yield (
+            f"{len(table.rows)} pairs were judged once, after the last of them. If more seeds are run "
+            "because of this verdict, the chance of a wrong one adds up: at most 5 % for each such look."
+        )
+    stopped = sum(outcome.stopped for outcome in table.outcomes.values())
+    if stopped:
+        yield f"{stopped} runs were ended at the limit of minutes and are judged by what they had reached."
+    if table.budget == "examples" and any(math.isnan(c.total["examples"]) for c in table.courses.values()):
+        yield "the number of examples was not recorded in every run, so equal examples cannot be compared."
+    if table.budget == "time":
+        yield "seconds depend on what else the machine did; the two runs of a pair ran one beside the other."
+
+
+def _thinned(course: Course) -> list[tuple[float, float]]:
+    """The curve, in stretches of equal length where it has many points."""
+    steps, values = course.steps, course.values
+    if len(steps) > POINTS:
+        edges = np.linspace(0, len(steps), POINTS + 1).astype(int)[:-1]
+        width = np.diff(np.append(edges, len(steps)))
+        values = np.add.reduceat(values, edges) / width
+        steps = steps[np.append(edges[1:], len(steps)) - 1]
+    return [(float(a), float(b)) for a, b in zip(steps, values, strict=True)]
+
+
+def _median(values: Iterable[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.median(known)) if known else math.nan
