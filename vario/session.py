@@ -1,7 +1,9 @@
 """Wires capture to instruments to the record: what is measured at which step, within the budget.
 
-Cheap instruments run at every step, all others together at probes. Time may be spent on them as it is
-earned: a share of the run's own time, and a small grant at the start that makes early steps denser.
+Three kinds of step are measured, each with all that the one before it reads: `cheap` steps with what is
+there anyway, `call` steps with the arguments of loss functions, `probe` steps with everything. Time may be
+spent on them as it is earned: a share of the run's own time, and a small grant at the start that makes early
+steps denser.
 Whatever fails in here is switched off and said once; the run of the user goes on.
 """
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget", "Session", "Writer"]
 
-FREE = frozenset({"losses", "groups", "group_of", "times", "rows", "clip"})  # there at every step anyway
+FREE = frozenset({"losses", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
+NEEDS = {"none": frozenset[str](), "cheap": FREE, "call": FREE | {"loss_calls"}}  # a probe is without limit
+SHARES = {"cheap": 0.4, "call": 0.3}  # of what the hooks leave of the budget; the rest is for probes
+SELDOM = {"cheap": 64, "call": 256}  # steps from one to the next at most
 GRANT = 0.5  # seconds over the budget: a run of a few hundred quick steps can be diagnosed at all
 FIRST = 3  # steps that are always measured in full
 EARLY = 4  # with the grant: a probe when 1/4 of the run so far has passed since the last one
@@ -52,10 +57,11 @@ class Budget:
         self._plain: deque[float] = deque(maxlen=33)  # steps without a probe, bare
         self._probe: deque[float] = deque(maxlen=9)  # own seconds of a probe
         self._slower: deque[float] = deque(maxlen=33)  # what the next step took longer
-        self._cheap: deque[float] = deque(maxlen=33)  # own seconds of a step with the cheap instruments
-        self._idle: deque[float] = deque(maxlen=33)  # own seconds of a step with none: the hooks alone
+        self._costs = {
+            kind: deque[float](maxlen=33) for kind in NEEDS
+        }  # own seconds; `none`: the hooks alone
         self.probe_cost = 0.0  # seconds that the next probe should cost, its slower successor included
-        self.cheap_period = 1  # every how many steps the cheap instruments run
+        self.periods = {"cheap": 1, "call": EARLY}  # every how many steps each kind is due
         self.plain = 0.0  # seconds of a step that is not measured
         self._purse = 0.0
         self._grant = GRANT
@@ -63,8 +69,14 @@ class Budget:
         self._steps = 0
         self._after_probe = False
 
-    def stepped(self, seconds: float, own: float, probe: bool, cheap: bool) -> None:
-        """A step took `seconds` in all, `own` of them in our code."""
+    def kind(self, step: int) -> str:
+        """The kind of a step that is no probe."""
+        due = [kind for kind, period in self.periods.items() if step % period == 0]
+        return due[-1] if due else "none"
+
+    def stepped(self, seconds: float, own: float, kind: str) -> None:
+        """A step of this kind took `seconds` in all, `own` of them in our code."""
+        probe = kind == "probe"
         bare = max(0.0, seconds - own)
         self._steps += 1
         self._since = 0 if probe else self._since + 1
@@ -76,7 +88,7 @@ class Budget:
         if probe:
             self._probe.append(own)
         else:
-            (self._cheap if cheap else self._idle).append(own)
+            self._costs[kind].append(own)
             if self._after_probe and self.plain:
                 slower = bare - self.plain
                 self._slower.append(slower)
@@ -95,7 +107,7 @@ class Budget:
         self.own += own
         self.bare += bare
         self._purse = min(self._purse + self.share * bare - own, 2 * self.probe_cost + 0.01)
-        self._idle.append(own / steps)
+        self._costs["none"].append(own / steps)
         self._plain.append(bare / steps)
         self._estimate()
 
@@ -103,12 +115,14 @@ class Budget:
         self.plain = statistics.median(self._plain) if self._plain else 0.0
         slower = max(0.0, statistics.median(self._slower)) if self._slower else 0.0
         self.probe_cost = (statistics.median(self._probe) if self._probe else 0.0) + slower
-        if self.share < 1 and len(self._plain) >= WARMED and self._cheap:
-            # half of what the hooks leave is for them; means, because on a busy machine some take very long
-            idle = statistics.fmean(self._idle) if self._idle else 0.0
-            allowed = max(0.5 * (self.share * statistics.fmean(self._plain) - idle), 1e-9)
-            cost = max(statistics.fmean(self._cheap) - idle, 1e-9)
-            self.cheap_period = max(1, min(64, round(cost / allowed)))
+        if self.share < 1 and len(self._plain) >= WARMED:
+            # means, because on a busy machine some take very long
+            mean = {kind: statistics.fmean(costs) for kind, costs in self._costs.items() if costs}
+            idle = mean.get("none", 0.0)
+            left = max(self.share * statistics.fmean(self._plain) - idle, 0.0)
+            for kind in mean.keys() & SHARES.keys():
+                period = (mean[kind] - idle) / max(SHARES[kind] * left, 1e-9)
+                self.periods[kind] = max(1, min(SELDOM[kind], round(period)))
 
     def nothing_for(self) -> int:
         """For how many steps to come no probe will surely be afforded."""
@@ -149,7 +163,7 @@ class _Plan:
     def __init__(self) -> None:
         self.probe = True
         self.next_probe = True
-        self.cheap = True
+        self.kind = "probe"
         self.running: tuple[Instrument, ...] = ()
         self.lost = 0  # steps since the loss ceased to be a number
         self.moment: Moment | None = None
@@ -198,17 +212,17 @@ class Session:
         plan, budget = self._plans[stream.name], self._budgets[stream.name]
         plan.probe = plan.next_probe or budget.share >= 1
         plan.next_probe = stream.step + 1 < FIRST or 0 < plan.lost < LOST or budget.affords_probe()
-        plan.cheap = plan.probe or stream.step % budget.cheap_period == 0
-        kind = "probe" if plan.probe else "cheap" if plan.cheap else "none"
-        plan.running, wanted = self._kinds.get(kind) or self._kind(kind)
+        plan.kind = "probe" if plan.probe else budget.kind(stream.step)
+        plan.running, wanted = self._kinds.get(plan.kind) or self._kind(plan.kind)
         plan.moment = None
         return wanted | {"keep_grads", "grads"} if plan.next_probe else wanted
 
     def idle_steps(self, stream: Stream) -> int:
         plan, budget = self._plans[stream.name], self._budgets[stream.name]
-        if plan.cheap or plan.next_probe or 0 < plan.lost < LOST:
+        if plan.kind != "none" or plan.next_probe or 0 < plan.lost < LOST:
             return 0
-        return min(budget.nothing_for(), budget.cheap_period - stream.step % budget.cheap_period)
+        due = min(period - stream.step % period for period in budget.periods.values())
+        return min(budget.nothing_for(), due)
 
     def passed(self, stream: Stream, steps: int) -> None:
         plan, now, own = self._plans[stream.name], time.perf_counter(), self.own_time()
@@ -241,7 +255,7 @@ class Session:
             plan.lost += broken or plan.lost > 0
             plan.moment = None
         now, own = time.perf_counter(), self.own_time()
-        self._budgets[stream.name].stepped(now - plan.began, own - plan.own_before, plan.probe, plan.cheap)
+        self._budgets[stream.name].stepped(now - plan.began, own - plan.own_before, plan.kind)
         plan.began, plan.own_before = now, own
 
     def readings(self, stream: Stream, readings: list[Reading]) -> None:
@@ -314,11 +328,10 @@ class Session:
 
     def _kind(self, kind: str) -> tuple[tuple[Instrument, ...], frozenset[str]]:
         """The instruments of a kind of step, and what they need of it."""
-        running: tuple[Instrument, ...] = ()
-        if kind != "none":
-            running = tuple(i for i in self._all() if kind == "probe" or _is_cheap(i))
+        limit = NEEDS.get(kind)
+        running = tuple(i for i in self._all() if limit is None or _within(i, limit))
         needs = raw_needs({need for instrument in running for need in instrument.needs})
-        self._kinds[kind] = (running, needs if kind == "probe" else needs & FREE)
+        self._kinds[kind] = (running, needs)
         return self._kinds[kind]
 
     def _read(self, instrument: Instrument, moment: Moment, stream: Stream) -> list[Reading]:
@@ -352,10 +365,10 @@ class Session:
                 self._say(f"vario: not recorded: {error} The run goes on.")
 
 
-def _is_cheap(instrument: Instrument) -> bool:
-    """Reads only what every step offers; loss functions' arguments are not offered between probes."""
-    needs = raw_needs(instrument.needs) - {"loss_calls"}
-    return bool(needs) and needs <= FREE
+def _within(instrument: Instrument, limit: frozenset[str]) -> bool:
+    """Whether it reads something, and nothing outside of `limit`."""
+    needs = raw_needs(instrument.needs)
+    return bool(needs) and needs <= limit
 
 
 def _to_stderr(text: str) -> None:
