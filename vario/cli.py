@@ -11,6 +11,8 @@ import typer
 
 from vario.cli_open import open_
 from vario.cli_plan import app as plan
+from vario.cli_trial import PASS_ON as TRIAL_WORDS
+from vario.cli_trial import trial
 from vario.nouns import VarioError
 
 app = typer.Typer(
@@ -185,6 +187,7 @@ def demo(
 
 app.command("open")(open_)
 app.add_typer(plan, name="plan")
+app.command("trial", context_settings=TRIAL_WORDS)(trial)
 
 
 @app.callback(invoke_without_command=True)
