@@ -63,8 +63,11 @@ def check(
         (forgot is not None, exploded_limit),
     ]
     limit = min((limit for holds, limit in limits if holds), default=np.inf)
+    poor = run.failing or run.fall < slow
+    if largest <= limit and not poor:  # before every matrix is read
+        return None
     matrix = _typical_matrix(record, run)
-    reckless = (run.failing or run.fall < slow) and matrix > matrix_limit
+    reckless = poor and matrix > matrix_limit
     if largest <= limit and not reckless:
         return None
     severity: Severity = "error" if run.failing else "warning"
@@ -98,9 +101,11 @@ def _typical_matrix(record: Record, run: Course) -> float:
     until = np.inf if run.bad_step is None else run.bad_step
     found = []
     for parameter in parameters(record):
+        if not parameter.is_matrix:
+            continue
         steps, ratio = finite(*record.series("update/ratio", parameter.name))
         inside = steps <= until
-        if parameter.is_matrix and inside.any():
+        if inside.any():
             found.append(running_max(steps[inside], ratio[inside])[1])
     return float(np.median(found)) if found else np.nan
 

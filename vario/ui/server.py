@@ -100,7 +100,7 @@ class Dashboard:
 
     def _of_run(self, answer: Callable[..., Any]) -> Callable[[Request], Any]:
         def told(request: Request) -> Any:
-            with self.shelf.reading(request.path_params["id"]) as run:
+            with self.shelf.reading(request.path_params["id"]) as run, run.still():
                 return answer(run) if answer is about else answer(run, request)
 
         return told
