@@ -50,8 +50,9 @@ class Writer(Protocol):
 class Budget:
     """How much of a run's time has been spent on watching it, and whether a probe can be afforded."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, *, every_step: bool = False) -> None:
         self.share = share
+        self.every_step = every_step  # the cheap instruments, whatever they cost
         self.own = 0.0  # seconds in our code at ordinary steps and probes
         self.bare = 0.0  # seconds of the script itself
         self._plain: deque[float] = deque(maxlen=33)  # steps without a probe, bare
@@ -120,7 +121,7 @@ class Budget:
             mean = {kind: statistics.fmean(costs) for kind, costs in self._costs.items() if costs}
             idle = mean.get("none", 0.0)
             left = max(self.share * statistics.fmean(self._plain) - idle, 0.0)
-            for kind in mean.keys() & SHARES.keys():
+            for kind in mean.keys() & SHARES.keys() - ({"cheap"} if self.every_step else set()):
                 period = (mean[kind] - idle) / max(SHARES[kind] * left, 1e-9)
                 self.periods[kind] = max(1, min(SELDOM[kind], round(period)))
 
@@ -128,6 +129,7 @@ class Budget:
         """For how many steps to come no probe will surely be afforded."""
         if (
             self.share >= 1
+            or self.every_step
             or self._steps < FIRST
             or self._after_probe
             or not (self.plain and self.probe_cost)
@@ -181,12 +183,13 @@ class Session:
         *,
         overhead: float = 0.03,
         instruments: Sequence[Instrument] | None = None,
+        every_step: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self._open_writer = open_writer
         self._writer: Writer | None = None
         self._instruments = instruments
-        self._share = overhead
+        self._share, self._every_step = overhead, every_step
         self.own_time: Callable[[], float] = lambda: 0.0  # seconds that capture has spent, set by its owner
         self._say = say or _to_stderr
         self._plans: dict[str, _Plan] = {}
@@ -204,7 +207,7 @@ class Session:
         if self._writer is None:
             self._writer = self._open_writer()
         self._plans[stream.name] = _Plan()
-        self._budgets[stream.name] = Budget(self._share)
+        self._budgets[stream.name] = Budget(self._share, every_step=self._every_step)
         self._streams[stream.name] = stream
 
     def wants(self, stream: Stream) -> frozenset[str]:

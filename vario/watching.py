@@ -169,7 +169,9 @@ def _attach(
         at_first_step()  # not earlier: multiprocessing forgets what its children were to do at exit
         return RecordWriter(path)
 
-    session = Session(open_writer, overhead=overhead, instruments=instruments)
+    # The runs of a trial are compared step by step, so their losses are read at every step.
+    compared = bool(os.environ.get("VARIO_TREATMENT"))
+    session = Session(open_writer, overhead=overhead, instruments=instruments, every_step=compared)
     attachment = Attachment(session, only=model, budget=overhead, claim=lambda name: _claim(path, name))
     session.own_time = lambda: attachment.own
     return attachment, session
