@@ -23,6 +23,7 @@ __all__ = ["Diagnoses", "examined"]
 
 REST = 20.0  # times its own cost is what a diagnosis waits for before the next of the same run
 LEAST_REST = 2.0  # seconds
+BUDGET = 32 << 20  # bytes of points that the reader of a diagnosis keeps
 State = tuple[Stamp, str]  # of a record: what its file shows, and what became of the run
 
 
@@ -48,19 +49,23 @@ class Diagnoses:
         self._thread: threading.Thread | None = None
         self._ended = False
 
-    def known(self, path: Path, status: str = "") -> dict[str, Any] | None:
-        """The latest findings of a run, None where there are none yet; newer ones are put to work."""
+    def known(self, path: Path, status: str = "", *, first: bool = False) -> dict[str, Any] | None:
+        """The latest findings of a run, None where there are none yet; newer ones are put to work.
+
+        `first`: before those of other runs that wait, because somebody looks at this one.
+        """
         with self._more:
             known = self._known.setdefault(path, _Known())
             if known.state != (stamp(path), status):
-                self._wanted[path] = status
+                others = {other: its for other, its in self._wanted.items() if other != path} if first else {}
+                self._wanted = {path: status, **others} if first else {**self._wanted, path: status}
                 self._start()
                 self._more.notify()
             return known.told
 
     def wait(self, path: Path, status: str = "", *, seconds: float = 60.0) -> dict[str, Any] | None:
         """The same; waits for the first findings of a run where there are none."""
-        told = self.known(path, status)
+        told = self.known(path, status, first=True)
         if told is None:
             known = self._known[path]
             known.made.wait(seconds)
@@ -143,7 +148,7 @@ class Diagnoses:
 
 def examined(path: Path) -> dict[str, Any]:
     """The answer to /api/run/ID/findings, from a reader of its own that is closed again."""
-    with open_run(path) as run:
+    with open_run(path, budget=BUDGET) as run:
         return findings_told(run)
 
 

@@ -51,6 +51,10 @@ class Doors:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                if scope["path"].startswith(("/static/", "/shared/")):
+                    headers.setdefault(
+                        "cache-control", "no-cache"
+                    )  # asked again, and answered "not modified"
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)

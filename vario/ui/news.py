@@ -125,7 +125,7 @@ class _Watched:
         if time.monotonic() - self.status_at >= STATUS_EVERY:
             self.status, self.status_at = self.shelf.status(self.id), time.monotonic()
         if self.status != "gone":
-            self.diagnoses.known(path, self.status)
+            self.diagnoses.known(path, self.status, first=True)
         return Change(self.id, steps, steps - 1, self.diagnoses.version(path), self.status)
 
     def _listed(self) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +128,17 @@ class Dashboard:
             raise _Asked("the dashboard exports csv; `vario export` writes parquet and tensorboard.")
         with self.shelf.reading(request.path_params["id"]) as run:
             record, name = _record(run, request), _name(request)
-            wheres = _wheres(record, name, request)
-            lines = "".join(curves.csv_lines(record, name, wheres=wheres))
-        file = re.sub(r"[^\w.-]+", "_", f"{run.id}-{name}")[:120]
+            stream, wheres = record.stream, _wheres(record, name, request)
+
+        def lines() -> Iterator[bytes]:
+            with self.shelf.reading(run.id) as again:
+                found = next((one for one in again.records() if one.stream == stream), None)
+                for part in curves.csv_lines(found, name, wheres=wheres) if found else ():
+                    yield part.encode("utf-8", "replace")
+
+        file = re.sub(r"[^\w.-]+", "_", f"{run.id}-{name}", flags=re.A)[:120]
         headers = {"content-disposition": f'attachment; filename="{file}.csv"'}
-        return Response(lines.encode("utf-8", "replace"), media_type="text/csv", headers=headers)
+        return StreamingResponse(lines(), media_type="text/csv", headers=headers)
 
     async def _events(self, request: Request) -> Response:
         id = request.query_params.get("run", "")

@@ -25,7 +25,8 @@ from vario.report import facts
 __all__ = ["Gone", "Shelf", "stamp"]
 
 RECENT = 1.0  # seconds for which the row of a run in flight is kept
-OPEN = 6  # runs that stay open: a comparison of a few, and the one looked at before
+OPEN = 4  # runs that stay open: a comparison of a few, and the one looked at before
+BUDGET = 20 << 20  # bytes of points that each of them keeps; more is read again, in milliseconds
 SPARK = 40
 Stamp = tuple[int, ...]
 
@@ -135,7 +136,7 @@ class Shelf:
             if id in self._opened and self._opened[id].file != file:
                 self._drop(id)
             if id not in self._opened:
-                self._opened[id] = _Opened(open_run(path), file)
+                self._opened[id] = _Opened(open_run(path, budget=BUDGET), file)
                 while len(self._opened) > OPEN:
                     self._drop(next(iter(self._opened)))
             self._opened.move_to_end(id)
