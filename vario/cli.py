@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -34,6 +35,9 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_inte
 
 def main() -> None:
     """Run the command line; a mistake of the user ends in one clear line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):  # titles hold more than the terminal's encoding may know
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except VarioError as error:

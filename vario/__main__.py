@@ -1,0 +1,5 @@
+"""``python -m vario`` is ``vario``."""
+
+from vario.cli import main
+
+main()
