@@ -18,28 +18,45 @@ Halves = tuple[Tensor, Tensor]
 
 
 def encode(first: Halves, second: Halves) -> tuple[Tensor, Tensor, Tensor]:
-    """Words int32 (n, HALF) and scales float32 (n, 1), (n, 1) of both moments.
-
-    The second's scale is that of its root; its code is 1 to 255, because a second moment rounded to zero
-    would blow the step up.
-    """
-    scale1 = torch.maximum(*(half.abs().amax(dim=1, keepdim=True) for half in first))
-    scale2 = torch.maximum(*(half.amax(dim=1, keepdim=True) for half in second)).sqrt()
-    over1, over2 = 127**2 / scale1.clamp(min=TINY), 255**2 / scale2.clamp(min=TINY)
-    words = []
-    for m, v in zip(first, second, strict=True):
-        high = torch.copysign((m.abs() * over1).sqrt(), m).round().to(torch.int32) + 128
-        low = (v.sqrt() * over2).sqrt().round().clamp(min=1).to(torch.int32)
-        words.append((high << 8) | low)
-    return (words[1] << 16) | words[0], scale1, scale2
+    """Words int32 (n, HALF) and scales float32 (n, 1), (n, 1) of both moments."""
+    scale1, scale2 = scales_of(first, second)
+    roots = second[0].sqrt(), second[1].sqrt()
+    return pack(first, roots, *per_scale(scale1, scale2)), scale1, scale2
 
 
 def decode(words: Tensor, scale1: Tensor, scale2: Tensor) -> tuple[Halves, Halves]:
     """The first and the second moment of both halves, each (n, HALF)."""
+    over1, over2 = scale1 * (1 / 127**2), scale2 * (1 / 255**2)
+    highs = ((words << 16) >> 24, words >> 24)  # shifts to the right keep the sign
+    lows = (words & 255, (words >> 16) & 255)
     first, second = [], []
-    for shift in (0, 16):
-        high = (((words >> (shift + 8)) & 255) - 128).to(torch.float32)
-        low = ((words >> shift) & 255).to(torch.float32)
-        first.append(high * high.abs() * (scale1 * (1 / 127**2)))
-        second.append((low * low * (scale2 * (1 / 255**2))).square())
+    for high, low in zip(highs, lows, strict=True):
+        signed, plain = high.to(torch.float32), low.to(torch.float32)
+        first.append(signed * signed.abs() * over1)
+        second.append((plain * plain * over2).square())
     return (first[0], first[1]), (second[0], second[1])
+
+
+def scales_of(first: Halves, second: Halves) -> tuple[Tensor, Tensor]:
+    """The largest first moment of each block, and the root of the largest second one, (n, 1) each."""
+    scale1 = torch.maximum(first[0].abs(), first[1].abs()).amax(dim=1, keepdim=True)
+    return scale1, torch.maximum(*second).amax(dim=1, keepdim=True).sqrt()
+
+
+def per_scale(scale1: Tensor, scale2: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``pack`` multiplies with."""
+    return 127**2 / scale1.clamp(min=TINY), 255**2 / scale2.clamp(min=TINY)
+
+
+def pack(first: Halves, roots: Halves, over1: Tensor, over2: Tensor) -> Tensor:
+    """Words of the first moments and of the roots of the second ones.
+
+    The second's code is 1 to 255, because a second moment rounded to zero would blow the step up.
+    """
+    words = []
+    for m, root in zip(first, roots, strict=True):
+        size = (m.abs() * over1).sqrt()
+        high = torch.where(m < 0, -size, size).round().to(torch.int32)  # copysign leaves the vector unit
+        low = (root * over2).sqrt().round().clamp(min=1).to(torch.int32)
+        words.append(((high & 255) << 8) | low)
+    return (words[1] << 16) | words[0]

@@ -11,9 +11,14 @@ import torch
 _FAILED: list[str] = []  # the first reason; one failure means that the machine cannot compile
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+# nothing is written out between the operations, however many they are
+ONE_LOOP = {f"realize_{what}_threshold": 1000 for what in ("opcount", "reads", "acc_reads")}
+
+
+def compiled(function: Callable[..., Any], *, in_one_loop: bool = False) -> Callable[..., Any]:
     """``function`` with a compiled twin; the result takes ``eager=True`` to leave the twin alone."""
-    twin = torch.compile(function, dynamic=True, fullgraph=True)
+    options: dict[str, Any] | None = dict(ONE_LOOP) if in_one_loop else None
+    twin = torch.compile(function, dynamic=True, fullgraph=True, options=options)
 
     def call(*arguments: Any, eager: bool = False) -> Any:
         if eager or _FAILED or torch.compiler.is_compiling():

@@ -26,10 +26,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vario.methods.memory._block_codes import BLOCK, HALF, Halves, decode, encode
+from vario.methods.memory._block_codes import BLOCK, HALF, Halves, decode, pack, per_scale, scales_of
 from vario.methods.memory._compiled import compiled
 
 __all__ = ["AdamW8bit"]
+
+LARGE = 2**18  # entries that are worth a call of their own
+EAGER = 256  # blocks that stay in the cache between the operations of an eager step
+Piece = tuple[Tensor, Tensor, list[Tensor]]  # flat weights, flat gradient, words and scales
 
 CARD = {
     "papers": ("P002",),
@@ -78,46 +82,45 @@ class AdamW8bit(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            alike: dict[Any, list[Tensor]] = {}  # parameters that one kernel may take together
             for p in group["params"]:
                 if p.grad is not None and p.numel():
-                    self._move(group, p, p.grad)
+                    state = self.state[p]
+                    if not state:
+                        _start(state, p, group["min_size"])
+                    state["step"] += 1
+                    kind = (state["step"], "moment1" in state, p.dtype, p.grad.dtype, p.device)
+                    alike.setdefault(kind, []).append(p)
+            for (step, plain, *_), params in alike.items():
+                numbers = _numbers(group, step)
+                if plain:
+                    _plain(params, [self.state[p] for p in params], numbers)
+                else:
+                    self._move(params, numbers, eager=not group["compile"])
         return loss
 
-    def _move(self, group: dict[str, Any], p: Tensor, grad: Tensor) -> None:
-        state = self.state[p]
-        if not state:
-            _start(state, p, group["min_size"])
-        state["step"] += 1
-        beta1, beta2 = group["betas"]
-        first, second = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
-        numbers = (
-            beta1,
-            beta2,
-            group["lr"] / first,
-            second**-0.5,
-            group["eps"],
-            group["lr"] * group["weight_decay"],
-        )
+    def _move(self, params: list[Tensor], numbers: tuple[float, ...], *, eager: bool) -> None:
+        """Large parameters in place; small ones, and what is left of a large one, in one piece."""
         # numbers that change must be tensors, or each new learning rate compiles a new kernel
-        settings = torch.tensor(numbers, dtype=torch.float32, device=p.device)
-        if "moment1" in state:
-            _plain(p, grad, state["moment1"], state["moment2"], settings)
-            return
-        codes = [state[name] for name in ("words", "scales1", "scales2")]
-        whole = p.numel() // BLOCK * BLOCK
-        flat, slope = p.view(-1) if p.is_contiguous() else p.reshape(-1), grad.reshape(-1)
-        if whole:
-            body = [t[: whole // BLOCK] for t in codes]
-            parts = _halves(flat[:whole]), _halves(slope[:whole])
-            _blocks(*parts, body[0], body[1], body[2], settings, eager=not group["compile"])
-        if whole < p.numel():
-            count, last = p.numel() - whole, [t[whole // BLOCK :] for t in codes]
-            rest, rest_slope = (torch.zeros(BLOCK, dtype=p.dtype, device=p.device) for _ in range(2))
-            rest[:count], rest_slope[:count] = flat[whole:], slope[whole:]
-            _encode_step(_halves(rest), _halves(rest_slope), last[0], last[1], last[2], settings)
-            flat[whole:] = rest[:count]
-        if not p.is_contiguous():
-            p.copy_(flat.view_as(p))
+        settings = torch.tensor(numbers, dtype=torch.float32, device=params[0].device)
+        pieces: list[Piece] = []
+        for p in params:
+            codes = [self.state[p][name] for name in ("words", "scales1", "scales2")]
+            flat, slope = p.reshape(-1), grad_of(p).reshape(-1)
+            whole = p.numel() // BLOCK if p.numel() >= LARGE else 0
+            if whole:
+                body = [code[:whole] for code in codes]
+                _run(flat[: whole * BLOCK], slope[: whole * BLOCK], body, settings, eager=eager)
+            if whole * BLOCK < p.numel():
+                pieces.append((flat[whole * BLOCK :], slope[whole * BLOCK :], [c[whole:] for c in codes]))
+            if sum(len(piece[0]) for piece in pieces) >= LARGE:
+                _run_together(pieces, settings, eager=eager)
+                pieces = []
+            if not p.is_contiguous():
+                _run_together(pieces, settings, eager=eager)
+                pieces = []
+                p.copy_(flat.view_as(p))
+        _run_together(pieces, settings, eager=eager)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Codes and scales as they were saved: torch casts state to the dtype of the weights."""
@@ -142,40 +145,117 @@ def _start(state: dict[str, Any], p: Tensor, min_size: int) -> None:
         state[name] = torch.zeros(blocks, 1, dtype=torch.float32, device=p.device)
 
 
+def _numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
+    beta1, beta2 = group["betas"]
+    first, second = 1 - beta1**step, 1 - beta2**step
+    shrink = 1 - group["lr"] * group["weight_decay"]
+    return (beta1, beta2, group["lr"] / first, second**-0.5, group["eps"], shrink, beta2**0.5)
+
+
+def grad_of(p: Tensor) -> Tensor:
+    """The gradient of a parameter that has one."""
+    return p.grad if p.grad is not None else torch.zeros_like(p)
+
+
+def _run_together(pieces: list[Piece], settings: Tensor, *, eager: bool) -> None:
+    """Copied into one tensor, each to whole blocks, stepped, and copied back: few calls for many tensors."""
+    if not pieces:
+        return
+    parts: list[list[Tensor]] = [[], []]
+    for flat, slope, _ in pieces:
+        pad = flat.new_zeros(-len(flat) % BLOCK)
+        for part, held in zip(parts, (flat, slope), strict=True):
+            part += [held, pad] if len(pad) else [held]
+    joined, slopes = (torch.cat(part) for part in parts)
+    codes = [torch.cat([piece[2][k] for piece in pieces]) for k in range(3)]
+    _run(joined, slopes, codes, settings, eager=eager)
+    sizes = [-(-len(flat) // BLOCK) for flat, _, _ in pieces]
+    starts = joined.split([size * BLOCK for size in sizes])
+    torch._foreach_copy_(
+        [p[0] for p in pieces], [s[: len(p[0])] for s, p in zip(starts, pieces, strict=True)]
+    )
+    for k in range(3):
+        torch._foreach_copy_([piece[2][k] for piece in pieces], list(codes[k].split(sizes)))
+
+
+def _run(flat: Tensor, slope: Tensor, codes: list[Tensor], settings: Tensor, *, eager: bool) -> None:
+    """One step of n whole blocks, in place."""
+    words, scale1, scale2 = codes
+    eager = eager or len(words) == 1  # a compiler takes a length of one for a constant
+    p, grad = _halves(flat), _halves(slope)
+    part = EAGER if eager and flat.device.type == "cpu" else len(words)
+    for k in range(0, len(words), part):
+        here = slice(k, k + part)
+        held = (words[here], scale1[here], scale2[here])
+        slopes = (grad[0][here], grad[1][here])
+        new1, new2, over1, over2 = _rescale(slopes, *held, settings, eager=eager)
+        _step((p[0][here], p[1][here]), slopes, *held, over1, over2, settings, eager=eager)
+        held[1].copy_(new1)
+        held[2].copy_(new2)
+
+
 def _halves(flat: Tensor) -> Halves:
     """Views (n, HALF) of the two halves of each block."""
     blocks = flat.view(-1, 2, HALF)
     return blocks[:, 0], blocks[:, 1]
 
 
+def _moments(
+    grad: Halves, words: Tensor, scale1: Tensor, scale2: Tensor, settings: Tensor
+) -> tuple[Halves, Halves]:
+    for half in (*grad, words):
+        torch._check(half.shape[1] == HALF)  # the compiler then knows the length of the inner loop
+    beta1, beta2, beta2_root = settings[0], settings[1], settings[6]
+    first, second = decode(words, scale1 * beta1, scale2 * beta2_root)
+    slopes = [half.to(torch.float32) for half in grad]
+    m = [m + (1 - beta1) * g for m, g in zip(first, slopes, strict=True)]
+    v = [v + (1 - beta2) * (g * g) for v, g in zip(second, slopes, strict=True)]
+    return (m[0], m[1]), (v[0], v[1])
+
+
+def _new_scales(
+    grad: Halves, words: Tensor, scale1: Tensor, scale2: Tensor, settings: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of the new moments. On its own: in one kernel with the step, its divisions would be done per entry."""
+    new1, new2 = scales_of(*_moments(grad, words, scale1, scale2, settings))
+    return (new1, new2, *per_scale(new1, new2))
+
+
 def _encode_step(
-    p: Halves, grad: Halves, words: Tensor, scales1: Tensor, scales2: Tensor, settings: Tensor
+    p: Halves,
+    grad: Halves,
+    words: Tensor,
+    scale1: Tensor,
+    scale2: Tensor,
+    over1: Tensor,
+    over2: Tensor,
+    settings: Tensor,
 ) -> None:
-    """One AdamW step of n blocks, in place."""
-    beta1, beta2, rate, correction, eps, shrink = settings.unbind()
-    first, second = decode(words, scales1, scales2)
-    moments, squares = [], []
-    for w, g, m, v in zip(p, grad, first, second, strict=True):
-        g = g.to(torch.float32)
-        m = m * beta1 + (1 - beta1) * g
-        v = v * beta2 + (1 - beta2) * (g * g)
-        step = rate * m / (v.sqrt() * correction + eps)
-        w.copy_(w.to(torch.promote_types(w.dtype, torch.float32)) * (1 - shrink) - step)
-        moments.append(m)
-        squares.append(v)
-    new, top1, top2 = encode((moments[0], moments[1]), (squares[0], squares[1]))
-    words.copy_(new)
-    scales1.copy_(top1)
-    scales2.copy_(top2)
+    """One AdamW step of n blocks, in place. The moments are worked out again: that beats storing them."""
+    rate, correction, eps, shrink = (settings[k] for k in (2, 3, 4, 5))
+    first, second = _moments(grad, words, scale1, scale2, settings)
+    roots = second[0].sqrt(), second[1].sqrt()
+    for w, m, root in zip(p, first, roots, strict=True):
+        step = rate * m / (root * correction + eps)
+        w.copy_(w.to(torch.promote_types(w.dtype, torch.float32)) * shrink - step)
+    words.copy_(pack(first, roots, over1, over2))
 
 
-_blocks = compiled(_encode_step)
+_rescale = compiled(_new_scales, in_one_loop=True)
+_step = compiled(_encode_step, in_one_loop=True)
 
 
-def _plain(p: Tensor, grad: Tensor, m: Tensor, v: Tensor, settings: Tensor) -> None:
-    beta1, beta2, rate, correction, eps, shrink = settings.tolist()
-    g = grad.to(m.dtype)
-    m.lerp_(g, 1 - beta1)
-    v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-    p.mul_(1 - shrink)
-    p.sub_((m / (v.sqrt() * correction + eps) * rate).to(p.dtype))
+def _plain(params: list[Tensor], states: list[dict[str, Any]], numbers: tuple[float, ...]) -> None:
+    beta1, beta2, rate, correction, eps, shrink, _ = numbers
+    first, second = [s["moment1"] for s in states], [s["moment2"] for s in states]
+    grads = [grad_of(p).to(m.dtype) for p, m in zip(params, first, strict=True)]
+    torch._foreach_lerp_(first, grads, 1 - beta1)
+    torch._foreach_mul_(second, beta2)
+    torch._foreach_addcmul_(second, grads, grads, value=1 - beta2)
+    below = torch._foreach_sqrt(second)
+    torch._foreach_mul_(below, correction)
+    torch._foreach_add_(below, eps)
+    moves = torch._foreach_div(first, below)
+    torch._foreach_mul_(moves, rate)
+    torch._foreach_mul_(params, shrink)
+    torch._foreach_sub_(params, [move.to(p.dtype) for move, p in zip(moves, params, strict=True)])
