@@ -51,7 +51,7 @@ def test_a_real_backward_gives_the_variance_of_real_gradients() -> None:
 
 
 def test_what_was_not_seen_is_in_the_share_and_not_in_the_parts() -> None:
-    gradients = found_in({"a": draw(4, 2), "b": draw(4, 2, seed=1)})
+    gradients = found_in({"a": draw(4, 2) + 1, "b": draw(4, 2, seed=1) * 0.1})
     whole = float(gradients.batch_squares["a"] + gradients.batch_squares["b"])
     del gradients.squares["b"]
     found = read(GradientNoise(), example_gradients=gradients)
@@ -60,6 +60,30 @@ def test_what_was_not_seen_is_in_the_share_and_not_in_the_parts() -> None:
     assert found["gradient_noise/seen_share", ""] == pytest.approx(
         float(gradients.batch_squares["a"]) / whole
     )
+    most = found_in({"a": draw(4, 2) + 1, "b": draw(4, 2, seed=1) * 0.1})
+    del most.squares["a"]
+    found = read(GradientNoise(), example_gradients=most)
+    assert ("gradient_noise/signal", "") not in found and ("gradient_noise/signal", "b") in found
+
+
+def test_some_examples_stand_for_all_without_bias() -> None:
+    rows = draw(64, 5, seed=3).double() + 0.5
+    whole = read(GradientNoise(), example_gradients=found_in({"w": rows}))
+    seen = []
+    for k in range(0, 64, 8):
+        part = found_in({"w": rows})
+        part.squares["w"] = part.squares["w"][k : k + 8]
+        seen.append(read(GradientNoise(), example_gradients=part)["gradient_noise/noise", ""])
+    assert np.mean(seen) == pytest.approx(whole["gradient_noise/noise", ""])
+
+
+def test_a_scaled_loss_and_gradients_that_are_not_finite() -> None:
+    plain, scaled = found_in({"w": draw(6, 3)}), found_in({"w": draw(6, 3) * 1024})
+    scaled.scale = 1024.0
+    a, b = (read(GradientNoise(), example_gradients=found) for found in (plain, scaled))
+    assert a["gradient_noise/noise", ""] == pytest.approx(b["gradient_noise/noise", ""])
+    broken = found_in({"w": torch.tensor([[1.0], [float("nan")]])})
+    assert read(GradientNoise(), example_gradients=broken) == {}
 
 
 def test_it_is_silent_for_a_single_example_and_where_nothing_is_understood() -> None:

@@ -22,10 +22,10 @@ _PLACED = frozenset(
 )
 _CUT = frozenset("Slice Select Split SplitWithSizes UnsafeSplit Unbind Narrow".split())  # of parts not
 _WORKED = frozenset(
-    """Abs Add Cat Div Exp Expand Expm1 LinalgVectorNorm Mean Mul Neg Norm Pow Reciprocal Relu Rsqrt
-    Sigmoid Softplus Sqrt Stack Sub Sum Tanh Tril Triu Where WeightNormInterface Mm Mv Embedding IndexSelect""".split()
+    """Abs Add Cat Div Embedding Exp Expand Expm1 IndexSelect LinalgVectorNorm Mean Mm Mul Mv Neg Norm Pow
+    Reciprocal Relu Rsqrt Sigmoid Softplus Sqrt Stack Sub Sum Tanh Tril Triu WeightNormInterface
+    Where""".split()
 )
-
 _LONGEST = 64  # what is longer is a part of a model that is given no examples
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vario.capture import entries, layers, predictions
+from vario.capture.example_norms import example_norms, part_norms
 from vario.capture.needs import Derived, Offer, Pending
 
 __all__ = ["DERIVED"]
@@ -92,6 +93,14 @@ def _logit_ranges(offer: Offer) -> Pending | None:
     return predictions.logit_ranges(offer["loss_calls"]) if "loss_calls" in offer else None
 
 
+def _example_norms(offer: Offer) -> Pending | None:
+    return example_norms(offer["example_gradients"]) if "example_gradients" in offer else None
+
+
+def _part_norms(offer: Offer) -> Pending | None:
+    return part_norms(offer["gradient_parts"]) if "gradient_parts" in offer else None
+
+
 DERIVED: dict[str, Derived] = {
     "gradient_pieces": Derived(frozenset({"grads", "names"}), _gradient_pieces),
     "gradient_norms": Derived(frozenset({"gradient_pieces"}), _gradient_norms),
@@ -112,4 +121,6 @@ DERIVED: dict[str, Derived] = {
     "regression_losses": Derived(frozenset({"loss_calls"}), _regression_losses),
     "class_counts": Derived(frozenset({"labelled_rows"}), _class_counts),
     "logit_ranges": Derived(frozenset({"loss_calls"}), _logit_ranges),
+    "example_norms": Derived(frozenset({"example_gradients"}), _example_norms),
+    "part_norms": Derived(frozenset({"gradient_parts"}), _part_norms),
 }

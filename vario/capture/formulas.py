@@ -263,9 +263,9 @@ class Replay(_Formed):
         if any(other is not None for other in self.others):
             raise ValueError("another of its outputs is used as well")
         k, (dim, outer, inner) = self.examples.numbers()[place], self.layout
-        alone = torch.zeros_like(gradient)
+        alone = torch.zeros_like(gradient, memory_format=torch.contiguous_format)
         sizes = (*gradient.shape[:dim], outer, self.examples.count, inner, *gradient.shape[dim + 1 :])
-        alone.view(sizes).select(dim + 1, k).copy_(gradient.view(sizes).select(dim + 1, k))
+        alone.view(sizes).select(dim + 1, k).copy_(gradient.reshape(sizes).select(dim + 1, k))
         found = self.node(alone, *self.others)
         found = found[self.edge] if isinstance(found, tuple) else found
         if found is None:

@@ -75,9 +75,9 @@ def _only(example: int, which: Mapping[int, Layout]) -> Callable[[tuple[Tensor |
         for number, layout in which.items():
             gradient = gradients[number]
             if gradient is not None:
-                rows = slice(example * layout.inner, (example + 1) * layout.inner)
-                masked = torch.zeros_like(gradient)
-                masked[rows] = gradient[rows]
+                sizes = (layout.outer, -1, layout.inner, *gradient.shape[1:])
+                masked = torch.zeros_like(gradient, memory_format=torch.contiguous_format)
+                masked.view(sizes)[:, example] = gradient.reshape(sizes)[:, example]
                 found[number] = masked
         return tuple(found)
 

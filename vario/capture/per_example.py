@@ -29,9 +29,10 @@ from vario.capture.masked import alone, unsafe
 from vario.capture.shares import find_formula
 from vario.capture.uses import Joint, Use, joint
 
-__all__ = ["ExampleGradients", "Probe"]
+__all__ = ["ExampleGradients", "Probe", "square"]
 
 _CLOSE = 1e-2  # of the largest norm: half precision differs by less, a wrong axis by more
+_PIECE = 1 << 18  # entries over which single precision adds without loss
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class ExampleGradients:
     checked: bool = False
     products: dict[str, Tensor] = field(default_factory=dict)
     spreads: dict[str, Tensor] = field(default_factory=dict)
+    scale: float = 1.0  # what the loss had been multiplied by: squares are those of this times the gradient
 
     def leave_out(self, name: str, reason: str) -> None:
         """Nothing is said of this parameter."""
@@ -62,7 +64,9 @@ class Probe:
     """Listens to one backward of ``loss``. Make it just before, ``close`` it after, whatever happens.
 
     ``picked``: places in the batch of the examples to look at (all). ``check``: one of those places.
-    ``hooked``: the graph may carry hooks of others. ``seconds``: what listening took so far.
+    ``time_first``: rows of the loss that are more than the examples have time outside, examples inside.
+    ``hooked``: the graph may carry hooks of others. ``order``: its nodes, loss first, where known.
+    ``seconds``: what listening took so far.
     """
 
     def __init__(
@@ -75,7 +79,9 @@ class Probe:
         picked: Sequence[int] | None = None,
         products: bool = False,
         spreads: bool = False,
+        time_first: bool = False,
         hooked: bool = False,
+        order: list[Any] | None = None,
     ) -> None:
         self._result = ExampleGradients(examples)
         self._removers: list[Callable[[], None]] = []
@@ -84,10 +90,11 @@ class Probe:
         self.seconds = 0.0
         self._examples = Examples(examples, None if picked is None else torch.tensor(picked))
         self._check = check
-        order = bottom_up([loss.grad_fn])[::-1] if loss.grad_fn is not None else []
+        if order is None:
+            order = bottom_up([loss.grad_fn])[::-1] if loss.grad_fn is not None else []
         leaves = {node: names.get(id(node.variable)) for node in order if _is_leaf(node)}
         under = chains(order, leaves)
-        roots = {} if examples < 1 else _roots(order, under, examples)
+        roots = {} if examples < 1 else _roots(order, under, examples, time_first)
         if not roots:
             self._result.missed[""] = f"no output of {examples} examples was found at the loss"
             return
@@ -106,10 +113,8 @@ class Probe:
 
     def close(self) -> ExampleGradients:
         """Let go of the graph; what was found."""
-        for remove in self._removers:
-            remove()
         result, found, expected = self._result, self._joint, self._expected
-        self._removers, self._joint, self._expected = [], {}, {}
+        self.let_go()
         for name, one in found.items():
             if name in result.missed:
                 continue
@@ -124,6 +129,12 @@ class Probe:
         if expected:
             _compare(result, expected, self._examples.numbers().index(self._at()))
         return result
+
+    def let_go(self) -> None:
+        """Hear no more."""
+        for remove in self._removers:
+            remove()
+        self._removers, self._joint, self._expected = [], {}, {}
 
     def _at(self) -> int:
         numbers = self._examples.numbers()
@@ -246,13 +257,15 @@ def square(gradient: Tensor) -> Tensor:
         gradient = gradient.coalesce().values()
     flat = gradient.reshape(-1)
     flat = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
-    pieces = torch.split(flat, 1 << 18)
-    if len(pieces) == 1:
-        return torch.linalg.vector_norm(flat).square()
-    return torch.stack(torch._foreach_norm(pieces)).double().square().sum()
+    if flat.numel() <= _PIECE:
+        norm: Tensor = torch.linalg.vector_norm(flat)
+        return norm.square()
+    return torch.stack(torch._foreach_norm(torch.split(flat, _PIECE))).double().square().sum()
 
 
-def _roots(order: list[Any], under: Mapping[Any, Chain], examples: int) -> dict[tuple[Any, int], Layout]:
+def _roots(
+    order: list[Any], under: Mapping[Any, Chain], examples: int, time_first: bool
+) -> dict[tuple[Any, int], Layout]:
     """Outputs whose rows the loss is taken over: what is read where a tensor becomes a number."""
     roots: dict[tuple[Any, int], Layout] = {}
     for node in order:
@@ -261,7 +274,8 @@ def _roots(order: list[Any], under: Mapping[Any, Chain], examples: int) -> dict[
         for below, nr in node.next_functions:
             shape = () if below is None else tuple(below._input_metadata[nr].shape)
             if shape and below not in under and shape[0] % examples == 0 and shape[0]:
-                roots[below, nr] = Layout(0, 1, shape[0] // examples)
+                each = shape[0] // examples
+                roots[below, nr] = Layout(0, each, 1) if time_first else Layout(0, 1, each)
     return roots
 
 

@@ -1,0 +1,299 @@
+"""When gradients of single examples, and of the parts of a step, are listened to in a running loop.
+
+Only on steps that are measured in full, and of these only on as many as a part of the budget pays for; the
+first waits until the time of a step is known. What is listened to changes nothing that the script can
+see: a backward that might call somebody's code a second time is not run (``masked.unsafe``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from vario.capture.graph import bottom_up
+from vario.capture.per_example import ExampleGradients, Probe, square
+from vario.capture.ranks import GradientParts, PartListener, world_size
+from vario.capture.streams import Stream
+
+if TYPE_CHECKING:
+    from vario.capture.attach import Attachment
+
+__all__ = ["ExampleDoor"]
+
+WANTED = frozenset({"example_gradients", "gradient_parts"})
+PART = 0.5  # of the budget; the rest is for all else
+GRANT = 0.1  # seconds over it, so that a run of some hundred quick steps has readings at all
+FIRST = 8  # steps until the time of a step can be believed
+FEWEST = 8  # examples that are looked at, unless the batch has less
+SHARE = 8  # one in so many is looked at
+IN_VAIN = 3  # times that nothing was understood, after which it is not tried again
+
+
+@dataclass(eq=False)
+class _Ear:
+    """What is known of one stream, and what listens to its step under way."""
+
+    began: float = 0.0
+    spent: float = 0.0
+    costs: dict[bool, float] = field(default_factory=dict)  # with and without the check: seconds
+    heard: int = 0
+    vain: int = 0
+    next_check: int = 0
+    kinds: frozenset[str] = frozenset()  # of operations, when it was last checked
+    refused: dict[str, str] = field(default_factory=dict)  # what a check left out
+    told: Any = None
+    # of the step under way
+    open: bool = False
+    probe: Probe | None = None
+    listener: PartListener | None = None
+    began_probe: float = 0.0
+    checks: bool = False
+    examples: ExampleGradients | None = None
+    parts: list[dict[str, Tensor]] = field(default_factory=list)
+    forms: list[Any] = field(default_factory=list)  # of the graph of each part, and its place in the data
+    whole: dict[str, Tensor] = field(default_factory=dict)
+    scale: float = 1.0
+    size: int = 0
+
+
+class ExampleDoor:
+    """Listens around backwards for the streams that want it; `of` is what a step has to offer."""
+
+    def __init__(self, attachment: Attachment, *, budget: float) -> None:
+        self._all, self._budget = attachment, budget
+        self._ears: dict[Stream, _Ear] = {}
+        self._handles = -1  # hooks made so far, when the step began
+        self._off = False
+
+    def step_begins(self) -> None:
+        """What hooks are made from now on are of the step."""
+        self._handles = RemovableHandle.next_id
+
+    def before(self, tensors: Any) -> None:
+        """A backward is about to run; the micro-batch is among those gathered."""
+        if not self._off:
+            self._guarded(self._before, tensors)
+
+    def after(self) -> None:
+        """The backward is over, well or not."""
+        if not self._off:
+            self._guarded(self._after)
+
+    def of(self, stream: Stream) -> dict[str, Any]:
+        """What the step that ends offers: `example_gradients`, `gradient_parts`."""
+        return {} if self._off else self._guarded(self._of, stream) or {}
+
+    # ---- inside
+
+    def _guarded(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What fails here is switched off alone: the rest of what is heard goes on."""
+        try:
+            return function(*arguments)
+        except Exception as error:
+            self._off = True
+            for ear in self._ears.values():
+                for listening in (ear.probe, ear.listener):
+                    if listening is not None:
+                        listening.let_go()
+            self._ears = {}
+            self._all.fail("gradients of examples", error)
+            return None
+
+    def _before(self, tensors: Any) -> None:
+        members = self._all.gathered.batches.members
+        for stream in self._all.streams:
+            if not WANTED & stream.wanted:
+                continue
+            ear = self._ears.setdefault(stream, _Ear())
+            if len(members) == 1:
+                self._forget_step(ear)
+                ear.open = self._affords(ear, stream)
+            if ear.open and isinstance(tensors, Tensor) and tensors.grad_fn is not None and not tensors.dim():
+                self._listen(ear, stream, tensors, members)
+
+    def _after(self) -> None:
+        for stream, ear in self._ears.items():
+            start = time.perf_counter()
+            inside = 0.0
+            if ear.listener is not None:
+                listener, ear.listener = ear.listener, None
+                ear.parts.append(listener.close())
+                inside += listener.seconds
+            if ear.probe is not None:
+                probe, ear.probe = ear.probe, None
+                found = probe.close()
+                inside += probe.seconds
+                ear.parts.append(found.batch_squares)
+                self._judge(ear, stream, found)
+            elif not inside and not (ear.open and ear.parts):
+                continue
+            if ear.open and (len(ear.parts) > 1 or world_size() > 1):
+                with torch.no_grad():
+                    pairs = [(n, p.grad) for n, p in zip(stream.names, stream.params, strict=True)]
+                    ear.whole = {n: square(g.detach()) for n, g in pairs if g is not None and _is_plain(g)}
+            self._all.spent(inside)
+            cost = inside + time.perf_counter() - start + ear.began_probe
+            ear.spent, ear.began_probe = ear.spent + cost, 0.0
+            if ear.examples is not None and len(ear.parts) == 1:
+                ear.costs[ear.checks] = cost
+
+    def _of(self, stream: Stream) -> dict[str, Any]:
+        ear = self._ears.get(stream)
+        if ear is None or not ear.open or not ear.parts:
+            return {}
+        members = self._all.gathered.batches.members
+        offered: dict[str, Any] = {}
+        alike = len(members) == len(ear.parts) and all(form == ear.forms[0] for form in ear.forms[1:])
+        if ear.examples is not None and ear.examples.squares:
+            if len(members) == 1 or alike:
+                offered["example_gradients"] = ear.examples
+            else:
+                self._tell(ear, stream, "the step has several backwards that are not alike")
+        parts = self._parts(ear, stream) if alike and not stream.carried else None
+        if parts is not None:
+            offered["gradient_parts"] = parts
+        self._forget_step(ear)
+        return offered
+
+    def _forget_step(self, ear: _Ear) -> None:
+        ear.open, ear.examples, ear.parts, ear.forms, ear.whole = False, None, [], [], {}
+
+    def _affords(self, ear: _Ear, stream: Stream) -> bool:
+        now = time.perf_counter()
+        if self._budget >= 1:
+            return True
+        if not ear.began:
+            ear.began = now
+        if stream.step < FIRST or not stream.seconds:
+            return False
+        checks = ear.heard >= ear.next_check
+        cost = ear.costs.get(checks, (1.5 if checks else 0.5) * stream.seconds)
+        return ear.spent + cost <= PART * self._budget * (now - ear.began) + GRANT
+
+    def _listen(self, ear: _Ear, stream: Stream, loss: Tensor, members: list[Any]) -> None:
+        start = time.perf_counter()
+        order = bottom_up([loss.grad_fn])[::-1]
+        names = {id(p): name for p, name in zip(stream.params, stream.names, strict=True)}
+        last = stream.last_batches.members if stream.last_batches is not None else ()
+        several = len(members) > 1 or len(last) > 1 or world_size() > 1
+        if several:
+            ear.forms.append((tuple(type(node).__name__ for node in order), self._batch_number(len(members))))
+        if len(members) == 1:
+            ear.scale = _scale(loss, members[-1].value)
+            ear.size, time_first = self._size(stream)
+            if ear.size > 1 and ear.vain < IN_VAIN and "example_gradients" in stream.wanted:
+                self._probe(ear, stream, loss, order, names, time_first)
+        if ear.probe is None and several:
+            ear.listener = PartListener(order, names)
+        ear.began_probe = time.perf_counter() - start
+
+    def _probe(
+        self, ear: _Ear, stream: Stream, loss: Tensor, order: list[Any], names: Any, time_first: bool
+    ) -> None:
+        kinds = frozenset(type(node).__name__ for node in order)
+        ear.checks = ear.heard >= ear.next_check or not kinds <= ear.kinds
+        draw = torch.Generator().manual_seed(stream.step)  # its own: the script's random numbers are its own
+        count = min(ear.size, max(FEWEST, ear.size // SHARE))
+        picked = sorted(torch.randperm(ear.size, generator=draw)[:count].tolist())
+        if ear.checks:
+            ear.kinds |= kinds
+        ear.probe = Probe(
+            loss,
+            names,
+            examples=ear.size,
+            picked=picked,
+            check=picked[0] if ear.checks else None,
+            time_first=time_first,
+            hooked=self._handles < 0 or RemovableHandle.next_id != self._handles,
+            order=order,
+        )
+
+    def _judge(self, ear: _Ear, stream: Stream, found: ExampleGradients) -> None:
+        ear.heard += 1
+        if found.checked:
+            ear.refused = {n: why for n, why in found.missed.items() if n in found.batch_squares}
+            ear.next_check = 4 * ear.heard
+        for name, why in ear.refused.items():
+            found.leave_out(name, why)
+        if not found.squares:
+            ear.vain += 1
+            ear.kinds = frozenset()
+        found.scale = ear.scale
+        ear.examples = found
+        self._tell(ear, stream, "")
+
+    def _tell(self, ear: _Ear, stream: Stream, reason: str) -> None:
+        """Into the record, once: how much of the gradient is seen, and what is not."""
+        found = ear.examples
+        if found is None:
+            return
+        data = {
+            "parameters": len(found.batch_squares),
+            "understood": len(found.squares),
+            "missed": dict(list(found.missed.items())[:100]),
+            "reason": reason or ("it is not tried again" if ear.vain >= IN_VAIN else ""),
+        }
+        if data != ear.told:
+            ear.told = data
+            sampled = {"examples": ear.size, "looked_at": min(ear.size, max(FEWEST, ear.size // SHARE))}
+            self._all.observer.event(stream, "example_gradients", "", {**sampled, **data})
+
+    def _size(self, stream: Stream) -> tuple[int, bool]:
+        """Examples of the batch in hand, and whether the model has them behind time."""
+        given = stream.inputs or self._all.loaders.inputs
+        shapes = [tensor.shape for tensor in given if tensor.dim()]
+        loaded = [tensor.shape[0] for tensor in self._all.loaders.inputs if tensor.dim()]
+        if not shapes:
+            return 0, False
+        shape, first = shapes[0], next(tensor for tensor in given if tensor.dim())
+        turned = len(shape) > 1 and first.stride(0) < first.stride(1) and shape[0] > 1
+        if len(shape) > 1 and (turned or (loaded and loaded[0] == shape[1] != shape[0])):
+            return int(shape[1]), True
+        return int(shape[0]), False
+
+    def _batch_number(self, member: int) -> int:
+        """The same for all micro-batches of a step that draw a batch of the loader each."""
+        current = self._all.loaders.current
+        return 0 if current is None else current.batches - member
+
+    def _parts(self, ear: _Ear, stream: Stream) -> GradientParts | None:
+        ranks = world_size()
+        if ear.size < 1 or not ear.whole or len({frozenset(part) for part in ear.parts}) != 1:
+            return None
+        if ranks > 1 and len(ear.parts) == 1 and _same(ear.parts[0], ear.whole):
+            return None  # nobody averages over processes
+        if ranks == 1 and len(ear.parts) < 2:
+            return None
+        names = set(ear.parts[0]) & set(ear.whole)
+        squares = [{name: part[name] for name in stream.names if name in names} for part in ear.parts]
+        return GradientParts(
+            ear.size,
+            len(ear.parts) * ranks,
+            averaged=ranks,
+            squares=squares,
+            whole={name: ear.whole[name] for name in stream.names if name in names},
+            scale=ear.scale,
+        )
+
+
+def _scale(loss: Tensor, undone: Tensor | None) -> float:
+    """What a GradScaler multiplied the loss by: `undone` is the loss that it was given."""
+    if undone is None or undone.data_ptr() == loss.data_ptr():
+        return 1.0
+    before, after = float(undone), float(loss.detach())
+    return after / before if before and abs(after) < float("inf") else 1.0
+
+
+def _is_plain(gradient: Tensor) -> bool:
+    return getattr(gradient, "_local_tensor", None) is None
+
+
+def _same(part: dict[str, Tensor], whole: dict[str, Tensor]) -> bool:
+    both = [(float(part[name]), float(whole[name])) for name in part if name in whole]
+    return all(abs(a - b) <= 1e-5 * max(a, b) for a, b in both)

@@ -1,0 +1,83 @@
+"""What was heard of single examples and of the parts of a step, on the host, with one transfer for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vario.capture.needs import Pending
+from vario.capture.per_example import ExampleGradients
+from vario.capture.ranks import GradientParts
+
+__all__ = ["ExampleNorms", "PartNorms", "example_norms", "part_norms"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleNorms:
+    """Of a batch of ``examples``, by parameter: squared norms of the shares of those that were looked at.
+
+    ``batch`` are the squared norms of the batch's gradient, of the parameters that are not understood too.
+    """
+
+    examples: int
+    squares: dict[str, Array]
+    batch: dict[str, float]
+
+    @property
+    def looked_at(self) -> int:
+        return len(next(iter(self.squares.values()), ()))
+
+
+@dataclass(frozen=True, slots=True)
+class PartNorms:
+    """Of ``parts`` parts of ``examples`` each: squared norms by parameter, in units of the whole's gradient.
+
+    ``squares`` has one value for each part that was heard here; ``whole`` is that of the step's gradient.
+    """
+
+    examples: int
+    parts: int
+    squares: dict[str, Array]
+    whole: dict[str, float]
+
+
+def example_norms(found: ExampleGradients) -> Pending | None:
+    """Squared norms in units of the unscaled gradient; None where nothing is understood."""
+    if not found.squares:
+        return None
+    names, everything = list(found.squares), list(found.batch_squares)
+
+    def finish(host: list[Array]) -> ExampleNorms:
+        host = [part / found.scale**2 for part in host]
+        squares = dict(zip(names, host[: len(names)], strict=True))
+        batch = {n: float(v[0]) for n, v in zip(everything, host[len(names) :], strict=True)}
+        return ExampleNorms(found.examples, squares, batch)
+
+    return Pending([*found.squares.values(), *_flat(found.batch_squares.values())], finish)
+
+
+def part_norms(found: GradientParts) -> Pending | None:
+    """Squared norms in units of the unscaled gradient of the step."""
+    names = list(found.whole)
+    if not names or not found.squares:
+        return None
+    parts = [tensor for part in found.squares for tensor in _flat(part[name] for name in names)]
+
+    def finish(host: list[Array]) -> PartNorms:
+        values = np.concatenate(host).reshape(len(found.squares) + 1, len(names)) / found.scale**2
+        squares = dict(zip(names, (values[:-1] * found.factor**2).T, strict=True))
+        return PartNorms(
+            found.examples, found.parts, squares, dict(zip(names, values[-1].tolist(), strict=True))
+        )
+
+    return Pending([*parts, *_flat(found.whole.values())], finish)
+
+
+def _flat(values: Iterable[Tensor]) -> list[Tensor]:
+    return [value.reshape(1) for value in values]

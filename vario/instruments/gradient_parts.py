@@ -1,0 +1,42 @@
+"""Noise and signal of the gradient from the parts that a step is made of: micro-batches, or ranks.
+
+The same two numbers as those of the gradient noise, from gradients of whole parts: the square of a part's
+gradient against that of the step's. Few parts say little at one step; many steps are averaged. Ranks each
+tell of their own part, so the mean over their records is the reading of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vario.capture.moment import Moment
+from vario.nouns import Reading
+
+CARD = {
+    "papers": ("P173",),
+    "cost": "one norm of the gradient for each part",
+    "checked": "equation; agrees with the route over single examples on one run",
+    "changed": "parts are compared with the step that they make, not with another batch",
+}
+
+
+@dataclass(frozen=True)
+class GradientParts:
+    """In units of the step's gradient; noise is the variance of one example."""
+
+    name: str = "gradient-parts"
+    needs: frozenset[str] = frozenset({"part_norms"})
+
+    def read(self, moment: Moment) -> Iterator[Reading]:
+        if "part_norms" not in moment:
+            return
+        found = moment["part_norms"]
+        if found.parts < 2:
+            return
+        small = sum(float(found.squares[name].mean()) for name in found.squares)
+        big = sum(found.whole.values())
+        count, each = found.parts, found.examples
+        yield moment.reading("gradient_parts/signal", (count * big - small) / (count - 1))
+        yield moment.reading("gradient_parts/noise", (small - big) * each * count / (count - 1))
+        yield moment.reading("gradient_parts/count", count)
