@@ -16,6 +16,7 @@ from vario.ui.binary import envelope
 
 __all__ = ["csv_lines", "distribution_reply", "heatmap_reply", "series_reply"]
 
+FINE = 16  # steps per column up to which every reading finds its own
 COLUMNS = ("step", "mean", "low", "high")
 Window = tuple[int | None, int | None]
 Floats = NDArray[np.float64]
@@ -52,17 +53,25 @@ def heatmap_reply(record: Record, name: str, *, window: Window, columns: int, ov
     layers = layer_order(record, name)
     first = window[0] if window[0] is not None else 0
     last = window[1] if window[1] is not None else max(record.step_count - 1, first)
-    edges = np.linspace(first, last + 1, min(columns, max(last - first + 1, 1)) + 1)
+    length = max(last - first + 1, 1)
+    fine = length <= FINE * columns
+    seen = [
+        record.overview(name, where, bins=length if fine else columns, first=window[0], last=window[1])
+        for where in layers
+    ]
+    if not fine:  # no more columns than stretches: one without a reading must mean that there was none
+        columns = max((len(steps) for steps, *_ in seen), default=columns) or 1
+    edges = np.linspace(first, last + 1, min(columns, length) + 1)
     rows = np.full((len(layers), len(edges) - 1), np.nan)
-    for row, where in zip(rows, layers, strict=True):
-        steps, _, mean, _ = record.overview(name, where, bins=columns, first=window[0], last=window[1])
+    for row, where, (steps, _, mean, _) in zip(rows, layers, seen, strict=True):
         value = mean if mean.ndim == 1 else mean.sum(axis=1)
-        known = np.isfinite(value)
+        known = ~np.isnan(value)
         at = np.clip(np.searchsorted(edges, steps[known], side="right") - 1, 0, len(row) - 1)
-        sums = np.bincount(at, value[known], len(row))
         counts = np.bincount(at, minlength=len(row))
         whole = record.last(over, where) if over else 1.0
-        row[counts > 0] = sums[counts > 0] / counts[counts > 0] / (whole if whole > 0 else np.nan)
+        with np.errstate(invalid="ignore"):  # inf - inf
+            sums = np.bincount(at, value[known], len(row)) / (whole if whole > 0 else np.nan)
+        row[counts > 0] = sums[counts > 0] / counts[counts > 0]
     header = {"layers": layers, "steps": np.ceil(edges[1:] - 1).astype(int).tolist(), "first": int(first)}
     return envelope(header, [rows], "<f4")
 
