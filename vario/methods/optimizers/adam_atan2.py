@@ -22,11 +22,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from vario.methods.optimizers._checks import check_lr, check_share, grads_of
 
 __all__ = ["AdamAtan2"]
+
+CHUNK = 2**15  # entries that stay in the cache between the operations of a step
+SAFE = (1e-6, 1e12)  # largest gradients of a tensor whose squares are kept as they are
 
 CARD = {
     "papers": ("P355",),
@@ -84,26 +88,40 @@ class AdamAtan2(Optimizer):
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
                 state["scale"] = p.new_tensor(torch.finfo(p.dtype).tiny)
             state["step"] += 1
-        grads = grads_of(params)
-        first, second = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
-        torch._foreach_lerp_(first, grads, 1 - beta1)
-        # squares of gradients over the largest one so far: 1e-20 and 1e20 have no square in float32
-        parts = []
-        for g, v, state in zip(grads, second, states, strict=True):
-            if not g.numel():
-                parts.append(torch.zeros_like(g))
-                continue
-            low, high = torch.aminmax(g)
-            scale = torch.maximum(state["scale"], torch.maximum(high, -low))
-            part = g / scale
-            v.mul_((state["scale"] / scale).square_().mul_(beta2)).addcmul_(part, part, value=1 - beta2)
-            state["scale"] = scale
-            # atan2 knows no common factor, so both bias corrections go into its second argument
-            count = state["step"]
-            correction = group["b"] * (1 - beta1**count) / (1 - beta2**count) ** 0.5
-            parts.append(torch.sqrt(v, out=part).mul_(scale * correction))
-        for numerator, part in zip(first, parts, strict=True):
-            torch.atan2(numerator, part, out=part)
-        if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(params, parts, alpha=-group["lr"] * group["a"])
+        for p, g, state in zip(params, grads_of(params), states, strict=True):
+            if p.numel():
+                self._move_one(group, p, g, state)
+
+    def _move_one(self, group: dict[str, Any], p: Tensor, g: Tensor, state: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        m, v, count = state["exp_avg"], state["exp_avg_sq"], state["step"]
+        scale = _scale_of(g, state["scale"])
+        # atan2 knows no common factor, so both bias corrections go into its second argument
+        correction: Any = group["b"] * (1 - beta1**count) / (1 - beta2**count) ** 0.5
+        usual = p.device.type == "cpu" and scale == 1 == state["scale"]  # elsewhere asking would wait
+        decay: Any = beta2
+        if not usual:
+            decay = (state["scale"] / scale).square_().mul_(beta2)
+            correction = scale * correction
+        state["scale"] = scale
+        flat = p.device.type == "cpu" and all(t.is_contiguous() for t in (p, g, m, v))
+        whole = [t.detach().view(-1) if flat else t.detach() for t in (p, g, m, v)]
+        parts = zip(*(t.split(CHUNK) for t in whole), strict=True) if flat else [tuple(whole)]
+        work = torch.empty_like(g.view(-1)[:CHUNK] if flat else g)
+        for p_, g_, m_, v_ in parts:
+            part = work[: len(p_)] if flat else work
+            m_.lerp_(g_, 1 - beta1)
+            square = g_ if usual else torch.div(g_, scale, out=part)
+            v_.mul_(decay).addcmul_(square, square, value=1 - beta2)
+            torch.sqrt(v_, out=part).mul_(correction)
+            torch.atan2(m_, part, out=part)
+            if group["weight_decay"]:
+                p_.mul_(1 - group["lr"] * group["weight_decay"])
+            p_.add_(part, alpha=-group["lr"] * group["a"])
+
+
+def _scale_of(g: Tensor, before: Tensor) -> Tensor:
+    """What gradients are divided by before they are squared: 1, or their largest so far if it is extreme."""
+    low, high = torch.aminmax(g)
+    top = torch.maximum(high, -low)
+    return torch.maximum(before, torch.where((top > SAFE[0]) & (top < SAFE[1]), torch.ones_like(top), top))

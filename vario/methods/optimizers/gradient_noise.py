@@ -18,6 +18,7 @@ True
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ from vario.methods.optimizers._around import AroundOptimizer
 
 __all__ = ["GradientNoise"]
 
+CHUNK = 2**15  # entries that stay in the cache
+
 CARD = {
     "papers": ("P087",),
     "slot": "optimizer-around",
@@ -37,7 +40,8 @@ CARD = {
     "busy CPU",
     "checked": "equation; closed form of the variance",
     "changed": "the draw of step t is made from (seed, t, parameter), so that nothing but two numbers need "
-    "be saved",
+    "be saved. On a CPU, below float64, each draw is one of 65,536 quantiles of the normal distribution "
+    "(largest 4.3, variance 1): torch's own draw takes longer than the rest of the step",
     "shown": "leaves the exact saddle of (xy - 1)^2 on ten of ten seeds where gradient descent stays. "
     "Not shown here: the 20-layer network of the paper (accuracy 0.10 for every eta, N(0, 0.1) start, "
     "1,500 steps)",
@@ -63,14 +67,36 @@ class GradientNoise(AroundOptimizer):
             first += len(other["params"])
         place = {p: first + k for k, p in enumerate(group["params"])}
         return [
-            g + spread * _normal(g, _mix(group["noise_seed"], step, place[p]))
+            _noisy(g, spread, _mix(group["noise_seed"], step, place[p]))
             for p, g in zip(params, grads, strict=True)
         ]
 
 
-def _normal(like: Tensor, seed: int) -> Tensor:
-    draw = torch.Generator(device=like.device).manual_seed(seed)
-    return torch.randn(like.shape, generator=draw, dtype=like.dtype, device=like.device)
+def _noisy(grad: Tensor, spread: float, seed: int) -> Tensor:
+    draw = torch.Generator(device=grad.device).manual_seed(seed)
+    if grad.device.type != "cpu" or grad.dtype == torch.float64 or not grad.is_contiguous():
+        noise = torch.randn(grad.shape, generator=draw, dtype=grad.dtype, device=grad.device)
+        return torch.add(grad, noise, alpha=spread)
+    out, table = torch.empty_like(grad), _quantiles()
+    flat, to = grad.view(-1), out.view(-1)
+    size = min(CHUNK, -(-len(flat) // 4) * 4)
+    bits = torch.empty(size // 4, dtype=torch.int64)
+    place, noise = torch.empty(size, dtype=torch.int64), torch.empty(size)
+    for k in range(0, len(flat), CHUNK):
+        bits.random_(-(2**63), None, generator=draw)  # sixteen bits for each entry
+        torch.index_select(table, 0, place.copy_(bits.view(torch.int16)).add_(2**15), out=noise)
+        part = flat[k : k + CHUNK]
+        torch.add(part, noise[: len(part)], alpha=spread, out=to[k : k + CHUNK])
+    return out
+
+
+@functools.cache
+def _quantiles() -> Tensor:
+    """The middles of 65,536 equal shares of the normal distribution, scaled to variance 1."""
+    share = (torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16
+    middle = torch.special.ndtri(share)
+    scaled: Tensor = middle / middle.square().mean().sqrt()
+    return scaled.float()
 
 
 def _mix(*numbers: int) -> int:
