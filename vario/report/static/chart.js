@@ -236,9 +236,10 @@ function shade(u, span) {
   if (!span) return;
   const { ctx, bbox } = u;
   const [a, b] = span.map((step) => Math.min(Math.max(u.valToPos(step, "x", true), bbox.left), bbox.left + bbox.width));
+  if (b - a > 0.95 * bbox.width) return; // all steps are no place to look at
   ctx.save();
   ctx.fillStyle = faded(color("span"), 0.08);
-  if (b - a < 0.95 * bbox.width) ctx.fillRect(a, bbox.top, Math.max(b - a, 2), bbox.height);
+  ctx.fillRect(a, bbox.top, Math.max(b - a, 2), bbox.height);
   ctx.fillStyle = color("span");
   ctx.fillRect(a, bbox.top - 3 * devicePixelRatio, Math.max(b - a, 2), 2 * devicePixelRatio);
   ctx.restore();

@@ -7,6 +7,7 @@ import { SvgContext, save } from "./svg.js";
 const GAP = 1;
 const FOOT = 21;
 const SAMPLE = 20000; // values that decide the colours
+const FAR = 6; // usual gaps without a reading make a colour pale
 const LEAST = 3; // pixels of a row, however many there are
 const NUMBERLESS = [213, 94, 0]; // vermilion: on no viridis scale
 
@@ -180,7 +181,7 @@ class HeatMap {
           next++;
         } while (next < at.length && x(at[next]) - left < 2);
         const end = next < at.length ? at[next] : at[next - 1] + this.usual;
-        const held = Math.min(end, at[next - 1] + 2 * this.usual);
+        const held = Math.min(end, at[next - 1] + FAR * this.usual);
         const shade = bad ? pixel(NUMBERLESS) : scale[Math.round(255 * Math.min(Math.max(this.share(sum / count), 0), 1))];
         i = next;
         if (end < this.first || left >= wide) continue;

@@ -1,12 +1,12 @@
 // A distribution over time: how many gradient entries have which magnitude, with lines at the quantiles.
 
 import { make } from "./dom.js";
-import { color, number, steps, viridis } from "./format.js";
+import { color, faded, number, steps } from "./format.js";
 import { SvgContext, save } from "./svg.js";
 
 const LEFT = 58;
-const FOOT = 20;
-const TALL = 200;
+const FOOT = 22;
+const TALL = 180;
 
 // `packed`: what the record's page holds, or what to ask a server for; `source.distribution` unpacks it.
 export async function densityStrip(box, packed, label, source, linked) {
@@ -104,38 +104,37 @@ function paint(context, strip, view) {
   lines(context, strip, x, y);
   context.restore();
   context.fillStyle = color("muted");
+  for (const step of strip.steps) if (step >= view.first && step <= view.last) context.fillRect(x(step), TALL, 1, 4);
   context.font = "11px system-ui";
   context.textAlign = "right";
   const every = Math.ceil((last - first) / 7);
   for (let power = Math.ceil(first); power <= last; power += every) context.fillText(`1e${power}`, LEFT - 6, Math.min(Math.max(y(power) + 4, 10), TALL - 1));
-  context.fillText(steps(view.last), LEFT + view.width, TALL + 14);
+  context.fillText(steps(view.last), LEFT + view.width, TALL + 17);
   context.textAlign = "left";
-  context.fillText(`step ${steps(view.first)}`, LEFT, TALL + 14);
+  context.fillText(`step ${steps(view.first)}`, LEFT, TALL + 17);
 }
 
-// A column lies around its step; where the next one is far off it pales: nothing was measured there.
+// A column reaches half way to its neighbours; the ticks beneath are the readings.
 function columns(context, strip, x, y) {
   const { steps: at } = strip;
   const gaps = Array.from(at.slice(1), (step, i) => step - at[i]).sort((a, b) => a - b);
   const usual = gaps[gaps.length >> 1] ?? 1;
+  const ink = color("line-1");
   for (let i = 0; i < at.length; i++) {
-    const before = i === 0 ? usual : at[i] - at[i - 1];
-    const after = i === at.length - 1 ? usual : at[i + 1] - at[i];
-    if (before > 2 * usual) column(context, strip, i, x(at[i] - before / 2), x(at[i] - usual), y, 0.4);
-    column(context, strip, i, x(at[i] - Math.min(before / 2, usual)), x(at[i] + Math.min(after / 2, usual)), y, 1);
-    if (after > 2 * usual) column(context, strip, i, x(at[i] + usual), x(at[i] + after / 2), y, 0.4);
+    const left = at[i] - (i === 0 ? usual : at[i] - at[i - 1]) / 2;
+    const right = at[i] + (i === at.length - 1 ? usual : at[i + 1] - at[i]) / 2;
+    column(context, strip, i, x(left), x(right), y, ink);
   }
 }
 
-function column(context, { bins, first, width: decade, density }, i, left, right, y, strength) {
+function column(context, { bins, first, width: decade, density }, i, left, right, y, ink) {
   for (let bin = 0; bin < bins; bin++) {
     const share = density[i * bins + bin] / 255;
-    if (!share) continue;
-    const [r, g, b] = viridis(share);
-    context.fillStyle = `rgba(${r}, ${g}, ${b}, ${strength * (0.12 + 0.88 * share)})`;
+    if (share < 0.02) continue;
+    context.fillStyle = faded(ink, 0.85 * share);
     const low = y(first + bin * decade);
     const high = y(first + (bin + 1) * decade);
-    context.fillRect(left, high, right - left + (strength === 1 ? 0.4 : 0), low - high + 0.4);
+    context.fillRect(left, high, right - left, low - high);
   }
 }
 

@@ -16,7 +16,18 @@ export function chartFigure(told, { board, source, linked, tall }) {
   };
   const figure = el("figure", { class: "chart", "data-testid": "chart" }, el("figcaption", {}, spec.title), el("div", { class: "plot" }));
   if (tall) figure.querySelector(".plot").style.minHeight = `${tall}px`;
-  return board.add(figure, () => lineChart(figure, spec, source, linked));
+  return board.add(figure, async () => {
+    const chart = await lineChart(figure, spec, source, linked);
+    if (isStill(told, chart.curves)) figure.hidden = true;
+    return chart;
+  });
+}
+
+// A setting that never changed, or a share of examples that stayed 0: a table says as much.
+function isStill({ section, lines }, curves) {
+  const still = (value) => curves.every(({ low, high }) => low.length && low.every((one) => one === (value ?? low[0])) && high.every((one) => one === (value ?? low[0])));
+  if (lines.every(({ name }) => name?.startsWith("hyper/"))) return still();
+  return section === "examples" && still(0);
 }
 
 // A table of names and values.

@@ -32,10 +32,10 @@ export class LayersView {
     this.search = el("input", { type: "search", class: "filter", placeholder: "filter layers", "aria-label": "Filter layers by words in their names", oninput: () => this.view?.filter(this.search.value) });
     this.heat = el("div", { class: "inner" });
     const tools = el("span", { class: "tools" }, button("csv", { title: "Save the numbers of this map", onclick: () => this.view?.saveTable() }), button("svg", { title: "Save this map as a picture", onclick: () => this.view?.savePicture() }));
-    this.caption = el("figcaption", {}, el("span", { class: "name" }), tools);
+    this.caption = el("figcaption", {}, el("span", { class: "name" }), tools, this.search);
     const figure = el("figure", { class: "map", "data-testid": "heat-map" }, this.caption, this.heat);
     this.detail = el("div", { class: "detail", "data-testid": "layer" });
-    this.root = el("div", { class: "layers" }, el("div", { class: "choice" }, this.pills, this.search), el("div", { class: "explorer" }, figure, this.detail));
+    this.root = el("div", { class: "layers" }, this.pills, el("div", { class: "explorer" }, figure, this.detail));
     board.add(figure, () => this.mount());
   }
 
@@ -105,8 +105,10 @@ export class LayersView {
     });
     const strip = this.strips.has(layer) ? this.#strip(layer, head) : null;
     const made = await Promise.all([...(strip ? [strip] : []), ...charts]);
-    if (mine !== this.drawn) made.forEach((view) => view.destroy());
-    else this.views = made;
+    if (mine !== this.drawn) return made.forEach((view) => view.destroy());
+    this.views = made;
+    // A share that never left 0 says nothing.
+    for (const { figure, curves } of made) if (figure && curves.every(({ mean }) => mean.every((value) => value === 0))) figure.remove();
   }
 
   #strip(layer, after) {

@@ -97,8 +97,8 @@ class RunPage {
   // Something changed: at most one question of each kind is on its way.
   async news({ steps: count, last_step: last, findings_version: version, status }) {
     if (!this.about) return this.load();
-    if (document.hidden) return;
     const changed = status && status !== this.about.status;
+    if (document.hidden || (!changed && count <= this.about.steps && version === this.version)) return;
     this.about.steps = Math.max(this.about.steps, count);
     this.linked.grow(Math.max(last, 1));
     const box = this.head.querySelector("[data-testid=steps]");

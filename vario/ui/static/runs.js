@@ -27,6 +27,7 @@ class RunsPage {
     frame.crumbs([["runs"]], "runs");
     this.search = el("input", { type: "search", id: "search", placeholder: "search command, finding, status", "aria-label": "Search runs", oninput: () => (frame.keep({ q: this.search.value }), this.show()) });
     this.search.value = query.get("q") ?? "";
+    this.search.addEventListener("keydown", ({ key }) => key === "Enter" && this.#move(1));
     this.compare = button("Compare", { class: "primary", id: "compare", onclick: () => this.go() });
     this.count = el("p", { class: "count", role: "status" });
     this.list = el("div", { "data-testid": "runs" });

@@ -55,9 +55,9 @@ export class RunSections {
     ]);
     const drawn = new Set(about.charts.flatMap(({ lines }) => lines.map(({ name }) => name)));
     const rest = others(shown, (name) => !drawn.has(name) && !name.startsWith("curvature/") && !QUIET.some((start) => name.startsWith(start)));
-    this.#write("more", rest, (told) => this.#grid(told));
+    this.#write("more", rest, (told) => told.length > 0 && el("details", {}, el("summary", {}, el("b", {}, String(told.length)), ` more series of the whole model`), this.#grid(told)));
     this.#write("events", about.events.filter(({ kind }) => !["parameters", "modules"].includes(kind)), (told) => eventTable(told));
-    this.#write("cost", [about.facts.cost, charts("cost")], ([facts, told]) => [facts.length > 0 && pairs(facts), this.#grid(told)]);
+    this.#write("cost", [about.facts.cost, charts("cost")], ([facts, told]) => [this.#grid(told), facts.length > 0 && costs(facts)]);
   }
 
   lookAt(place) {
@@ -118,6 +118,19 @@ function others(streams, wanted) {
     }
   }
   return [...charts].map(([name, lines]) => ({ title: name.replace("/", ": ").replaceAll("_", " "), lines: lines.slice(0, 8), limits: [], span: null }));
+}
+
+// What it took in all, and folded away how often each instrument was read.
+function costs(rows) {
+  const read = rows.filter(([, value]) => /^[\d,]+ of /.test(value));
+  const total = rows.filter((row) => !read.includes(row));
+  const fold = read.length > 0 && el("details", { class: "after" }, el("summary", {}, el("b", {}, String(read.length)), " instruments, and on how many steps each was read"), el("div", { class: "columns" }, thirds(read).map((part) => pairs(part))));
+  return [el("p", { class: "told-cost" }, total.map(([name, value]) => el("span", {}, el("span", { class: "muted" }, `${plain(name)} `), said(value)))), fold];
+}
+
+function thirds(rows) {
+  const tall = Math.ceil(rows.length / 3);
+  return [0, 1, 2].map((i) => rows.slice(i * tall, (i + 1) * tall)).filter((part) => part.length);
 }
 
 function tables(rows) {

@@ -1,0 +1,314 @@
+"""The dashboard's page in a real browser: every page, zoom, links, keys, themes, a phone, saved files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from tests.report.sample import empty_run, healthy_run, sick_run
+from tests.ui.browsing import NEEDED, Served, chromium, foreign, opened, picture, settled
+from vario.nouns import Reading
+from vario.record.store import RecordWriter
+
+pytestmark = NEEDED
+LOSS = "#loss figure.chart"
+STEPS = 6_000
+SPIKE = 3_210
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def browser(chrome: Any) -> Iterator[Any]:
+    """The browser; the pages of a test end with it."""
+    yield chrome
+    for context in chrome.contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    home = tmp_path_factory.mktemp("home")
+    for run in (sick_run(home / "sick"), healthy_run(home / "healthy"), empty_run(home / "empty")):
+        run.close()
+    _long_run(home / "long")
+    found = Served(home)
+    yield found
+    found.stop()
+
+
+def _long_run(path: Path) -> None:
+    """A smooth loss with one reading of 9 at SPIKE, and a gradient noise that was read now and then."""
+    rng = np.random.default_rng(0)
+    with closing(RecordWriter(path)) as writer:
+        writer.meta("command", ["python", "long.py"])
+        for step in range(STEPS):
+            loss = 9.0 if step == SPIKE else 2.0 + float(rng.normal(0, 0.05))
+            readings = [Reading("loss/train", loss), Reading("batch/size", 32.0)]
+            if step % 40 == 0:
+                readings += [
+                    Reading("gradient_noise/signal", 1.0 + float(rng.normal(0, 0.1))),
+                    Reading("gradient_noise/noise", 500.0 + float(rng.normal(0, 30))),
+                    Reading("curvature/sharpness", 12.0 + float(rng.normal(0, 1))),
+                ]
+            writer.readings("model", step, readings)
+        writer.event("", STEPS - 1, "exit", data={"code": 0})
+
+
+def drag(view: Any, figure: str, start: float, end: float) -> None:
+    box = view.locator(f"{figure} .u-over").first.bounding_box()
+    view.mouse.move(box["x"] + start * box["width"], box["y"] + 60)
+    view.mouse.down()
+    view.mouse.move(box["x"] + end * box["width"], box["y"] + 60, steps=4)
+    view.mouse.up()
+
+
+def inked(view: Any, share: float) -> bool:
+    """Whether something blue is painted in the upper third of the loss at this share of its steps."""
+    return view.locator(LOSS).first.evaluate(
+        """(figure, share) => {
+            const [canvas, over] = [figure.querySelector("canvas"), figure.querySelector(".u-over")];
+            const x = Math.round(over.offsetLeft + share * over.clientWidth) - 3;
+            const { data } = canvas.getContext("2d").getImageData(x, over.offsetTop + 12, 7, over.clientHeight / 3);
+            return data.some((value, i) => i % 4 === 2 && value > data[i - 2] + 40);
+        }""",
+        share,
+    )
+
+
+def windows(asked: list[str]) -> list[tuple[int, int]]:
+    """The ranges of steps for which the training loss was asked."""
+    found = [re.search(r"name=loss%2Ftrain.*from=(\d+)&to=(\d+)", url) for url in asked]
+    return [(int(one[1]), int(one[2])) for one in found if one]
+
+
+def test_the_list_has_every_run_and_finds_and_sorts_them(browser: Any, served: Served) -> None:
+    view = opened(browser, served)
+    view.wait_for_function("() => document.querySelectorAll('.runs tbody tr').length === 4")
+    view.wait_for_selector("tr[data-id=sick] .badge.error")
+    row = view.locator("tr[data-id=sick]")
+    assert "digits.py --lr 3.0" in row.inner_text() and "400" in row.inner_text()
+    assert row.locator("svg.spark path").count() == 1
+    assert "no such file: data.csv" in view.locator("tr[data-id=empty]").inner_text()
+    view.fill("#search", "0.05")
+    view.wait_for_function("() => document.querySelectorAll('.runs tbody tr').length === 1")
+    assert "#/runs?q=0.05" in view.url
+    view.fill("#search", "")
+    view.click("th button:text('steps')")
+    view.wait_for_selector("th[aria-sort=descending]:has-text('steps')")
+    order = view.eval_on_selector_all("tbody tr", "rows => rows.map(row => row.dataset.id)")
+    assert order[0] == "long" and order[-1] == "empty"
+    assert foreign(view, served) == [] and view.wrong == []
+
+
+def test_a_run_shows_findings_first_and_then_everything_else(browser: Any, served: Served) -> None:
+    view = opened(browser, served, "#/run/sick")
+    view.wait_for_selector("[data-testid=finding]")
+    cause = view.locator("[data-testid=finding] h3").first.inner_text()
+    assert view.inner_text("h1").startswith(cause) and view.locator("header.verdict.pending").count() == 0
+    tops = view.eval_on_selector_all("section:not([hidden])", "all => all.map(one => one.id)")
+    assert tops[:3] == ["findings", "loss", "layers"] and {"examples", "settings", "cost"} <= set(tops)
+    view.wait_for_selector("[data-testid=finding] figure.chart canvas")
+    assert view.locator("[data-testid=finding] table.evidence tbody tr").count() >= 1
+    assert "momentum" in view.inner_text("#settings") and "torch" in view.inner_text("#settings")
+    for section in ("loss", "examples"):
+        settled(view, f"#{section} figure.chart:visible")
+        assert len(view.locator(f"#{section} figure.chart").first.get_attribute("aria-label")) > 20
+    assert foreign(view, served) == [] and view.wrong == []
+
+
+def test_one_click_copies_the_trial(browser: Any, served: Served) -> None:
+    view = opened(browser, served, "#/run/sick", permissions=["clipboard-read", "clipboard-write"])
+    view.wait_for_selector("[data-testid=copy]")
+    view.locator("[data-testid=copy]").first.click()
+    view.wait_for_selector("[data-testid=copy]:text('copied')")
+    copied = view.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("vario trial ") and "#" not in copied
+    assert copied == view.locator(".command code").first.inner_text()
+
+
+def test_dragging_asks_again_for_every_reading_and_links_keep_it(browser: Any, served: Served) -> None:
+    view = opened(browser, served, "#/run/long")
+    settled(view, LOSS)
+    before = picture(view, f"{LOSS} canvas")
+    asked = len(view.asked)
+    drag(view, LOSS, 0.45, 0.6)
+    view.wait_for_selector("#all-steps:visible")
+    view.wait_for_function("() => location.hash.includes('x=')")
+    view.wait_for_timeout(200)
+    (first, last), *more = windows(view.asked[asked:])
+    assert not more and picture(view, f"{LOSS} canvas") != before
+    assert 2_500 < first < SPIKE < last < 3_800
+    again = opened(browser, served, "#" + view.url.partition("#")[2])
+    settled(again, LOSS)
+    assert windows(again.asked) == [(pytest.approx(first, abs=1), pytest.approx(last, abs=1))]
+    view.locator(f"{LOSS} .u-over").first.dblclick()
+    view.wait_for_selector("#all-steps", state="hidden")
+    view.wait_for_timeout(200)
+    assert "x=" not in view.url and picture(view, f"{LOSS} canvas") == before
+    assert view.wrong == [] and again.wrong == []
+
+
+def test_smoothing_hides_no_spike_and_the_cursor_is_shared(browser: Any, served: Served) -> None:
+    view = opened(browser, served, "#/run/long?smooth=strong")
+    settled(view, LOSS)
+    assert view.eval_on_selector("nav select", "pick => pick.value") == "strong"
+    view.locator(LOSS).first.hover()
+    assert inked(view, SPIKE / (STEPS - 1)) and not inked(view, 0.25)
+    soft = picture(view, f"{LOSS} canvas")
+    view.keyboard.press("s")
+    view.wait_for_function("() => !location.hash.includes('smooth')")
+    view.wait_for_timeout(100)
+    assert picture(view, f"{LOSS} canvas") != soft
+    view.locator("#curvature").scroll_into_view_if_needed()
+    view.wait_for_selector("#curvature canvas")
+    view.wait_for_selector("#noise canvas")
+    over = view.locator("#noise .u-over").first.bounding_box()
+    view.mouse.move(over["x"] + over["width"] / 2, over["y"] + 60)
+    view.wait_for_function("() => /step [23],\\d/.test(document.querySelector('#curvature .legend').textContent)")
+    assert view.wrong == []
+
+
+def test_the_noise_scale_has_the_value_that_was_recorded(browser: Any, served: Served) -> None:
+    view = opened(browser, served, "#/run/long?at=noise")
+    view.wait_for_selector("#noise canvas")
+    told = view.locator("#noise figure.chart").first.get_attribute("aria-label")
+    scale = float(re.search(r"noise scale, in examples .* to (\S+) at step \d+;", told)[1])
+    assert scale == pytest.approx(500, rel=0.05) and "to 32 at step" in told
+
+
+def test_a_cell_of_the_heat_map_opens_its_layer(browser: Any, served: Served) -> None:
+    view = opened(browser, served, "#/run/sick?at=layers")
+    canvas = view.wait_for_selector("[data-testid=heat-map] canvas")
+    view.wait_for_selector("[data-testid=layer] canvas")
+    canvas.click(position={"x": 300, "y": (canvas.bounding_box()["height"] - 21) * 4.5 / 8})
+    view.wait_for_function("() => document.querySelector('.layer-name').textContent === 'fc1.weight'")
+    view.wait_for_selector("[data-testid=strip] canvas")
+    assert view.locator("[data-testid=layer] figure.chart canvas").count() >= 3
+    assert "layer=fc1.weight" in view.url
+    view.keyboard.press("]")
+    view.wait_for_function("() => document.querySelector('.layer-name').textContent === 'fc1.bias'")
+    shown = picture(view, "[data-testid=heat-map] canvas")
+    view.click(".pills button:text('Update over weight')")
+    view.wait_for_function("() => location.hash.includes('map=update')")
+    view.wait_for_timeout(100)
+    assert picture(view, "[data-testid=heat-map] canvas") != shown
+    tall = view.locator("[data-testid=heat-map] canvas").bounding_box()["height"]
+    view.fill("input.filter", "conv2")
+    view.wait_for_timeout(50)
+    low = view.locator("[data-testid=heat-map] canvas").bounding_box()["height"]
+    assert low - 21 == pytest.approx((tall - 21) / 4, abs=2)
+    other = opened(browser, served, "#/run/sick?layer=conv2.bias&map=weight%2Fnorm&at=layers")
+    other.wait_for_function("() => document.querySelector('.layer-name')?.textContent === 'conv2.bias'")
+    assert other.locator(".pills button[aria-pressed=true]").inner_text() == "Weight norm"
+    assert view.wrong == [] and other.wrong == []
+
+
+def test_runs_are_compared_by_choosing_them(browser: Any, served: Served) -> None:
+    view = opened(browser, served)
+    view.wait_for_selector("tr[data-id=sick]")
+    assert view.is_disabled("#compare")
+    for name in ("sick", "healthy"):
+        view.check(f"tr[data-id={name}] input")
+    view.click("#compare")
+    view.wait_for_selector("[data-testid=differences]")
+    told = view.inner_text("[data-testid=differences]")
+    assert re.search(r"\blr\s+3\s+0\.05", told) and "momentum" not in told
+    settled(view, LOSS)
+    legend = view.locator(f"{LOSS} .legend").first.inner_text()
+    assert "sick" in legend and "healthy" in legend
+    assert view.wrong == [] and foreign(view, served) == []
+
+
+def test_charts_are_saved_as_numbers_and_pictures(browser: Any, served: Served) -> None:
+    view = opened(browser, served, "#/run/long")
+    settled(view, LOSS)
+    view.locator(LOSS).first.hover()
+    with view.expect_download() as saved:
+        view.locator(f"{LOSS} .tools button:text('csv')").first.click()
+    rows = list(csv.DictReader(io.StringIO(Path(saved.value.path()).read_text())))
+    assert len(rows) == STEPS and float(rows[SPIKE]["mean"]) == 9.0
+    for figure in (LOSS, "[data-testid=heat-map]", "[data-testid=strip]"):
+        if figure != LOSS:
+            view.goto(served.address("#/run/sick?at=layers"))
+            view.wait_for_selector(f"{figure} canvas")
+        view.locator(figure).first.hover()
+        with view.expect_download() as saved:
+            view.locator(f"{figure} .tools button:text('svg')").first.click()
+        drawn = ElementTree.fromstring(Path(saved.value.path()).read_text())
+        kinds = {one.tag.rpartition("}")[2] for one in drawn.iter()}
+        assert drawn.tag.endswith("svg") and "text" in kinds and kinds & {"path", "image"}
+    assert view.wrong == []
+
+
+def test_keys_are_listed_and_work(browser: Any, served: Served) -> None:
+    view = opened(browser, served)
+    view.wait_for_selector("tr[data-id=sick]")
+    view.keyboard.press("?")
+    assert "compare the chosen runs" in view.inner_text("[data-testid=key-list]")
+    view.keyboard.press("Escape")
+    view.keyboard.press("/")
+    view.keyboard.type("sick")
+    view.wait_for_function("() => document.querySelectorAll('.runs tbody tr').length === 1")
+    view.keyboard.press("Enter")
+    view.keyboard.press("Enter")
+    view.wait_for_function("() => location.hash.startsWith('#/run/sick')")
+    view.wait_for_selector("#loss:not([hidden])")
+    view.keyboard.press("l")
+    view.wait_for_function("() => location.hash.includes('at=layers')")
+    view.keyboard.press("r")
+    view.wait_for_selector(".runs")
+    assert view.wrong == []
+
+
+def test_a_phone_needs_no_scrolling_sideways(browser: Any, served: Served) -> None:
+    view = opened(browser, served, viewport={"width": 390, "height": 844}, has_touch=True)
+    for place in ("#/runs", "#/run/sick", "#/compare/sick,healthy"):
+        view.evaluate("place => (location.hash = place)", place)
+        view.wait_for_selector("main:not([aria-busy])")
+        view.wait_for_timeout(150)
+        assert view.evaluate("document.documentElement.scrollWidth") <= 390, place
+    assert view.wrong == []
+
+
+def test_dark_and_light(browser: Any, served: Served) -> None:
+    view = opened(browser, served, "#/run/long", color_scheme="dark")
+    settled(view, LOSS)
+    back = "getComputedStyle(document.body).backgroundColor"
+    dark, drawn = view.evaluate(back), picture(view, f"{LOSS} canvas")
+    view.keyboard.press("t")
+    view.wait_for_timeout(100)
+    assert view.evaluate(back) != dark and picture(view, f"{LOSS} canvas") != drawn
+    view.reload()
+    view.wait_for_selector("h1")
+    assert view.evaluate(back) != dark  # the choice is kept
+    assert view.wrong == []
+
+
+def test_a_run_without_a_step_says_why(browser: Any, served: Served) -> None:
+    view = opened(browser, served, "#/run/empty")
+    view.wait_for_selector("h1:text('No training step was seen')")
+    assert "no such file: data.csv" in view.inner_text("header.verdict")
+    assert view.wrong == []
+
+
+def test_what_is_not_there_is_said(browser: Any, served: Served) -> None:
+    view = opened(browser, served, "#/nowhere")
+    view.wait_for_selector(".runs")
+    for place, words in (("#/run/nobody", "There is no such run"), ("#/compare/", "Nothing to compare")):
+        view.evaluate("place => (location.hash = place)", place)
+        view.wait_for_selector(f"h2:text('{words}')")
