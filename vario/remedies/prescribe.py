@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from vario.nouns import Diagnosis, Finding, Prescription
+from vario.nouns import Diagnosis, Finding, Prescription, VarioError
 from vario.remedies import (
     catalog,
     changes_batch,
@@ -19,8 +19,9 @@ from vario.remedies import (
     changes_gradients,
     changes_numerics,
     changes_rate,
+    treatment_words,
 )
-from vario.remedies.changes import Change, Maker
+from vario.remedies.changes import Change, Maker, steps_per_epoch
 
 if TYPE_CHECKING:
     from vario.record import Record, Run
@@ -93,11 +94,24 @@ def _methods(finding: Finding, record: Record) -> list[Prescription]:
             f"{name}: {paper.title}" if method and paper else name,
             method=method,
             paper=paper.id if paper else "",
-            trial=trial_command(record, f"--with {method}") if available and method else "",
+            trial=_trial_of(method, record) if available and method else "",
             available=available,
         )
         found.append(cure if available else _not_yet(cure))
     return sorted(found, key=lambda cure: not cure.available)
+
+
+def _trial_of(method: str, record: Record) -> str:
+    """The trial of a method for a run of this length; "" where it cannot be put into an unmodified script."""
+    steps = record.step_count
+    epochs = -(-steps // steps_per_epoch(record)) if steps_per_epoch(record) else 0
+    try:
+        if treatment_words.refusal(method):
+            return ""
+        text = treatment_words.filled_in(method, steps=steps, epochs=epochs)
+    except VarioError:  # a method of an outsider's, which the catalogue does not hold
+        text = method
+    return trial_command(record, f"--with {text}")
 
 
 def _not_yet(cure: Prescription) -> Prescription:

@@ -1,20 +1,26 @@
 """The words that a treatment may use: slots and their settings, methods and their options.
 
-Options are read from the signatures in the source with ``ast``, those of ``torch`` as well, so that a
-slip of the pen is told before anything starts and without importing torch.
+A slip of the pen is told before anything starts, and without importing torch.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
-import functools
-import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vario.nouns import VarioError
 from vario.remedies import catalog
+from vario.remedies.treatment_signatures import (
+    layer_targets,
+    options_of,
+    public_name,
+    slot_of,
+    takes_logits,
+    torch_layers,
+    torch_optimizers,
+)
 
 __all__ = [
     "SETTINGS",
@@ -24,6 +30,7 @@ __all__ = [
     "check_setting",
     "factory_slot",
     "filled_in",
+    "layer_targets",
     "method_name",
     "options_of",
     "parsed",
@@ -49,17 +56,6 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 SINGLE = ("optimizer", "sampler", "loader", "loss", "schedule", "rule-of-change")
 FACTORY_SLOTS = ("optimizer", "sampler", "loader", "layer")
 
-# The first argument of the public function or class that goes into a slot.
-_FIRST = {
-    "optimizer": ("params",),
-    "optimizer-around": ("base",),
-    "sampler": ("size", "labels", "groups"),
-    "schedule": ("optimizer",),
-    "rule-of-change": ("optimizer",),
-}
-# What the slot gives itself.
-_GIVEN = {"params", "base", "size", "labels", "optimizer", "rank", "ranks", "last_epoch", "apply", "self"}
-
 _REFUSED_SLOTS = {
     "parameter-groups": "it compares the model with the same model at another width, which only the script "
     "can build",
@@ -68,8 +64,10 @@ _REFUSED_SLOTS = {
     "training-step": "its backward() and step() take the place of the script's own, with a count for each "
     "micro-batch that only the script knows",
     "posthoc": "it works on finished models, after the training",
-    "detector": "it works on features of a finished model, after the training",
+    "detectors": "it works on what a finished model computes, after the training",
     "hpo": "it is a loop around trainings, not a change of one",
+    "layers": "it works on a finished model, and when its model is finished only the script knows",
+    "losses": "it wants more than (output, target), which only the script can hand to it",
 }
 _REFUSED = {
     "bloop": "the script must hand it an auxiliary loss apart from the training loss",
@@ -99,21 +97,15 @@ def method_name(text: str) -> str:
     )
 
 
-def slot_of(method: str) -> str:
-    """The slot of a method, "optimizer" for classes of ``torch.optim``."""
-    if method in torch_optimizers():
-        return "optimizer"
-    return str(catalog.find(method).card.get("slot", ""))
-
-
 def refusal(method: str) -> str:
     """Why a method cannot be put into an unmodified script; "" where it can."""
     slot = slot_of(method)
     if method in _REFUSED:
         return _REFUSED[method]
     if slot not in _READY:
-        return _REFUSED_SLOTS.get(slot, f"an unmodified script has no place for its kind ({slot or 'none'})")
-    if slot == "loss" and not _takes_logits(method):
+        kind = slot or catalog.find(method).shelf
+        return _REFUSED_SLOTS.get(kind, f"an unmodified script has no place for what is of the kind {kind}")
+    if slot == "loss" and not takes_logits(method):
         return "it does not take (output, target), so it cannot stand in for the script's cross entropy"
     if slot == "layer" and not layer_targets(method):
         return "its card does not say which layer of torch it replaces, and it has no from_existing(module)"
@@ -246,141 +238,6 @@ def parsed(text: str) -> object:
     except (ValueError, SyntaxError):
         return text.strip()
     return tuple(value) if isinstance(value, list) else value
-
-
-# ---- what the sources say
-
-
-@functools.cache
-def options_of(method: str) -> dict[str, bool]:
-    """The options of a method and whether each must be given."""
-    if method in torch_optimizers():
-        return _keywords(_torch_signature(method))
-    node = _public(method)
-    known = _keywords(_signature(node)) if node is not None else {}
-    if slot_of(method) == "rule-of-change":  # the others are not the optimizer's
-        known = {name: needed for name, needed in known.items() if name not in ("ema_decay", "steps")}
-    return known
-
-
-def public_name(method: str) -> str:
-    """The class or function of the method's file that goes into its slot."""
-    node = _public(method)
-    if node is None:
-        raise VarioError(f"{method}: its file names nothing that fits into the slot {slot_of(method)!r}.")
-    return node.name
-
-
-def layer_targets(method: str) -> tuple[str, ...]:
-    """The layers of torch that a layer method replaces, from its docstrings and annotations."""
-    found: list[str] = []
-    for node in _publics(method):
-        for member in ast.walk(node):
-            if isinstance(member, ast.FunctionDef) and member.name == "from_existing":
-                required = member.args.args[1 : len(member.args.args) - len(member.args.defaults)]
-                if member.args.vararg or len(required) != 1:
-                    return ()
-                named = {n.attr for n in ast.walk(member) if isinstance(n, ast.Attribute)}
-                found += [name for name in torch_layers() if name in named and name != "Module"]
-        said = ast.get_docstring(node) or ""
-        found += [name for name in torch_layers() if f"In place of ``nn.{name}``" in said]
-    return tuple(dict.fromkeys(found))
-
-
-@functools.cache
-def torch_optimizers() -> tuple[str, ...]:
-    """The names of the classes of ``torch.optim``."""
-    return tuple(_torch_optimizer_nodes())
-
-
-@functools.cache
-def torch_layers() -> tuple[str, ...]:
-    """The names of the classes of ``torch.nn``."""
-    folder = _torch("nn/modules")
-    tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            return tuple(ast.literal_eval(node.value))
-    return ()
-
-
-@functools.cache
-def _torch_optimizer_nodes() -> dict[str, ast.ClassDef]:
-    found = {}
-    for path in sorted(_torch("optim").glob("*.py")):
-        if path.stem in ("optimizer", "lr_scheduler", "swa_utils"):
-            continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            bases = [base.id for base in node.bases if isinstance(base, ast.Name)] if _is_class(node) else []  # type: ignore[attr-defined]
-            if isinstance(node, ast.ClassDef) and {"Optimizer", "Adam"} & set(bases):
-                found[node.name] = node
-    return dict(sorted(found.items()))
-
-
-def _torch(folder: str) -> Path:
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        raise VarioError("torch is not installed for this Python, so nothing can be put into a script of it.")
-    return Path(spec.origin).parent / folder
-
-
-def _torch_signature(name: str) -> ast.arguments:
-    return _signature(_torch_optimizer_nodes()[name])
-
-
-def _is_class(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ClassDef)
-
-
-def _publics(method: str) -> list[ast.ClassDef | ast.FunctionDef]:
-    tree = ast.parse(catalog.find(method).path.read_text(encoding="utf-8"))
-    made = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            return [made[name] for name in ast.literal_eval(node.value) if name in made]
-    return [node for name, node in made.items() if not name.startswith("_")]
-
-
-def _public(method: str) -> ast.ClassDef | ast.FunctionDef | None:
-    wanted = _FIRST.get(slot_of(method))
-    for node in _publics(method):
-        arguments = [arg.arg for arg in _signature(node).args if arg.arg != "self"]
-        if wanted is None or (arguments and arguments[0] in wanted):
-            return node
-    return None
-
-
-def _signature(node: ast.ClassDef | ast.FunctionDef) -> ast.arguments:
-    if isinstance(node, ast.FunctionDef):
-        return node.args
-    for member in node.body:
-        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
-            return member.args
-    return ast.arguments([], [], None, [], [], None, [])
-
-
-def _keywords(signature: ast.arguments) -> dict[str, bool]:
-    plain = signature.args
-    required = len(plain) - len(signature.defaults)
-    found = {arg.arg: place < required for place, arg in enumerate(plain)}
-    pairs = zip(signature.kwonlyargs, signature.kw_defaults, strict=True)
-    found.update({arg.arg: default is None for arg, default in pairs})
-    return {name: needed for name, needed in found.items() if name not in _GIVEN}
-
-
-def _takes_logits(method: str) -> bool:
-    for node in _publics(method):
-        function = node if isinstance(node, ast.FunctionDef) else _forward(node)
-        if function is None:
-            continue
-        names = [arg.arg for arg in function.args.args if arg.arg != "self"]
-        if len(names) - len(function.args.defaults) == 2 and names[1] in ("target", "targets", "labels"):
-            return True
-    return False
-
-
-def _forward(node: ast.ClassDef) -> ast.FunctionDef | None:
-    return next((m for m in node.body if isinstance(m, ast.FunctionDef) and m.name == "forward"), None)
 
 
 def _near(names: Iterable[str]) -> str:
