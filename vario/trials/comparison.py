@@ -42,6 +42,8 @@ class Table:
     reasons: dict[tuple[str, int], str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)  # arms that cannot be tried, and why
     rows: list[int] = field(default_factory=list)
+    _judged: tuple[int, int] = (0, 0)
+    _decided: bool = False
 
     @property
     def arms(self) -> list[str]:
@@ -91,7 +93,10 @@ class Table:
             return True
         if not self.plan.peeking or not self.rows:
             return False
-        return all(verdict.verdict != "undecided" for verdict in self.verdicts())
+        if self._judged != (len(self.rows), len(self.broken)):
+            self._judged = (len(self.rows), len(self.broken))
+            self._decided = all(verdict.verdict != "undecided" for verdict in self.verdicts())
+        return self._decided
 
     def paired(self, arm: str, budget: str = "") -> Paired:
         """The pairs of one arm."""
@@ -163,13 +168,13 @@ class Table:
 def settle(
     table: Table, measure: Callable[[Outcome], Course], seeds: Sequence[int], *, ready: Callable[[], None]
 ) -> bool:
-    """Measure the rows that have become complete, in order; whether there was one.
+    """Measure the rows that have become complete, in order, until all is decided; whether there was one.
 
     `ready` is called before the first row is measured: the metric is chosen then.
     """
     grown = False
     for seed in seeds[len(table.rows) :]:
-        if not table.is_complete(seed):
+        if table.is_decided() or not table.is_complete(seed):
             break
         if not table.rows:
             ready()
