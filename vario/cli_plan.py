@@ -10,7 +10,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="Predict what a larger run will do, and how sure that is.")
 
-Table = Annotated[Path, typer.Argument(help="A .csv or .parquet file.")]
+Table = Annotated[Path, typer.Argument(help="A .csv or .parquet file, or a directory of vario's records.")]
 ColumnsOption = Annotated[
     str,
     typer.Option(
@@ -53,7 +53,7 @@ def fit_(
     from vario.laws._answer import answer
 
     result = answer(
-        table, columns, law=law, delta=delta, where=where, bootstrap=bootstrap, seed=seed, block=block,
+        _read(table), columns, law=law, delta=delta, where=where, bootstrap=bootstrap, seed=seed, block=block,
         keep_duplicates=keep_duplicates,
     )  # fmt: skip
     if out is not None:
@@ -115,7 +115,7 @@ def compare(
 
     from vario.laws._answer import ranked
 
-    found = ranked(table, columns, laws.split(","), where=where, keep_duplicates=keep_duplicates)
+    found = ranked(_read(table), columns, laws.split(","), where=where, keep_duplicates=keep_duplicates)
     if chart is not None:
         from vario.report.plan_charts import compare_chart
 
@@ -134,6 +134,32 @@ def compare(
             else "too few rows to look back"
         )
         print(f"{one.law:16s} rows {one.rows:12s} delta {one.delta}: {told}")
+
+
+@app.command("table")
+def table_(
+    records: Annotated[Path, typer.Argument(help="A directory of vario's records, or one record.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this .csv file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The runs of a directory as the rows that `plan fit` reads: size, tokens, rate, loss, seconds."""
+    import csv
+    import io
+
+    from vario.record.table import COLUMNS
+
+    read = _read(records)
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*(read[n] for n in COLUMNS), strict=True)]
+    if as_json:
+        print(json.dumps([{k: v if isinstance(v, str) else _finite(v) for k, v in r.items()} for r in rows]))
+        return
+    page = io.StringIO()
+    writer = csv.DictWriter(page, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    if out is not None:
+        out.write_text(page.getvalue(), encoding="utf-8")
+    print(f"{len(rows)} runs in {out}" if out is not None else page.getvalue().rstrip())
 
 
 @app.command()
@@ -203,6 +229,25 @@ def mup(
         )
     for row in told.get("coordinates", []):
         print(f"{row['module']:40s} slope of log size against log width {row['slope']:+.3f}")
+
+
+def _read(table: Path) -> Any:
+    """A file as it is; the records of a directory as columns, also by the laws' own short names."""
+    if not table.is_dir():
+        return table
+    import sys
+
+    from vario.record.table import runs_table
+
+    found, left_out = runs_table([table])
+    for name, reason in left_out.items():
+        print(f"vario: {name} is left out: {reason}", file=sys.stderr)
+    short = {"N": "params", "D": "tokens", "B": "batch", "S": "steps"}
+    return {**found, **{name: found[long] for name, long in short.items()}}
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value == value else None
 
 
 def _fit_text(shown: dict[str, Any]) -> str:

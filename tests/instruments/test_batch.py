@@ -14,7 +14,11 @@ def call(labels: list[int], classes: int = 3, name: str = "cross_entropy", ignor
 
 def test_the_size_is_that_of_a_micro_batch_and_classes_are_counted_over_all_of_them() -> None:
     found = read(Batch(), inputs=[draw(4, 8)], loss_calls=[call([0, 0, 1, 2]), call([1, 1, 0, 0])])
-    assert found == {("batch/size", ""): 4.0, ("batch/class_counts", ""): [4.0, 3.0, 1.0]}
+    assert found == {
+        ("batch/size", ""): 4.0,
+        ("batch/targets", ""): 8.0,
+        ("batch/class_counts", ""): [4.0, 3.0, 1.0],
+    }
 
 
 def test_tokens_are_counted_as_labels_and_sequences_as_the_batch() -> None:
@@ -24,18 +28,24 @@ def test_tokens_are_counted_as_labels_and_sequences_as_the_batch() -> None:
         loss_calls=[call([0, 1, 2, 2, 2, 1, 0, 0, 1, 1])],
     )
     assert found["batch/size", ""] == 2.0
+    assert found["batch/targets", ""] == 10.0
     assert found["batch/class_counts", ""] == [3.0, 4.0, 3.0]
 
 
 def test_ignored_labels_are_not_counted() -> None:
     found = read(Batch(), loss_calls=[call([0, -1, 2, -1], ignore=-1)])
-    assert found == {("batch/size", ""): 4.0, ("batch/class_counts", ""): [1.0, 0.0, 1.0]}
+    assert found == {
+        ("batch/size", ""): 4.0,
+        ("batch/targets", ""): 2.0,
+        ("batch/class_counts", ""): [1.0, 0.0, 1.0],
+    }
 
 
 def test_more_than_a_thousand_classes_and_shares_of_classes_are_not_counted() -> None:
-    assert set(read(Batch(), loss_calls=[call([0, 1], classes=1001)])) == {("batch/size", "")}
+    sizes = {("batch/size", ""), ("batch/targets", "")}
+    assert set(read(Batch(), loss_calls=[call([0, 1], classes=1001)])) == sizes
     shares = LossCall("cross_entropy", draw(4, 3), draw(4, 3).softmax(1), torch.zeros(()))
-    assert set(read(Batch(), loss_calls=[shares])) == {("batch/size", "")}
+    assert set(read(Batch(), loss_calls=[shares])) == sizes
 
 
 def test_it_is_silent_without_inputs_and_losses() -> None:

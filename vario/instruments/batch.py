@@ -1,10 +1,11 @@
-"""Size of a micro-batch, and how many labels of each class the step had."""
+"""Size of a micro-batch, how many targets the step had, and how many labels of each class."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vario.capture.loss_calls import rows
 from vario.capture.moment import Moment
 from vario.nouns import Reading
 
@@ -18,7 +19,10 @@ CARD = {
 
 @dataclass(frozen=True)
 class Batch:
-    """The leading size of the model's first input; classes where there are at most 1,000."""
+    """The leading size of the model's first input; classes where there are at most 1,000.
+
+    Targets are what the loss is a mean over: examples, or the tokens that are not ignored.
+    """
 
     name: str = "batch"
     needs: frozenset[str] = frozenset({"inputs", "loss_calls", "class_counts"})
@@ -30,5 +34,7 @@ class Batch:
         sizes = [tensor.shape[0] for tensor in given if tensor.ndim > 0]
         if sizes:
             yield moment.reading("batch/size", float(sizes[0]))
+        if "loss_calls" in moment and moment["loss_calls"]:
+            yield moment.reading("batch/targets", float(sum(rows(call) for call in moment["loss_calls"])))
         if "class_counts" in moment:
             yield moment.reading("batch/class_counts", moment["class_counts"])

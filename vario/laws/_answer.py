@@ -34,7 +34,7 @@ class Answer:
 
 
 def answer(
-    table: Path,
+    table: Path | table_of.Columns,
     columns: str,
     *,
     law: str = "two-term",
@@ -87,7 +87,7 @@ def answer(
 
 
 def ranked(
-    table: Path,
+    table: Path | table_of.Columns,
     columns: str,
     names: Sequence[str],
     *,
@@ -104,7 +104,7 @@ def ranked(
 
 
 def runs(
-    table: Path,
+    table: Path | table_of.Columns,
     columns: str,
     family: Law,
     *,
@@ -113,7 +113,7 @@ def runs(
     keep_duplicates: bool = False,
 ) -> tuple[dict[str, Array], Array | None]:
     """The checked columns that ``family`` needs, and the block of each row where one was named."""
-    whole = table_of.read(table)
+    whole = table_of.read(table) if isinstance(table, Path) else table
     wanted = {name: name for name in (*family.inputs, family.output)}
     wanted |= table_of.pairs(columns, option="--columns") if columns else {}
     needed = (*family.inputs, family.output)
@@ -126,7 +126,8 @@ def runs(
     positive = needed if family.link == "log" else family.inputs
     table_of.check(got, rows, positive=tuple(positive))
     if len(rows) < 2:
-        raise VarioError(f"{table} leaves {len(rows)} row; a law needs several runs of different sizes")
+        place = str(table) if isinstance(table, Path) else "the directory"
+        raise VarioError(f"{place} leaves {len(rows)} row; a law needs several runs of different sizes")
     if not keep_duplicates:
         table_of.check_duplicates(whole, rows)
     blocks = (

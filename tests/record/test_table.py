@@ -1,0 +1,62 @@
+"""Test ``vario.record.table``: runs as rows."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from vario.nouns import Reading, VarioError
+from vario.record.runs import create_run
+from vario.record.store import RecordWriter
+from vario.record.table import COLUMNS, runs_table
+
+
+def write(home: Path, *, width: int, steps: int = 100, code: int = 0, evaluated: bool = True) -> Path:
+    path = create_run(home, command=["train.py", str(width)])
+    writer = RecordWriter(path)
+    with closing(writer):
+        shapes = [[width, 3], [width]]
+        rows = [{"name": f"p{i}", "shape": s, "in_optimizer": i == 0} for i, s in enumerate(shapes)]
+        writer.event("model", 0, "parameters", data={"parameters": rows})
+        for step in range(steps):
+            found = [
+                Reading("loss/train", 1.0 if step < 95 else 0.25),
+                Reading("time/step", 0.5),
+                Reading("hyper/lr", 0.1 * (step + 1) / steps, "group 0"),
+            ]
+            found += [Reading("batch/targets", 64.0), Reading("batch/size", 8.0)] if step % 10 == 0 else []
+            found += (
+                [Reading("eval/loss", 2.0 - step / 100, "loader 1")] if evaluated and step % 20 == 9 else []
+            )
+            writer.readings("model", step, found)
+        writer.event("", -1, "exit", data={"code": code, "signal": 0})
+    return path
+
+
+def test_a_row_says_what_a_run_was_and_what_it_reached(tmp_path: Path) -> None:
+    write(tmp_path, width=4)
+    write(tmp_path, width=8, evaluated=False)
+    table, left_out = runs_table([tmp_path])
+    assert set(table) == set(COLUMNS) and not left_out
+    assert sorted(table["params"]) == [16.0, 32.0] and sorted(table["trained"]) == [12.0, 24.0]
+    assert list(table["tokens"]) == [6400.0, 6400.0] and list(table["seconds"]) == [50.0, 50.0]
+    assert table["lr"] == pytest.approx([0.1, 0.1])
+    of = dict(zip(table["params"], table["loss"], strict=True))
+    assert of == pytest.approx({16.0: 2.0 - 0.89, 32.0: 0.25})
+
+
+def test_what_crashed_is_left_out_by_name(tmp_path: Path) -> None:
+    write(tmp_path, width=4)
+    crashed = write(tmp_path, width=8, code=1)
+    table, left_out = runs_table([tmp_path])
+    assert len(table["run"]) == 1 and left_out == {crashed.name: "the run is failed"}
+
+
+def test_a_directory_without_a_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(VarioError, match="no finished run"):
+        runs_table([tmp_path])
+    write(tmp_path, width=4, code=1)
+    with pytest.raises(VarioError, match="the run is failed"):
+        runs_table([tmp_path])

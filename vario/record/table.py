@@ -1,0 +1,106 @@
+"""Runs as rows of a table, for fitting laws to them: what each was, how long it learned, what it reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vario.nouns import VarioError
+from vario.record.reader import open_run
+from vario.record.runs import list_runs
+from vario.record.schema import FILE_NAME
+from vario.record.stream import Record
+
+__all__ = ["COLUMNS", "runs_table"]
+
+COLUMNS = {
+    "run": "id of the record",
+    "params": "parameters of the model",
+    "trained": "parameters that the optimizer moves",
+    "steps": "optimizer steps",
+    "batch": "targets of a step (examples, or tokens that count), the median over the steps that were read",
+    "tokens": "steps x batch",
+    "lr": "largest learning rate of any group",
+    "loss": "last evaluation loss where the run had evaluations, else loss_train",
+    "loss_train": "mean training loss over the last twentieth of the steps",
+    "seconds": "from the first step to the last",
+}
+LAST = 20  # one part in so many of the steps is the end of the run
+
+
+def runs_table(places: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """The columns of ``COLUMNS``, a row per run, and the runs left out with the reason.
+
+    A place is a record or a directory of records. Left out is what crashed, still runs, or has no loss.
+    """
+    found, left_out = [], {}
+    for path in _records(places):
+        try:
+            found.append(_row(path))
+        except VarioError as error:
+            left_out[path.name] = str(error)
+    if not found:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
+        where = ", ".join(map(str, places))
+        raise VarioError(
+            f"{where} holds no finished run with a loss" + (f" ({reasons})." if reasons else ".")
+        )
+    return {name: np.array([row[name] for row in found]) for name in COLUMNS}, left_out
+
+
+def _records(places: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for place in places:
+        inside = [] if (place / FILE_NAME).exists() else [run.path for run in list_runs(place)]
+        found += sorted(inside) or [place]
+    return found
+
+
+def _row(path: Path) -> dict[str, Any]:
+    with open_run(path) as run:
+        if run.status != "finished":
+            raise VarioError(f"the run is {run.status}")
+        record = run.main
+        sizes = [p for event in record.events("parameters")[-1:] for p in event.data.get("parameters", ())]
+        steps, losses = record.series("loss/train")
+        if not len(losses):
+            raise VarioError("no training loss was recorded")
+        count = record.step_count
+        end = losses[steps >= count - max(1, count // LAST)]
+        trained = float(np.mean(end)) if len(end) else float(losses[-1])
+        batch = _median(record, "batch/targets") or _median(record, "batch/size")
+        rates = [record.series("hyper/lr", where)[1] for where in record.wheres("hyper/lr")]
+        return {
+            "run": path.name,
+            "params": float(sum(prod(p["shape"]) for p in sizes)),
+            "trained": float(sum(prod(p["shape"]) for p in sizes if p.get("in_optimizer"))),
+            "steps": float(count),
+            "batch": batch,
+            "tokens": count * batch,
+            "lr": max((float(np.max(rate)) for rate in rates if len(rate)), default=np.nan),
+            "loss": _evaluated(record, trained),
+            "loss_train": trained,
+            "seconds": _seconds(record, count),
+        }
+
+
+def _median(record: Record, name: str) -> float:
+    _, values = record.series(name)
+    return float(np.median(values)) if len(values) else np.nan
+
+
+def _evaluated(record: Record, otherwise: float) -> float:
+    """The last evaluation loss of the split that was evaluated most often."""
+    found = [record.series("eval/loss", where)[1] for where in record.wheres("eval/loss")]
+    longest = max((values for values in found if len(values)), key=len, default=None)
+    return otherwise if longest is None else float(longest[-1])
+
+
+def _seconds(record: Record, steps: int) -> float:
+    """The median time of a step, times their number: a probe's own time is not the run's."""
+    return _median(record, "time/step") * steps
