@@ -23,7 +23,7 @@ from vario.capture import curvature_graph as graph
 from vario.capture.curvature_graph import gradient
 from vario.nouns import NotApplicable
 
-__all__ = ["KeptGraph"]
+__all__ = ["KeptGraph", "Part", "mask_of"]
 
 
 class KeptGraph:
@@ -42,12 +42,12 @@ class KeptGraph:
             raise NotApplicable("the loss does not depend on any parameter by operations that torch follows")
         if not bool(torch.isfinite(loss.detach())):
             raise NotApplicable(f"the loss is {float(loss.detach())}")
-        self._loss, self._scale = loss, float(scale)
-        self._order = graph.nodes_of(loss)
-        reason = graph.obstacle(self._order)
+        self.loss, self.scale = loss, float(scale)
+        self.order = graph.nodes_of(loss)
+        reason = graph.obstacle(self.order)
         if reason:
             raise NotApplicable(reason)
-        self._attentions = graph.attention_nodes(self._order)
+        self.attentions = graph.attention_nodes(self.order)
         self.missed: dict[str, str] = {}
         self._choose(names)
         self._gradients = self._first_pass()
@@ -62,9 +62,9 @@ class KeptGraph:
 
     def close(self) -> None:
         """Let go of the graph; no product can be had any more."""
-        self._gradients, self._order, self._attentions = [], [], []
+        self._gradients, self.order, self.attentions = [], [], []
         self._heads, self._of_heads = None, None
-        del self._loss
+        self.loss = torch.zeros(())
 
     # ---- vectors
 
@@ -96,7 +96,7 @@ class KeptGraph:
 
     def gradient(self) -> Tensor:
         """The gradient itself, (size,)."""
-        return self.flat(self._gradients) / self._scale
+        return self.flat(self._gradients) / self.scale
 
     def hessian(self, vector: Tensor) -> Tensor:
         """The Hessian times ``vector``: one pass through the kept graph."""
@@ -106,7 +106,7 @@ class KeptGraph:
         """J' L J times ``vector``: J of the network's outputs, L the loss's own second derivative there."""
         dummies, transposed, arriving = self._network()
         live = [(d, t) for d, t in zip(self.split(vector), transposed, strict=True) if t.requires_grad]
-        with graph.plain_attention(self._attentions):
+        with graph.plain_attention(self.attentions):
             along = gradient(
                 [t for _, t in live], dummies, [v for v, _ in live], retain_graph=True, allow_unused=True
             )
@@ -122,15 +122,19 @@ class KeptGraph:
                 retain_graph=True,
                 allow_unused=True,
             )
-            return self._back(self.heads(), curved) / self._scale
+            return self._back(self.heads(), curved) / self.scale
 
     def heads(self) -> list[GradientEdge]:
         """The network's outputs that a convex loss is taken of. Raises NotApplicable where none is known."""
         if self._heads is None:
-            self._heads = graph.heads(self._loss)
+            self._heads = graph.heads(self.loss)
         if not self._heads:
             raise NotApplicable("the graph shows no loss function that is known to be convex in the outputs")
         return self._heads
+
+    def head_shape(self, edge: GradientEdge) -> tuple[int, ...]:
+        """Shape of one of the ``heads``."""
+        return tuple(edge.node._input_metadata[edge.output_nr].shape)
 
     def part(self, rows: Sequence[int], *, examples: int) -> Part:
         """The same for some examples of the batch; see ``Part``."""
@@ -139,7 +143,7 @@ class KeptGraph:
     # ---- inside
 
     def _choose(self, names: Mapping[int, str]) -> None:
-        reached = graph.reached(self._order, names)
+        reached = graph.reached(self.order, names)
         self.names: list[str] = []
         self.params: list[Tensor] = []
         for name in names.values():
@@ -158,9 +162,9 @@ class KeptGraph:
 
     def _first_pass(self) -> list[Tensor]:
         try:
-            with graph.plain_attention(self._attentions):
+            with graph.plain_attention(self.attentions):
                 found = gradient(
-                    self._loss, self.params, create_graph=True, retain_graph=True, allow_unused=True
+                    self.loss, self.params, create_graph=True, retain_graph=True, allow_unused=True
                 )
         except RuntimeError as error:
             raise NotApplicable(f"the gradient cannot be taken with a graph: {_first_line(error)}") from None
@@ -174,7 +178,7 @@ class KeptGraph:
         if not pairs:  # a loss that is linear in all of them
             return self.zeros()
         try:
-            with graph.plain_attention(self._attentions):
+            with graph.plain_attention(self.attentions):
                 found = gradient(
                     [g for g, _ in pairs],
                     self.params,
@@ -184,14 +188,14 @@ class KeptGraph:
                 )
         except RuntimeError as error:
             raise NotApplicable(f"no second derivative: {_first_line(error)}") from None
-        return self.flat(found) / self._scale
+        return self.flat(found) / self.scale
 
     def _back(self, edges: Sequence[GradientEdge], values: Sequence[Tensor | None]) -> Tensor:
         """The transposed Jacobian of the outputs times ``values``."""
         live = [(e, v) for e, v in zip(edges, values, strict=True) if v is not None]
         if not live:
             return self.zeros()
-        with graph.plain_attention(self._attentions):
+        with graph.plain_attention(self.attentions):
             found = gradient(
                 [e for e, _ in live],
                 self.params,
@@ -206,12 +210,12 @@ class KeptGraph:
         if self._of_heads is None:
             edges = self.heads()
             try:
-                with graph.plain_attention(self._attentions):
+                with graph.plain_attention(self.attentions):
                     arriving = gradient(
-                        self._loss, edges, create_graph=True, retain_graph=True, allow_unused=True
+                        self.loss, edges, create_graph=True, retain_graph=True, allow_unused=True
                     )
                     known = [
-                        torch.zeros(e.node._input_metadata[e.output_nr].shape) if a is None else a
+                        torch.zeros(self.head_shape(e)) if a is None else a
                         for e, a in zip(edges, arriving, strict=True)
                     ]
                     dummies = [torch.zeros_like(a).requires_grad_() for a in known]
@@ -235,7 +239,7 @@ class Part:
     """
 
     def __init__(self, whole: KeptGraph, rows: Sequence[int], *, examples: int) -> None:
-        mixed = graph.independent(whole._order)
+        mixed = graph.independent(whole.order)
         if mixed:
             raise NotApplicable(mixed)
         self._whole = whole
@@ -244,13 +248,8 @@ class Part:
         times = examples / len(rows)
         masked = []
         for value in arriving:
-            if value.dim() == 0 or value.shape[0] % examples:
-                raise NotApplicable(
-                    f"the loss takes outputs of shape {tuple(value.shape)}: their rows are not those of "
-                    f"{examples} examples"
-                )
-            masked.append(value * _mask(value, rows, examples).to(value) * times)
-        with graph.plain_attention(whole._attentions):
+            masked.append(value * mask_of(value, rows, examples).to(value) * times)
+        with graph.plain_attention(whole.attentions):
             found = gradient(
                 edges, whole.params, masked, create_graph=True, retain_graph=True, allow_unused=True
             )
@@ -259,13 +258,19 @@ class Part:
         ]
 
     def gradient(self) -> Tensor:
-        return self._whole.flat(self._gradients) / self._whole._scale
+        return self._whole.flat(self._gradients) / self._whole.scale
 
     def hessian(self, vector: Tensor) -> Tensor:
         return self._whole._second(self._gradients, vector)
 
 
-def _mask(value: Tensor, rows: Sequence[int], examples: int) -> Tensor:
+def mask_of(value: Tensor, rows: Sequence[int], examples: int) -> Tensor:
+    """1 at the rows of these examples, 0 elsewhere; of a shape that multiplies ``value``."""
+    if not examples or value.dim() == 0 or value.shape[0] % examples:
+        raise NotApplicable(
+            f"the loss takes outputs of shape {tuple(value.shape)}: their rows are not those of "
+            f"{examples} examples"
+        )
     each = value.shape[0] // examples
     chosen = torch.zeros(examples, dtype=torch.bool)
     chosen[torch.as_tensor(list(rows))] = True

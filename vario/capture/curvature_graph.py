@@ -28,6 +28,7 @@ __all__ = [
     "obstacle",
     "plain_attention",
     "reached",
+    "softmaxes",
 ]
 
 _OPAQUE = {  # beginning of a node's name: why nothing is taken of a graph with it
@@ -113,6 +114,25 @@ def heads(loss: Tensor) -> list[GradientEdge]:
     penalty on the weights) is not a function of outputs and has no part in a Gauss-Newton matrix.
     """
     found: dict[tuple[Any, int], GradientEdge] = {}
+    for node, kind in _loss_nodes(loss):
+        for edge in _LOSSES[kind]:
+            below, nr = node.next_functions[edge]
+            if below is not None:
+                found[below, nr] = GradientEdge(below, nr)
+    return list(found.values())
+
+
+def softmaxes(loss: Tensor) -> list[tuple[Any, GradientEdge]]:
+    """Those of them that go through a softmax first: its node, and the outputs that it takes."""
+    return [
+        (node, GradientEdge(*node.next_functions[0]))
+        for node, kind in _loss_nodes(loss)
+        if kind == "LogSoftmaxBackward0" and node.next_functions[0][0] is not None
+    ]
+
+
+def _loss_nodes(loss: Tensor) -> list[tuple[Any, str]]:
+    found: list[tuple[Any, str]] = []
     seen: set[Any] = set()
     todo = [loss.grad_fn]
     while todo:
@@ -122,13 +142,10 @@ def heads(loss: Tensor) -> list[GradientEdge]:
         seen.add(node)
         kind = type(node).__name__
         if kind in _LOSSES:
-            for edge in _LOSSES[kind]:
-                below, nr = node.next_functions[edge]
-                if below is not None:
-                    found[below, nr] = GradientEdge(below, nr)
+            found.append((node, kind))
         elif kind in _ABOVE:
             todo.extend(below for below, _ in node.next_functions)
-    return list(found.values())
+    return found
 
 
 def attention_nodes(order: list[Any]) -> list[Any]:

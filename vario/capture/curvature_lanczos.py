@@ -108,7 +108,7 @@ class _Run:
         self._scale = max(self._scale, abs(alpha), beta)
         over = beta <= _BREAKDOWN * self._scale or len(self.alphas) + 1 >= image.numel()
         self.alphas.append(alpha)
-        self.betas.append(0.0 if over else beta)
+        self.betas.append(beta)
         if not over:
             self._before, self._now = self._now, image.div_(beta)
         return not over
