@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from vario.record.runs import find_run as find_run
     from vario.report.html import write_report as write_report
     from vario.rules._diagnose import diagnose as diagnose
+    from vario.trials.result import Trial as Trial
+    from vario.trials.trial import trial as trial
     from vario.watching import watch as watch
 
 _HOMES = {
@@ -27,6 +29,8 @@ _HOMES = {
     "find_run": "vario.record.runs",
     "write_report": "vario.report.html",
     "diagnose": "vario.rules._diagnose",
+    "Trial": "vario.trials.result",
+    "trial": "vario.trials.trial",
     "watch": "vario.watching",
 }
 __all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - the names are those of _HOMES

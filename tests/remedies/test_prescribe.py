@@ -160,12 +160,11 @@ def test_parameters_are_named_by_what_is_wrong_with_them() -> None:
     assert cures[0].startswith("give a to the optimizer") and cures[1].startswith("set requires_grad on b")
 
 
-def test_the_trial_is_the_runs_own_command_quoted_and_marked() -> None:
+def test_the_trial_is_the_runs_own_command_quoted() -> None:
     sick = record({("hyper/lr", "group 0"): constant(3.0)})
     trial = prescribe(finding("learning-rate-too-high"), sick)[0].trial
     words = shlex.split(trial, comments=True)
     assert words == ["vario", "trial", *COMMAND[1:], "--set", "optimizer.lr=1"]
-    assert trial.endswith("# comes with trials")
     nameless = record_of({("hyper/lr", "group 0"): constant(3.0)})
     assert prescribe(finding("learning-rate-too-high"), nameless)[0].trial == ""
 
@@ -180,6 +179,24 @@ def test_methods_of_the_catalogue_follow_those_of_vario_first(monkeypatch: pytes
     assert "--with near-by" in here.trial
     assert (there.method, there.paper, there.available, there.trial) == ("", "P900", False, "")
     assert there.change == "Far away (not in vario yet)"
+
+
+def test_a_script_whose_options_are_ours_is_named_after_two_dashes() -> None:
+    sick = record_of(
+        {("hyper/lr", "group 0"): constant(3.0)}, meta={"command": ["python", "a b.py", "--seeds=3"]}
+    )
+    trial = prescribe(finding("learning-rate-too-high"), sick)[0].trial
+    assert trial == "vario trial --set optimizer.lr=1 -- 'a b.py' --seeds=3"
+
+
+def test_the_options_of_a_trial_are_known_here() -> None:
+    import typer
+
+    from vario.cli import app
+
+    command = typer.main.get_command(app).commands["trial"]  # type: ignore[attr-defined]
+    named = {name for option in command.params for name in [*option.opts, *option.secondary_opts]}
+    assert {name for name in named if name.startswith("--")} | {"--help"} == room.TRIAL_OPTIONS
 
 
 def test_a_symptom_points_to_its_cause_and_brings_no_number_against_it() -> None:

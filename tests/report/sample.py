@@ -56,7 +56,7 @@ def sick_diagnosis() -> Diagnosis:
 
 def cures_of(diagnosis: Diagnosis) -> dict[Finding, tuple[Prescription, ...]]:
     """One change with its command and one method that is only published, for every finding."""
-    trial = "vario trial digits.py --lr 3.0 --batch 64 --set optimizer.lr=0.05  # comes with trials"
+    trial = "vario trial digits.py --lr 3.0 --batch 64 --set optimizer.lr=0.05"
     cures = (
         Prescription("lr 3 -> 0.05: the update is 52 % of the weight per step", trial=trial),
         Prescription("A paper of worth (not in vario yet)", paper="P248", available=False),

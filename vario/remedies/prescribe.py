@@ -22,6 +22,7 @@ from vario.remedies import (
     treatment_words,
 )
 from vario.remedies.changes import Change, Maker, steps_per_epoch
+from vario.remedies.treatment import Treatment
 
 if TYPE_CHECKING:
     from vario.record import Record, Run
@@ -37,9 +38,13 @@ MAKERS: dict[str, Maker] = {
     **changes_data.MAKERS,
 }
 
-# A shell comment, so that the mark travels with the command wherever it is shown or pasted.
-COMING = "  # comes with trials"
-TRIALS_EXIST = False
+COMING = "  # comes with trials"  # a shell comment, in what an earlier vario wrote
+# Options that `vario trial` takes for its own; a script that has one of these is named after `--`.
+TRIAL_OPTIONS = frozenset(
+    "--with --set --from-finding --auto --control --seeds --metric --higher-is-better --lower-is-better "
+    "--budget --minutes --stall --tune --margin --all-seeds --jobs --runner --reopen --out --fresh "
+    "--retry --home --json --help".split()
+)
 # Part of the words, since the JSON contract has no field for it.
 NOT_YET = " (not in vario yet)"
 
@@ -72,7 +77,9 @@ def trial_command(record: Record, option: str) -> str:
         words = words[1:]
     if not words:
         return ""
-    return f"vario trial {shlex.join(words)} {option}" + ("" if TRIALS_EXIST else COMING)
+    if any(word.partition("=")[0] in TRIAL_OPTIONS for word in words):
+        return f"vario trial {option} -- {shlex.join(words)}"
+    return f"vario trial {shlex.join(words)} {option}"
 
 
 def _after(cause: str, changes: list[Change]) -> list[Change]:
@@ -82,7 +89,7 @@ def _after(cause: str, changes: list[Change]) -> list[Change]:
 
 
 def _plain(change: Change, record: Record) -> Prescription:
-    trial = trial_command(record, f"--set {shlex.quote(change.setting)}") if change.setting else ""
+    trial = trial_command(record, f"--set {shlex.quote(change.setting)}") if _can_be_set(change) else ""
     return Prescription(change.text, paper=change.paper, trial=trial)
 
 
@@ -111,7 +118,15 @@ def _trial_of(method: str, record: Record) -> str:
         text = treatment_words.filled_in(method, steps=steps, epochs=epochs)
     except VarioError:  # a method of an outsider's, which the catalogue does not hold
         text = method
-    return trial_command(record, f"--with {text}")
+    return trial_command(record, f"--with {shlex.quote(text)}")
+
+
+def _can_be_set(change: Change) -> bool:
+    """Whether a trial can make the change in an unmodified script."""
+    try:
+        return bool(change.setting) and bool(Treatment.parse_set(change.setting).settings)
+    except VarioError:
+        return False
 
 
 def _not_yet(cure: Prescription) -> Prescription:
