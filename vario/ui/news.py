@@ -20,6 +20,7 @@ from vario.nouns import VarioError
 from vario.record.schema import FILE_NAME, open_for_reading
 from vario.ui.diagnoses import Diagnoses
 from vario.ui.shelf import Shelf, stamp
+from vario.ui.trials import trial_marks
 
 __all__ = ["Pulse", "events"]
 
@@ -134,7 +135,7 @@ class _Watched:
         for name in self.shelf.ids():
             path = self.shelf.home / name
             rows.append((name, stamp(path), self.shelf.status(name), self.diagnoses.version(path)))
-        return tuple(rows)
+        return (*rows, *trial_marks(self.shelf.home))
 
 
 def _event(name: str, data: dict[str, object]) -> bytes:

@@ -25,7 +25,7 @@ from vario.ui import curves, news
 from vario.ui.about import about
 from vario.ui.diagnoses import Diagnoses
 from vario.ui.doors import Doors, refusal
-from vario.ui.shelf import Gone, Shelf
+from vario.ui.shelf import Asked, Gone, Shelf
 
 __all__ = ["Dashboard"]
 
@@ -34,10 +34,6 @@ SHARED = Path(__file__).parent.parent / "report" / "static"
 EXAMINED = 40  # newest runs of the list whose findings are made without being asked for
 MOST_POINTS = 20_000
 MOST_WHERES = 500
-
-
-class _Asked(VarioError):
-    """A question that cannot be answered as it was put."""
 
 
 class Dashboard:
@@ -56,6 +52,8 @@ class Dashboard:
             Route("/api/run/{id}/heatmap", ask(self._of_run(_heatmap))),
             Route("/api/run/{id}/distribution", ask(self._of_run(_distribution))),
             Route("/api/run/{id}/export", ask(self._export)),
+            Route("/api/trial/{id}", ask(self._trial)),
+            Route("/api/plan/{id}", ask(self._plan)),
             Route("/api/events", self._events),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
             Mount("/shared", StaticFiles(directory=SHARED)),
@@ -77,7 +75,7 @@ class Dashboard:
                 found = answer(request)
             except Gone as error:
                 return refusal(404, str(error))
-            except _Asked as error:
+            except Asked as error:
                 return refusal(400, str(error))
             except VarioError as error:  # the record is damaged, foreign or newer
                 return refusal(409, str(error))
@@ -112,7 +110,24 @@ class Dashboard:
             looked = place < EXAMINED and row["status"] != "corrupt" and row["steps"]
             told = self.diagnoses.known(path, row["status"]) if looked else None
             row |= _counted(told)
-        return {"home": str(self.shelf.home), "runs": rows, "trials": [], "plans": []}
+        return {"home": str(self.shelf.home), "runs": rows, **self._beside()}
+
+    def _beside(self) -> dict[str, Any]:
+        """Trials and plans of the home, as the list shows them."""
+        from vario.ui.plans import plans_told
+        from vario.ui.trials import trials_told
+
+        return {"trials": trials_told(self.shelf.home), "plans": plans_told(self.shelf.home)}
+
+    def _trial(self, request: Request) -> dict[str, Any]:
+        from vario.ui.trials import trial_told
+
+        return trial_told(self.shelf.home, request.path_params["id"])
+
+    def _plan(self, request: Request) -> dict[str, Any]:
+        from vario.ui.plans import plan_told
+
+        return plan_told(self.shelf.home, request.path_params["id"], request.query_params.get("at", ""))
 
     def _findings(self, request: Request) -> dict[str, Any]:
         path = self.shelf.path(request.path_params["id"])
@@ -125,7 +140,7 @@ class Dashboard:
 
     def _export(self, request: Request) -> Response:
         if request.query_params.get("format", "csv") != "csv":
-            raise _Asked("the dashboard exports csv; `vario export` writes parquet and tensorboard.")
+            raise Asked("the dashboard exports csv; `vario export` writes parquet and tensorboard.")
         with self.shelf.reading(request.path_params["id"]) as run:
             record, name = _record(run, request), _name(request)
             stream, wheres = record.stream, _wheres(record, name, request)
@@ -202,7 +217,7 @@ def _record(run: Run, request: Request) -> Record:
 def _name(request: Request) -> str:
     name = request.query_params.get("name")
     if not name:
-        raise _Asked("which series? Add name=..., such as name=loss/train.")
+        raise Asked("which series? Add name=..., such as name=loss/train.")
     return name
 
 
@@ -213,9 +228,7 @@ def _wheres(record: Record, name: str, request: Request) -> list[str]:
     if not asked:
         asked = [""] if "" in known else list(known)
     if len(asked) > MOST_WHERES:
-        raise _Asked(
-            f"{len(asked)} places of {name[:80]} were asked for at once; {MOST_WHERES} are answered."
-        )
+        raise Asked(f"{len(asked)} places of {name[:80]} were asked for at once; {MOST_WHERES} are answered.")
     return asked
 
 
@@ -232,9 +245,9 @@ def _number(
     try:
         value = int(float(text))
     except (ValueError, OverflowError):
-        raise _Asked(f"{name}={str(text)[:40]} is not a whole number.") from None
+        raise Asked(f"{name}={str(text)[:40]} is not a whole number.") from None
     if not least <= value <= most:
-        raise _Asked(f"{name}={value} is out of range: {least} to {most} are answered.")
+        raise Asked(f"{name}={value} is out of range: {least} to {most} are answered.")
     return value
 
 

@@ -22,7 +22,7 @@ from vario.record import Run, open_run
 from vario.record.schema import FILE_NAME
 from vario.report import facts
 
-__all__ = ["Gone", "Shelf", "stamp"]
+__all__ = ["Asked", "Gone", "Shelf", "stamp"]
 
 RECENT = 1.0  # seconds for which the row of a run in flight is kept
 OPEN = 4  # runs that stay open: a comparison of a few, and the one looked at before
@@ -33,6 +33,10 @@ Stamp = tuple[int, ...]
 
 class Gone(VarioError):
     """A run that is not there, or no longer."""
+
+
+class Asked(VarioError):
+    """A question that cannot be answered as it was put."""
 
 
 @dataclass
