@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from vario.nouns import Verdict
 from vario.report.trial_text import difference_words, outcome_line, reach_of, standing, verdict_words
 from vario.report.words import duration
 from vario.trials.trial import Progress
@@ -56,12 +57,19 @@ class _Lines:
             for verdict in progress.verdicts:
                 lines.append(
                     f"vario: pair {progress.pairs} of at most {progress.seeds}  {verdict.treatment}: "
-                    f"{difference_words(verdict)}, {verdict_words(verdict)}"
+                    f"{difference_words(verdict)}, {_word(progress, verdict)}"
                 )
         for line in lines:
             self._stream.write(line + "\n")
         if lines:
             self._stream.flush()
+
+
+def _word(progress: Progress, verdict: Verdict) -> str:
+    """The verdict, where one may be looked at as yet."""
+    if progress.peeking or progress.pairs >= progress.seeds:
+        return verdict_words(verdict)
+    return "judged after the last pair"
 
 
 def _table(progress: Progress, seconds: float) -> Any:
@@ -79,7 +87,7 @@ def _table(progress: Progress, seconds: float) -> Any:
     for verdict in progress.verdicts:
         table.add_row(
             verdict.treatment, difference_words(verdict), Text(standing(verdict, reach)),
-            Text(verdict_words(verdict), style=STYLES[verdict.verdict]),
+            Text(_word(progress, verdict), style=STYLES[verdict.verdict]),
         )  # fmt: skip
     running = ", ".join(f"{job.arm} (seed {job.seed})" for job in progress.running)
     said = [f"{progress.done} runs done, {progress.reused} of them before; {progress.failed} failed"]

@@ -42,6 +42,7 @@ class Progress:
     reused: int
     failed: int
     metric: Metric | None
+    peeking: bool = True
     last: Outcome | None = None
     reasons: tuple[str, ...] = ()
 
@@ -169,7 +170,8 @@ class _Making:
         self._tell(
             Progress(
                 self.path, stage, self._verdicts, len(table.rows), self.plan.seeds, running, self._done,
-                self._reused, len(table.reasons) + len(table.broken), self.metric, self._last,
+                self._reused, len(table.reasons) + len(table.broken), self.metric, self.plan.peeking,
+                self._last,
                 tuple(f"{arm}: {reason}" for arm, reason in table.broken.items()),
             )
         )  # fmt: skip
