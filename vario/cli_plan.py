@@ -57,7 +57,8 @@ def fit_(
         keep_duplicates=keep_duplicates,
     )  # fmt: skip
     if out is not None:
-        out.write_text(json.dumps({**result.shown, "plan": result.kept}), encoding="utf-8")
+        data = {name: column.tolist() for name, column in result.columns.items()}
+        out.write_text(json.dumps({**result.shown, "plan": result.kept, "data": data}), encoding="utf-8")
     if chart is not None and result.plan is not None:
         from vario.report.plan_charts import fit_chart
 

@@ -83,7 +83,7 @@ def opened(browser: Any, served: Served, fragment: str = "#/runs", **context: An
     view.asked, view.wrong = [], []
     view.on("request", lambda request: view.asked.append(request.url))
     view.on("pageerror", lambda error: view.wrong.append(str(error)))
-    view.on("console", lambda line: line.type in ("error", "warning") and view.wrong.append(line.text))
+    view.on("console", lambda line: line.type == "error" and view.wrong.append(line.text))
     view.goto(served.address(fragment))
     return view
 
@@ -103,4 +103,6 @@ def settled(view: Any, figure: str) -> None:
     """Waits until the chart is there and has been painted."""
     view.locator(figure).first.scroll_into_view_if_needed()
     view.wait_for_selector(f"{figure} canvas")
-    view.wait_for_function("() => new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true), 30)))")
+    view.wait_for_function(
+        "() => new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true), 30)))"
+    )

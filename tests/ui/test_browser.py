@@ -179,7 +179,9 @@ def test_smoothing_hides_no_spike_and_the_cursor_is_shared(browser: Any, served:
     view.wait_for_selector("#noise canvas")
     over = view.locator("#noise .u-over").first.bounding_box()
     view.mouse.move(over["x"] + over["width"] / 2, over["y"] + 60)
-    view.wait_for_function("() => /step [23],\\d/.test(document.querySelector('#curvature .legend').textContent)")
+    view.wait_for_function(
+        "() => /step [23],\\d/.test(document.querySelector('#curvature .legend').textContent)"
+    )
     assert view.wrong == []
 
 
@@ -198,7 +200,9 @@ def test_a_cell_of_the_heat_map_opens_its_layer(browser: Any, served: Served) ->
     canvas.click(position={"x": 300, "y": (canvas.bounding_box()["height"] - 21) * 4.5 / 8})
     view.wait_for_function("() => document.querySelector('.layer-name').textContent === 'fc1.weight'")
     view.wait_for_selector("[data-testid=strip] canvas")
-    assert view.locator("[data-testid=layer] figure.chart canvas").count() >= 3
+    view.wait_for_function(
+        "() => document.querySelectorAll('[data-testid=layer] figure.chart canvas').length >= 3"
+    )
     assert "layer=fc1.weight" in view.url
     view.keyboard.press("]")
     view.wait_for_function("() => document.querySelector('.layer-name').textContent === 'fc1.bias'")

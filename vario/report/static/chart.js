@@ -11,7 +11,8 @@ const LINES = 8; // --line-1 to --line-8 in the page's style
 const PER_LINE = 4; // what uPlot is given of a line: smallest, mean, largest, smoothed mean
 
 // `spec`: {title, lines: [{label, curve}], limits: [{value, label}], span: [first, last] or null}; a line may
-// have an `ink` (1 to 8), a chart a `band` between two of its lines.
+// have an `ink` (1 to 8), be dashed (`dash`) and share its place in the legend with others (`group`); a chart may
+// show its limits wherever they are (`always`) and be so many pixels high (`height`).
 export async function lineChart(figure, spec, source, linked) {
   const chart = new LineChart(figure, spec, source, linked);
   await chart.ask();
@@ -156,7 +157,7 @@ function plotted(chart) {
       padding: [10, 10, 0, 0],
       legend: { show: false },
       cursor: { drag: { x: true, y: false, setScale: false }, points: { show: (u, i) => i % PER_LINE === 2, size: 7 } },
-      scales: { x: { time: false }, y: { distr: log ? 3 : 1, range: (u, low, high) => around(low, high, log, spec.limits) } },
+      scales: { x: { time: false }, y: { distr: log ? 3 : 1, range: (u, low, high) => around(low, high, log, spec.limits, spec.always) } },
       axes: [
         { ...axis, values: (u, splits) => splits.map((v) => (Number.isInteger(v) ? steps(v) : "")), size: 28, space: 60 },
         {
@@ -199,11 +200,11 @@ function usable(values, log) {
   return Array.from(values, (value) => (Number.isFinite(value) && (!log || value > 0) ? value : null));
 }
 
-function around(low, high, log, marks) {
+function around(low, high, log, marks, always) {
   if (low === null || low === undefined) return log ? [0.1, 1] : [0, 1];
   for (const { value } of marks ?? []) {
     // A limit far outside would flatten the curve; then its label at the edge says where it is.
-    const near = log ? value > low / 100 && value < high * 100 : value > low - 2 * (high - low) && value < high + 2 * (high - low);
+    const near = always || (log ? value > low / 100 && value < high * 100 : value > low - 2 * (high - low) && value < high + 2 * (high - low));
     if (near && (!log || value > 0)) [low, high] = [Math.min(low, value), Math.max(high, value)];
   }
   if (log) return low === high ? [low / 2, high * 2] : [low / 1.15, high * 1.15];
@@ -311,14 +312,30 @@ function readout(chart, index) {
   const { legend, spec, curves, plot } = chart;
   const all = plot.data[0];
   const step = index === null || index === undefined ? all.at(-1) : all[index];
-  const items = spec.lines.map((line, i) => {
+  const items = grouped(spec.lines).map((places) => {
+    const [first] = places;
     const item = make("span", "item");
     const dot = make("i");
-    dot.style.background = chart.ink(i);
-    item.append(dot, make("bdi", "", line.label), make("b", "", valueAt(curves[i], step)));
+    dot.style.background = chart.ink(first);
+    const value = places.length > 1 ? spreadAt(places.map((i) => curves[i]), step) : valueAt(curves[first], step);
+    item.append(dot, make("bdi", "", spec.lines[first].group ?? spec.lines[first].label), make("b", "", value));
     return item;
   });
   legend.replaceChildren(make("span", "at", step === undefined ? "" : `step ${steps(step)}`), ...items);
+}
+
+// Lines of one `group`, such as the runs of one arm, are one item.
+function grouped(lines) {
+  const groups = new Map();
+  lines.forEach(({ group }, i) => groups.set(group ?? i, [...(groups.get(group ?? i) ?? []), i]));
+  return [...groups.values()];
+}
+
+function spreadAt(curves, step) {
+  const values = curves.map(({ steps: at, mean }) => mean[Math.max(at.findLastIndex((one) => one <= step), 0)]).filter(Number.isFinite);
+  if (!values.length) return "–";
+  const [low, high] = [Math.min(...values), Math.max(...values)].map((value) => number(value));
+  return low === high ? low : `${low} to ${high}`;
 }
 
 function valueAt({ steps: at, low, mean, high }, step) {

@@ -9,10 +9,11 @@ export function chartFigure(told, { board, source, linked, tall }) {
   const spec = {
     title: plain(told.title, 200),
     note: told.note ?? "",
-    lines: told.lines.map((line) => ({ label: plain(line.label, 80) || plain(line.name), curve: line.curve ?? line, ink: line.ink, dash: line.dash })),
+    lines: told.lines.map((line) => ({ label: plain(line.label, 80) || plain(line.name), curve: line.curve ?? line, ink: line.ink, dash: line.dash, group: line.group })),
     limits: (told.limits ?? []).map(([value, label]) => ({ value, label: plain(label) })),
     span: told.span ?? null,
     height: tall,
+    always: told.always,
   };
   const figure = el("figure", { class: "chart", "data-testid": "chart" }, el("figcaption", {}, spec.title), el("div", { class: "plot" }));
   if (tall) figure.querySelector(".plot").style.minHeight = `${tall}px`;

@@ -22,7 +22,7 @@ export function runPage(frame, route) {
 
 class RunPage {
   constructor(frame, { parts, query }) {
-    Object.assign(this, { frame, query, about: null, version: -1, asking: false, again: false, asked: 0 });
+    Object.assign(this, { frame, query, about: null, version: -1, asking: false, latest: null, asked: 0 });
     [this.id, this.stream = null] = parts;
     this.board = new Board();
     this.source = new AskedSource(this.id);
@@ -95,23 +95,28 @@ class RunPage {
   }
 
   // Something changed: at most one question of each kind is on its way.
-  async news({ steps: count, last_step: last, findings_version: version, status }) {
+  async news(news) {
     if (!this.about) return this.load();
+    if (document.hidden) return;
+    const { steps: count, last_step: last, findings_version: version, status } = news;
     const changed = status && status !== this.about.status;
-    if (document.hidden || (!changed && count <= this.about.steps && version === this.version)) return;
+    const grown = count > this.about.steps;
+    if (!changed && !grown && (version === this.version || !this.told)) return;
     this.about.steps = Math.max(this.about.steps, count);
     this.linked.grow(Math.max(last, 1));
     const box = this.head.querySelector("[data-testid=steps]");
     if (box) box.textContent = steps(this.about.steps);
-    if (this.asking) return void (this.again = true);
+    this.latest = news;
+    if (this.asking) return;
     this.asking = true;
     try {
-      do {
-        this.again = false;
-        await this.board.refresh();
-        if (changed || performance.now() - this.asked > ABOUT_EVERY) await this.load();
-        if (version !== this.version || (changed && this.about.steps)) await this.ask();
-      } while (this.again);
+      while (this.latest) {
+        const now = this.latest;
+        this.latest = null;
+        if (grown || changed) await this.board.refresh();
+        if (now.status !== this.about.status || performance.now() - this.asked > ABOUT_EVERY) await this.load();
+        if (now.findings_version !== this.version) await this.ask();
+      }
     } catch (error) {
       this.#failed(error);
     }

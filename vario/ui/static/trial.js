@@ -106,12 +106,19 @@ function table(told) {
       el("td", {}, el("span", { class: `word ${TONES[verdict] ?? ""}` }, plain(verdict)), verdict === "undecided" && one.more_seeds > 0 && el("small", {}, `about ${steps(one.more_seeds)} more seeds`)),
       el("td", {}, differenceText(difference)),
       el("td", {}, forest(difference, reach, verdict)),
-      el("td", { class: "number" }, probability === null ? "–" : `${number(100 * probability)} %`),
+      el("td", { class: "number" }, chance(probability)),
       el("td", { class: "number" }, String(count)),
       el("td", { class: "number" }, cost === null || cost === undefined ? "–" : `${number(cost)} ×`),
     );
   });
   return el("div", { class: "wide compared" }, el("table", { class: "verdicts" }, el("thead", {}, head), el("tbody", {}, rows)));
+}
+
+// Certainty is not to be had from a few pairs.
+function chance(probability) {
+  if (probability === null || probability === undefined) return "–";
+  if (probability > 0.999) return "> 99.9 %";
+  return probability < 0.001 ? "< 0.1 %" : `${number(100 * probability)} %`;
 }
 
 function signed(value) {
@@ -143,12 +150,12 @@ function paired(told, verdict, baseline, arm, tools) {
   const difference = band(arm.difference ?? []);
   const charts = [];
   if (lines.length) charts.push(chartFigure({ title: `${told.metric}: pairs with the same seeds`, note: "one line per run", lines, limits: [], span: null }, { ...tools, tall: 240 }));
-  if (difference) charts.push(chartFigure({ title: "Difference over training", note: "band: 95 %", lines: [{ label: `${arm.name} minus baseline`, ink: 2, curve: { ask: () => difference } }], limits: [[0, "no difference"]], span: null }, { ...tools, tall: 240 }));
+  if (difference) charts.push(chartFigure({ title: "Difference over training", note: "band: 95 %", lines: [{ label: `${arm.name} minus baseline`, ink: 2, curve: { ask: () => difference } }], limits: [[0, "no difference"]], always: true, span: null }, { ...tools, tall: 240 }));
   return el("section", { "data-testid": "pairs" }, el("h2", {}, el("bdi", {}, plain(arm.name, 120)), " against the baseline"), charts.length > 0 && el("div", { class: "grid two-wide" }, charts), values(told, baseline, arm));
 }
 
 function curves({ curves: all = {} }, ink, name) {
-  return Object.entries(all).filter(([, points]) => points.length).map(([seed, points]) => ({ label: `${plain(name, 40)}, seed ${seed}`, ink, curve: { ask: () => ({ steps: column(points, 0), mean: column(points, 1), low: column(points, 1), high: column(points, 1) }) } }));
+  return Object.entries(all).filter(([, points]) => points.length).map(([seed, points]) => ({ label: `${plain(name, 40)}, seed ${seed}`, group: plain(name, 60), ink, curve: { ask: () => ({ steps: column(points, 0), mean: column(points, 1), low: column(points, 1), high: column(points, 1) }) } }));
 }
 
 function band(points) {
