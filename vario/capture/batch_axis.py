@@ -7,6 +7,7 @@ operation without a rule loses it, and what lies below has no known examples.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Examples", "Layout", "by_example", "layouts"]
+__all__ = ["Examples", "Layout", "by_example", "kind_of", "layouts"]
 
 Shape = tuple[int, ...]
 
@@ -63,27 +64,43 @@ def layouts(
     ``order``: all nodes, each before those that it reads from; ``roots``: the outputs where it is known.
     """
     found: dict[tuple[Any, int], Layout | None] = dict(roots)
+    outputs: dict[Any, dict[int, Layout | None]] = {}
+    for (node, nr), layout in roots.items():
+        outputs.setdefault(node, {})[nr] = layout
     for node in order:
-        outputs = [(nr, found[node, nr]) for nr in range(len(node._input_metadata)) if (node, nr) in found]
-        if not outputs:
+        mine = outputs.get(node)
+        if not mine:
             continue
-        nr, layout = outputs[0]
-        out = tuple(node._input_metadata[nr].shape)
-        for edge, (below, below_nr) in enumerate(node.next_functions):
-            if below is None or type(below).__name__ == "AccumulateGrad":
+        nr, layout = next(iter(mine.items()))
+        if len(mine) > 1 and any(other != layout for other in mine.values()):
+            layout = None
+        out: Shape = tuple(node._input_metadata[nr].shape) if layout is not None else ()
+        for edge, (below, number) in enumerate(node.next_functions):
+            if below is None or kind_of(below) == "AccumulateGrad":
                 continue
-            shape = tuple(below._input_metadata[below_nr].shape)
             there = None
-            if layout is not None and all(other == layout for _, other in outputs):
+            if layout is not None:
+                shape = tuple(below._input_metadata[number].shape)
                 there = _below(node, layout, out, shape, edge, examples)
-            key = (below, below_nr)
+            key = (below, number)
             found[key] = there if key not in found or found[key] == there else None
+            outputs.setdefault(below, {})[number] = found[key]
     return found
+
+
+def kind_of(node: Any) -> str:
+    """The operation that a node is the backward of."""
+    return _kind_of(type(node))
+
+
+@functools.cache
+def _kind_of(kind: type) -> str:
+    return kind.__name__.rstrip("0123456789").removesuffix("Backward")
 
 
 def _below(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
     """Layout of an input of this shape, from that of the output; None where it cannot be told."""
-    name = type(node).__name__.rstrip("0123456789").removesuffix("Backward")
+    name = kind_of(node)
     if name in _ELEMENTWISE:
         return _broadcast(at, out, shape)
     rule = _RULES.get(name)
@@ -135,7 +152,7 @@ def _leading(most: int) -> Callable[..., Layout | None]:
 def _not_its_own(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
     """The operation works along one dimension, and leaves the others where they are."""
     del edge, examples
-    if type(node).__name__.startswith("Slice") and out == shape:
+    if kind_of(node) == "Slice" and out == shape:
         return at
     return at if at.dim != _dim(node._saved_dim, len(out)) else None
 

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Chain", "chains"]
+from vario.capture.batch_axis import kind_of
+
+__all__ = ["Chain", "Chains"]
 
 # same entries in another place or precision: a norm does not change
 _PLACED = frozenset(
@@ -26,6 +28,7 @@ _WORKED = frozenset(
     Reciprocal Relu Rsqrt Sigmoid Softplus Sqrt Stack Sub Sum Tanh Tril Triu WeightNormInterface
     Where""".split()
 )
+_ANY = _PLACED | _CUT | _WORKED
 _LONGEST = 64  # what is longer is a part of a model that is given no examples
 
 
@@ -34,8 +37,8 @@ class Chain:
 
     def __init__(self, order: list[Any]) -> None:
         self.top, self._order = order[0], order  # each node before those that it reads from
-        kinds = [_kind(node) for node in order if _kind(node) != "AccumulateGrad"]
-        self.leaves = [node for node in order if _kind(node) == "AccumulateGrad"]
+        kinds = [kind_of(node) for node in order if kind_of(node) != "AccumulateGrad"]
+        self.leaves = [node for node in order if kind_of(node) == "AccumulateGrad"]
         self.keeps_norm = all(kind in _PLACED | _CUT for kind in kinds) and len(self.leaves) == 1
         self.direct = {"ToCopy"} >= set(kinds)
         self.turned = kinds.count("T") % 2 == 1 if {"T", "ToCopy"} >= set(kinds) else None  # None: unknown
@@ -49,7 +52,7 @@ class Chain:
             given: list[Tensor | None] = [arriving.pop((node, nr), None) for nr in range(len(known))]
             if all(part is None for part in given):
                 continue
-            if _kind(node) == "AccumulateGrad":
+            if kind_of(node) == "AccumulateGrad":
                 found.update((node, part.float()) for part in given if part is not None)
                 continue
             typed = [None if g is None else g.to(m.dtype) for g, m in zip(given, known, strict=True)]
@@ -62,12 +65,31 @@ class Chain:
         return found
 
 
-def chains(order: list[Any], parameters: Container[Any]) -> dict[Any, Chain]:
-    """The chain under each node that only parameters lead to; ``order`` has each before what it reads from.
+class Chains:
+    """The chain under each node that only parameters lead to; a parameter is its own."""
 
-    A parameter is its own chain.
-    """
-    place = {node: index for index, node in enumerate(order)}
+    def __init__(self, order: list[Any], parameters: Container[Any]) -> None:
+        self._free, self._made = _free(order, parameters), dict[Any, Chain]()
+        self._order = order
+        self._place: dict[Any, int] = {}
+
+    def __contains__(self, node: Any) -> bool:
+        return node in self._free
+
+    def under(self, node: Any) -> Chain:
+        """The chain from this node down."""
+        made = self._made.get(node)
+        if made is None:
+            nodes = [node]
+            if len(self._free[node]) > 1:
+                self._place = self._place or {n: index for index, n in enumerate(self._order)}
+                nodes = sorted(self._free[node], key=self._place.__getitem__)
+            made = self._made[node] = Chain(nodes)
+        return made
+
+
+def _free(order: list[Any], parameters: Container[Any]) -> dict[Any, set[Any]]:
+    """All nodes under each; ``order`` has each before what it reads from."""
     free: dict[Any, set[Any]] = {}
     for node in reversed(order):
         if node in parameters:
@@ -76,12 +98,12 @@ def chains(order: list[Any], parameters: Container[Any]) -> dict[Any, Chain]:
             below = set().union(*(free[nxt] for nxt, _ in node.next_functions if nxt is not None))
             if len(below) < _LONGEST:
                 free[node] = {node, *below}
-    return {node: Chain(sorted(nodes, key=place.__getitem__)) for node, nodes in free.items()}
+    return free
 
 
 def _is_free(node: Any, free: Mapping[Any, Any]) -> bool:
-    kind = _kind(node)
-    if kind not in _PLACED | _CUT | _WORKED:
+    kind = kind_of(node)
+    if kind not in _ANY:
         return False
     reads = [nxt for nxt, _ in node.next_functions]
     if not any(nxt is not None for nxt in reads) or any(nxt is not None and nxt not in free for nxt in reads):
@@ -95,7 +117,3 @@ def _is_free(node: Any, free: Mapping[Any, Any]) -> bool:
         constants = [getattr(node, name, None) for name in ("_saved_other", "_saved_self")]
         return all(c is None or not isinstance(c, Tensor) or c.numel() == 1 or c.dim() > 1 for c in constants)
     return True
-
-
-def _kind(node: Any) -> str:
-    return str(type(node).__name__).rstrip("0123456789").removesuffix("Backward")

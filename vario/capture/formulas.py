@@ -111,8 +111,8 @@ class Linear(_Formed):
         """Squares for inputs (m, T, i) and gradients (m, T, o)."""
         count, (into, out) = a.shape[1], (a.shape[2], g.shape[2])
         if count == 1:
-            sizes = [torch.linalg.vector_norm(part, dim=(1, 2)) for part in (a, g)]
-            return (sizes[0] * sizes[1]).square()
+            sizes = [torch.linalg.vector_norm(part.squeeze(1), dim=1) for part in (a, g)]
+            return (sizes[0] * sizes[1]).square_()
         if count * (into + out) < _GHOST * into * out:
             return torch.linalg.vecdot((a @ a.mT).flatten(1), (g @ g.mT).flatten(1))
         per = max(1, _BLOCK // (into * out))
@@ -275,7 +275,11 @@ class Replay(_Formed):
 
 def rows(value: Tensor, layout: Layout, examples: Examples, last: int) -> Tensor:
     """(m, rows, ...) with the last ``last`` dimensions kept."""
-    parts = examples.of(value.float(), layout)
+    value = value.detach().float()
+    if layout.dim == 0 and layout.outer == 1:  # the examples lie outermost: no entry moves
+        parts = value.reshape(examples.count, -1, *value.shape[value.ndim - last :])
+        return parts if examples.picked is None else parts.index_select(0, examples.picked.to(value.device))
+    parts = examples.of(value, layout)
     return parts.reshape(examples.looked_at, -1, *value.shape[value.ndim - last :])
 
 

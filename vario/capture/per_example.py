@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.batch_axis import Examples, Layout, layouts
-from vario.capture.chains import Chain, chains
+from vario.capture.batch_axis import Examples, Layout, kind_of, layouts
+from vario.capture.chains import Chain, Chains
 from vario.capture.graph import bottom_up
 from vario.capture.masked import alone, unsafe
 from vario.capture.shares import find_formula
@@ -93,7 +93,7 @@ class Probe:
         if order is None:
             order = bottom_up([loss.grad_fn])[::-1] if loss.grad_fn is not None else []
         leaves = {node: names.get(id(node.variable)) for node in order if _is_leaf(node)}
-        under = chains(order, leaves)
+        under = Chains(order, leaves)
         roots = {} if examples < 1 else _roots(order, under, examples, time_first)
         if not roots:
             self._result.missed[""] = f"no output of {examples} examples was found at the loss"
@@ -144,7 +144,7 @@ class Probe:
         self,
         order: list[Any],
         found: Mapping[tuple[Any, int], Layout | None],
-        under: Mapping[Any, Chain],
+        under: Chains,
         leaves: Mapping[Any, str | None],
     ) -> tuple[list[Use], list[Any]]:
         """Every operation that reads parameters; and terms of the loss that no example is in."""
@@ -154,9 +154,9 @@ class Probe:
             if node in under and found.get((node, 0)) is None:
                 continue
             for edge, (below, number) in enumerate(node.next_functions):
-                chain = under.get(below)
-                if chain is None or found.get((below, number)) is not None:
+                if below not in under or found.get((below, number)) is not None:
                     continue
+                chain = under.under(below)
                 mine = {leaf: name for leaf in chain.leaves if (name := leaves[leaf]) is not None}
                 if not mine:
                     continue
@@ -179,7 +179,7 @@ class Probe:
                 return Use(below, None, chain, self._examples), ""  # a term of the loss, such as a penalty
             return None, f"the examples cannot be followed to {kind}"
         try:
-            formula = find_formula(node, kind, edge, layout, self._examples)
+            formula = find_formula(node, edge, layout, self._examples)
         except Exception as error:
             return None, f"{kind}: {type(error).__name__}: {error}"
         if formula is None:
@@ -263,9 +263,7 @@ def square(gradient: Tensor) -> Tensor:
     return torch.stack(torch._foreach_norm(torch.split(flat, _PIECE))).double().square().sum()
 
 
-def _roots(
-    order: list[Any], under: Mapping[Any, Chain], examples: int, time_first: bool
-) -> dict[tuple[Any, int], Layout]:
+def _roots(order: list[Any], under: Chains, examples: int, time_first: bool) -> dict[tuple[Any, int], Layout]:
     """Outputs whose rows the loss is taken over: what is read where a tensor becomes a number."""
     roots: dict[tuple[Any, int], Layout] = {}
     for node in order:
@@ -291,4 +289,4 @@ def _compare(result: ExampleGradients, expected: Mapping[str, Tensor], place: in
 
 
 def _is_leaf(node: Any) -> bool:
-    return type(node).__name__ == "AccumulateGrad"
+    return kind_of(node) == "AccumulateGrad"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.batch_axis import Examples, Layout, by_example
+from vario.capture.batch_axis import Examples, Layout, by_example, kind_of
 from vario.capture.formulas import Convolution, Formula, Linear, Lookup, Replay, Shares, rows
 
 __all__ = ["find_formula"]
@@ -16,9 +16,9 @@ __all__ = ["find_formula"]
 _NOT_TWICE = ("CudnnRnn", "MiopenRnn")  # their backward uses up what they keep
 
 
-def find_formula(node: Any, kind: str, edge: int, layout: Layout, examples: Examples) -> Formula | None:
+def find_formula(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
     """For what is read at ``edge`` of ``node``; None where there is no way to its shares."""
-    kind = kind.rstrip("0123456789").removesuffix("Backward")
+    kind = kind_of(node)
     rule = _RULES.get(kind)
     found = None if rule is None else rule(node, edge, layout, examples)
     if found is None and kind not in _NOT_TWICE and not isinstance(node, torch.autograd.function.FunctionCtx):
@@ -28,21 +28,21 @@ def find_formula(node: Any, kind: str, edge: int, layout: Layout, examples: Exam
 
 def _product(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
     """(..., i) @ (i, o) with rows of examples, and a bias where the operation has one."""
-    kind, shape = node.name(), tuple(node._input_metadata[0].shape)
-    if kind.startswith("Addmm"):
+    kind = kind_of(node)
+    if kind == "Addmm":
         if edge == 0:
             return _added(node, edge, layout, examples) if node._saved_beta == 1 else None
         plain = edge == 2 and node._saved_alpha == 1 and layout.dim == 0
         return Linear(node._saved_mat1, layout, examples) if plain else None
-    if kind.startswith("Bmm"):  # einsum makes of a plain product one with a single matrix
-        plain = edge == 1 and shape[0] == 1 and layout.dim == 1
+    if kind == "Bmm":  # einsum makes of a plain product one with a single matrix
+        plain = edge == 1 and node._input_metadata[0].shape[0] == 1 and layout.dim == 1
         return Linear(node._saved_self, layout, examples) if plain else None
     return Linear(node._saved_self, layout, examples) if edge == 1 and layout.dim == 0 else None
 
 
 def _added(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
     """Broadcast over the examples and added."""
-    if node.name().startswith(("Add", "Sub")) and not node.name().startswith("Addmm"):
+    if kind_of(node) in ("Add", "Sub"):
         if edge == 1 and node._saved_alpha != 1:
             return None
     return _reduced(node, edge, layout, examples, lambda g: g)
