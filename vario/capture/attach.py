@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from vario.capture import hooks
-from vario.capture.batches import Gathered, carried
+from vario.capture.batches import Gathered, carried, one_clip
 from vario.capture.by_hand import ByHand
 from vario.capture.closures import nested, with_closure
+from vario.capture.curvature_door import CurvatureDoor
 from vario.capture.dozing import Doze
 from vario.capture.evaluation import Evaluation
 from vario.capture.example_door import ExampleDoor
@@ -59,6 +60,7 @@ class Attachment:
         self.gathered = Gathered()
         self.inputs = Inputs(self)
         self.examples = ExampleDoor(self, budget=budget)
+        self.curvature = CurvatureDoor(self)
         self.depth = 0  # of backwards inside backwards
         self.awake = True
         self.doze = Doze(self)
@@ -143,6 +145,7 @@ class Attachment:
             self.gathered.look_at_graph(tensors, self.streams)
         self.gathered.backward(tensors, self.loaders.where)
         self.by_hand.before(tensors)
+        self.curvature.before(tensors)  # not later: examples listen to every pass through the graph
         self.examples.before(tensors)
 
     def after_backward(self) -> None:
@@ -308,13 +311,13 @@ class Attachment:
             raw["activations"] = batches.activations.get(stream.name)
             raw["loss_calls"] = batches.calls or None
             raw["double_softmax"] = batches.double_softmax
-            raw["clip"] = _one_clip(batches.clips)
+            raw["clip"] = one_clip(batches.clips)
             raw["rows"] = self.loaders.seen
-            raw.update(self.examples.of(stream))
+            raw.update(self.examples.of(stream) | self.curvature.of(stream))
         if stream.grads_before is not None and stream.grads_before[0] == stream.step - 1:
             raw["grads_previous"] = stream.grads_before[1]
         raw["weights_before"] = weights
-        raw["times"] = self._times(stream)
+        raw["times"] = stream.times(self.own)
         self.observer.at_gradient(stream, {key: value for key, value in raw.items() if value is not None})
         keep = "keep_grads" in wanted and grads is not None
         stream.grads_before = (stream.step, [copied(g) for g in grads]) if keep and grads else None
@@ -337,17 +340,13 @@ class Attachment:
         if self.awake:
             self.inputs.listen()
             self.examples.step_begins()
+            self.curvature.step_begins()
         else:
             self.doze.begin(stream)
 
     def doze_over(self) -> None:
         """The last of the steps that may pass untold has been taken."""
         self.doze.end()
-
-    def _times(self, stream: Stream) -> dict[str, float | None]:
-        wait, own = stream.data_wait, self.own - stream.own_before
-        stream.data_wait, stream.own_before = 0.0, self.own
-        return {"step": stream.seconds, "data_wait": wait, "own": own}
 
     # ---- loaders, models, surroundings
 
@@ -397,8 +396,3 @@ class Attachment:
             self.observer.readings(self.streams[0], readings)
         else:
             self._waiting.append(lambda: self._evaluated(readings))
-
-
-def _one_clip(clips: list[tuple[Any, Any]]) -> tuple[float, float] | None:
-    """What clipping saw, where it was done once; done in parts it says nothing of the whole."""
-    return (float(clips[0][0]), float(clips[0][1])) if len(clips) == 1 else None

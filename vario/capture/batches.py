@@ -14,7 +14,7 @@ from vario.capture.losses import MicroBatch, MicroBatches, constant_divisor, los
 from vario.capture.needs import LossCall
 from vario.capture.streams import Stream
 
-__all__ = ["Gathered", "carried"]
+__all__ = ["Gathered", "carried", "one_clip"]
 
 
 class Gathered:
@@ -83,3 +83,8 @@ def carried(streams: list[Stream]) -> None:
             grads = [p.grad.detach() for p in stream.params if p.grad is not None and not p.grad.is_sparse]
             norms = torch._foreach_norm(grads) if grads else []
             stream.carried = float(torch.stack([norm.float() for norm in norms]).norm()) if norms else 0.0
+
+
+def one_clip(clips: list[tuple[Any, Any]]) -> tuple[float, float] | None:
+    """What clipping saw, where it was done once; done in parts it says nothing of the whole."""
+    return (float(clips[0][0]), float(clips[0][1])) if len(clips) == 1 else None

@@ -44,6 +44,7 @@ class CurvatureDoor:
         self._all = attachment
         self._known: dict[Stream, _Known] = {}
         self._handles = -1  # hooks made so far, when the step began
+        self._off = False
 
     def step_begins(self) -> None:
         """Hooks that are made from now on are on tensors of the step."""
@@ -51,13 +52,18 @@ class CurvatureDoor:
 
     def before(self, tensors: Any) -> None:
         """A backward is about to run; the micro-batch is among those gathered."""
-        if len(self._all.gathered.batches.members) != 1:
+        if self._off or len(self._all.gathered.batches.members) != 1:
             return
         for stream in self._all.streams:
             wanted = NEEDS & stream.wanted
             if wanted:
                 known = self._known.setdefault(stream, _Known())
-                known.offered = self._take(stream, known, tensors, wanted)
+                try:
+                    known.offered = self._take(stream, known, tensors, wanted)
+                except Exception as error:  # switched off alone: the rest of what is heard goes on
+                    self._off, self._known = True, {}
+                    self._all.fail("curvature", error)
+                    return
 
     def of(self, stream: Stream) -> dict[str, Any]:
         """Of the step that ends; before the optimizer moves."""

@@ -71,6 +71,12 @@ class Stream:
         scale = getattr(optimizer, "grad_scale", None)
         return grad if scale is None else grad / scale
 
+    def times(self, own: float) -> dict[str, float | None]:
+        """Seconds of the last step, of waiting for its data, and of ours; `own`: all of ours so far."""
+        wait, spent = self.data_wait, own - self.own_before
+        self.data_wait, self.own_before = 0.0, own
+        return {"step": self.seconds, "data_wait": wait, "own": spent}
+
     def let_go(self) -> None:
         """The optimizer is gone: keep no tensor alive."""
         self.params, self.names, self.grads_before, self.wanted = [], [], None, frozenset()
