@@ -74,8 +74,10 @@ class Ledger:
             "peak_bytes": outcome.peak_bytes,
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "ab") as file:  # one short append: trials side by side do not mix lines
-            file.write(json.dumps(row).encode() + b"\n")
+        with open(self._path, "ab+") as file:  # one short append: trials side by side do not mix lines
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            whole = file.read(1) in (b"", b"\n")
+            file.write((b"" if whole else b"\n") + json.dumps(row).encode() + b"\n")
 
     def _read(self) -> Iterable[tuple[str, Outcome]]:
         try:
