@@ -121,6 +121,6 @@ DERIVED: dict[str, Derived] = {
     "regression_losses": Derived(frozenset({"loss_calls"}), _regression_losses),
     "class_counts": Derived(frozenset({"labelled_rows"}), _class_counts),
     "logit_ranges": Derived(frozenset({"loss_calls"}), _logit_ranges),
-    "example_norms": Derived(frozenset({"example_gradients"}), _example_norms),
-    "part_norms": Derived(frozenset({"gradient_parts"}), _part_norms),
+    "example_norms": Derived(frozenset({"example_gradients", "inputs"}), _example_norms),
+    "part_norms": Derived(frozenset({"gradient_parts", "inputs"}), _part_norms),
 }
