@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from vario.cli_measure import PASS_ON as MEASURE_WORDS
+from vario.cli_measure import measure
 from vario.cli_open import open_
 from vario.cli_plan import app as plan
 from vario.cli_trial import PASS_ON as TRIAL_WORDS
@@ -190,6 +192,7 @@ def demo(
 
 
 app.command("open")(open_)
+app.command("measure", context_settings=MEASURE_WORDS)(measure)
 app.add_typer(plan, name="plan")
 app.command("trial", context_settings=TRIAL_WORDS)(trial)
 

@@ -161,7 +161,7 @@ def _attach(
     at_first_step: Callable[[], None] = lambda: None,
 ) -> tuple[Attachment, Session]:
     from vario.capture.attach import Attachment
-    from vario.session import Session
+    from vario.on_demand import make_session
 
     def open_writer() -> Any:
         from vario.record.store import RecordWriter
@@ -171,7 +171,7 @@ def _attach(
 
     # The runs of a trial are compared step by step, so their losses are read at every step.
     compared = bool(os.environ.get("VARIO_TREATMENT"))
-    session = Session(open_writer, overhead=overhead, instruments=instruments, every_step=compared)
+    session = make_session(open_writer, overhead=overhead, instruments=instruments, every_step=compared)
     attachment = Attachment(session, only=model, budget=overhead, claim=lambda name: _claim(path, name))
     session.own_time = lambda: attachment.own
     return attachment, session
