@@ -27,10 +27,9 @@ def verdict_words(verdict: Verdict, margin: float | None = None) -> str:
     if verdict.verdict == "undecided":
         if not verdict.pairs:
             return "undecided: no pair gave a value"
-        many = (
-            f"{MOST_SEEDS:,} or more" if verdict.more_seeds >= MOST_SEEDS else f"about {verdict.more_seeds:,}"
-        )
-        return f"undecided: {many} more seeds"
+        if verdict.more_seeds >= MOST_SEEDS:
+            return f"undecided: {MOST_SEEDS:,} more seeds or more"
+        return f"undecided: about {verdict.more_seeds:,} more seeds"
     if verdict.verdict == "equivalent":
         if verdict.difference == (0.0, 0.0, 0.0):
             return "exactly no difference"
