@@ -46,6 +46,27 @@ class Treated:
         return next(data for _, where, data in self.events if where == slot)
 
 
+def _warm_up() -> None:
+    """What torch imports at the first step of an optimizer, so that not every child does it again."""
+    import pytorch_optimizer  # noqa: F401
+
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.ones(1)
+    torch.optim.AdamW([weight]).step()
+    import vario.methods.memory
+    import vario.methods.optimizers
+    import vario.methods.schedules
+    import vario.remedies.slots_layer
+    import vario.remedies.slots_loss
+    import vario.remedies.slots_sampler
+    import vario.remedies.slots_step  # noqa: F401
+
+    weight.square().sum().backward()
+
+
+_warm_up()
+
+
 def treated(script: str, treatment: Treatment | str | None, place: Path) -> Treated:
     """The script's text run in a child of this process; the child's end is told as at a real end."""
     path = place / "script.py"

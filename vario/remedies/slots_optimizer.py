@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import Optimizer
 
+from vario.methods.optimizers._around import AroundOptimizer
 from vario.remedies import catalog
 from vario.remedies import treatment_words as words
 from vario.remedies.slots_built import become, same_chance, twin_of, when_built
@@ -98,12 +99,28 @@ def _replace(
     try:
         with same_chance():
             made = make(twin_of(optimizer))
-        if not isinstance(made, Optimizer):
-            raise TypeError(f"the replacement is {made!r}, not a torch.optim.Optimizer")
-        become(optimizer, made)
+            if not isinstance(made, Optimizer):
+                raise TypeError(f"the replacement is {made!r}, not a torch.optim.Optimizer")
+            name = type(made).__name__
+            try:
+                become(optimizer, made)
+            except TypeError:  # Python allows no change to a class with other bases, such as ABC
+                become(optimizer, _held(made))
     except Exception as error:
         told.fail(slot, f"{before}: {type(error).__name__}: {error}")
-    told.put_in(slot, **{"from": before, "to": type(optimizer).__name__}, **data, call=call_site())
+    told.put_in(slot, **{"from": before, "to": name}, **data, call=call_site())
+
+
+def _held(made: Optimizer) -> Optimizer:
+    """A plain optimizer under the same name that steps with ``made`` and shares all that it holds."""
+
+    def unchanged(self: Any, group: Any, params: Any, grads: Any) -> Any:
+        del self, group, params
+        return grads
+
+    kind = type(type(made).__name__, (AroundOptimizer,), {"_change": unchanged})
+    held: Optimizer = kind(made, {})
+    return held
 
 
 def _carried(

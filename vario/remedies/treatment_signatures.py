@@ -33,19 +33,7 @@ _FIRST = {
     "rule-of-change": ("optimizer",),
 }
 # What the slot gives itself.
-_GIVEN = {
-    "params",
-    "base",
-    "size",
-    "labels",
-    "optimizer",
-    "rank",
-    "ranks",
-    "last_epoch",
-    "apply",
-    "self",
-    "cls",
-}
+_GIVEN = {"rank", "ranks", "last_epoch", "apply", "self", "cls"}
 _IN_PLACE = re.compile(r"In place of ``nn\.(\w+)``([^;.]*)")
 
 
@@ -60,9 +48,12 @@ def slot_of(method: str) -> str:
 def options_of(method: str) -> dict[str, bool]:
     """The options of a method and whether each must be given."""
     if method in torch_optimizers():
-        return _keywords(_torch_signature(method))
+        known = _keywords(_torch_signature(method))
+        return {name: needed for name, needed in known.items() if name != "params"}
     node = _public(method)
     known = _keywords(_signature(node)) if node is not None else {}
+    first = [name for name in _FIRST.get(slot_of(method), ()) if name != "groups"]
+    known = {name: needed for name, needed in known.items() if name not in first}
     for twin in _conversions(method) if slot_of(method) == "layer" else []:
         known = {name: needed for name, needed in _keywords(twin.args).items() if name != "module"}
     if slot_of(method) == "rule-of-change":  # the others are not the optimizer's
