@@ -58,7 +58,7 @@ def measure(
         found = in_run(
             _command(target, context.args), what.split("+"), steps=_steps(steps), share=share, home=home
         )
-    print(json.dumps(found, indent=2) if as_json else _text(found))
+    typer.echo(json.dumps(found, indent=2) if as_json else _text(found))
     if found.get("code"):
         raise typer.Exit(int(found["code"]))
 
