@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from vario.capture import entries, layers, predictions
+from vario.capture import entries, layers, predictions, spectra
 from vario.capture.example_norms import example_norms, part_norms
 from vario.capture.needs import Derived, Offer, Pending
 
 __all__ = ["DERIVED"]
+
+Spectra = dict[str, spectra.Spectrum]
 
 
 def _gradient_pieces(offer: Offer) -> entries.Pieces | None:
@@ -101,6 +103,20 @@ def _part_norms(offer: Offer) -> Pending | None:
     return part_norms(offer["gradient_parts"]) if "gradient_parts" in offer else None
 
 
+def _gradient_spectra(offer: Offer) -> Spectra | None:
+    return (
+        spectra.of_matrices(offer["grads"], offer["names"]) if "grads" in offer and "names" in offer else None
+    )
+
+
+def _weight_spectra(offer: Offer) -> Spectra | None:
+    return spectra.of_matrices(offer["params"], offer["names"]) if "names" in offer else None
+
+
+def _representation_spectra(offer: Offer) -> Spectra | None:
+    return spectra.of_activations(offer["activations"]) if "activations" in offer else None
+
+
 DERIVED: dict[str, Derived] = {
     "gradient_pieces": Derived(frozenset({"grads", "names"}), _gradient_pieces),
     "gradient_norms": Derived(frozenset({"gradient_pieces"}), _gradient_norms),
@@ -123,4 +139,7 @@ DERIVED: dict[str, Derived] = {
     "logit_ranges": Derived(frozenset({"loss_calls"}), _logit_ranges),
     "example_norms": Derived(frozenset({"example_gradients", "inputs"}), _example_norms),
     "part_norms": Derived(frozenset({"gradient_parts", "inputs"}), _part_norms),
+    "gradient_spectra": Derived(frozenset({"grads", "names"}), _gradient_spectra),
+    "weight_spectra": Derived(frozenset({"params", "names"}), _weight_spectra),
+    "representation_spectra": Derived(frozenset({"activations"}), _representation_spectra),
 }

@@ -1,7 +1,7 @@
 r"""How many directions data vary in around each example: the dimension of the surface that they lie on.
 
 .. math::
-    d(x)^{-1} = \frac{1}{k-1} \sum_{j<k} \log \frac{T_k(x)}{T_j(x)}, \quad T_j: \text{distance to neighbour } j
+    d(x)^{-1} = \frac{1}{k-1} \sum_{j<k} \log \frac{T_k(x)}{T_j(x)}, \quad T_j: \text{to neighbour } j
 
 ``data_dimension`` pools these over all examples, with a 95 % interval; ``two_nn`` is a second opinion from
 the two nearest neighbours alone; ``label_sharpness`` is the largest change of the label per distance.
