@@ -52,7 +52,7 @@ class Served:
         self.port = self.socket.getsockname()[1]
         self.dashboard = Dashboard(home, token=TOKEN, port=self.port)
         config = uvicorn.Config(
-            self.dashboard.app, log_level="error", http="h11", ws="none", lifespan="off",
+            self.dashboard.app, log_level="critical", http="h11", ws="none", lifespan="off",
             timeout_graceful_shutdown=0,
         )  # fmt: skip
         self.server = uvicorn.Server(config)
@@ -96,7 +96,7 @@ def foreign(view: Any, served: Served) -> list[str]:
 
 def picture(view: Any, selector: str) -> str:
     """What is painted on the first canvas that `selector` finds."""
-    return view.locator(selector).first.evaluate("canvas => canvas.toDataURL()")
+    return str(view.locator(selector).first.evaluate("canvas => canvas.toDataURL()"))
 
 
 def settled(view: Any, figure: str) -> None:

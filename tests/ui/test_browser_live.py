@@ -21,9 +21,8 @@ from vario.record.store import RecordWriter
 
 pytestmark = NEEDED
 LOSS = "#loss figure.chart"
-HOSTILE = (
-    "<img src=x onerror=document.title='broken'><script>document.title='broken'</script>\u202e" + "y" * 500
-)
+HOSTILE = "<img src=x onerror=document.title='broken'><script>document.title='broken'</script>\u202e"
+HOSTILE += "y" * 500
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +175,11 @@ def test_a_foreign_page_reads_nothing(browser: Any, served: Served) -> None:
     view.goto("http://stranger.test/")
     answers.clear()
     ask = """async address => {
-        try { return await (await fetch(address, {credentials: "include"})).text(); } catch { return "refused"; }
+        try {
+            return await (await fetch(address, {credentials: "include"})).text();
+        } catch {
+            return "refused";
+        }
     }"""
     assert view.evaluate(ask, f"{served.origin}/api/runs") == "refused"
     assert all(status == 403 for url, status in answers if url.startswith(served.origin))

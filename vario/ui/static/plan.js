@@ -52,7 +52,7 @@ class PlanPage {
     const head = el("header", { class: "verdict" }, dial(state), el("div", {}, el("h1", {}, plain(headline, 200)), el("p", { class: "cmd" }, el("code", {}, plain(told.path ?? this.id, 300))), el("dl", {}, list)));
     const parts = [head];
     if (refused) parts.push(el("p", { class: "off" }, plain(refused, 600)));
-    else parts.push(el("section", { class: "explorer" }, this.#figure(told, size, points), el("div", { class: "fitted" }, [["parameters", parameters], ["what follows from them", derived]].map(([title, all]) => Object.keys(all).length > 0 && pairs(Object.entries(all).map(([name, one]) => [name, spread(one)]), `${title}, 95 %`))));
+    else parts.push(el("section", { class: "explorer" }, this.#figure(told, size, points), el("div", { class: "fitted" }, [["parameters", parameters], ["what follows from them", derived]].map(([title, all]) => Object.keys(all).length > 0 && pairs(Object.entries(all).map(([name, one]) => [name, spread(one)]), `${title}, 95 %`)))));
     if (warnings.length) parts.push(el("section", {}, el("h2", {}, "Before it is believed"), el("ul", { class: "reasons" }, warnings.map(({ text }) => el("li", {}, plain(text, 600))))));
     clear(this.frame.view, parts);
   }
