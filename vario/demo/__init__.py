@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["FAULTS", "demonstrate"]
 
 SCRIPT = Path(__file__).with_name("digits.py")
-SHORT = ["--epochs", "1"]  # of the runs of the trial
+SHORT = {"--epochs": "1"}  # of the runs of the trial
 PAIRS = 3
 # What is planted, and the arguments that plant it. 0.05 is a good rate here; 3.0 is 60 times as much.
 FAULTS = {
-    "learning-rate": ["--lr", "3.0"],
+    "learning-rate": ["--lr", "3.0", "--epochs", "3"],
     "no-zero-grad": ["--fault", "no-zero-grad"],
     "double-softmax": ["--fault", "double-softmax"],
     "none": [],
@@ -66,7 +66,8 @@ def _try(opened: Run, fault: str, home: Path | None) -> None:
     from vario.trials.local import LocalRunner
     from vario.trials.trial import conduct
 
-    command = [str(SCRIPT), *FAULTS[fault], *SHORT]
+    given = dict(zip(FAULTS[fault][::2], FAULTS[fault][1::2], strict=True)) | SHORT
+    command = [str(SCRIPT), *(word for pair in given.items() for word in pair)]
     asked = Asked(command, from_finding=[f"{opened.path}:1"], seeds=PAIRS)
     try:
         arm = asked.plan().treatments[0]

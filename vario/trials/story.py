@@ -75,6 +75,7 @@ def _arm(table: Table, arm: Arm, examine: bool) -> Arms:
         seed: table.courses[arm.name, seed] for seed in table.rows if (arm.name, seed) in table.courses
     }
     values = {str(seed): c.at(table.budget, c.total[table.budget]) for seed, c in courses.items()}
+    examine = examine and arm.name not in table.broken
     findings, examined = _findings(table, arm.name) if examine else ({}, 0)
     judged = not arm.is_baseline and arm.name not in table.broken and bool(table.rows)
     if judged:
