@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vario.record.reader import Run as Run
     from vario.record.reader import open_run as open_run
     from vario.record.runs import find_run as find_run
+    from vario.report.forward import forward as forward
     from vario.report.html import write_report as write_report
     from vario.rules._diagnose import diagnose as diagnose
     from vario.trials.result import Trial as Trial
@@ -27,6 +28,7 @@ _HOMES = {
     "Run": "vario.record.reader",
     "open_run": "vario.record.reader",
     "find_run": "vario.record.runs",
+    "forward": "vario.report.forward",
     "write_report": "vario.report.html",
     "diagnose": "vario.rules._diagnose",
     "Trial": "vario.trials.result",
