@@ -308,6 +308,8 @@ def test_factories_of_the_user(tmp_path: Path, bare: Treated) -> None:
         "    return PerpGrad(optimizer)\n"
         "def act(layer):\n"
         "    return torch.nn.Tanh()\n"
+        "def drawn(layer):\n"
+        "    return torch.nn.Linear(8, 8)\n"
         "def other(sampler):\n"
         "    return torch.utils.data.SequentialSampler(sampler.data_source)\n"
         "def small(loader, size=3):\n"
@@ -319,6 +321,9 @@ def test_factories_of_the_user(tmp_path: Path, bare: Treated) -> None:
     assert run(tmp_path, f"{place}:better:rate=0.5").result["optimizer"] == "SGD"
     assert run(tmp_path, f"{place}:wrapped").result["optimizer"] == "PerpGrad"
     assert run(tmp_path, f"{place}:act:of=GELU").result["layers"][1] == "Tanh"
+    made = run(tmp_path, f"{place}:drawn:of=GELU")  # weights that were drawn in between move no others
+    assert same(made.result["start"]["1.weight"], bare.result["start"]["1.weight"])
+    assert same(made.result["first"], bare.result["first"])
     assert same(run(tmp_path, f"{place}:other").result["chance"], bare.result["chance"])
     assert run(tmp_path, f"{place}:small").result["sizes"] == [3] * 96
     made = treated(PLAIN, f"{place}:none", tmp_path)
