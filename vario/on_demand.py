@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from vario.capture.streams import Stream
     from vario.instruments._protocol import Instrument
 
-__all__ = ["ASK", "KINDS", "Asked", "OnDemandSession", "make_session"]
+__all__ = ["ASK", "KINDS", "SUBSPACE", "Asked", "OnDemandSession", "make_session"]
 
 ASK = "VARIO_MEASURE"  # in the environment: JSON of Asked
+SUBSPACE = "VARIO_SUBSPACE"  # in the environment: directions that training is held to, and a seed: "200,0"
 FIRST_STEPS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000, 300000, 1000000)
 KEEP = "keep_weights"  # of the step before a measured one: then the step itself is known
 
@@ -153,6 +154,7 @@ def make_session(
     every_step: bool = False,
 ) -> Session:
     """An ordinary session, or one that also measures what the environment asks for."""
+    _hold_in_subspace()
     text = os.environ.get(ASK)
     if text is None:
         return Session(open_writer, overhead=overhead, instruments=instruments, every_step=every_step)
@@ -160,3 +162,22 @@ def make_session(
     return OnDemandSession(
         open_writer, asked, overhead=overhead, instruments=instruments, every_step=every_step
     )
+
+
+def _hold_in_subspace() -> None:
+    """Where the environment asks for it, every optimizer of this process moves in few random directions."""
+    text = os.environ.get(SUBSPACE)
+    if text is None or _held:
+        return
+    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+    from vario.scores.objective_dimension import Subspace
+
+    dimension, _, seed = text.partition(",")
+    space = Subspace(int(dimension), seed=int(seed or 0))
+    _held.append(space)
+    register_optimizer_step_pre_hook(space.before_step)
+    register_optimizer_step_post_hook(space.after_step)
+
+
+_held: list[Any] = []  # one in a process, however often it is watched anew (after a fork)

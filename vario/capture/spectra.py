@@ -120,8 +120,9 @@ def _sketched(tall: Tensor, size: float, sketch: int, seed: int) -> Spectrum:
 
     def rest(vector: Tensor) -> Tensor:
         outside = vector - basis @ (basis.T @ vector)
-        product: Tensor = tall.T @ (tall @ outside)
-        return product - basis @ (basis.T @ product)
+        product = tall.T @ (tall @ outside)
+        left_over: Tensor = product - basis @ (basis.T @ product)
+        return left_over
 
     left = max(0.0, 1.0 - float((top**2).sum()))
     if left < 1e-10:

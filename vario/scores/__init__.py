@@ -6,6 +6,8 @@ from vario.scores.data_dimension import local_dimension as local_dimension
 from vario.scores.data_dimension import two_nn as two_nn
 from vario.scores.error_norm import error_norm as error_norm
 from vario.scores.gradient_norm import gradient_norm as gradient_norm
+from vario.scores.objective_dimension import Subspace as Subspace
+from vario.scores.objective_dimension import smallest_dimension as smallest_dimension
 from vario.scores.prototype_distance import prototype_distance as prototype_distance
 from vario.scores.selection import hard_or_easy as hard_or_easy
 from vario.scores.selection import keep as keep
