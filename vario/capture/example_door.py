@@ -54,6 +54,7 @@ class _Ear:
     listener: PartListener | None = None
     began_probe: float = 0.0
     checks: bool = False
+    new_kinds: frozenset[str] = frozenset()
     examples: ExampleGradients | None = None
     parts: list[dict[str, Tensor]] = field(default_factory=list)
     forms: list[Any] = field(default_factory=list)  # of the graph of each part, and its place in the data
@@ -201,8 +202,7 @@ class ExampleDoor:
         draw = torch.Generator().manual_seed(stream.step)  # its own: the script's random numbers are its own
         count = min(ear.size, max(FEWEST, ear.size // SHARE))
         picked = sorted(torch.randperm(ear.size, generator=draw)[:count].tolist())
-        if ear.checks:
-            ear.kinds |= kinds
+        ear.new_kinds = kinds
         ear.probe = Probe(
             loss,
             names,
@@ -218,12 +218,11 @@ class ExampleDoor:
         ear.heard += 1
         if found.checked:
             ear.refused = {n: why for n, why in found.missed.items() if n in found.batch_squares}
-            ear.next_check = 4 * ear.heard
+            ear.next_check, ear.kinds = 4 * ear.heard, ear.kinds | ear.new_kinds
         for name, why in ear.refused.items():
             found.leave_out(name, why)
-        if not found.squares:
+        if not found.squares and found.finite:
             ear.vain += 1
-            ear.kinds = frozenset()
         found.scale = ear.scale
         ear.examples = found
         self._tell(ear, stream, "")
