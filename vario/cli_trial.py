@@ -15,70 +15,84 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # what is 
 Many = list[str] | None
 
 
+Script = Annotated[
+    str, typer.Argument(metavar="[SCRIPT [ARGS]...]", help="The script, or any command, as for `vario run`.")
+]
+With = Annotated[
+    Many, typer.Option("--with", help="METHOD[:key=value,...]; join several by +; may be repeated.")
+]
+Set = Annotated[Many, typer.Option("--set", help="A plain change, such as optimizer.lr=0.1.")]
+FromFinding = Annotated[
+    Many, typer.Option("--from-finding", help="RUN:1, the first prescription for a run's first finding.")
+]
+Auto = Annotated[str, typer.Option("--auto", metavar="RUN", help="What this run's own findings ask for.")]
+Control = Annotated[
+    str, typer.Option("--control", help="random: also a method drawn at random; none (--auto: random).")
+]
+Seeds = Annotated[int, typer.Option("--seeds", help="Pairs of runs at most.")]
+MetricName = Annotated[
+    str, typer.Option("--metric", help="A recorded series, or NAME=REGEX on the output (default: the loss).")
+]
+Higher = Annotated[
+    bool | None,
+    typer.Option(
+        "--higher-is-better/--lower-is-better",
+        help="Which way is better (default: as the name of the metric says).",
+    ),
+]
+BudgetName = Annotated[str, typer.Option("--budget", help="Compare at equal steps, examples or time.")]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", help="End every run after so many, and judge what it has.")
+]
+Stall = Annotated[
+    float, typer.Option("--stall", help="A run without step and output for so many minutes has hung.")
+]
+Tune = Annotated[
+    Many, typer.Option("--tune", help="lr=0.03,0.1 or lr=x0.3,x1,x3: tried alike on every arm first.")
+]
+Margin = Annotated[
+    float | None, typer.Option("--margin", help="The largest difference that does not matter to you.")
+]
+AllSeeds = Annotated[
+    bool, typer.Option("--all-seeds", help="Run all pairs and look once: narrower, and no early end.")
+]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Runs at once (default: one per core).")]
+RunnerName = Annotated[str, typer.Option("--runner", help="local, ray, or ray:ADDRESS.")]
+Reopen = Annotated[str, typer.Option("--reopen", metavar="TRIAL", help="Show an earlier trial again.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Where the HTML page goes.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Also make runs again that are done.")]
+Retry = Annotated[bool, typer.Option("--retry", help="Make runs again that failed.")]
+Home = Annotated[
+    Path | None, typer.Option("--home", help="Where records go (default: $VARIO_HOME or ./.vario).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
 def trial(
     context: typer.Context,
-    script: Annotated[
-        str,
-        typer.Argument(metavar="[SCRIPT [ARGS]...]", help="The script, or any command, as for `vario run`."),
-    ] = "",
-    with_: Annotated[
-        Many, typer.Option("--with", help="METHOD[:key=value,...]; join several by +; may be repeated.")
-    ] = None,
-    set_: Annotated[Many, typer.Option("--set", help="A plain change, such as optimizer.lr=0.1.")] = None,
-    from_finding: Annotated[
-        Many, typer.Option("--from-finding", help="RUN:1, the first prescription for a run's first finding.")
-    ] = None,
-    auto: Annotated[
-        str, typer.Option("--auto", metavar="RUN", help="What this run's own findings ask for.")
-    ] = "",
-    control: Annotated[
-        str, typer.Option("--control", help="random: also a method drawn at random; none (--auto: random).")
-    ] = "",
-    seeds: Annotated[int, typer.Option("--seeds", help="Pairs of runs at most.")] = 10,
-    metric: Annotated[
-        str,
-        typer.Option("--metric", help="A recorded series, or NAME=REGEX on the output (default: the loss)."),
-    ] = "",
-    higher: Annotated[
-        bool | None,
-        typer.Option(
-            "--higher-is-better/--lower-is-better",
-            help="Which way is better (default: as the name of the metric says).",
-        ),
-    ] = None,
-    budget: Annotated[
-        str, typer.Option("--budget", help="Compare at equal steps, examples or time.")
-    ] = "steps",
-    minutes: Annotated[
-        float | None,
-        typer.Option("--minutes", help="End every run after so many minutes, and judge what it has."),
-    ] = None,
-    stall: Annotated[
-        float, typer.Option("--stall", help="A run without step and output for so many minutes has hung.")
-    ] = 10.0,
-    tune: Annotated[
-        Many, typer.Option("--tune", help="lr=0.03,0.1 or lr=x0.3,x1,x3: tried alike on every arm first.")
-    ] = None,
-    margin: Annotated[
-        float | None, typer.Option("--margin", help="The largest difference that does not matter to you.")
-    ] = None,
-    all_seeds: Annotated[
-        bool, typer.Option("--all-seeds", help="Run all pairs and look once: narrower, and no early end.")
-    ] = False,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Runs at once (default: as many as cores).")
-    ] = None,
-    runner: Annotated[str, typer.Option("--runner", help="local, ray, or ray:ADDRESS.")] = "local",
-    reopen: Annotated[
-        str, typer.Option("--reopen", metavar="TRIAL", help="Show an earlier trial again.")
-    ] = "",
-    out: Annotated[Path | None, typer.Option("--out", help="Where the HTML page goes.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Also make runs again that are done.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Make runs again that failed.")] = False,
-    home: Annotated[
-        Path | None, typer.Option("--home", help="Where records go (default: $VARIO_HOME or ./.vario).")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    script: Script = "",
+    with_: With = None,
+    set_: Set = None,
+    from_finding: FromFinding = None,
+    auto: Auto = "",
+    control: Control = "",
+    seeds: Seeds = 10,
+    metric: MetricName = "",
+    higher: Higher = None,
+    budget: BudgetName = "steps",
+    minutes: Minutes = None,
+    stall: Stall = 10.0,
+    tune: Tune = None,
+    margin: Margin = None,
+    all_seeds: AllSeeds = False,
+    jobs: Jobs = None,
+    runner: RunnerName = "local",
+    reopen: Reopen = "",
+    out: Out = None,
+    fresh: Fresh = False,
+    retry: Retry = False,
+    home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """Does it help here? The script as it is against treatments: vario trial train.py --with sam
 
@@ -110,7 +124,7 @@ def _conducted(asked: Any, runner: str, jobs: int | None, home: Path, *, quiet: 
         try:
             return conduct(asked, made, home=home, tell=tell)
         except KeyboardInterrupt:
-            print("vario: ended; the same command goes on where this one stopped", file=sys.stderr)
+            typer.echo("vario: ended; the same command goes on where this one stopped", err=True)
             raise typer.Exit(130) from None
 
 
@@ -142,7 +156,7 @@ def _print(made: Any, out: Path | None, as_json: bool) -> None:
 
     page = write_trial(made, out or made.path / "report.html")
     if as_json:
-        print(trial_json(made))
+        typer.echo(trial_json(made))
     else:
-        print(trial_text(made))
-        print(f"  page: {page}")
+        typer.echo(trial_text(made))
+        typer.echo(f"  page: {page}")
