@@ -95,3 +95,10 @@ def test_a_home_that_cannot_be_made_is_named(public_folder: Path, tmp_path: Path
     (tmp_path / "home").touch()
     with pytest.raises(VarioError, match="VARIO_HOME"):
         runs.create_run(tmp_path / "home", command=["x"])
+
+
+def test_the_directory_of_trials_is_no_run(tmp_path: Path) -> None:
+    made = runs.create_run(tmp_path, command=["train.py"])
+    runs.create_run(tmp_path / "trials", command=["vario", "trial"])
+    assert [run.id for run in runs.list_runs(tmp_path)] == [made.name]
+    assert runs.find_run("last", home=tmp_path) == made

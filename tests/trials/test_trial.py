@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +231,28 @@ def test_a_trial_without_a_treatment_is_refused(tmp_path: Path) -> None:
         simulate(noisy(1), tmp_path, with_=("no-such-thing",))
     with pytest.raises(VarioError, match="--budget"):
         simulate(noisy(1), tmp_path, budget="epochs")
+
+
+def test_files_that_all_runs_write_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    from vario.trials.story import _written_by_all
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.txt").write_text("")
+    since = time.time() + 10
+    for name in ("out/ckpt.pt", ".vario/x/record.sqlite", "home/trials/a", "home/b.json", "model.pt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        os.utime(path, (since + 1, since + 1))
+    assert _written_by_all(since) == ["model.pt", "out/ckpt.pt"]
+
+
+def test_a_script_that_does_not_train_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import vario
+
+    (tmp_path / "train.py").write_text("print('nothing')")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VarioError, match="holds no training step"):
+        vario.trial("train.py", with_="AdamW", seeds=1, jobs=1, home=tmp_path / "runs")

@@ -29,6 +29,7 @@ WORDS = (
     "thrush wren"
 ).split()
 LISTED = 8  # candidates that an error names
+TRIALS = "trials"  # the directory of trials in a home: it holds runs, and is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,11 @@ def _new_directory(home: Path, moment: str) -> Path:
 
 def _directories(home: Path) -> list[Path]:
     try:
-        return [path for path in home.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        return [
+            path
+            for path in home.iterdir()
+            if path.is_dir() and not path.name.startswith(".") and path.name != TRIALS
+        ]
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -216,7 +216,11 @@ def _times(trial: Trial) -> str:
         for arm in trial.arms
         if arm.curves
     ]  # fmt: skip
-    return _table(("arm", "start", "warm-up and compiling", "a usual step", "memory"), rows) if rows else ""
+    return (
+        _table(("arm", "outside steps", "warm-up and compiling", "a usual step", "memory"), rows)
+        if rows
+        else ""
+    )
 
 
 def _findings(trial: Trial) -> str:

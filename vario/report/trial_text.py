@@ -140,8 +140,8 @@ def _times(trial: Trial) -> Iterator[str]:
         yield "  apart from the budgets:"
     for arm in rows:
         yield (
-            f"    {_short(arm.name, 30):30} start {_seconds(arm.start_seconds)}, warm-up and compiling "
-            f"{_seconds(arm.warmup_seconds)}, a step {_seconds(arm.step_seconds)}{_memory(arm)}"
+            f"    {_short(arm.name, 30):30} outside steps {_seconds(arm.start_seconds)}, warm-up and "
+            f"compiling {_seconds(arm.warmup_seconds)}, a step {_seconds(arm.step_seconds)}{_memory(arm)}"
         )
 
 

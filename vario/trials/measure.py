@@ -59,7 +59,7 @@ class Course:
     examples: Array
     seconds: Array
     total: dict[str, float]  # by budget: how far the run came
-    start_seconds: float = float("nan")  # from the start of the process to the end of its first step
+    start_seconds: float = float("nan")  # of the process outside its steps: imports, data, the end
     warmup_seconds: float = float("nan")  # what the first steps took longer than the others
     step_seconds: float = float("nan")  # of a usual step
     memory_bytes: float = float("nan")

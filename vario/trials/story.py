@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,8 @@ from vario.trials.tuning import Tuned
 __all__ = ["told"]
 
 POINTS = 150  # of a curve that is kept
+DEPTH = 3  # folders below the working directory that are looked at for files that runs share
+MOST_LOOKED_AT = 200
 EXAMINED = 3  # runs of an arm whose findings are looked for
 
 
@@ -56,7 +59,8 @@ def told(
             "settings": list(tuned.settings), "seeds": tuned.seeds, "kept": dict(tuned.kept),
             "scores": {name: dict(row) for name, row in tuned.scores.items()},
         } if tuned.settings else {},
-        notes=tuple(_notes(table)), seconds=seconds, finished=finished,
+        notes=tuple(_notes(table, time.time() - seconds if examine else 0.0)), seconds=seconds,
+        finished=finished,
     )  # fmt: skip
 
 
@@ -127,7 +131,7 @@ def _findings(table: Table, arm: str) -> tuple[dict[str, int], int]:
     return dict(counts.most_common()), examined
 
 
-def _notes(table: Table) -> Iterable[str]:
+def _notes(table: Table, began: float) -> Iterable[str]:
     plan = table.plan
     if not plan.peeking:
         yield (
@@ -139,8 +143,35 @@ def _notes(table: Table) -> Iterable[str]:
         yield f"{stopped} runs were ended at the limit of minutes and are judged by what they had reached."
     if table.budget == "examples" and any(math.isnan(c.total["examples"]) for c in table.courses.values()):
         yield "the number of examples was not recorded in every run, so equal examples cannot be compared."
+    shared = _written_by_all(began) if began else []
+    if shared:
+        listed = ", ".join(shared[:4]) + (f" and {len(shared) - 4} more" if len(shared) > 4 else "")
+        yield (
+            f"all runs write into the same files ({listed}). If the script reads them again, such as a "
+            "checkpoint that it goes on from, its runs are not independent of each other."
+        )
     if table.budget == "time":
         yield "seconds depend on what else the machine did; the two runs of a pair ran one beside the other."
+
+
+def _written_by_all(since: float) -> list[str]:
+    """Files below the working directory that were changed while the runs went on; records are not meant."""
+    found: list[str] = []
+    here = Path.cwd()
+    for folder, folders, names in os.walk(here):
+        place = Path(folder)
+        if {"record.sqlite", "ledger.jsonl", "trials"} & {*names, *folders}:
+            folders.clear()
+            continue
+        deep = len(place.relative_to(here).parts) >= DEPTH
+        folders[:] = [] if deep else [f for f in folders if not f.startswith((".", "__"))][:MOST_LOOKED_AT]
+        for name in names[:MOST_LOOKED_AT]:
+            try:
+                if (place / name).stat().st_mtime >= since:
+                    found.append((place / name).relative_to(here).as_posix())
+            except OSError:
+                continue
+    return sorted(found)
 
 
 def _thinned(course: Course) -> list[tuple[float, float]]:
