@@ -7,7 +7,7 @@ import { SvgContext, save } from "./svg.js";
 const GAP = 1;
 const FOOT = 21;
 const SAMPLE = 20000; // values that decide the colours
-const FAR = 6; // usual gaps without a reading make a colour pale
+const FAR = 12; // usual gaps after the last reading its colour pales: it may be that nothing is read any more
 const LEAST = 3; // pixels of a row, however many there are
 const NUMBERLESS = [213, 94, 0]; // vermilion: on no viridis scale
 
@@ -157,8 +157,8 @@ class HeatMap {
     }
   }
 
-  // A picture with one pixel per row and two screen pixels of steps. A reading holds until the next one,
-  // paler where that is far off: nothing was measured there.
+  // A picture with one pixel per row and two screen pixels of steps. A reading holds until the next one; the
+  // last one holds to the end, paler where that is far off.
   cells() {
     const wide = Math.max(1, Math.floor(this.width));
     const picture = make("canvas");
@@ -180,8 +180,7 @@ class HeatMap {
           else bad++;
           next++;
         } while (next < at.length && x(at[next]) - left < 2);
-        const end = next < at.length ? at[next] : at[next - 1] + this.usual;
-        const held = Math.min(end, at[next - 1] + FAR * this.usual);
+        const [end, held] = next < at.length ? [at[next], at[next]] : [this.last + 1, at[next - 1] + FAR * this.usual];
         const shade = bad ? pixel(NUMBERLESS) : scale[Math.round(255 * Math.min(Math.max(this.share(sum / count), 0), 1))];
         i = next;
         if (end < this.first || left >= wide) continue;

@@ -34,6 +34,18 @@ export class Board {
     await Promise.all(asked);
   }
 
+  // When what is near the screen has been drawn, or soon: a page that nobody looks at draws nothing.
+  async settled(most = 1500) {
+    const soon = new Promise((done) => setTimeout(done, most));
+    const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const drawn = async () => {
+      await frame();
+      await Promise.all([...this.slots.values()].map(({ made }) => made));
+      await frame();
+    };
+    await Promise.race([drawn(), soon]);
+  }
+
   draw() {
     for (const { view } of this.slots.values()) view?.draw();
   }

@@ -28,7 +28,6 @@ class RunPage {
     this.source = new AskedSource(this.id);
     frame.crumbs([["runs", "#/runs"], [plain(shortId(this.id), 60)]], plain(shortId(this.id), 60));
     this.keys = this.#keys();
-    this.live = new Live(this.id, { onChange: (news) => this.news(news), onRuns: () => this.about || this.load(), onBack: () => this.back() });
     this.load();
   }
 
@@ -38,10 +37,19 @@ class RunPage {
       if (this.about) return this.learn(about);
       this.about = about;
       this.build();
+      await this.board.settled();
+      this.follow();
       await this.ask();
     } catch (error) {
       this.#failed(error);
     }
+    this.follow();
+  }
+
+  // Diagnosing and watching cost the server time that the first charts need: they come after those.
+  follow() {
+    if (this.live || this.ended) return;
+    this.live = new Live(this.id, { onChange: (news) => this.news(news), onRuns: () => this.about || this.load(), onBack: () => this.back() });
   }
 
   build() {
@@ -163,7 +171,8 @@ class RunPage {
   }
 
   leave() {
-    this.live.close();
+    this.ended = true;
+    this.live?.close();
     this.source.close();
     this.board.close();
   }

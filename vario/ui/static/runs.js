@@ -90,7 +90,7 @@ class RunsPage {
       return el("th", { scope: "col", class: kind, "aria-sort": this.order === name ? (name === "loss" ? "ascending" : "descending") : null }, pick);
     };
     const plainHead = (text, kind = "") => el("th", { scope: "col", class: kind }, text);
-    const head = el("tr", {}, plainHead("", "pick"), plainHead("command"), plainHead("loss", "spark-cell"), sorted("loss", "last", "number"), sorted("steps", "steps", "number"), plainHead("findings"), sorted("started", "started"), plainHead("took", "number"));
+    const head = el("tr", {}, plainHead("", "pick"), plainHead("command"), plainHead("training loss", "spark-cell"), sorted("loss", "last loss", "number"), sorted("steps", "steps", "number"), plainHead("findings"), sorted("started", "started"), plainHead("took", "number"));
     return el("table", { class: "runs" }, el("thead", {}, head), el("tbody", {}, this.rows.map((run) => this.#row(run))));
   }
 
@@ -184,13 +184,18 @@ function before(a, b) {
 function badges({ findings, top = [], status, steps: count }) {
   if (!findings) return count && status !== "corrupt" ? el("span", { class: "muted" }, "looking") : null;
   const counts = ["error", "warning", "advice"].filter((level) => findings[level] > 0);
-  if (!counts.length) return el("span", { class: "badge well" }, "✓ nothing wrong");
+  if (!counts.length) return el("span", { class: "muted" }, "nothing found");
   const shown = counts.map((level) => el("span", { class: `badge ${level}`, title: plural(findings[level], level === "advice" ? "piece of advice" : level, level === "advice" ? "pieces of advice" : `${level}s`) }, `${{ error: "✕", warning: "!", advice: "i" }[level]} ${findings[level]}`));
   return [el("span", { class: "badges" }, shown), top.length > 0 && el("span", { class: "top" }, plain(top[0], 60))];
 }
 
 function others(title, page, rows) {
   if (!rows.length) return null;
-  const row = (one) => el("li", {}, el("a", { href: address(page, [one.id]) }, el("bdi", {}, plain(one.title ?? one.command ?? one.id, 160))), el("small", { class: "muted" }, [one.verdict, one.status, one.started && ago(one.started)].filter(Boolean).map((text) => plain(text, 120)).join(" · ")), one.error && el("small", { class: "why" }, plain(one.error, 300)));
+  const row = (one) => {
+    const told = (one.verdicts ?? []).map(({ treatment, verdict }) => `${plain(treatment, 60)}: ${plain(verdict)}`).slice(0, 3);
+    const fit = one.law ? [one.refused ? `${one.law}: refused` : `${one.law} on ${plural(one.runs ?? 0, "run")}`] : [];
+    const rest = [...told, ...fit, one.status, ago(one.started ?? one.made)].filter(Boolean).map((text) => plain(text, 160)).join(" · ");
+    return el("li", {}, el("a", { href: address(page, [one.id]) }, el("bdi", {}, plain(one.command || one.id, 160))), el("small", { class: "muted" }, rest), one.error && el("small", { class: "why" }, plain(one.error, 300)));
+  };
   return el("section", {}, el("h2", {}, title), el("ul", { class: "plain-list" }, rows.map(row)));
 }
