@@ -134,6 +134,8 @@ class _Making:
         except KeyboardInterrupt:
             self._result(finished=False).save()
             raise
+        if self._reads_records:
+            self._choose()  # also where no row is complete: a script that does not train is told so
         result = self._result(finished=True)
         result.save()
         self._record(result)
