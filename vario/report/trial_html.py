@@ -266,7 +266,7 @@ def _failures(trial: Trial) -> str:
 
 
 def _cautions(trial: Trial) -> Iterable[str]:
-    if math.isfinite(trial.optimism) and len(trial.verdicts) > 1:
+    if trial.optimism > 0 and len(trial.verdicts) > 1:
         yield (
             f"The best of these {len(trial.verdicts) + 1} arms looks better than it is by about "
             f"{number(trial.optimism)} in {trial.metric}, for having been chosen by it. Judge the winner "

@@ -84,7 +84,7 @@ def _lines(trial: Trial) -> Iterator[str]:
     yield from _budgets(trial)
     yield from _times(trial)
     yield from _findings(trial)
-    if math.isfinite(trial.optimism) and len(trial.verdicts) > 1:
+    if trial.optimism > 0 and len(trial.verdicts) > 1:
         yield (
             f"  the best of these {len(trial.verdicts) + 1} arms looks better than it is by about "
             f"{number(trial.optimism)}, for having been chosen by this metric"

@@ -150,7 +150,9 @@ def read(path: Path, metric: Metric, *, seconds: float = float("nan")) -> Course
 def _best(record: Record) -> Metric:
     try:
         where = held_out(record, "eval/loss")
-        return Metric("eval/loss", "eval/loss", where, source=f"recorded evaluation loss ({where})")
+        return Metric(
+            "eval/loss", "eval/loss", where, source=f"recorded evaluation loss ({where or 'no loader'})"
+        )
     except NotApplicable:
         wheres = record.wheres("eval/loss")
     if len(record.series("loss/train")[0]):
