@@ -16,7 +16,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from vario.nouns import VarioError
@@ -25,6 +24,7 @@ from vario.ui import curves, news
 from vario.ui.about import about
 from vario.ui.diagnoses import Diagnoses
 from vario.ui.doors import Doors, refusal
+from vario.ui.files import Files
 from vario.ui.shelf import Asked, Gone, Shelf
 
 __all__ = ["Dashboard"]
@@ -55,8 +55,8 @@ class Dashboard:
             Route("/api/trial/{id}", ask(self._trial)),
             Route("/api/plan/{id}", ask(self._plan)),
             Route("/api/events", self._events),
-            Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
-            Mount("/shared", StaticFiles(directory=SHARED)),
+            Mount("/static", Files(STATIC)),
+            Mount("/shared", Files(SHARED)),
             Mount("/", _nothing),
         ]
         self.app: ASGIApp = Doors(Starlette(routes=routes), token=token, port=port, ticket=ticket)
