@@ -140,7 +140,7 @@ class OnDemandSession(Session):
     def _is_due(self, spent: _Spent, step: int) -> bool:
         if not self._asked.share:
             return step in self._asked.steps
-        if step < FIRST_STEPS[2]:
+        if step < FIRST_STEPS[2] or (spent.due and not spent.cost):  # the first will tell the cost
             return False
         elapsed = time.perf_counter() - spent.began - spent.spent
         return not spent.cost or spent.spent + spent.cost <= self._asked.share * elapsed
