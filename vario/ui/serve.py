@@ -65,7 +65,8 @@ class _Server(uvicorn.Server):
 def _listen(port: int | None) -> socket.socket:
     candidates = [port] if port is not None else range(FIRST_PORT, FIRST_PORT + TRIED)
     for candidate in candidates:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # With the protocol named, asyncio sends head and body at once, and does not wait 40 ms between them.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", candidate))
