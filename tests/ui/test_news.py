@@ -157,8 +157,8 @@ def test_ten_minutes_at_200_steps_a_second_with_the_page_open(tmp_path: Path) ->
     check(result)
     assert late - early < 30  # what is kept of the points has a bound; the summaries of chunks grow slowly
     budget_us = 0.03 * 1e6 / STEPS_PER_SECOND  # 3 % of a step
-    assert result["cpu_us"] < budget_us
-    # On a busy machine both wait for the processor; what the page adds is the difference.
+    # On a busy machine both writers wait for the processor; what the page adds is the difference.
+    assert result["cpu_us"] - result["control"]["cpu_us"] < budget_us
     assert result["mean_us"] - result["control"]["mean_us"] < budget_us
     assert result["median_us"] < budget_us
 
