@@ -42,7 +42,7 @@ def test_what_was_put_in_is_found_by_another_ledger(tmp_path: Path) -> None:
     run = tmp_path / "runs/one"
     run.mkdir(parents=True)
     Ledger(path).put(Outcome(job, run, 1.5, "", True, 7))
-    found = Ledger(path).get(job)
+    found = Ledger(path, minutes=0.01).get(job)
     assert found == Outcome(job, found.path, 1.5, "", True, 7)  # type: ignore[union-attr]
     assert found.path.resolve() == run.resolve()  # type: ignore[union-attr]
     assert Ledger(path, fresh=True).get(job) is None
@@ -59,6 +59,13 @@ def test_a_failed_run_is_a_result_unless_it_is_to_be_tried_again(tmp_path: Path)
     assert again.get(job) is None
     again.put(Outcome(job, None, 2.0))
     assert Ledger(path).get(job).reason == ""  # type: ignore[union-attr]
+
+
+def test_a_run_that_was_ended_early_is_made_again_where_it_may_take_longer(tmp_path: Path) -> None:
+    path, job = tmp_path / "ledger.jsonl", Job("sam", 3, (), key="k")
+    Ledger(path).put(Outcome(job, None, 121.0, "", True))
+    assert Ledger(path, minutes=2).get(job) and Ledger(path, minutes=1).get(job)
+    assert not Ledger(path, minutes=3).get(job) and not Ledger(path).get(job)
 
 
 def test_a_line_that_was_cut_short_costs_only_itself(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ from vario.trials.runner import Outcome
 
 __all__ = ["Ledger", "fingerprint", "key_of"]
 
+ENOUGH = 0.98  # of the limit of minutes: clocks are read twice
 MOST_FILES = 500  # of the script's own folder; a larger project is told apart by these
 
 
@@ -46,8 +48,10 @@ def key_of(base: str, treatment: str, metrics: Iterable[tuple[str, str]]) -> str
 class Ledger:
     """A file of one line per finished run; what was written last of a run stands."""
 
-    def __init__(self, path: Path, *, fresh: bool = False, retry_failed: bool = False) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path, *, fresh: bool = False, retry_failed: bool = False, minutes: float = math.inf
+    ) -> None:
+        self._path, self._minutes = path, minutes
         self._retry = retry_failed
         self._done: dict[str, Outcome] = {} if fresh else dict(self._read())
 
@@ -56,6 +60,8 @@ class Ledger:
         known = self._done.get(job.key)
         if known is None or (known.reason and self._retry):
             return None
+        if known.stopped and known.seconds < 60 * self._minutes * ENOUGH:
+            return None  # it was ended at a shorter limit than the one of now
         if known.path is not None and not known.path.exists():
             return None
         return Outcome(job, known.path, known.seconds, known.reason, known.stopped, known.peak_bytes)

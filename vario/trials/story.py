@@ -59,7 +59,10 @@ def told(
             "settings": list(tuned.settings), "seeds": tuned.seeds, "kept": dict(tuned.kept),
             "scores": {name: dict(row) for name, row in tuned.scores.items()},
         } if tuned.settings else {},
-        notes=tuple(_notes(table, time.time() - seconds if examine else 0.0)), seconds=seconds,
+        notes=(
+            *_moved_yardstick(table, metric),
+            *_notes(table, time.time() - seconds if examine else 0.0),
+        ), seconds=seconds,
         finished=finished,
     )  # fmt: skip
 
@@ -152,6 +155,22 @@ def _notes(table: Table, began: float) -> Iterable[str]:
         )
     if table.budget == "time":
         yield "seconds depend on what else the machine did; the two runs of a pair ran one beside the other."
+
+
+def _moved_yardstick(table: Table, metric: Metric | None) -> Iterable[str]:
+    """Treatments that change what the training loss is a loss of."""
+    if metric is None or metric.series != "loss/train":
+        return
+    for arm in table.plan.treatments:
+        moved = sorted({"loss", "sampler", "loader"} & set(arm.change.slots()))
+        if moved and arm.name not in table.broken:
+            what = {"loss": "the loss function itself"}.get(
+                moved[0], "which examples a step sees, and how many"
+            )
+            yield (
+                f"{arm.name} changes {what}, so the training loss is no fair measure of it; name an "
+                "evaluation or a printed number with --metric."
+            )
 
 
 def _written_by_all(since: float) -> list[str]:

@@ -94,7 +94,9 @@ def conduct(
     plan = asked.plan()
     place = (home or default_home()).resolve() / "trials"
     path = create_run(place, command=("vario", "trial", *plan.command), meta={"trial": list(plan.order)})
-    ledger = Ledger(place / "ledger.jsonl", fresh=asked.fresh, retry_failed=asked.retry)
+    ledger = Ledger(
+        place / "ledger.jsonl", fresh=asked.fresh, retry_failed=asked.retry, minutes=asked.minutes
+    )
     return _Making(asked, plan, runner, path, ledger, tell or (lambda progress: None), measure, metric).make()
 
 
