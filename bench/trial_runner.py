@@ -20,6 +20,7 @@ from vario.trials.conduct import run_jobs
 from vario.trials.ledger import Ledger
 from vario.trials.local import LocalRunner
 from vario.trials.pairs import Job
+from vario.trials.runner import Outcome
 
 SCRIPT = """
 import torch
@@ -56,14 +57,14 @@ def main() -> None:
                 Job("baseline", seed, (str(script),), Treatment("baseline").with_seed(seed).to_json())
                 for seed in range(each)
             ]
-            reasons: list[str] = []
+            outcomes: list[Outcome] = []
             run_jobs(
                 iter(jobs), LocalRunner(given.jobs), home=place / f"runs{turn}",
                 ledger=Ledger(place / "ledger.jsonl", fresh=True),
-                ended=lambda outcome: reasons.append(outcome.reason),
+                ended=outcomes.append,
             )  # fmt: skip
             end = time.perf_counter()
-            assert reasons == [""] * each, reasons
+            assert not any(outcome.reason for outcome in outcomes), outcomes
             bare, busy = bare + middle - start, busy + end - middle
             ratio = (end - middle) / ((middle - start) / given.jobs)
             print(f"round {turn}: bare {middle - start:.1f} s, jobs {end - middle:.1f} s, ratio {ratio:.3f}")
