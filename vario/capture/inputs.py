@@ -56,12 +56,14 @@ class Inputs:
             self._before_streams = found
             self.stop()
             return
-        batches = self._all.gathered.batches
+        batches, served = self._all.gathered.batches, False
         for stream in self._wanting():
             fresh = stream.inputs is None or (batches.closed and stream.inputs_after is not batches)
             if fresh and id(module) in stream.module_ids:
                 stream.inputs, stream.inputs_after = found, batches
-        if len(self._all.streams) == 1:  # others' steps may come between, with forwards of their own
+                served = True
+        # a wrapper around the model comes first; steps of other streams may come between
+        if served and len(self._all.streams) == 1:
             self.stop()
 
     def of(self, stream: Stream) -> list[Tensor] | None:
