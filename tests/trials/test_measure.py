@@ -99,6 +99,27 @@ def test_a_pair_is_compared_where_the_shorter_run_ended(tmp_path: Path) -> None:
     assert pair_values(course(long, flat), course(short, flat), "steps") == (81.5, 81.5)
 
 
+def test_a_short_batch_that_only_one_run_measured_sets_none_apart(tmp_path: Path) -> None:
+    totals = []
+    for name, measured in (("a", {0: 32.0, 7: 32.0, 11: 32.0}), ("b", {0: 32.0, 5: 32.0, 9: 7.0, 14: 32.0})):
+        writer = RecordWriter(tmp_path / name)
+        for step in range(20):
+            rows = [Reading("loss/train", 1.0)]
+            rows += [Reading("batch/size", measured[step])] if step in measured else []
+            writer.readings("model", step, rows)
+        writer.close()
+        run = open_run(tmp_path / name)
+        totals.append(course(run, choose(run, None)).total["examples"])
+    assert totals == [640.0, 640.0]
+    writer = RecordWriter(tmp_path / "grows")
+    for step in range(20):
+        size = 8.0 if step < 10 else 16.0
+        writer.readings("model", step, [Reading("loss/train", 1.0), Reading("batch/size", size)])
+    writer.close()
+    run = open_run(tmp_path / "grows")
+    assert course(run, choose(run, None)).total["examples"] == 240.0
+
+
 def test_readings_that_only_one_run_has_do_not_count(tmp_path: Path) -> None:
     run = recorded(tmp_path, evaluations=False)
     whole = course(run, choose(run, None))

@@ -240,13 +240,19 @@ def _clock(record: Record, total: int) -> tuple[Array, float, float, float]:
 
 
 def _examples(record: Record, total: int) -> Array:
-    """Examples seen after each number of steps; a batch that was not measured is as large as the last one."""
+    """Examples seen after each number of steps: batches are as large as the measured ones around them.
+
+    The median of five, because not every step is measured: a short last batch of an epoch that one run
+    measured and the other did not must not set the two apart.
+    """
     at, size = record.series("batch/size")
     if not len(at) or not total:
         return np.full(total + 1, np.nan)
     micro_at, micro = record.series("loss/backwards")
     steps = np.arange(total)
-    sizes = size[np.clip(np.searchsorted(at, steps, side="right") - 1, 0, len(at) - 1)]
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(size, 2, mode="edge"), 5)
+    usual = np.median(around, axis=1)
+    sizes = usual[np.clip(np.searchsorted(at, steps, side="right") - 1, 0, len(at) - 1)]
     times: Array = np.ones(total)
     if len(micro_at):
         times = micro[np.clip(np.searchsorted(micro_at, steps, side="right") - 1, 0, len(micro_at) - 1)]
