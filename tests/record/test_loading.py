@@ -98,6 +98,10 @@ def test_a_value_written_again_replaces_the_first_in_the_overview_too(tmp_path: 
     writer.close()
     with open_run(tmp_path / "run") as run:
         assert run.main.overview("a/b", bins=3)[3].max() == 2.0
+    chunks = sqlite3.connect(tmp_path / "run" / "record.sqlite")
+    for first, last, count in chunks.execute("select first, last, count from chunk"):
+        assert count <= last - first + 1, "a chunk says which steps it holds, each once"
+    chunks.close()
 
 
 def test_series_read_together_share_their_steps(grown: Path) -> None:

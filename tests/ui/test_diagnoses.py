@@ -82,6 +82,20 @@ def test_only_one_diagnosis_is_made_at_a_time_and_the_one_looked_at_comes_first(
     made.close()
 
 
+def test_asking_while_a_diagnosis_is_made_is_no_reason_for_another(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(diagnoses, "LEAST_REST", 0.0)
+    monkeypatch.setattr(diagnoses, "REST", 0.0)
+    counted = Counted(0.3)
+    made = Diagnoses(counted)
+    path = a_run(tmp_path / "one")
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        made.known(path)
+        time.sleep(0.02)
+    assert counted.made == ["one"]
+    made.close()
+
+
 def test_a_change_of_status_alone_is_a_reason_to_look_again(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(diagnoses, "LEAST_REST", 0.0)
     counted = Counted()

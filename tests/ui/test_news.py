@@ -187,6 +187,35 @@ def test_nothing_is_said_where_nothing_changes_but_that_the_server_lives(
         assert events.text.count(": still here") >= 2 and "event: change" not in events.text
 
 
+def test_a_page_hears_of_a_run_at_most_twice_a_second(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "one")
+    writer.readings("model", 0, [Reading("loss/train", 1.0)])
+    writer.flush()
+    done = threading.Event()
+
+    def write() -> None:
+        step = 1
+        while not done.wait(0.01):
+            writer.readings("model", step, [Reading("loss/train", 1.0)])
+            writer.flush()
+            step += 1
+
+    with served(tmp_path) as asking, asking.events("one") as events:
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            began, heard = time.monotonic(), 0
+            while time.monotonic() - began < 3:
+                events.next("change")
+                heard += 1
+            spent = time.monotonic() - began
+        finally:
+            done.set()
+            thread.join()
+    writer.close()
+    assert 2 <= heard <= 2 * spent + 2
+
+
 def test_a_new_run_is_news_for_the_list(tmp_path: Path) -> None:
     with served(tmp_path) as asking, asking.events() as events:
         time.sleep(1)
