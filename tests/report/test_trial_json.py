@@ -29,6 +29,7 @@ def test_the_contract() -> None:
         and first["difference"]["high"] < 0
         and first["cost"] == pytest.approx(1.3)
     )
+    assert first["statistics"]["p_sign"] < 0.05 and first["statistics"]["bootstrap_high"] < 0
     assert said["failures"][0]["reason"].startswith("exit code 1")
     assert set(said["budgets"]) == {"steps", "examples", "time"}
 

@@ -131,7 +131,25 @@ def _verdicts(trial: Trial) -> str:
                 for v in trial.against_control
             ],
         )
-    return _table(head, rows, "verdicts") + control
+    return _table(head, rows, "verdicts") + control + _statistics(trial)
+
+
+def _statistics(trial: Trial) -> str:
+    """The other tests of the same pairs, for who wants to know."""
+    rows = []
+    for arm in trial.arms:
+        s = arm.statistics
+        if s and math.isfinite(s["t_low"]):
+            rows.append(
+                [
+                    _said(arm.name), f"{s['t_low']:+.4g} to {s['t_high']:+.4g}", f"{s['p_t']:.2g}",
+                    f"{s['bootstrap_low']:+.4g} to {s['bootstrap_high']:+.4g}", f"{s['p_permutation']:.2g}",
+                    f"{s['p_sign']:.2g}",
+                ]
+            )  # fmt: skip
+    head = ("treatment", "Student's interval", "p", "bootstrap interval", "p by permutation", "p by signs")
+    text = "<summary>The same pairs by other tests, each as if looked at once</summary>"
+    return f"<details>{text}{_table(head, rows)}</details>" if rows else ""
 
 
 def _charts(trial: Trial) -> str:

@@ -66,6 +66,7 @@ def _known(trial: Trial, name: str) -> dict[str, Any]:
         "reason": arm.reason,
         "variance_removed": _number(arm.variance_removed),
         "findings": dict(arm.findings),
+        "statistics": {name: _number(value) for name, value in arm.statistics.items()},
     }
 
 

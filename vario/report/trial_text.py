@@ -110,6 +110,13 @@ def _one(trial: Trial, verdict: Verdict) -> Iterator[str]:
         f"    difference {difference_words(verdict)}, p {verdict.p:.2g}, probability that it helps "
         f"{verdict.probability:.2f}, {verdict.pairs} pairs"
     )
+    if arm.statistics and verdict.pairs > 1:
+        s = arm.statistics
+        yield (
+            f"    looked at once: t {s['t_low']:+.3g} to {s['t_high']:+.3g} (p {s['p_t']:.2g}), bootstrap "
+            f"{s['bootstrap_low']:+.3g} to {s['bootstrap_high']:+.3g}, permutation p "
+            f"{s['p_permutation']:.2g}, sign p {s['p_sign']:.2g}"
+        )
     if math.isfinite(verdict.cost):
         removed = arm.variance_removed
         pairing = f"; pairing removed {100 * removed:.0f} % of the variance" if math.isfinite(removed) else ""

@@ -48,6 +48,7 @@ class Arms:
     values: Mapping[str, float] = field(default_factory=dict)  # seed -> metric at the budget
     curves: Mapping[str, Sequence[Point]] = field(default_factory=dict)  # seed -> metric after steps
     difference: Sequence[Band] = ()  # over training
+    statistics: Mapping[str, float] = field(default_factory=dict)  # for a number of pairs fixed in advance
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def _numbers(row: Mapping[str, Any], of: type) -> dict[str, Any]:
     made["curves"] = {
         seed: [(_number(a), _number(b)) for a, b in line] for seed, line in row["curves"].items()
     }
+    made["statistics"] = {name: _number(value) for name, value in row.get("statistics", {}).items()}
     made["difference"] = [(_number(band[0]), *_ends(band[1:])) for band in row["difference"]]
     return made
 

@@ -16,6 +16,7 @@ from vario.record.reader import open_run
 from vario.trials.asked import Asked
 from vario.trials.comparison import Table, all_budgets
 from vario.trials.measure import Course, Metric
+from vario.trials.paired import Paired
 from vario.trials.pairs import BASELINE, Arm
 from vario.trials.result import Arms, Failure, Trial
 from vario.trials.tuning import Tuned
@@ -99,7 +100,17 @@ def _arm(table: Table, arm: Arm, examine: bool) -> Arms:
         findings, examined, values,
         {str(seed): _thinned(course) for seed, course in courses.items()},
         table.over_training(arm.name) if judged else (),
+        _statistics(table.paired(arm.name)) if judged else {},
     )  # fmt: skip
+
+
+def _statistics(paired: Paired) -> dict[str, float]:
+    """What other tests say of the same pairs, each as if looked at once."""
+    t, bootstrap = paired.interval(), paired.bootstrap_interval()
+    return {
+        "t_low": t[0], "t_high": t[1], "bootstrap_low": bootstrap[0], "bootstrap_high": bootstrap[1],
+        "p_t": paired.p_t, "p_permutation": paired.p_sign_flip, "p_sign": paired.p_sign,
+    }  # fmt: skip
 
 
 def _lost(table: Table) -> str:
