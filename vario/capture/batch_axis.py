@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Examples", "Layout", "by_example", "kind_of", "layouts"]
+__all__ = ["Examples", "Layout", "by_example", "is_packed", "kind_of", "layouts"]
 
 Shape = tuple[int, ...]
 
@@ -96,6 +96,27 @@ def kind_of(node: Any) -> str:
 @functools.cache
 def _kind_of(kind: type) -> str:
     return kind.__name__.rstrip("0123456789").removesuffix("Backward")
+
+
+def is_packed(node: Any) -> bool:
+    """Whether it keeps tensors that a hook packed away, as checkpointing does: reading them runs code.
+
+    Older releases of torch do not tell; then it is taken to be so.
+    """
+    for name in _kept(type(node)):
+        raw = getattr(node, name, None)
+        several = raw if isinstance(raw, (tuple, list)) else (raw,)
+        if any(one is not None and getattr(one, "unpack_hook", _UNKNOWN) is not None for one in several):
+            return True
+    return False
+
+
+_UNKNOWN = object()
+
+
+@functools.cache
+def _kept(kind: type) -> tuple[str, ...]:
+    return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
 
 
 def _below(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
@@ -215,6 +236,8 @@ def _stack(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples:
 def _index(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
     """Entries are picked by tensors; what lies before the first such dimension stays where it is."""
     del out, shape, edge, examples
+    if is_packed(node):
+        return None
     picked = [dim for dim, index in enumerate(node._saved_indices) if index is not None]
     return at if picked and at.dim < picked[0] else None
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.batch_axis import kind_of
+from vario.capture.batch_axis import is_packed, kind_of
 
 __all__ = ["Chain", "Chains"]
 
@@ -107,6 +107,8 @@ def _is_free(node: Any, free: Mapping[Any, Any]) -> bool:
         return False
     reads = [nxt for nxt, _ in node.next_functions]
     if not any(nxt is not None for nxt in reads) or any(nxt is not None and nxt not in free for nxt in reads):
+        return False
+    if kind not in _PLACED | _CUT and is_packed(node):
         return False
     if kind in ("Mm", "Mv"):
         return all(nxt is not None for nxt in reads)

@@ -7,18 +7,15 @@ that are unpacked by code.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vario.capture.batch_axis import Layout
+from vario.capture.batch_axis import Layout, is_packed
 
 __all__ = ["alone", "unsafe"]
-
-_UNKNOWN = object()
 
 
 def unsafe(order: list[Any], leaves: Collection[Any]) -> str:
@@ -33,7 +30,7 @@ def unsafe(order: list[Any], leaves: Collection[Any]) -> str:
                 return "a parameter has a hook"
         elif isinstance(node, torch.autograd.function.FunctionCtx):
             return f"{type(node).__name__} is written in Python"
-        elif any(_is_packed(node, name) for name in _kept(type(node))):
+        elif is_packed(node):
             return "tensors are saved by hooks"
     return ""
 
@@ -89,15 +86,3 @@ def _part(examples: int) -> Callable[[tuple[Tensor | None, ...]], Any]:
         return tuple(None if gradient is None else gradient / examples for gradient in gradients)
 
     return divide
-
-
-@functools.cache
-def _kept(kind: type) -> tuple[str, ...]:
-    return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
-
-
-def _is_packed(node: Any, name: str) -> bool:
-    """Whether a hook packed the tensor away; older releases do not tell, then it is taken so."""
-    raw = getattr(node, name, None)
-    several = raw if isinstance(raw, (tuple, list)) else (raw,)
-    return any(one is not None and getattr(one, "unpack_hook", _UNKNOWN) is not None for one in several)

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.batch_axis import Examples, Layout, kind_of, layouts
+from vario.capture.batch_axis import Examples, Layout, is_packed, kind_of, layouts
 from vario.capture.chains import Chain, Chains
 from vario.capture.graph import bottom_up
 from vario.capture.masked import alone, unsafe
@@ -94,7 +94,7 @@ class Probe:
         self._check = check
         if order is None:
             order = bottom_up([loss.grad_fn])[::-1] if loss.grad_fn is not None else []
-        leaves = {node: names.get(id(node.variable)) for node in order if _is_leaf(node)}
+        leaves = self._leaves(order, names)
         under = Chains(order, leaves)
         roots = {} if examples < 1 else _roots(order, under, examples, time_first)
         if not roots:
@@ -138,6 +138,18 @@ class Probe:
             remove()
         self._removers, self._joint, self._expected = [], {}, {}
 
+    def _leaves(self, order: list[Any], names: Mapping[int, str]) -> dict[Any, str | None]:
+        leaves: dict[Any, str | None] = {}
+        for node in order:
+            if _is_leaf(node):
+                leaves[node] = name = names.get(id(node.variable))
+                unread = "it has no values" if node.variable.is_meta else ""
+                if getattr(node.variable, "_local_tensor", None) is not None:
+                    unread = "it is a shard of a distributed tensor"
+                if name is not None and unread:
+                    self._result.missed[name], leaves[node] = unread, None
+        return leaves
+
     def _at(self) -> int:
         numbers = self._examples.numbers()
         return self._check if self._check in numbers else numbers[(self._check or 0) % len(numbers)]
@@ -180,6 +192,8 @@ class Probe:
             if not node._input_metadata[0].shape and not below._input_metadata[number].shape:
                 return Use(below, None, chain, self._examples), ""  # a term of the loss, such as a penalty
             return None, f"the examples cannot be followed to {kind}"
+        if is_packed(node):
+            return None, f"what {kind} keeps is saved by a hook (checkpointing or offloading)"
         try:
             formula = find_formula(node, edge, layout, self._examples)
         except Exception as error:

@@ -1,0 +1,176 @@
+"""Test ``vario.capture.masked`` and all that a model may hold which no formula expects: right, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from tests.capture.test_per_example import B, Model, draw, measure, seeded, tokens
+from vario.capture.graph import bottom_up
+from vario.capture.masked import unsafe
+from vario.capture.per_example import Probe
+
+
+def reason(loss: Tensor, model: nn.Module) -> str:
+    order = bottom_up([loss.grad_fn])[::-1]
+    return unsafe(order, {node for node in order if type(node).__name__ == "AccumulateGrad"})
+
+
+def test_a_plain_graph_may_be_run_again_and_these_may_not() -> None:
+    model, x = seeded(lambda: nn.Linear(5, 5)), draw(B, 5)
+    assert reason(model(x).sum(), model) == ""
+    again = checkpoint(lambda h: torch.relu(model(h)), model(x), use_reentrant=False)
+    assert reason(again.sum(), model) == "tensors are saved by hooks"
+    reentrant = checkpoint(lambda h: torch.relu(model(h)), model(x), use_reentrant=True)
+    assert "written in Python" in reason(reentrant.sum(), model)
+    handle = model.weight.register_hook(lambda g: g)
+    assert reason(model(x).sum(), model) == "a parameter has a hook"
+    handle.remove()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointed_parts_run_as_often_as_without_us(reentrant: bool) -> None:
+    runs: list[int] = []
+    model = seeded(lambda: nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 2)))
+
+    def part(h: Tensor) -> Tensor:
+        runs.append(1)
+        return torch.relu(model[1](h))
+
+    hidden = checkpoint(part, model[0](draw(B, 5)), use_reentrant=reentrant)
+    found = measure(model, model[2](hidden).square().sum())
+    assert len(runs) == 2
+    assert set(found.squares) <= {"2.weight", "2.bias"} and "1.weight" not in found.squares
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_hooks_that_change_a_gradient_are_heard_after_it_was_changed() -> None:
+    model, x = seeded(lambda: nn.Linear(5, 3)), draw(B, 5)
+    output = model(x)
+    output.register_hook(lambda g: 2 * g)
+    found = measure(model, output.tanh().sum(), check=None)
+    plain = measure(model, model(x).tanh().sum(), check=None)
+    assert torch.allclose(found.squares["weight"], 4 * plain.squares["weight"])
+
+
+def test_a_graph_with_hooks_is_refused_where_a_check_is_asked_for() -> None:
+    model = seeded(lambda: nn.Linear(5, 3))
+    loss = model(draw(B, 5)).sum()
+    probe = Probe(loss, {id(p): n for n, p in model.named_parameters()}, examples=B, check=0, hooked=True)
+    loss.backward()
+    found = probe.close()
+    assert found.squares == {} and "hooks" in found.missed["weight"] and len(found.batch_squares) == 2
+
+
+ODD: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+    "half precision": lambda: (m := nn.Linear(5, 3).half(), m(draw(B, 5).half()).float().square().sum()),
+    "bfloat16": lambda: (m := nn.Linear(5, 3).bfloat16(), m(draw(B, 5).bfloat16()).float().square().sum()),
+    "double": lambda: (m := nn.Linear(5, 3).double(), m(draw(B, 5).double()).square().sum()),
+    "mixed": lambda: (
+        m := nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2).double()),
+        m[1](m[0](draw(B, 5)).double()).square().sum(),
+    ),
+    "complex": lambda: (
+        m := nn.Linear(5, 3, dtype=torch.complex64),
+        torch.view_as_real(m(draw(B, 5).to(torch.complex64))).square().sum(),
+    ),
+    "sparse gradients": lambda: (m := nn.Embedding(7, 3, sparse=True), m(tokens(B, 4)).square().sum()),
+    "scaled by frequency": lambda: (
+        m := nn.Embedding(7, 3, scale_grad_by_freq=True),
+        m(tokens(B, 4)).square().sum(),
+    ),
+    "not finite": lambda: (m := nn.Linear(5, 3), (m(draw(B, 5)) / 0).square().sum()),
+    "meta": lambda: (m := nn.Linear(5, 3, device="meta"), m(draw(B, 5).to("meta")).square().sum()),
+    "empty batch": lambda: (m := nn.Linear(5, 3), m(draw(0, 5)).square().sum()),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_models_have_an_answer_or_a_reason_and_the_same_gradients(kind: str) -> None:
+    model, loss = seeded(lambda: ODD[kind]())  # type: ignore[arg-type, return-value, misc]
+    again, other = seeded(lambda: ODD[kind]())  # type: ignore[arg-type, return-value, misc]
+    other.backward()
+    found = measure(model, loss)
+    for (name, p), q in zip(model.named_parameters(), again.parameters(), strict=True):
+        if kind != "meta":
+            assert p.grad is not None and q.grad is not None
+            assert torch.equal(p.grad.to_dense().nan_to_num(7.0), q.grad.to_dense().nan_to_num(7.0))
+        if name in found.squares:
+            assert not p.is_complex()
+            wanted = p.grad.to_dense().float().square().sum()
+            assert torch.allclose(found.batch_squares[name].float(), wanted, rtol=1e-2, equal_nan=True)
+        else:
+            assert found.missed.get(name) or found.missed.get("")
+
+
+def test_a_loss_that_needs_no_gradient_has_a_reason() -> None:
+    assert "no output" in Probe(torch.ones(()), {}, examples=B).close().missed[""]
+
+
+def test_experts_that_rows_are_routed_to_are_refused_and_the_rest_is_not() -> None:
+    """As many rows to each expert as there are examples: sizes alone would let it through."""
+
+    def run(m: nn.Module, x: Tensor) -> Tensor:
+        rows = m.into(x).reshape(-1, 5)
+        order = x.reshape(-1, 5)[:, 0].argsort()
+        first, second = order.chunk(2)
+        mixed = torch.zeros_like(rows)
+        mixed = mixed.index_add(0, first, m.first(rows[first])).index_add(0, second, m.second(rows[second]))
+        return m.head(mixed.view(x.shape))
+
+    parts = {name: nn.Linear(5, 5) for name in ("into", "first", "second", "head")}
+    model = seeded(lambda: Model(run, **parts))
+    found = measure(model, (model(draw(B, 2, 5)).tanh() * draw(B, 2, 5, seed=1)).sum())
+    assert set(found.squares) == {"head.weight", "head.bias"}
+    assert {name.split(".")[0] for name in found.missed} == {"into", "first", "second"}
+
+
+@pytest.mark.parametrize("length", [B, B + 2])
+def test_time_first_rows_of_the_loss(length: int) -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0)
+    run = lambda m, x: m.head(m.layer(m.embed(x)))  # noqa: E731
+    model = seeded(lambda: Model(run, embed=nn.Embedding(7, 8), layer=layer, head=nn.Linear(8, 7)))
+    x = tokens(length, B)
+    y = tokens(length, B, seed=1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    probe = Probe(loss, names, examples=B, check=1, time_first=True)
+    loss.backward()
+    found = probe.close()
+    assert found.missed == {} and found.checked
+    for k in range(B):
+        part = F.cross_entropy(model(x[:, k : k + 1])[:, 0], y[:, k], reduction="sum") / y.numel()
+        model.zero_grad()
+        part.backward()
+        for name, p in model.named_parameters():
+            assert float(found.squares[name][k]) == pytest.approx(
+                float(p.grad.square().sum()), rel=2e-3, abs=1e-9
+            )
+
+
+def test_a_compiled_region_is_one_operation_that_is_not_looked_into() -> None:
+    class Region(torch.autograd.Function):
+        """What a compiled graph is to autograd: one node that holds parameters."""
+
+        @staticmethod
+        def forward(ctx, x: Tensor, w: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+            ctx.save_for_backward(x, w)
+            return torch.relu(x @ w)
+
+        @staticmethod
+        def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def, override]
+            x, w = ctx.saved_tensors
+            g = g * ((x @ w) > 0)
+            return g @ w.T, x.T @ g
+
+    model = Model(
+        lambda m, x: Region.apply(x, m.w) @ m.v, w=nn.Parameter(draw(5, 4)), v=nn.Parameter(draw(4, 2))
+    )
+    found = measure(model, model(draw(B, 5)).square().sum())
+    assert set(found.squares) == {"v"} and "RegionBackward" in found.missed["w"]
