@@ -52,6 +52,8 @@ def noise_scale(record: Record, *, count: int = 30, window: int = 200, blocks: i
         ratio = draws[:, 1] / np.maximum(draws[:, 0], 0.0)
     backwards = record.series("loss/backwards")[1]
     passes = float(np.median(backwards)) if len(backwards) else 1.0
+    parts = record.series("gradient_parts/count")[1]  # of micro-batches and of ranks together
+    passes = max(passes, float(np.median(parts))) if len(parts) else passes
     return NoiseScale(
         scale=_interval(ratio, float(noise.mean() / max(signal.mean(), 1e-300))),
         signal=_interval(draws[:, 0], float(signal.mean())),
