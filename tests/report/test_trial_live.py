@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from tests.trials.simulated import Simulated, simulate
 from vario.report.trial_live import _table, watching
+from vario.trials.pairs import Job
+from vario.trials.runner import Outcome
 from vario.trials.trial import Progress
 
 
@@ -47,3 +50,17 @@ def test_a_table_for_a_terminal(tmp_path: Path) -> None:
     console.print(_table(next(p for p in reversed(seen) if p.verdicts), 12.0))
     text = console.export_text()
     assert "AdamW" in text and "difference in loss" in text and "|" in text and "1 failed" in text
+
+
+def test_a_run_that_was_made_before_is_said_to_be(tmp_path: Path) -> None:
+    progress = Progress(
+        tmp_path, "pairs", (), 0, 3, (), 1, 1, 0, None, last=Outcome(Job("a", 0, ()), None, 2.0)
+    )
+    out = io.StringIO()
+    with watching(out) as tell:
+        tell(progress)
+        tell(dataclasses.replace(progress, done=2))
+    assert out.getvalue().splitlines() == [
+        "vario: seed 0  a: done (2 s), made before",
+        "vario: seed 0  a: done (2 s)",
+    ]

@@ -43,11 +43,14 @@ def progress_lines(progress: Progress) -> list[str]:
 class _Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._pairs = 0
+        self._pairs = self._reused = 0
         self._said: set[str] = set()
 
     def tell(self, progress: Progress) -> None:
         lines = progress_lines(progress)
+        if lines and progress.reused > self._reused:
+            lines[0] += ", made before"
+        self._reused = progress.reused
         for reason in progress.reasons:
             if reason not in self._said:
                 self._said.add(reason)
