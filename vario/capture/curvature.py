@@ -50,7 +50,7 @@ class KeptGraph:
         self.attentions = graph.attention_nodes(self.order)
         self.missed: dict[str, str] = {}
         self._choose(names)
-        self._gradients = self._first_pass()
+        self._gradients: list[Tensor] | None = None
         self._heads: list[GradientEdge] | None = None
         self._of_heads: tuple[list[Tensor], list[Tensor], list[Tensor]] | None = None
 
@@ -62,7 +62,7 @@ class KeptGraph:
 
     def close(self) -> None:
         """Let go of the graph; no product can be had any more."""
-        self._gradients, self.order, self.attentions = [], [], []
+        self._gradients, self.order, self.attentions = None, [], []
         self._heads, self._of_heads = None, None
         self.loss = torch.zeros(())
 
@@ -96,11 +96,11 @@ class KeptGraph:
 
     def gradient(self) -> Tensor:
         """The gradient itself, (size,)."""
-        return self.flat(self._gradients) / self.scale
+        return self.flat(self._first_pass()) / self.scale
 
     def hessian(self, vector: Tensor) -> Tensor:
         """The Hessian times ``vector``: one pass through the kept graph."""
-        return self._second(self._gradients, vector)
+        return self._second(self._first_pass(), vector)
 
     def gauss_newton(self, vector: Tensor) -> Tensor:
         """J' L J times ``vector``: J of the network's outputs, L the loss's own second derivative there."""
@@ -161,6 +161,9 @@ class KeptGraph:
         self._dtype = torch.float64 if exact else torch.float32
 
     def _first_pass(self) -> list[Tensor]:
+        """The gradient with a graph of its own, taken when it is first asked for."""
+        if self._gradients is not None:
+            return self._gradients
         try:
             with graph.plain_attention(self.attentions):
                 found = gradient(
@@ -171,6 +174,7 @@ class KeptGraph:
         dense = [torch.zeros_like(p) if g is None else g for g, p in zip(found, self.params, strict=True)]
         if any(g.layout != torch.strided for g in dense):
             raise NotApplicable("sparse gradients have no second derivative in torch")
+        self._gradients = dense
         return dense
 
     def _second(self, gradients: Sequence[Tensor], vector: Tensor) -> Tensor:

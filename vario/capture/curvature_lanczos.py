@@ -19,6 +19,7 @@ __all__ = ["Density", "Pair", "Tridiagonal", "density", "lanczos", "largest", "r
 
 Array = NDArray[np.float64]
 Product = Callable[[Tensor], Tensor]
+FEWEST = 8  # products before an end of the spectrum is believed
 _BREAKDOWN = 1e-7  # of the matrix's size: below it the next direction is rounding
 
 
@@ -138,18 +139,21 @@ def largest(
     """The largest eigenvalue (``least``: the smallest), in at most ``most`` products.
 
     It stops when the squared residual over the gap to the next Ritz value, which is the error of the value
-    near the end, is at most a share ``within`` of it. What is returned as the error is the residual, which
-    bounds the distance to an eigenvalue whatever the gap.
+    near the end, is at most a share ``within`` of it, twice running and after ``FEWEST`` products: a start
+    that hardly holds the vector first settles near another eigenvalue. What is returned as the error is the
+    residual, which bounds the distance to an eigenvalue whatever the gap.
     """
     run = _Run(product, start, keep=True)
     place, other = (0, 1) if least else (-1, -2)
+    settled = 0
     while True:
         more = run.step()
         found = run.result()
         value, residual = float(found.values[place]), float(found.residuals[place])
         gap = abs(value - float(found.values[other])) if len(found.values) > 1 else 0.0
-        near = gap > 0 and residual**2 / gap <= within * abs(value)
-        if not more or near or len(found.values) >= most:
+        settled = settled + 1 if gap > 0 and residual**2 / gap <= within * abs(value) else 0
+        count = len(found.values)
+        if not more or count >= most or (settled > 1 and count >= FEWEST):
             break
     weights = found.vectors[:, place]
     vector = torch.zeros_like(start)

@@ -1,0 +1,208 @@
+"""What second derivatives cost inside an ordinary step, beside other ways to have the same products.
+
+    python -m bench.engine_curvature [--models mlp cnn tfm] [--rounds 9]
+
+One step is a forward and a backward. All ways take turns inside one process; each figure is the median of
+its CPU times over the median of the plain step's, with the largest live memory above its start. A product
+"on the kept graph" leaves out the gradient that is taken once for all of them, which has a line of its own.
+Peers that are not installed are left out (curvlinops-for-pytorch, hessian-eigenthings, pyhessian), and
+what a peer refuses is printed with its words. Products are compared with ours in float32 first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bench.engine import memory
+from bench.engine_models import MODELS, Workload
+from vario.capture.curvature import KeptGraph
+from vario.capture.curvature_lanczos import lanczos, largest, random_start
+from vario.capture.curvature_rows import sampled_trace
+
+Way = Callable[[], Tensor | None]
+BATCHES = 30  # steps of descent before anything is measured
+
+
+class Bench:
+    """One workload after some steps, its kept graph, and a direction."""
+
+    def __init__(self, name: str) -> None:
+        self.w: Workload = MODELS[name]()
+        optimizer = torch.optim.SGD(self.w.model.parameters(), lr=0.05)
+        for _ in range(BATCHES):
+            optimizer.zero_grad()
+            self.w.loss().backward()
+            optimizer.step()
+        self.names = {id(p): n for n, p in self.w.model.named_parameters()}
+        self.params = list(self.w.model.parameters())
+        self.kept = KeptGraph(self.w.loss(), self.names)
+        self.kept.gauss_newton(self.kept.zeros())  # the pass that is shared by all of them
+        self.v = random_start(self.kept.zeros(), 7)
+        self.v /= self.v.norm()
+        self.shaped = self.kept.split(self.v)
+
+    @property
+    def batches(self) -> list[tuple[Tensor, Tensor]]:
+        return [(self.w.x, self.w.y)]
+
+    def plain(self) -> None:
+        self.w.model.zero_grad()
+        self.w.loss().backward()
+
+    def build(self) -> None:
+        with KeptGraph(self.w.loss(), self.names) as kept:
+            kept.gradient()
+
+    def fresh(self) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            grads = torch.autograd.grad(self.w.loss(), self.params, create_graph=True)
+            return self.kept.flat(torch.autograd.grad(grads, self.params, self.shaped))
+
+    def kept_by_hand(self) -> Way:
+        with sdpa_kernel(SDPBackend.MATH):
+            grads = torch.autograd.grad(self.w.loss(), self.params, create_graph=True)
+        return lambda: self.kept.flat(torch.autograd.grad(grads, self.params, self.shaped, retain_graph=True))
+
+    def draw(self) -> None:
+        """A forward of its own and one draw of labels."""
+        with KeptGraph(self.w.loss(), self.names) as kept:
+            sampled_trace(kept, examples=self.w.batch, draws=1)
+
+    def draw_on_kept(self) -> None:
+        sampled_trace(self.kept, examples=self.w.batch, draws=1)
+
+
+def curvlinops(b: Bench, kind: str) -> Way:
+    import curvlinops as peer
+
+    operator = getattr(peer, kind)(
+        b.w.model, Loss(b.w), b.params, b.batches, check_deterministic=False
+    )  # fmt: skip
+
+    def product() -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            found = operator @ b.shaped
+            return b.kept.flat(found)
+
+    return product
+
+
+class Loss(nn.CrossEntropyLoss):
+    """A mean over tokens, where there are such."""
+
+    def __init__(self, w: Workload) -> None:
+        super().__init__()
+        self._w = w
+
+    def forward(self, output: Tensor, y: Tensor) -> Tensor:
+        return self._w.criterion(output, y)
+
+
+def eigenthings(b: Bench, kind: str) -> Way:
+    import hessian_eigenthings as peer
+
+    if kind == "HessianOperator":
+        operator: Any = peer.HessianOperator(b.w.model, b.batches, peer.supervised_loss(b.w.criterion))
+    else:
+        operator = peer.GGNOperator(
+            b.w.model, b.batches, peer.supervised_forward, peer.supervised_loss_of_output(b.w.criterion)
+        )
+
+    def product() -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            return operator.matvec(b.v)
+
+    return product
+
+
+def pyhessian(b: Bench) -> Way:
+    from pyhessian.utils import hessian_vector_product
+
+    with sdpa_kernel(SDPBackend.MATH):
+        grads = torch.autograd.grad(b.w.loss(), b.params, create_graph=True)
+    return lambda: b.kept.flat(hessian_vector_product(grads, b.params, b.shaped))
+
+
+WAYS: dict[str, Callable[[Bench], Way]] = {
+    "plain": lambda b: b.plain,
+    "forward and kept gradient, once": lambda b: b.build,
+    "H v on the kept graph": lambda b: lambda: b.kept.hessian(b.v),
+    "GGN v on the kept graph": lambda b: lambda: b.kept.gauss_newton(b.v),
+    "tr(GGN), a draw with its own forward": lambda b: b.draw,
+    "tr(GGN), a draw on the kept graph": lambda b: b.draw_on_kept,
+    "H v, fresh double backward": lambda b: b.fresh,
+    "PyHessian H v, kept": pyhessian,
+    "curvlinops H v": lambda b: curvlinops(b, "HessianLinearOperator"),
+    "curvlinops GGN v": lambda b: curvlinops(b, "GGNLinearOperator"),
+    "eigenthings H v": lambda b: eigenthings(b, "HessianOperator"),
+    "eigenthings GGN v": lambda b: eigenthings(b, "GGNOperator"),
+}
+
+
+def error(b: Bench, label: str, way: Way) -> str:
+    found = way()
+    if found is None:
+        return ""
+    wanted = b.kept.gauss_newton(b.v) if "GGN" in label else b.kept.hessian(b.v)
+    return f"  relative to ours {float((found - wanted).norm() / wanted.norm()):.0e}"
+
+
+def measure(name: str, rounds: int) -> None:
+    """Print the table of one model."""
+    b = Bench(name)
+    ways: dict[str, Way] = {}
+    errors: dict[str, str] = {}
+    for label, make in WAYS.items():
+        try:
+            ways[label] = make(b)
+            errors[label] = error(b, label, ways[label])
+        except Exception as refusal:
+            ways.pop(label, None)
+            print(f"  {label:38} -- {type(refusal).__name__}: {str(refusal).splitlines()[0][:60]}")
+    times: dict[str, list[float]] = {label: [] for label in ways}
+    for _ in range(rounds):
+        for label, way in ways.items():
+            start = time.thread_time()
+            way()
+            times[label].append(time.thread_time() - start)
+    base = statistics.median(times["plain"])
+    print(f"{name}: plain {base * 1e3:.1f} ms, {memory(ways['plain']):.1f} MB, batch {b.w.batch}")
+    for label, way in ways.items():
+        if label != "plain":
+            ratio = statistics.median(times[label]) / base
+            print(f"  {label:38} x{ratio:6.2f} {memory(way):8.1f} MB{errors[label]}")
+    start = random_start(b.kept.zeros(), 1)
+    top = largest(b.kept.hessian, start)
+    truth = lanczos(b.kept.hessian, start, steps=30).values[-1]
+    enough = next(
+        k for k in range(2, 31) if lanczos(b.kept.hessian, start, steps=k).values[-1] >= 0.99 * truth
+    )
+    draws = [sampled_trace(b.kept, examples=b.w.batch, draws=1, seed=k).value for k in range(16)]
+    spread = statistics.stdev(draws) / statistics.fmean(draws)
+    print(
+        f"  largest eigenvalue {top.value:.4g} (+{top.error:.2g}), {top.products} products; 1 % after {enough}"
+    )
+    print(f"  tr(GGN) {statistics.fmean(draws):.4g}, one draw varies by {spread:.3f} of it")
+
+
+def main() -> None:
+    """Read the arguments."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    ask.add_argument("--models", nargs="+", default=["mlp", "cnn", "tfm"], choices=list(MODELS))
+    ask.add_argument("--rounds", type=int, default=9)
+    given = ask.parse_args()
+    torch.set_num_threads(1)
+    for name in given.models:
+        measure(name, given.rounds)
+
+
+if __name__ == "__main__":
+    main()
