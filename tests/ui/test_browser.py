@@ -18,7 +18,6 @@ from tests.report.sample import empty_run, healthy_run, sick_run
 from tests.ui.browsing import NEEDED, Served, chromium, foreign, opened, picture, settled
 from vario.nouns import Reading
 from vario.record.store import RecordWriter
-from vario.ui.server import SHARED, STATIC
 
 pytestmark = NEEDED
 LOSS = "#loss figure.chart"
@@ -318,18 +317,3 @@ def test_what_is_not_there_is_said(browser: Any, served: Served) -> None:
     for place, words in (("#/run/nobody", "There is no such run"), ("#/compare/", "Nothing to compare")):
         view.evaluate("place => (location.hash = place)", place)
         view.wait_for_selector(f"h2:text('{words}')")
-
-
-def test_every_module_is_asked_for_at_once() -> None:
-    page = (STATIC / "index.html").read_text()
-    wanted, seen = ["/static/app.js"], set()
-    while wanted:
-        url = wanted.pop()
-        seen.add(url)
-        folder = STATIC if url.startswith("/static/") else SHARED
-        for name in re.findall(r'from "([^"]+)"', (folder / url.rpartition("/")[2]).read_text()):
-            found = name if name.startswith("/") else f"{url.rpartition('/')[0]}/{name.removeprefix('./')}"
-            wanted += [found] if found not in seen else []
-    preloaded = set(re.findall(r'rel="modulepreload" href="([^"]+)"', page))
-    assert preloaded == seen - {"/static/app.js"}
-    assert "<script>" not in page and "http" not in page  # nothing inline, nothing from elsewhere

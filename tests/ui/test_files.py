@@ -28,3 +28,15 @@ def test_files_are_answered_with_their_type_and_read_again_when_they_change(tmp_
     assert client.get("/static/app.js").text == "let b = 22;"
     for path in ("/static/none.js", "/static/../secret.txt", "/static/%2e%2e/secret.txt", "/static/deep"):
         assert client.get(path).status_code == 404, path
+
+
+def test_a_file_can_be_made_when_it_is_asked_for(tmp_path: Path) -> None:
+    part = tmp_path / "part.js"
+    part.write_text("1")
+    files = Files(tmp_path, {"all.js": lambda: b"all of " + part.read_bytes()})
+    client = TestClient(Starlette(routes=[Mount("/static", files)]))
+    assert client.get("/static/all.js").text == "all of 1"
+    part.write_text("2")
+    os.utime(part, (2_000_000_000, 2_000_000_000))
+    answer = client.get("/static/all.js")
+    assert answer.text == "all of 2" and answer.headers["content-type"].startswith("text/javascript")

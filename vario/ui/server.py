@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
@@ -25,6 +25,7 @@ from vario.ui.about import about
 from vario.ui.diagnoses import Diagnoses
 from vario.ui.doors import Doors, refusal
 from vario.ui.files import Files
+from vario.ui.script import joined
 from vario.ui.shelf import Asked, Gone, Shelf
 
 __all__ = ["Dashboard"]
@@ -32,6 +33,7 @@ __all__ = ["Dashboard"]
 STATIC = Path(__file__).parent / "static"
 SHARED = Path(__file__).parent.parent / "report" / "static"
 EXAMINED = 40  # newest runs of the list whose findings are made without being asked for
+QUICK, SLOW = 4, 20  # answers that are made at once; findings that are waited for at once
 MOST_POINTS = 20_000
 MOST_WHERES = 500
 
@@ -42,12 +44,14 @@ class Dashboard:
     def __init__(self, home: Path, *, token: str, port: int, ticket: str = "") -> None:
         self.shelf, self.diagnoses = Shelf(home), Diagnoses()
         self.ended = False
+        # Each thread has memory of its own; those that wait for a diagnosis must not hold up the others.
+        self._quick, self._slow = CapacityLimiter(QUICK), CapacityLimiter(SLOW)
         ask = self._asked
         routes = [
             Route("/", _page),
             Route("/api/runs", ask(self._runs)),
             Route("/api/run/{id}", ask(self._of_run(about))),
-            Route("/api/run/{id}/findings", ask(self._findings)),
+            Route("/api/run/{id}/findings", ask(self._findings, slow=True)),
             Route("/api/run/{id}/series", ask(self._of_run(_series))),
             Route("/api/run/{id}/heatmap", ask(self._of_run(_heatmap))),
             Route("/api/run/{id}/distribution", ask(self._of_run(_distribution))),
@@ -55,7 +59,7 @@ class Dashboard:
             Route("/api/trial/{id}", ask(self._trial)),
             Route("/api/plan/{id}", ask(self._plan)),
             Route("/api/events", self._events),
-            Mount("/static", Files(STATIC)),
+            Mount("/static", Files(STATIC, {"all.js": joined})),
             Mount("/shared", Files(SHARED)),
             Mount("/", _nothing),
         ]
@@ -67,7 +71,7 @@ class Dashboard:
         self.diagnoses.close()
         self.shelf.close()
 
-    def _asked(self, answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    def _asked(self, answer: Callable[[Request], Any], *, slow: bool = False) -> Callable[[Request], Any]:
         """An endpoint that answers in a thread, and tells what is wrong as JSON with the fitting status."""
 
         def told(request: Request) -> Response:
@@ -88,7 +92,7 @@ class Dashboard:
 
         async def endpoint(request: Request) -> Response:
             try:
-                return await to_thread.run_sync(told, request)
+                return await to_thread.run_sync(told, request, limiter=self._slow if slow else self._quick)
             except Exception as error:  # noqa: BLE001 - the page is told what broke, and the server lives
                 where = request.url.path[:120]
                 said = f"the dashboard failed at {where}: {type(error).__name__}: {error}."

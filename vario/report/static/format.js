@@ -20,13 +20,19 @@ export function shortened(name, most) {
   return `${name.slice(0, half)}…${name.slice(name.length - half)}`;
 }
 
-// A custom property of the page's style as a colour that a canvas understands, in the theme of now.
+// A custom property of the page's style as a colour that a canvas understands, in the theme of now. Asking
+// makes the browser compute styles anew, so answers are kept for as long as nothing else can happen.
 const probe = document.createElement("span");
+const colors = new Map();
 probe.hidden = true;
 export function color(name) {
-  if (!probe.isConnected) document.body.append(probe);
-  probe.style.color = `var(--${name})`;
-  return getComputedStyle(probe).color;
+  if (!colors.size) setTimeout(() => colors.clear());
+  if (!colors.has(name)) {
+    if (!probe.isConnected) document.body.append(probe);
+    probe.style.color = `var(--${name})`;
+    colors.set(name, getComputedStyle(probe).color);
+  }
+  return colors.get(name);
 }
 
 export function faded(rgb, alpha) {
