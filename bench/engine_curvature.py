@@ -152,7 +152,7 @@ def error(b: Bench, label: str, way: Way) -> str:
     if found is None:
         return ""
     wanted = b.kept.gauss_newton(b.v) if "GGN" in label else b.kept.hessian(b.v)
-    return f"  relative to ours {float((found - wanted).norm() / wanted.norm()):.0e}"
+    return f"  relative to ours {float((found - wanted).detach().norm() / wanted.norm()):.0e}"
 
 
 def measure(name: str, rounds: int) -> None:
@@ -187,9 +187,8 @@ def measure(name: str, rounds: int) -> None:
     )
     draws = [sampled_trace(b.kept, examples=b.w.batch, draws=1, seed=k).value for k in range(16)]
     spread = statistics.stdev(draws) / statistics.fmean(draws)
-    print(
-        f"  largest eigenvalue {top.value:.4g} (+{top.error:.2g}), {top.products} products; 1 % after {enough}"
-    )
+    print(f"  largest eigenvalue {top.value:.4g} (+{top.error:.2g}) in {top.products} products")
+    print(f"  within 1 % of it after {enough}")
     print(f"  tr(GGN) {statistics.fmean(draws):.4g}, one draw varies by {spread:.3f} of it")
 
 
