@@ -6,8 +6,8 @@ processes, so that all of it can be ended; on Linux it ends when vario is killed
 
 from __future__ import annotations
 
+import functools
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -82,9 +82,7 @@ class Child:
         given = environment(
             self.path, overhead=OVERHEAD, metrics=dict(self.job.metrics), treatment=self.job.treatment
         )
-        command = _words(self.job.command)
-        if shutil.which("setpriv"):  # util-linux: the kernel ends the run when we are killed
-            command = ["setpriv", "--pdeathsig", "TERM", "--", *command]
+        command = [*_ends_with_us(), *_words(self.job.command)]
         with open(self.path / "stdout.txt", "wb") as out, open(self.path / "stderr.txt", "wb") as err:
             try:
                 self._process = subprocess.Popen(
@@ -145,6 +143,17 @@ def run_to_end(job: Job, home: Path, *, limits: Limits, env: Mapping[str, str] |
         child.end()
         raise
     return outcome
+
+
+@functools.cache
+def _ends_with_us() -> tuple[str, ...]:
+    """What makes the kernel end a run when we are killed: util-linux, where it is new enough."""
+    prefix = ("setpriv", "--pdeathsig", "TERM", "--")
+    try:
+        done = subprocess.run([*prefix, "true"], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return prefix if done.returncode == 0 else ()
 
 
 def _words(command: Sequence[str]) -> list[str]:
