@@ -88,3 +88,11 @@ def test_a_crash_on_a_node_is_a_result_with_its_reason(ray: None, tmp_path: Path
     assert runner.has_room()
     assert finished(runner).reason == "exit code 1: RuntimeError: boom"
     assert runner.wait(0.0) is None
+
+
+@pytest.mark.slow
+def test_a_cluster_that_does_not_answer_is_said(ray: None) -> None:
+    from vario.trials.ray import RayRunner
+
+    with pytest.raises(VarioError, match="no Ray cluster answers at auto"):
+        RayRunner("auto")

@@ -1,7 +1,8 @@
 """A trial as JSON for other programs: the contract of ``vario trial --json``.
 
 Strict JSON: a number that is not finite is ``null``; an interval that is open has ``"low": null`` or
-``"high": null``. Beside the contract's keys stand where the metric comes from and why runs failed.
+``"high": null``. ``cost`` is the time of a usual step over that of the
+baseline. Beside the contract's keys stand where the metric comes from and why runs failed.
 """
 
 from __future__ import annotations

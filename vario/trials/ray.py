@@ -1,7 +1,7 @@
 """Runs as Ray tasks, for those who outgrow one machine: the same subprocess, on whichever node has room.
 
-The node needs the script and its data under the same paths. What a run wrote is brought back, so that no
-shared disk is needed. A worker that dies is tried again by Ray.
+The node needs vario, the script and its data, these under the same paths. What a run wrote is brought back,
+so that no shared disk is needed. A worker that dies is tried again by Ray.
 """
 
 from __future__ import annotations
@@ -43,7 +43,13 @@ class RayRunner:
             ) from None
         self._ray = ray
         if not ray.is_initialized():
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
+            try:
+                if address is None:
+                    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+                else:
+                    ray.init(address=address, log_to_driver=False, logging_level="error")
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise VarioError(f"no Ray cluster answers at {address or 'this machine'}: {error}") from None
         self._limits = limits or Limits()
         self._cores, self._devices = cores, devices
         total = ray.cluster_resources()
