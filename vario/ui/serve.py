@@ -35,6 +35,7 @@ def serve(home: Path, *, port: int | None, fragment: str, browser: bool, say: Ca
     config = uvicorn.Config(
         dashboard.app, loop="asyncio", http="h11", ws="none", lifespan="off", interface="asgi3",
         log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=PATIENCE,
+        timeout_keep_alive=60,
     )  # fmt: skip
     place = f"http://127.0.0.1:{number}/?token="
     say(f"{place}{token}{fragment}")
