@@ -43,11 +43,14 @@ new MutationObserver(() => requestAnimationFrame(() => {
 })).observe(document, { subtree: true, childList: true });
 """
 LATEST = """since => {
-  const asked = performance.getEntriesByType("resource").filter((one) => one.startTime > since && /series|heatmap|distribution/.test(one.name));
+  const asked = performance.getEntriesByType("resource").filter(
+    ({ name, startTime }) => startTime > since && /series|heatmap|distribution/.test(name));
   if (!asked.length) return null;
-  return { count: asked.length, began: Math.min(...asked.map((one) => one.startTime)), ended: Math.max(...asked.map((one) => one.responseEnd)) };
+  const [starts, ends] = [asked.map((one) => one.startTime), asked.map((one) => one.responseEnd)];
+  return { count: asked.length, began: Math.min(...starts), ended: Math.max(...ends) };
 }"""
-FRAME = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now()))))"
+FRAME = """() => new Promise((done) =>
+  requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now()))))"""
 
 
 def record(path: Path, series: int, steps: int) -> None:
@@ -108,7 +111,7 @@ def painted(browser: Any, served: Served) -> tuple[float, float, float, Any]:
 
 
 def refreshed(view: Any, act: Any) -> tuple[float, int]:
-    """Milliseconds from the first question after `act` to the frame after the last answer; how many were asked."""
+    """Milliseconds from the first question after `act` to the frame after the last answer; the questions."""
     since = view.evaluate("performance.now()")
     act()
     view.wait_for_function(LATEST, arg=since, timeout=20_000)

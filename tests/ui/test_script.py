@@ -38,4 +38,5 @@ def test_the_page_asks_for_nothing_but_what_the_server_has() -> None:
     for url in asked:
         folder, name = url.lstrip("/").split("/", 1)
         assert name == "all.js" or ({"static": STATIC, "shared": SHARED}[folder] / name).is_file(), url
-    assert not re.search(r"<script>|<style|\bstyle=|\bon\w+=|https?:", page)  # nothing inline, nothing from elsewhere
+    # Nothing inline, and nothing from elsewhere.
+    assert not re.search(r"<script>|<style|\bstyle=|\bon\w+=|https?:", page)

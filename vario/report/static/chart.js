@@ -156,7 +156,7 @@ function plotted(chart) {
       height: spec.height ?? 190,
       padding: [10, 10, 0, 0],
       legend: { show: false },
-      cursor: { drag: { x: true, y: false, setScale: false }, points: { show: (u, i) => i % PER_LINE === 2, size: 7 } },
+      cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { show: (u, i) => i % PER_LINE === 2, size: 7 } },
       scales: { x: { time: false }, y: { distr: log ? 3 : 1, range: (u, low, high) => around(low, high, log, spec.limits, spec.always) } },
       axes: [
         { ...axis, values: (u, splits) => splits.map((v) => (Number.isInteger(v) ? steps(v) : "")), size: 28, space: 60 },

@@ -18,7 +18,7 @@ export function noiseChart(stream, several) {
   const batch = { ask: async (source, range) => examples(await source.curve(line("batch/size"), range), await source.curve(line("loss/backwards"), range)) };
   return {
     title: `Noise scale against the batch${several ? `, ${stream}` : ""}`,
-    note: "band: 95 %",
+    note: "95 % band, from 30 readings on",
     lines: [{ label: "noise scale, in examples", curve: scale }, { label: "examples per step", curve: batch, dash: true }],
     limits: [],
     span: null,
