@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from tests.report.sample import healthy_run
+from vario.cli_open import _meant
+from vario.nouns import VarioError
 
 VARIO = [sys.executable, "-c", "from vario.cli import main; main()"]
 
@@ -90,6 +92,25 @@ def test_a_run_is_opened_at_its_own_page(home: Path, word: str) -> None:
     with opened(words, "--no-browser", "--port", "0", home=home) as (_, address):
         assert address.endswith("#/run/20260102-120000-kite")
         assert visit(address.partition("#")[0]).status == 200
+
+
+def test_what_the_command_line_means(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VARIO_HOME", str(home))
+    trial = tmp_path / ".vario" / "trials" / "one"
+    trial.mkdir(parents=True)
+    (trial / "trial.json").write_text("{}")
+    for folder in (tmp_path, tmp_path / ".vario" / "plans"):
+        folder.mkdir(exist_ok=True)
+        (folder / "fit.json").write_text('{"law": "power", "plan": null, "refused": "too few"}')
+    (tmp_path / "other.json").write_text("{}")
+    assert _meant("") == (home, "")
+    assert _meant(str(home)) == (home, "")
+    assert _meant("last") == (home, "#/run/20260102-120000-kite")
+    assert _meant(str(trial)) == (tmp_path / ".vario", "#/trial/one")
+    assert _meant(str(tmp_path / ".vario" / "plans" / "fit.json")) == (tmp_path / ".vario", "#/plan/fit")
+    assert _meant(str(tmp_path / "fit.json")) == (tmp_path / ".vario", f"#/plan/{tmp_path.name}-fit")
+    with pytest.raises(VarioError, match="is no fit"):
+        _meant(str(tmp_path / "other.json"))
 
 
 def test_an_unknown_run_is_an_error(home: Path) -> None:

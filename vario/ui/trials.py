@@ -71,6 +71,7 @@ def _told(path: Path, marks: tuple[int, ...]) -> dict[str, Any]:
         **begun,
         **trial_dict(trial),
         "status": "finished" if trial.finished else "stopped",
+        "finished": True,
         "command": shlex.join(trial.command),
         "seconds": _number(trial.seconds),
         "peeking": trial.peeking,
@@ -81,7 +82,12 @@ def _told(path: Path, marks: tuple[int, ...]) -> dict[str, Any]:
 
 def _under_way(path: Path) -> dict[str, Any]:
     begun = _begun(path)
-    return {**begun, "verdicts": [], "arms": [_named(name) for name in begun["order"]]}
+    return {
+        **begun,
+        "finished": begun["status"] != "running",
+        "verdicts": [],
+        "arms": [_named(name) for name in begun["order"]],
+    }
 
 
 def _marks(path: Path) -> tuple[int, ...]:
