@@ -107,9 +107,7 @@ class KeptGraph:
         dummies, transposed, arriving = self._network()
         live = [(d, t) for d, t in zip(self.split(vector), transposed, strict=True) if t.requires_grad]
         with graph.plain_attention(self.attentions):
-            along = gradient(
-                [t for _, t in live], dummies, [v for v, _ in live], retain_graph=True, allow_unused=True
-            )
+            along = gradient([t for _, t in live], dummies, [v for v, _ in live], allow_unused=True)
             pairs = [
                 (a, w) for a, w in zip(arriving, along, strict=True) if a.requires_grad and w is not None
             ]
@@ -119,7 +117,6 @@ class KeptGraph:
                 [a for a, _ in pairs],
                 self.heads(),
                 [w.to(a) for a, w in pairs],
-                retain_graph=True,
                 allow_unused=True,
             )
             return self._back(self.heads(), curved) / self.scale
@@ -166,9 +163,7 @@ class KeptGraph:
             return self._gradients
         try:
             with graph.plain_attention(self.attentions):
-                found = gradient(
-                    self.loss, self.params, create_graph=True, retain_graph=True, allow_unused=True
-                )
+                found = gradient(self.loss, self.params, create_graph=True, allow_unused=True)
         except RuntimeError as error:
             raise NotApplicable(f"the gradient cannot be taken with a graph: {_first_line(error)}") from None
         dense = [torch.zeros_like(p) if g is None else g for g, p in zip(found, self.params, strict=True)]
@@ -187,7 +182,6 @@ class KeptGraph:
                     [g for g, _ in pairs],
                     self.params,
                     [v.to(g) for g, v in pairs],
-                    retain_graph=True,
                     allow_unused=True,
                 )
         except RuntimeError as error:
@@ -204,7 +198,6 @@ class KeptGraph:
                 [e for e, _ in live],
                 self.params,
                 [v for _, v in live],
-                retain_graph=True,
                 allow_unused=True,
             )
         return self.flat(found)
@@ -215,17 +208,13 @@ class KeptGraph:
             edges = self.heads()
             try:
                 with graph.plain_attention(self.attentions):
-                    arriving = gradient(
-                        self.loss, edges, create_graph=True, retain_graph=True, allow_unused=True
-                    )
+                    arriving = gradient(self.loss, edges, create_graph=True, allow_unused=True)
                     known = [
                         torch.zeros(self.head_shape(e)) if a is None else a
                         for e, a in zip(edges, arriving, strict=True)
                     ]
                     dummies = [torch.zeros_like(a).requires_grad_() for a in known]
-                    found = gradient(
-                        edges, self.params, dummies, create_graph=True, retain_graph=True, allow_unused=True
-                    )
+                    found = gradient(edges, self.params, dummies, create_graph=True, allow_unused=True)
             except RuntimeError as error:
                 raise NotApplicable(f"no second derivative: {_first_line(error)}") from None
             transposed = [
@@ -254,9 +243,7 @@ class Part:
         for value in arriving:
             masked.append(value * mask_of(value, rows, examples).to(value) * times)
         with graph.plain_attention(whole.attentions):
-            found = gradient(
-                edges, whole.params, masked, create_graph=True, retain_graph=True, allow_unused=True
-            )
+            found = gradient(edges, whole.params, masked, create_graph=True, allow_unused=True)
         self._gradients = [
             torch.zeros_like(p) if g is None else g for g, p in zip(found, whole.params, strict=True)
         ]

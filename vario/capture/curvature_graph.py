@@ -67,10 +67,14 @@ def nodes_of(loss: Tensor) -> list[Any]:
     return bottom_up([loss.grad_fn])
 
 
-def gradient(outputs: Any, inputs: Any, *arguments: Any, **options: Any) -> tuple[Tensor | None, ...]:
-    """``torch.autograd.grad`` without those who listen at its door: they wait for the script's own calls."""
+def gradient(
+    outputs: Any, inputs: Any, values: Any = None, *, create_graph: bool = False, allow_unused: bool = False
+) -> tuple[Tensor | None, ...]:
+    """``torch.autograd.grad``, unheard by those who wait for the script's own calls; the graph is kept."""
     plain = getattr(torch.autograd.grad, "__wrapped__", torch.autograd.grad)
-    found: tuple[Tensor | None, ...] = plain(outputs, inputs, *arguments, **options)
+    found: tuple[Tensor | None, ...] = plain(
+        outputs, inputs, values, retain_graph=True, create_graph=create_graph, allow_unused=allow_unused
+    )
     return found
 
 

@@ -43,7 +43,7 @@ def sampled_trace(kept: KeptGraph, *, examples: int, draws: int = 4, seed: int =
         )
         try:
             with graph.plain_attention(kept.attentions):
-                grads = gradient(edges, kept.params, seeds, retain_graph=True, allow_unused=True)
+                grads = gradient(edges, kept.params, seeds, allow_unused=True)
         finally:
             squares = probe.close().squares
         total = 0.0
@@ -60,7 +60,7 @@ def _softmax(kept: KeptGraph, node: Any, edge: GradientEdge) -> tuple[GradientEd
     """The outputs, their probabilities, each row's weight in the loss, and the dimension of classes."""
     dim = node._saved_dim % node._saved_result.dim()
     shares = node._saved_result.detach().exp()
-    arriving = gradient(kept.loss, [GradientEdge(node, 0)], retain_graph=True)[0]
+    arriving = gradient(kept.loss, [GradientEdge(node, 0)])[0]
     if arriving is None:
         raise NotApplicable("the loss does not depend on its softmax")
     weights = -arriving.detach().sum(dim, keepdim=True)
@@ -75,10 +75,10 @@ def _softmax(kept: KeptGraph, node: Any, edge: GradientEdge) -> tuple[GradientEd
 
 
 def _second_at(kept: KeptGraph, edge: GradientEdge, tangent: Tensor) -> Tensor:
-    first = gradient(kept.loss, [edge], create_graph=True, retain_graph=True)[0]
+    first = gradient(kept.loss, [edge], create_graph=True)[0]
     if first is None or not first.requires_grad:
         return torch.zeros_like(tangent)
-    second = gradient(first, [edge], tangent.to(first), retain_graph=True, allow_unused=True)[0]
+    second = gradient(first, [edge], tangent.to(first), allow_unused=True)[0]
     return torch.zeros_like(tangent) if second is None else second.detach()
 
 
@@ -98,7 +98,7 @@ def example_gradients(kept: KeptGraph, rows: Sequence[int], *, examples: int) ->
         raise NotApplicable(mixed)
     edges = kept.heads()
     with graph.plain_attention(kept.attentions):
-        arriving = gradient(kept.loss, edges, retain_graph=True, allow_unused=True)
+        arriving = gradient(kept.loss, edges, allow_unused=True)
     live = [(e, a * (examples / kept.scale)) for e, a in zip(edges, arriving, strict=True) if a is not None]
     return _rows(kept, [e for e, _ in live], [a for _, a in live], rows, examples)
 
@@ -138,6 +138,6 @@ def _rows(
     for row in rows:
         seeds = [value * mask_of(value, [row], examples).to(value) for value in values]
         with graph.plain_attention(kept.attentions):
-            grads = gradient(edges, kept.params, seeds, retain_graph=True, allow_unused=True)
+            grads = gradient(edges, kept.params, seeds, allow_unused=True)
         found.append(kept.flat(grads))
     return torch.stack(found)
