@@ -129,13 +129,16 @@ def _swap(module: nn.Module, make: Callable[[], Any], told: Told) -> None:
         become(module, made)
     except Exception as error:
         told.fail("layer", f"{type(error).__name__}: {error}")
-    told.put_in("layer", **{"from": before, "to": type(module).__name__}, call=call_site())
+    told.put_in("layer", {"from": before, "to": type(module).__name__, "call": call_site()})
 
 
 def _set(module: nn.Module, attribute: str, value: Any, told: Told) -> None:
     if attribute == "bias" and value is False:
         module.register_parameter("bias", None)
-        told.put_in("layer", of=type(module).__name__, attribute=attribute, value=value, call=call_site())
+        told.put_in(
+            "layer",
+            {"of": type(module).__name__, "attribute": attribute, "value": value, "call": call_site()},
+        )
         return
     before = module.__dict__.get(attribute)
     if not isinstance(before, bool | int | float):
@@ -144,5 +147,12 @@ def _set(module: nn.Module, attribute: str, value: Any, told: Told) -> None:
         told.fail("layer", f"{module!r} has no number {attribute!r}; it has {', '.join(shown) or 'none'}")
     setattr(module, attribute, value)
     told.put_in(
-        "layer", of=type(module).__name__, attribute=attribute, before=before, value=value, call=call_site()
+        "layer",
+        {
+            "of": type(module).__name__,
+            "attribute": attribute,
+            "before": before,
+            "value": value,
+            "call": call_site(),
+        },
     )

@@ -162,7 +162,7 @@ class Loaders:
             if self.drop_last is not None and getattr(batches, "drop_last", None) is not None:
                 batches.drop_last = self.drop_last
                 loader.__dict__["drop_last"] = self.drop_last
-                self.told.put_in("loader", drop_last=self.drop_last, call=call_site())
+                self.told.put_in("loader", {"drop_last": self.drop_last, "call": call_site()})
             return
         before = getattr(batches, "batch_size", None)
         if not isinstance(before, int):
@@ -174,14 +174,17 @@ class Loaders:
         if self.drop_last is not None:
             batches.drop_last = loader.__dict__["drop_last"] = self.drop_last
         self.told.put_in(
-            "loader", setting="batch_size", before=before, after=batches.batch_size, call=call_site()
+            "loader",
+            {"setting": "batch_size", "before": before, "after": batches.batch_size, "call": call_site()},
         )
 
     def _set_shuffle(self, loader: Any, batches: Any, shuffle: bool) -> None:
         old = batches.sampler
         if isinstance(old, DistributedSampler):
             before, old.shuffle = old.shuffle, shuffle
-            self.told.put_in("loader", setting="shuffle", before=before, after=shuffle, call=call_site())
+            self.told.put_in(
+                "loader", {"setting": "shuffle", "before": before, "after": shuffle, "call": call_site()}
+            )
             return
         known = isinstance(old, RandomSampler | SequentialSampler)
         if not known:
@@ -197,7 +200,9 @@ class Loaders:
                 else SequentialSampler(loader.dataset)
             )
             self._exchange(loader, batches, new)
-        self.told.put_in("loader", setting="shuffle", before=random, after=shuffle, call=call_site())
+        self.told.put_in(
+            "loader", {"setting": "shuffle", "before": random, "after": shuffle, "call": call_site()}
+        )
 
     def _set_sampler(self, loader: Any, batches: Any) -> None:
         old, name = batches.sampler, type(batches.sampler).__name__
@@ -218,7 +223,7 @@ class Loaders:
         except Exception as error:
             self.told.fail("sampler", f"{type(error).__name__}: {error}")
         self._exchange(loader, batches, new)
-        self.told.put_in("sampler", **{"from": name, "to": type(new).__name__}, call=call_site())
+        self.told.put_in("sampler", {"from": name, "to": type(new).__name__, "call": call_site()})
 
     def _exchange(self, loader: Any, batches: Any, new: Any) -> None:
         if isinstance(batches.sampler, RandomSampler) and batches.sampler.generator is None:
@@ -238,7 +243,7 @@ class Loaders:
             self.told.fail("loader", f"{type(error).__name__}: {error}")
         self._done.add(made)
         loader.__dict__.update(made.__dict__)
-        self.told.put_in("loader", **{"from": type(loader).__name__, "to": type(made).__name__})
+        self.told.put_in("loader", {"from": type(loader).__name__, "to": type(made).__name__})
 
 
 def _tensors(content: Any) -> Any:

@@ -24,7 +24,7 @@ def set_loss(key: str, value: Any, told: Told) -> str:
     def change(original: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
         before = bound.arguments.get(key, 0.0)
         bound.arguments[key] = value
-        told.put_in("loss", setting=key, before=before, after=value, call=call_site())
+        told.put_in("loss", {"setting": key, "before": before, "after": value, "call": call_site()})
         return original(*bound.args, **bound.kwargs)
 
     _patch(told, change)
@@ -57,7 +57,7 @@ def replace_loss(method: str, options: Mapping[str, Any], told: Told) -> str:
                 value = target(output, aim, **words)
         except (TypeError, ValueError) as error:
             told.fail("loss", f"{type(error).__name__}: {error}")
-        told.put_in("loss", **{"from": "cross_entropy", "to": method}, call=call_site())
+        told.put_in("loss", {"from": "cross_entropy", "to": method, "call": call_site()})
         return value
 
     _patch(told, change)

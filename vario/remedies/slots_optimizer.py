@@ -108,7 +108,7 @@ def _replace(
                 become(optimizer, _held(made))
     except Exception as error:
         told.fail(slot, f"{before}: {type(error).__name__}: {error}")
-    told.put_in(slot, **{"from": before, "to": name}, **data, call=call_site())
+    told.put_in(slot, {"from": before, "to": name, **data, "call": call_site()})
 
 
 def _held(made: Optimizer) -> Optimizer:

@@ -97,7 +97,7 @@ class _Weighted:
         weights = sampler.weights(batch.indices).to(losses)
         sampler.update(batch.indices, scores.cpu())
         self.used += 1
-        self.told.put_in("sampler-losses", function=name, score=_score_name(self.method))
+        self.told.put_in("sampler-losses", {"function": name, "score": _score_name(self.method)})
         return (losses * weights).mean()
 
     def _batch_of(self, target: Any) -> Batch:

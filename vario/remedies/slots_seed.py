@@ -35,7 +35,9 @@ def shift_seeds(offset: int, told: Told) -> str:
         torch.manual_seed(torch.initial_seed() + offset)
         _shift_functions(offset, told)
         _shift_generators(offset, told)
-    told.put_in("seed", offset=offset, what="started the generators of python and numpy with the offset")
+    told.put_in(
+        "seed", {"offset": offset, "what": "started the generators of python and numpy with the offset"}
+    )
     return f"seed: offset {offset}"
 
 
@@ -48,7 +50,9 @@ def _shift_functions(offset: int, told: Told) -> None:
             for word in ("seed", "a"):  # random.seed(a=3)
                 value = words.pop(word, value)
             if value is not None and not depth[0]:
-                told.put_in("seed", offset=offset, what=f"{name} is moved by the offset", call=call_site())
+                told.put_in(
+                    "seed", {"offset": offset, "what": f"{name} is moved by the offset", "call": call_site()}
+                )
                 value = _moved(value, offset)
             depth[0] += 1
             try:
@@ -80,7 +84,8 @@ def _shift_generators(offset: int, told: Told) -> None:
 
         def manual_seed(self, seed: int) -> Any:
             told.put_in(
-                "seed", offset=offset, what="torch.Generator is moved by the offset", call=call_site()
+                "seed",
+                {"offset": offset, "what": "torch.Generator is moved by the offset", "call": call_site()},
             )
             return super().manual_seed(_moved(seed, offset))
 

@@ -121,14 +121,15 @@ class Steps:
             told = {
                 key: list(pair) for key, pair in _difference(optimizer.param_groups[0], self.scale).items()
             }
-            self.told.put_in("rule-of-change", optimizer=type(optimizer).__name__, changed=told)
+            self.told.put_in("rule-of-change", {"optimizer": type(optimizer).__name__, "changed": told})
         for key, value in self.settings.items():
             change, before = (
                 self._rate(optimizer, value) if key == "lr" else self._other(optimizer, key, value)
             )
             changes.append(change)
             self.told.put_in(
-                "optimizer", of=type(optimizer).__name__, setting=key, before=before, after=value
+                "optimizer",
+                {"of": type(optimizer).__name__, "setting": key, "before": before, "after": value},
             )
         if self.schedule is not None:
             changes.append(self._scheduled(optimizer))
@@ -186,7 +187,7 @@ class Steps:
                 return {"lr": (typed.get(id(group)) or _first_rate(group)) * settings_factor * now[0]}
             return {"lr": group["lr"] * now[0]}
 
-        self.told.put_in("schedule", of=type(optimizer).__name__, replaces=self.schedule_replaces)
+        self.told.put_in("schedule", {"of": type(optimizer).__name__, "replaces": self.schedule_replaces})
         return scheduled
 
     def _setting_factor(self, optimizer: Optimizer) -> float:
@@ -208,7 +209,7 @@ class Steps:
         if not self._script_clips:  # it clipped already, at our limit
             params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             torch.nn.utils.clip_grad_norm_(params, limit)
-        self.told.put_in("gradient", clip_norm=limit, script_clips=self._script_clips)
+        self.told.put_in("gradient", {"clip_norm": limit, "script_clips": self._script_clips})
 
     def _with_clipping(
         self, optimizer: Optimizer, closure: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -48,7 +48,7 @@ class Told:
         """The slot must be reached before the end; ``reason`` says what it means where it is not."""
         self.waiting[slot] = reason
 
-    def put_in(self, slot: str, **data: Any) -> None:
+    def put_in(self, slot: str, data: Mapping[str, Any]) -> None:
         """Something was put in; told once for each kind of it."""
         self.applied.add(slot)
         self.waiting.pop(slot, None)
