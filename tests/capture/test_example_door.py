@@ -283,6 +283,26 @@ def test_pieces_of_one_batch_are_not_taken_for_micro_batches() -> None:
     assert "not alike" in kept.of("example_gradients")[-1]["reason"]
 
 
+def test_two_models_that_train_each_other_are_kept_apart() -> None:
+    torch.manual_seed(0)
+    maker, judge = nn.Linear(2, 6), Net()
+    first, second = (torch.optim.SGD(m.parameters(), lr=0.01) for m in (maker, judge))
+    label = torch.zeros(16, dtype=torch.long)
+    with listening() as kept:
+        for _ in range(6):
+            second.zero_grad()
+            F.cross_entropy(judge(torch.randn(16, 6)), label).backward()
+            F.cross_entropy(judge(maker(torch.randn(16, 2)).detach()), label + 1).backward()
+            second.step()
+            first.zero_grad()
+            F.cross_entropy(judge(maker(torch.randn(16, 2))), label).backward()
+            first.step()
+    assert [kind for kind, _, _ in kept.events if kind == "switched_off"] == []
+    told = kept.of("example_gradients")
+    assert any(one["parameters"] == 2 and one["understood"] == 2 and not one["reason"] for one in told)
+    assert len(kept.read["gradient_noise/noise"]) == 5  # of the maker: the judge's losses are two things
+
+
 def test_time_first_batches_are_seen_by_the_loader(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     tokens = torch.randint(0, 9, (160, 5))

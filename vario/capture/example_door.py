@@ -108,6 +108,7 @@ class ExampleDoor:
 
     def _before(self, tensors: Any) -> None:
         members = self._all.gathered.batches.members
+        hooked = self._handles < 0 or RemovableHandle.next_id != self._handles  # before we make any
         for stream in self._all.streams:
             if not WANTED & stream.wanted:
                 continue
@@ -116,7 +117,7 @@ class ExampleDoor:
                 self._forget_step(ear)
                 ear.open = self._affords(ear, stream)
             if ear.open and isinstance(tensors, Tensor) and tensors.grad_fn is not None and not tensors.dim():
-                self._listen(ear, stream, tensors, members)
+                self._listen(ear, stream, tensors, members, hooked)
 
     def _after(self) -> None:
         for stream, ear in self._ears.items():
@@ -151,6 +152,8 @@ class ExampleDoor:
         members = self._all.gathered.batches.members
         offered: dict[str, Any] = {}
         alike = len(members) == len(ear.parts) and all(form == ear.forms[0] for form in ear.forms[1:])
+        if len(members) > 1 and len(self._all.streams) > 1:
+            alike = False  # as of a discriminator, whose two losses are no samples of one thing
         if ear.examples is not None and ear.examples.squares:
             if len(members) == 1 or alike:
                 offered["example_gradients"] = ear.examples
@@ -177,10 +180,12 @@ class ExampleDoor:
         cost = ear.costs.get(checks, (1.5 if checks else 0.5) * stream.seconds)
         return ear.spent + cost <= PART * self._budget * (now - ear.began) + GRANT
 
-    def _listen(self, ear: _Ear, stream: Stream, loss: Tensor, members: list[Any]) -> None:
+    def _listen(self, ear: _Ear, stream: Stream, loss: Tensor, members: list[Any], hooked: bool) -> None:
         start = time.perf_counter()
         order = bottom_up([loss.grad_fn])[::-1]
         names = {id(p): name for p, name in zip(stream.params, stream.names, strict=True)}
+        if not any(id(getattr(node, "variable", None)) in names for node in order):
+            return  # the loss of another stream
         last = stream.last_batches.members if stream.last_batches is not None else ()
         several = len(members) > 1 or len(last) > 1 or world_size() > 1
         if several:
@@ -189,13 +194,20 @@ class ExampleDoor:
             ear.scale = _scale(loss, members[-1].value)
             ear.size, time_first = self._size(stream)
             if ear.size > 1 and ear.vain < IN_VAIN and "example_gradients" in stream.wanted:
-                self._probe(ear, stream, loss, order, names, time_first)
+                self._probe(ear, stream, loss, order, names, time_first, hooked)
         if ear.probe is None and several:
             ear.listener = PartListener(order, names)
         ear.began_probe = time.perf_counter() - start
 
     def _probe(
-        self, ear: _Ear, stream: Stream, loss: Tensor, order: list[Any], names: Any, time_first: bool
+        self,
+        ear: _Ear,
+        stream: Stream,
+        loss: Tensor,
+        order: list[Any],
+        names: dict[int, str],
+        time_first: bool,
+        hooked: bool,
     ) -> None:
         kinds = frozenset(type(node).__name__ for node in order)
         ear.checks = ear.heard >= ear.next_check or not kinds <= ear.kinds
@@ -210,7 +222,7 @@ class ExampleDoor:
             picked=picked,
             check=picked[0] if ear.checks else None,
             time_first=time_first,
-            hooked=self._handles < 0 or RemovableHandle.next_id != self._handles,
+            hooked=hooked,
             order=order,
         )
 
