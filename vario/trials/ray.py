@@ -48,7 +48,7 @@ class RayRunner:
                     ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
                 else:
                     ray.init(address=address, log_to_driver=False, logging_level="error")
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except Exception as error:  # Ray raises many kinds, also bare ones
                 raise VarioError(f"no Ray cluster answers at {address or 'this machine'}: {error}") from None
         self._limits = limits or Limits()
         self._cores, self._devices = cores, devices
