@@ -43,7 +43,8 @@ CARD = {
     "steps from the optimum; authors' code lorraine2/implicit-hyper-opt 7e8ccad (MIT), read",
     "changed": "the factor alpha is part of the gradient, as in the paper's theorem; the authors' code "
     "leaves it to the outer rate. Exact Hessian products; their script uses outer products of gradients",
-    "shown": "digits with 30 % flipped labels, 2 seeds: mean weight of the flipped below half of that of the clean",
+    "shown": "digits with 30 % flipped labels, 2 seeds: mean weight of the flipped below half of that of the "
+    "clean",
 }
 
 
