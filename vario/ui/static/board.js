@@ -7,9 +7,12 @@ export class Board {
     this.near = new IntersectionObserver((entries) => entries.forEach((entry) => this.#seen(entry)), { rootMargin: "300px" });
   }
 
-  // `mount(element)` makes the view: {draw, refresh, destroy}, or a promise of it.
-  add(element, mount) {
-    this.slots.set(element, { mount, view: null, made: null, visible: false, stale: false, shown: null });
+  // `mount(element)` makes the view: {draw, refresh, destroy}, or a promise of it. `now`: it will be on the
+  // screen at once, so its question need not wait for the first frame.
+  add(element, mount, now = false) {
+    const slot = { mount, view: null, made: null, visible: now, stale: false };
+    this.slots.set(element, slot);
+    if (now) slot.made = this.#mount(element, slot);
     this.near.observe(element);
     return element;
   }

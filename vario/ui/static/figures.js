@@ -5,7 +5,7 @@ import { el } from "./build.js";
 import { plain } from "./words.js";
 
 // `told`: {title, lines: [{stream, name, where, column, label}], limits: [[value, label]], span}.
-export function chartFigure(told, { board, source, linked, tall }) {
+export function chartFigure(told, { board, source, linked, tall, now }) {
   const spec = {
     title: plain(told.title, 200),
     note: told.note ?? "",
@@ -21,7 +21,7 @@ export function chartFigure(told, { board, source, linked, tall }) {
     const chart = await lineChart(figure, spec, source, linked);
     if (isStill(told, chart.curves)) figure.hidden = true;
     return chart;
-  });
+  }, now);
 }
 
 // A setting that never changed, or a share of examples that stayed 0: a table says as much.

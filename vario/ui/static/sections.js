@@ -20,6 +20,7 @@ const SECTIONS = [
 ];
 const QUIET = ["activation/", "input/", "target/", "eval/", "hyper/", "logits/", "accuracy/"];
 const MOST_EVENTS = 200;
+const FIRST = 4; // charts of the loss that are asked for before anything is laid out
 
 export class RunSections {
   constructor(about, tools, choice, onChoice) {
@@ -42,7 +43,7 @@ export class RunSections {
     const streams = about.streams.filter(({ name }) => (this.choice.stream ? name === this.choice.stream : !name.includes("@")));
     const shown = streams.length ? streams : about.streams;
     const charts = (section) => about.charts.filter((chart) => chart.section === section);
-    this.#write("loss", charts("loss"), (told) => this.#grid(told));
+    this.#write("loss", charts("loss"), (told) => this.#grid(told, FIRST));
     this.#layers(shown);
     const noisy = shown.filter(({ series }) => [SIGNAL, NOISE].every((name) => series.some((one) => one.name === name))).map(({ name }) => name);
     this.#write("noise", [noisy, charts("noise")], ([names, told]) => this.#grid([...names.map((name) => noiseChart(name, names.length > 1)), ...told]));
@@ -102,8 +103,8 @@ export class RunSections {
     box.hidden = !box.lastChild.childElementCount;
   }
 
-  #grid(told) {
-    return told.length > 0 && el("div", { class: "grid" }, told.map((chart) => chartFigure(chart, this.tools)));
+  #grid(told, now = 0) {
+    return told.length > 0 && el("div", { class: "grid" }, told.map((chart, i) => chartFigure(chart, { ...this.tools, now: i < now })));
   }
 }
 
