@@ -41,8 +41,9 @@ CARD = {
     "Testing 6ad7e4a (MIT): HSIC payoff, RBF kernels, online Newton steps",
     "changed": "widths of the kernels come from the median over the first warmup points, on which nothing is "
     "bet; COCO, KCC and the symmetry-based payoffs are not built",
-    "shown": "150 runs on independent points: mean wealth 1 within 3 standard errors. False alarms over 400 runs and "
-    "power at correlation .7: not shown here, the slow tests were not run to their end",
+    "shown": "150 runs on independent points: mean wealth 1 within 3 standard errors. False alarms "
+    "over 400 runs and power at correlation .7: not shown here, the slow tests were not run "
+    "to their end",
 }
 
 NEWTON = 2 / (2 - math.log(3))  # Cutkosky and Orabona's constant for online Newton steps

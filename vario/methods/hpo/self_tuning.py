@@ -44,9 +44,9 @@ CARD = {
     "authors' code asteroidhouse/self-tuning-networks 3c42049 (no licence file), read",
     "changed": "the authors multiply W by one more scalar that is trained. W keeps the existing layer's "
     "values and parameter objects; the rest starts as theirs",
-    "shown": "ridge regression, 2 draws: response within 5 %, log10 decay within .15 of the best; 1,000 "
-    "digits: validation loss at most 1 % above the best of 9 fixed dropout rates in at most 3 x the CPU time of one "
-    "run, 1 seed. LSTMs and CIFAR: not shown here",
+    "shown": "ridge regression, 2 draws: response within 5 %, log10 decay within .15 of the best; "
+    "1,000 digits: validation loss at most 1 % above the best of 9 fixed dropout rates in at "
+    "most 3 x the CPU time of one run, 1 seed. LSTMs and CIFAR: not shown here",
 }
 
 Range = tuple[float | None, float | None, float]

@@ -38,8 +38,8 @@ CARD = {
     "read: exp(-(k / sigma)^2) over k = 1..d, one k per batch, no rescaling",
     "changed": "the combination with Co-teaching is not built. The features are the last dimension, or "
     "dimension 1 with channels=True",
-    "shown": "not shown here: the test of MNIST-5k with 40 % symmetric noise was not run to its end (plain: 66.6 % "
-    "in one seed)",
+    "shown": "not shown here: the test of MNIST-5k with 40 % symmetric noise was not run to its end "
+    "(plain: 66.6 % in one seed)",
 }
 
 
