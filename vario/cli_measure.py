@@ -51,26 +51,28 @@ def measure(
     elif what == DIMENSION:
         from vario.measuring import objective_dimension
 
-        found = objective_dimension(_command(target, context.args), home=home, score=score)
+        found = objective_dimension(_command(target, context.args, home), home=home, score=score)
     else:
         from vario.measuring import in_run
 
         found = in_run(
-            _command(target, context.args), what.split("+"), steps=_steps(steps), share=share, home=home
+            _command(target, context.args, home), what.split("+"), steps=_steps(steps), share=share, home=home
         )
     typer.echo(json.dumps(found, indent=2) if as_json else _text(found))
     if found.get("code"):
         raise typer.Exit(int(found["code"]))
 
 
-def _command(target: str, arguments: list[str]) -> list[str]:
+def _command(target: str, arguments: list[str], home: Path | None) -> list[str]:
     """The command to run: a script or program with its arguments, or what an earlier run was started with."""
     if os.path.exists(target) and not os.path.isdir(target):
         return [target, *arguments]
     from vario.record.reader import open_run
     from vario.record.runs import find_run
 
-    with open_run(find_run(target)) as run:
+    if target.endswith(".py"):
+        raise VarioError(f"there is no script {target} here; name a script, a run or a data file.")
+    with open_run(find_run(target, home)) as run:
         command = [str(word) for word in run.meta.get("command", ())]
     if not command:
         raise VarioError(f"run {target} does not say what command it was; name the script instead.")
