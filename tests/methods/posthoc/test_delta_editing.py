@@ -1,0 +1,92 @@
+"""Test ``vario.methods.posthoc.delta_editing``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from vario.methods.posthoc import bit_delta, dare, expo, loss_change, low_rank, ties
+
+
+def pair(seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    shapes = {"a": (7,), "b": (6, 5), "c": (4, 3, 2, 2)}
+    return tuple(
+        {k: torch.randn(v, generator=draw, dtype=torch.float64) for k, v in shapes.items()} for _ in range(2)
+    )
+
+
+def test_dare_is_unbiased():
+    """P336, accept: the mean over draws is the delta, within 3 standard errors."""
+    before, after = pair()
+    draws = torch.stack([dare(before, after, drop=0.9, seed=s)["b"] - before["b"] for s in range(2000)])
+    error = draws.std(0) / 2000**0.5
+    assert ((draws.mean(0) - (after["b"] - before["b"])).abs() / error).square().mean() < 1.8
+    assert ((draws.mean(0) - (after["b"] - before["b"])).abs() < 4 * error).all()
+    one, delta = draws[0], after["b"] - before["b"]
+    kept = one.abs() > 1e-12
+    torch.testing.assert_close(one[kept], 10 * delta[kept])
+    plain = dare(before, after, drop=0.9, factor=0.1, seed=0)["b"] - before["b"]
+    torch.testing.assert_close(plain[kept], delta[kept])
+    assert all(torch.allclose(dare(before, after, drop=0.0)[k], after[k]) for k in after)
+
+
+def test_bit_delta_has_the_best_scale_and_further_bits_come_closer():
+    """P336, accept: the scale of the signs that is best in squared error is the mean size."""
+    before, after = pair()
+    delta = after["b"] - before["b"]
+    sign = delta.sign()
+    best = float((delta * sign).sum() / sign.square().sum())
+    coded = bit_delta(before, after)["b"] - before["b"]
+    torch.testing.assert_close(coded, best * sign)
+    errors = [(bit_delta(before, after, bits=b)["b"] - after["b"]).norm().item() for b in (1, 2, 4, 8)]
+    assert errors == sorted(errors, reverse=True) and errors[2] < 0.5 * errors[0]
+
+
+def test_low_rank_and_expo():
+    before, after = pair()
+    delta = after["b"] - before["b"]
+    left = low_rank(before, after, rank=2)["b"] - after["b"]
+    torch.testing.assert_close(left.norm(), torch.linalg.svdvals(delta)[2:].norm())
+    assert torch.allclose(low_rank(before, after, rank=5)["b"], after["b"])
+    assert torch.equal(low_rank(before, after, rank=0)["a"], before["a"] + (after["a"] - before["a"]))
+    torch.testing.assert_close(
+        expo(before, after, alpha=0.5)["c"], after["c"] + 0.5 * (after["c"] - before["c"])
+    )
+    assert torch.allclose(expo(before, after, alpha=-1.0)["c"], before["c"])
+
+
+def test_ties_worked_by_hand():
+    start = {"w": torch.zeros(4)}
+    ends = [{"w": torch.tensor([4.0, -1.0, 3.0, 0.1])}, {"w": torch.tensor([-2.0, -3.0, 0.2, 0.1])}]
+    # two of four kept: (4, 0, 3, 0) and (-2, -3, 0, 0); signs +, -, +, +
+    assert ties(start, ends, density=0.5)["w"].tolist() == [4.0, -3.0, 3.0, 0.0]
+    assert ties(start, ends[:1], density=1.0, scale=2.0)["w"].tolist() == pytest.approx([8.0, -2.0, 6.0, 0.2])
+
+
+def test_loss_change_by_the_sum():
+    """P336, accept: 50 points within 5 % of the true change, the first order at least 20 % off."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 32), nn.Tanh(), nn.Linear(32, 4)).double()
+    x, y = torch.randn(200, 10, dtype=torch.float64), torch.randint(4, (200,))
+
+    def loss(state):
+        return nn.functional.cross_entropy(torch.func.functional_call(model, dict(state), (x,)), y)
+
+    start = {k: v.detach() for k, v in model.state_dict().items()}
+    end = {k: v + 0.3 * torch.randn(v.shape, dtype=v.dtype) for k, v in start.items()}
+    true = float(loss(end) - loss(start))
+    assert abs(loss_change(loss, start, end, points=50) / true - 1) < 0.05
+    assert abs(loss_change(loss, start, end, points=0) / true - 1) > 0.2
+
+
+def test_refuses():
+    before, after = pair()
+    for call in (lambda: dare(before, after, drop=1.0), lambda: bit_delta(before, after, bits=0)):
+        with pytest.raises(ValueError, match="must be|it must"):
+            call()
+    with pytest.raises(ValueError, match="density"):
+        ties(before, [after], density=0.0)
+    with pytest.raises(ValueError, match="rank is -1"):
+        low_rank(before, after, rank=-1)
