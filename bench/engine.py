@@ -4,7 +4,7 @@
 
 One step is a forward and a backward. All ways take turns inside one process, and each figure is the median
 of its CPU times over the median of the plain step's, with the largest live memory above its start. Peers
-that are not installed are left out (backpack-for-pytorch, opacus, gns-pytorch); so is what a peer
+that are not installed are left out (backpack-for-pytorch, opacus); so is what a peer
 refuses, with its words. Every way's norms are compared with a loop over the examples first.
 """
 
@@ -134,24 +134,6 @@ def opacus_samples(w: Workload) -> Way:
     return step
 
 
-def gns_defaults(w: Workload) -> Way:
-    """gns-pytorch with its default sampling: a noise scale only, no norms."""
-    from gns_pytorch import GNS
-
-    model = w.copy().model
-    noise = GNS(model)
-
-    def example_losses() -> Any:
-        return ((model(w.x[k : k + 1]), w.y[k : k + 1]) for k in range(w.batch))
-
-    def step() -> None:
-        model.zero_grad()
-        w.criterion(model(w.x), w.y).backward()
-        noise.get_gns(example_losses(), w.criterion)
-
-    return step
-
-
 WAYS: dict[str, Callable[[Workload], Way]] = {
     "plain": plain,
     "ours: norms of all": ours,
@@ -166,7 +148,6 @@ WAYS: dict[str, Callable[[Workload], Way]] = {
     "BackPACK BatchL2Grad": backpack_norms,
     "Opacus ghost": opacus_ghost,
     "Opacus grad_sample": opacus_samples,
-    "gns-pytorch, defaults": gns_defaults,
 }
 
 
