@@ -37,7 +37,7 @@ SHAPES = (
 WATCH = """
 window.stood = {};
 new MutationObserver(() => requestAnimationFrame(() => {
-  if (document.querySelector("#loss canvas")) stood.first ??= performance.now();
+  if (document.querySelector("#loss canvas, .blank")) stood.first ??= performance.now();
   const count = document.querySelectorAll("main canvas").length;
   if (count !== stood.count) [stood.count, stood.all] = [count, performance.now()];
 })).observe(document, { subtree: true, childList: true });
@@ -110,6 +110,17 @@ def painted(browser: Any, served: Served) -> tuple[float, float, float, Any]:
     return view.evaluate("stood.first"), view.evaluate("stood.all"), computed, view
 
 
+def empty(browser: Any, served: Served) -> float:
+    """Milliseconds to a page that only says that there is no such run: what browser and frame cost here."""
+    view = browser.new_context(viewport=SCREEN).new_page()
+    view.add_init_script(WATCH)
+    view.goto(served.address("#/run/nobody"))
+    view.wait_for_function("() => window.stood.first")
+    stood = float(view.evaluate("stood.first"))
+    view.context.close()
+    return stood
+
+
 def refreshed(view: Any, act: Any) -> tuple[float, int]:
     """Milliseconds from the first question after `act` to the frame after the last answer; the questions."""
     since = view.evaluate("performance.now()")
@@ -139,8 +150,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, chromium() as browser:
             record(Path(folder) / "large", series, steps)
             served = Served(Path(folder))
-            first, whole, zoomed, news, work = [], [], [], [], []
+            first, whole, zoomed, news, work, bare = [], [], [], [], [], []
             for _ in range(rounds):
+                bare.append(empty(browser, served))
                 a, b, computed, view = painted(browser, served)
                 ms, _ = refreshed(view, lambda view=view: drag(view))
                 back, asked = refreshed(view, lambda view=view: view.keyboard.press("Escape"))
@@ -152,6 +164,7 @@ def main() -> None:
             served.stop()
         print(f"{title} (median and range of {rounds}):")
         for name, values, limit in (
+            ("a page without a run, for comparison", bare, None),
             ("first chart of the loss", first, first_limit),
             ("computed until then, server and browser together", work, None),
             ("all charts of a tall screen", whole, None),
