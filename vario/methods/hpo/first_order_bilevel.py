@@ -42,8 +42,9 @@ CARD = {
     "no code; TrueNobility303/F2BA c4ed161 (others' version), read",
     "changed": "the step of y is that of f / lambda + g, so inner_lr need not shrink as lambda grows. The "
     "momentum version (F3SA) is not built",
-    "shown": "digits, 40 % noisy labels, linear model, 2,000 steps: AUROC of the weights above .9 and "
-    "accuracy at least 4 points above training on the noisy labels in one of two seeds",
+    "shown": "digits, 40 % noisy labels, linear model, 2,000 steps, two seeds: AUROC of the weights "
+    "above .9 in both; accuracy 4 points above training on the noisy labels in one, 91.7 to 92.4 in "
+    "the other",
 }
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
