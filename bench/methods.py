@@ -2,7 +2,8 @@
 
     python bench/methods.py [optimizers|activations|contrastive|all]
 
-Steps are interleaved, so that other work on the machine hits all of them alike; medians are compared. The bar
+Steps are interleaved and timed in processor time (one thread), so that other work on the machine hits all of
+them alike; medians are compared. The bar
 of each line was set before it was measured; a line that misses it says so.
 """
 
@@ -50,10 +51,10 @@ def timed(calls: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str
     seen: dict[str, list[float]] = {name: [] for name in calls}
     for k in range(rounds + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = time.process_time()
             call()
             if k:
-                seen[name].append(time.perf_counter() - start)
+                seen[name].append(time.process_time() - start)
     return {name: median(values) for name, values in seen.items()}
 
 

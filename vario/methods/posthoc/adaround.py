@@ -105,7 +105,8 @@ def best_scale(weight: Tensor, bits: int) -> float:
     largest = max(float(weight.abs().max()), 1e-12)
     scales = [largest * share / (100 * (top - 0.5)) for share in range(20, 120)]
     errors = [float((nearest(weight, s, bits) - weight).square().sum()) for s in scales]
-    return scales[errors.index(min(errors))]
+    best: float = scales[errors.index(min(errors))]
+    return best
 
 
 def nearest(weight: Tensor, scale: float, bits: int) -> Tensor:

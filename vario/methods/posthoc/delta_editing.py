@@ -93,7 +93,8 @@ def low_rank(before: Model, after: Model, *, rank: int) -> Model:
         if delta.ndim != 2:
             return delta
         u, s, v = torch.linalg.svd(delta, full_matrices=False)
-        return (u[:, :rank] * s[:rank]) @ v[:rank]
+        edited: Tensor = (u[:, :rank] * s[:rank]) @ v[:rank]
+        return edited
 
     return _edited("low_rank", before, after, edit)
 

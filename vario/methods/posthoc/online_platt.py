@@ -67,7 +67,8 @@ class OnlinePlatt:
         spread = 1 / (beta * distance) ** 2
         self.outer = (spread, 0.0, spread)  # of A: first corner, beside the diagonal, last corner
         middles = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins
-        self.means, self.counts = middles.tolist(), [1] * bins
+        self.means: list[float] = middles.tolist()
+        self.counts = [1] * bins
         self.scaled = 0.5  # the last p_t, before its bin's record
         self._logit: float | None = None
 
@@ -125,4 +126,5 @@ def _inside(theta: Tensor, outer: Tensor) -> Tensor:
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (low, middle) if float((pull / (values + middle)).norm()) <= REACH else (middle, high)
-    return vectors @ (pull / (values + high))
+    inside: Tensor = vectors @ (pull / (values + high))
+    return inside
