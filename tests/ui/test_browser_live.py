@@ -64,12 +64,17 @@ def test_a_run_that_writes_is_seen_to_grow_and_to_end(browser: Any, served: Serv
         settled(view, LOSS)
         view.wait_for_selector("[data-testid=steps]:has-text('50')")
         view.evaluate("document.querySelector('#loss figure.chart').dataset.kept = 'yes'")
-        write(writer, range(50, 120), loss=0.125)
+        assert view.locator(".pills button").count() == 1
+        writer.readings("model", 50, [Reading("update/ratio", 0.01, "fc.weight")])
+        write(writer, range(51, 120), loss=0.125)
         view.wait_for_selector("[data-testid=steps]:has-text('120')")
         view.wait_for_selector(f"{LOSS}[aria-label*='to 0.125 at step 119']")
         assert view.locator(f"{LOSS}[data-kept=yes]").count() == 1  # the chart went on; it was not made anew
         view.wait_for_selector("[data-testid=status].live")
-        writer.event("", 119, "exit", data={"code": 0})
+        time.sleep(3)  # the page asks for what a run has every few seconds
+        write(writer, range(120, 130), loss=0.125)
+        view.wait_for_selector(".pills button:text('Update over weight')")
+        writer.event("", 129, "exit", data={"code": 0})
     view.wait_for_selector("[data-testid=status].well")
     listed.wait_for_selector("tr[data-id=live] .state.well")
     assert "0.125" in listed.inner_text("tr[data-id=live]")

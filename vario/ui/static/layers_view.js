@@ -27,7 +27,6 @@ export class LayersView {
   // `stream`: as the server tells it; `onChoice({layer, map})` when something else is looked at.
   constructor(stream, { board, source, linked }, onChoice) {
     Object.assign(this, { stream, board, source, linked, onChoice, layer: null, map: null, views: [], drawn: 0 });
-    this.learn(stream);
     this.pills = el("div", { class: "pills", role: "group", "aria-label": "What the colours show" });
     this.search = el("input", { type: "search", class: "filter", placeholder: "filter layers", "aria-label": "Filter layers by words in their names", oninput: () => this.view?.filter(this.search.value) });
     this.heat = el("div", { class: "inner" });
@@ -36,17 +35,20 @@ export class LayersView {
     const figure = el("figure", { class: "map", "data-testid": "heat-map" }, this.caption, this.heat);
     this.detail = el("div", { class: "detail", "data-testid": "layer" });
     this.root = el("div", { class: "layers" }, this.pills, el("div", { class: "explorer" }, figure, this.detail));
+    this.learn(stream);
     board.add(figure, () => this.mount());
   }
 
-  get known() {
-    return this.quantities.length > 0;
+  // Whether a stream has anything to show layer by layer.
+  static knows({ series }) {
+    return series.some(({ name, wheres }) => wheres.some(Boolean) && QUANTITIES.some(([one]) => one === name));
   }
 
-  // Which quantities the stream has, and which of them each place.
+  // Which quantities the stream has, and which of them each place; a run in flight learns more of them.
   learn(stream) {
     const series = new Map(stream.series.map((one) => [one.name, one]));
     this.quantities = QUANTITIES.filter(([name]) => series.get(name)?.wheres.some(Boolean));
+    this.#offer();
     this.strips = new Set(series.get(STRIP)?.wheres ?? []);
     this.series = stream.series.filter(({ width, wheres }) => width <= 1 && wheres.some(Boolean));
   }
@@ -60,14 +62,18 @@ export class LayersView {
   async turn(name, layer = this.layer) {
     const [series, title, scale, over] = this.quantities.find(([one]) => one === name) ?? this.quantities[0];
     this.map = series;
-    const pill = ([one, text]) => button(text, { "aria-pressed": String(one === series), onclick: () => this.choose({ map: one }) });
-    clear(this.pills, this.quantities.map(pill));
+    this.#offer();
     this.caption.firstChild.textContent = title;
     this.view?.destroy();
     const map = { title, scale, stream: this.stream.name, name: series, over, tall: TALL };
     this.view = await heatMap(this.heat, map, this.source, this.linked, (chosen) => this.choose({ layer: chosen }));
     this.view.filter(this.search.value);
     await this.look(layer ?? this.worst());
+  }
+
+  #offer() {
+    const pill = ([one, text]) => button(text, { "aria-pressed": String(one === this.map), onclick: () => this.choose({ map: one }) });
+    clear(this.pills, this.quantities.map(pill));
   }
 
   // Where the eye should go first: the layer whose last value is farthest from the middle of all.

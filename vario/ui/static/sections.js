@@ -80,10 +80,8 @@ export class RunSections {
         old.view.learn(stream);
         continue;
       }
+      if (!LayersView.knows(stream)) continue;
       const view = new LayersView(stream, this.tools, this.onChoice);
-      if (!view.known) {
-        continue;
-      }
       if (!this.maps.length) [view.layer, view.map] = [this.choice.layer, this.choice.map];
       this.maps.push({ name: stream.name, view });
     }
