@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +17,10 @@ import pytest
 
 from tests.report.sample import empty_run, healthy_run, sick_run
 from tests.ui.browsing import NEEDED, Served, chromium, foreign, opened, picture, settled
+from tests.ui.test_trials import a_trial
+from vario.laws._answer import answer
 from vario.nouns import Reading
+from vario.record.runs import create_run
 from vario.record.store import RecordWriter
 
 pytestmark = NEEDED
@@ -237,6 +241,45 @@ def test_runs_are_compared_by_choosing_them(browser: Any, served: Served) -> Non
     legend = view.locator(f"{LOSS} .legend").first.inner_text()
     assert "sick" in legend and "healthy" in legend
     assert view.wrong == [] and foreign(view, served) == []
+
+
+def test_a_trial_shows_its_verdict_its_pairs_and_their_difference(browser: Any, served: Served) -> None:
+    trial = a_trial(served.home)
+    view = opened(browser, served)
+    view.click(f"a[href='#/trial/{trial.id}']")
+    view.wait_for_selector("h1:text('sam helps')")
+    row = view.inner_text("[data-testid=verdict]")
+    assert "−0.1 (−0.2 to open)" in row and "helps" in row and "1.9 ×" in row
+    view.wait_for_function("() => document.querySelectorAll('[data-testid=pairs] canvas').length === 2")
+    assert view.locator("svg.forest circle").count() == 1
+    assert "minus baseline from -0.1" in view.locator("figure.chart").nth(1).get_attribute("aria-label")
+    view.click("text=2 pairs")
+    assert view.locator("[data-testid=pairs] tbody tr").count() == 2  # the third run gave no value
+    assert "diverged" in view.inner_text("main")
+    begun = create_run(
+        served.home / "trials", command=("vario", "trial", "b.py"), meta={"trial": ["baseline"]}
+    )
+    view.evaluate("id => (location.hash = `#/trial/${id}`)", begun.name)
+    view.wait_for_selector("h1:text('No verdict yet, 0 runs done')")
+    assert "undefined" not in view.inner_text("main") and view.wrong == []
+
+
+def test_a_plan_shows_its_runs_its_law_and_a_forecast(browser: Any, served: Served) -> None:
+    x = np.geomspace(1e4, 1e6, 8)
+    made = answer({"x": x, "loss": 3.0 * x**-0.2}, "", law="power", delta="inf", bootstrap=50)
+    data = {name: column.tolist() for name, column in made.columns.items()}
+    (served.home / "fit.json").write_text(json.dumps({**made.shown, "plan": made.kept, "data": data}))
+    view = opened(browser, served, "#/plan/fit")
+    view.wait_for_selector("h1:text('power on 8 runs')")
+    assert view.locator("svg.law circle.ran").count() == 8 and view.locator("svg.law path.band").count() == 1
+    view.fill("#at", "x=1e7")
+    view.click("button:text('predict')")
+    view.wait_for_selector("h1:text('loss 0.1194 is predicted')")
+    assert view.locator("svg.law circle.foretold").count() == 1 and "at=x%3D1e7" in view.url
+    view.fill("#at", "x=nothing")
+    view.click("button:text('predict')")
+    view.wait_for_selector(".forecast + .off:not(:empty)")
+    assert [line for line in view.wrong if "400" not in line] == []
 
 
 def test_charts_are_saved_as_numbers_and_pictures(browser: Any, served: Served) -> None:

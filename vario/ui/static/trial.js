@@ -59,7 +59,7 @@ class TrialPage {
       const arm = arms.find(({ name }) => name === verdict.treatment);
       return arm && baseline && arm !== baseline && paired(told, verdict, baseline, arm, tools);
     });
-    clear(this.frame.view, heading(told), el("section", {}, el("h2", {}, "Verdicts"), table(told)), sections, apart(told));
+    clear(this.frame.view, heading(told), verdicts.length > 0 && el("section", {}, el("h2", {}, "Verdicts"), table(told)), sections, apart(told));
   }
 
   draw() {
@@ -76,8 +76,15 @@ class TrialPage {
 function heading(told) {
   const [first] = told.verdicts ?? [];
   const word = told.verdicts?.find(({ verdict }) => verdict !== "undecided") ?? first;
-  const text = !word ? "No verdict yet" : sentence(word, told);
-  const facts = [["trial", told.trial ?? told.id], ["metric", `${told.metric}, ${told.higher_is_better ? "higher" : "lower"} is better`], ["pairs", `${told.pairs} of at most ${told.seeds}`], ["budget", `equal ${told.budget}`], ["took", duration(told.seconds)], ["status", told.finished === false ? "running" : "finished"]];
+  const text = word ? sentence(word, told) : `No verdict yet, ${plural(told.runs_done ?? 0, "run")} done`;
+  const facts = [
+    ["trial", told.trial ?? told.id],
+    ["metric", told.metric && `${told.metric}, ${told.higher_is_better ? "higher" : "lower"} is better`],
+    ["pairs", told.seeds && `${told.pairs} of at most ${told.seeds}`],
+    ["budget", told.budget && `equal ${told.budget}`],
+    ["took", duration(told.seconds)],
+    ["status", told.status],
+  ];
   const list = facts.filter(([, value]) => value && value !== "–").map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("bdi", {}, plain(value, 200)))));
   const command = Array.isArray(told.command) ? told.command.join(" ") : told.command;
   return el("header", { class: "verdict" }, dial(STATES[word?.verdict] ?? "unknown"), el("div", {}, el("h1", {}, plain(text, 200)), command && el("p", { class: "cmd" }, el("code", {}, plain(command, 600))), el("dl", {}, list)));
@@ -168,7 +175,7 @@ function column(points, i) {
 }
 
 function values({ metric }, { values: before = {} }, { values: after = {} }) {
-  const seeds = Object.keys(before).filter((seed) => seed in after);
+  const seeds = Object.keys(before).filter((seed) => Number.isFinite(before[seed]) && Number.isFinite(after[seed]));
   if (!seeds.length) return null;
   const rows = seeds.map((seed) => el("tr", {}, el("th", { scope: "row" }, seed), [before[seed], after[seed]].map((value) => el("td", { class: "number" }, number(value, 4))), el("td", { class: "number" }, signed(after[seed] - before[seed]))));
   const head = el("tr", {}, ["seed", "baseline", "treatment", "difference"].map((text, i) => el("th", { scope: "col", class: i ? "number" : null }, text)));
