@@ -39,9 +39,9 @@ CARD = {
     "-0.1, warm-up 0.2, beta 20 to 2",
     "changed": "one symmetric scale per layer, the best of a grid in squared error; the nonlinearity f is "
     "left out of the loss; Linear and Conv2d only; biases stay",
-    "shown": "weights beside the exact ones, closer with more bits. Not shown here: the best of all "
-    "roundings "
-    "of 8 weights, and digits (the tests are there, not run yet)",
+    "shown": "digits, 2, 3, 4 bits: error of test logits .43, .046, .008 against 3.5, .46, .070 of nearest "
+    "rounding, accuracy not lower. Not shown here: the best of all 256 roundings of 8 weights was reached in "
+    "6 of 10 cases (9 wanted), and 1 of 10 was worse than the nearest",
 }
 
 

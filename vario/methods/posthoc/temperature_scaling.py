@@ -38,9 +38,9 @@ CARD = {
     "changed": "the test whether one temperature is enough is ours: the paper proves that it is not where "
     "classes overlap, and gives no test. Mixup, its remedy, did not beat temperature scaling in the study of "
     "ten Gaussian classes",
-    "shown": "float32 logits give the same temperature as float64 (a package returned 1); calibrated "
-    "predictions pass, half too sure ones do not. Not shown here: ten Gaussian classes with flipped labels "
-    "(the test is there, not run yet)",
+    "shown": "float32 logits give the same temperature as float64 (a package returned 1). Ten Gaussian "
+    "classes, 3 seeds, 0 and 30 % of labels flipped: T .7 to .9 and 4.9 to 5.6, loss above Bayes .00 and .47 "
+    "to .55; enough at 0, not at 30 %",
 }
 BINS, RESAMPLES = 15, 200
 
