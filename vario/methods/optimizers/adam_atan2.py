@@ -96,15 +96,17 @@ class AdamAtan2(Optimizer):
     def _move_one(self, group: dict[str, Any], p: Tensor, g: Tensor, state: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
         m, v, count = state["exp_avg"], state["exp_avg_sq"], state["step"]
-        scale = _scale_of(g, state["scale"])
         # atan2 knows no common factor, so both bias corrections go into its second argument
         correction: Any = group["b"] * (1 - beta1**count) / (1 - beta2**count) ** 0.5
-        usual = p.device.type == "cpu" and scale == 1 == state["scale"]  # elsewhere asking would wait
         decay: Any = beta2
-        if not usual:
+        low, high = torch.aminmax(g)
+        usual = p.device.type == "cpu" and _is_usual(low.item(), high.item(), state["scale"].item())
+        scale = state["scale"]
+        if not usual:  # on other devices always: asking would wait
+            scale = _scale_of(torch.maximum(high, -low), state["scale"])
             decay = (state["scale"] / scale).square_().mul_(beta2)
             correction = scale * correction
-        state["scale"] = scale
+            state["scale"] = scale
         flat = p.device.type == "cpu" and all(t.is_contiguous() for t in (p, g, m, v))
         whole = [t.detach().view(-1) if flat else t.detach() for t in (p, g, m, v)]
         parts = zip(*(t.split(CHUNK) for t in whole), strict=True) if flat else [tuple(whole)]
@@ -121,8 +123,11 @@ class AdamAtan2(Optimizer):
             p_.add_(part, alpha=-group["lr"] * group["a"])
 
 
-def _scale_of(g: Tensor, before: Tensor) -> Tensor:
+def _is_usual(low: float, high: float, scale: float) -> bool:
+    """The squares of these gradients can be added up as they are."""
+    return scale == 1 and max(high, -low) < SAFE[1]
+
+
+def _scale_of(top: Tensor, before: Tensor) -> Tensor:
     """What gradients are divided by before they are squared: 1, or their largest so far if it is extreme."""
-    low, high = torch.aminmax(g)
-    top = torch.maximum(high, -low)
     return torch.maximum(before, torch.where((top > SAFE[0]) & (top < SAFE[1]), torch.ones_like(top), top))
