@@ -40,9 +40,9 @@ CARD = {
     "slot": "optimizer",
     "treats": (),
     "example": {"min_size": 4, "compile": False},
-    "cost": "2.03 bytes per parameter; compiled, 3.3 x torch's fused AdamW on 19 M parameters "
+    "cost": "2.03 bytes per parameter; compiled, 3.3 to 3.5 x torch's fused AdamW on 19 M parameters "
     "(processor time, busy "
-    "CPU), 5.3 x on a transformer of 1 M in small tensors",
+    "CPU), 5.3 to 5.7 x on a transformer of 1 M in small tensors",
     "checked": "equation; the code book of bitsandbytes 95f9af30 (create_dynamic_map), read (MIT)",
     "changed": "roots in place of the paper's dynamic tree code book, which needs a search per entry; "
     "the second moment never rounds to zero; no stable embedding layer. Parameters below 4,096 entries keep "
