@@ -57,7 +57,8 @@ def test_it_runs_at_the_steps_asked_for_and_at_no_others() -> None:
     asked = Asked(("curvature", "spectra"), (1, 7, 8, 33))
     assert steps_of(asked, "curvature/top") == [1, 7, 8, 33]
     assert steps_of(asked, "curvature/along_step") == [1, 7, 8, 33], "the step before is known"
-    assert steps_of(asked, "loss/train")[-1] > 33, "the ordinary instruments go on"
+    others = set(steps_of(asked, "loss/train")) - {1, 7, 8, 33}
+    assert max(others) > 8, "the ordinary instruments go on"
 
 
 def test_a_share_of_the_time_is_kept() -> None:

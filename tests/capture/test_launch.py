@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,22 @@ def test_signals_reach_the_command(tmp_path: Path, number: signal.Signals) -> No
         process.send_signal(number)
         assert process.stdout.read() == b"heard\n"
         assert process.wait(30) == 9
+
+
+def test_a_signal_that_comes_before_the_command_is_known_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen = subprocess.Popen
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        process = popen(*args, **kwargs)
+        time.sleep(0.5)  # meanwhile the command may have said that it is ready
+        os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", slow)
+    script = "import signal, sys, time; signal.signal(15, lambda n, f: sys.exit(9)); time.sleep(30)"
+    assert launch([sys.executable, "-c", script], None) == 9
 
 
 def test_a_hidden_sitecustomize_is_run_too(tmp_path: Path) -> None:

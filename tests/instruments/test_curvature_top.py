@@ -23,7 +23,8 @@ def test_least_squares() -> None:
         found = ends(loss, weights)
         assert found["top"] == pytest.approx(float(values[-1]), rel=0.01)
         assert found["top"] <= float(values[-1]) * (1 + 1e-9) and found["top_high"] >= float(values[-1])
-        assert found["bottom"] >= float(values[0]) * (1 - 1e-9) >= found["bottom_low"]
+        assert found["bottom"] >= float(values[0]) * (1 - 1e-9)
+        assert float(values[0]) * (1 + 1e-9) >= found["bottom_low"]
 
 
 def test_a_bowl_and_a_saddle() -> None:

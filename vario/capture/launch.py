@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -40,14 +40,15 @@ def launch(
         if run_dir is None
         else environment(run_dir, overhead=overhead, metrics=metrics or {}, treatment=treatment)
     )
+    started = _Started()
+    before = {number: signal.signal(number, started.forward) for number in _numbers()}
     try:
         process = subprocess.Popen(arguments, env=env)
+        started.is_there(process)
+        code = process.wait()
     except OSError as error:
         sys.stderr.write(f"vario: cannot start {arguments[0]}: {error.strerror}\n")
         return 126 if isinstance(error, PermissionError) else 127
-    before = {number: signal.signal(number, _forward(process)) for number in _numbers()}
-    try:
-        code = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -82,13 +83,24 @@ def _numbers() -> list[signal.Signals]:
     return [number for number in found if signal.getsignal(number) is not signal.SIG_IGN]  # as with nohup
 
 
-def _forward(process: subprocess.Popen[bytes]) -> Callable[[int, FrameType | None], None]:
-    def forward(number: int, frame: FrameType | None) -> None:
-        del frame
-        if number != signal.SIGINT or not _is_in_foreground():  # a terminal sent Ctrl-C to both of us
-            process.send_signal(number)
+class _Started:
+    """Passes signals on to the command; those that come before it is known wait for it."""
 
-    return forward
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def forward(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self._process is None:
+            self._early.append(number)
+        elif number != signal.SIGINT or not _is_in_foreground():  # a terminal sent Ctrl-C to both of us
+            self._process.send_signal(number)
+
+    def is_there(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        for number in self._early:
+            self.forward(number, None)
 
 
 def _is_in_foreground() -> bool:

@@ -18,7 +18,7 @@ from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import confidence, exactly
-from vario.rules._parameters import early_norms
+from vario.rules._parameters import early_norms, parameters
 
 ID = "vanishing-gradients"
 CARD = {
@@ -40,12 +40,14 @@ def check(
     downward: float = 0.6,  # share of the steps between layers that lead down
 ) -> Finding | None:
     """A finding where a slow or failing run has gradients that fade towards the input."""
+    known = set(record.wheres("gradient/norm"))
+    count = sum(p.is_matrix and p.trainable and p.name in known for p in parameters(record))
+    run = course(record)
+    if count >= 4 and run.state == "learning" and run.fall >= slow:  # before every matrix is read
+        return None
     found = {name: size for name, size in early_norms(record).items() if size > 0}
     if len(found) < 4:
         raise NotApplicable(f"{len(found)} matrices with a gradient that is not zero; 4 are needed")
-    run = course(record)
-    if run.state == "learning" and run.fall >= slow:
-        return None
     names, sizes = list(found), np.array(list(found.values()))
     smallest = int(sizes.argmin())
     ratio = float(sizes[smallest] / sizes[-1])
