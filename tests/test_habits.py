@@ -23,7 +23,14 @@ CARDED = [
     and not path.name.startswith("_")
     and path.relative_to(HOUSE).as_posix() != "laws/fit.py"
 ]
-PRINTERS = {"cli.py", "cli_measure.py", "cli_open.py", "cli_plan.py", "cli_trial.py", "demo"}  # what a person called by name may print
+PRINTERS = {
+    "cli.py",
+    "cli_measure.py",
+    "cli_open.py",
+    "cli_plan.py",
+    "cli_trial.py",
+    "demo",
+}  # what a person called by name may print
 VOCABULARY = """
 diverging learning-rate-too-high learning-rate-too-low learning-rate-decayed-too-early loss-plateau
 oscillating-loss exploding-gradients vanishing-gradients gradient-spikes loss-spikes

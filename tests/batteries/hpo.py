@@ -141,16 +141,16 @@ class Run:
 def check_lowers_the_validation_loss(method: Method) -> None:
     """Below half of what the weight decay that it starts with leads to: w = (X'X/n + e^2)^-1 X'y/n.
 
-    The median of five starts: of 24 starts of the self-tuning network 5 ended at .56 to .61 of it.
+    Where the start is drawn, the median of five: of 24 of the self-tuning network 5 ended at .56 to .61.
     """
     x, y, *_ = data()
     gram = x.T @ x / EXAMPLES + 7.389 * torch.eye(WIDTH, dtype=x.dtype)
     start = validation_loss(torch.linalg.solve(gram, x.T @ y / EXAMPLES).T)
     ended = []
-    for seed in range(5):
+    for seed in range(5 if Run(method).kind == "start" else 1):
         torch.manual_seed(seed)
         ended.append(validation_loss(Run(method).go(150).weights.detach()))
-    assert sorted(ended)[2] < start / 2
+    assert sorted(ended)[len(ended) // 2] < start / 2
 
 
 def check_parameters_stay_the_callers(method: Method) -> None:
