@@ -65,12 +65,13 @@ def layouts(
     """
     found: dict[tuple[Any, int], Layout | None] = dict(roots)
     outputs: dict[Any, dict[int, Layout | None]] = {}
-    for (node, nr), layout in roots.items():
-        outputs.setdefault(node, {})[nr] = layout
+    for (node, nr), root in roots.items():
+        outputs.setdefault(node, {})[nr] = root
     for node in order:
         mine = outputs.get(node)
         if not mine:
             continue
+        layout: Layout | None
         nr, layout = next(iter(mine.items()))
         if len(mine) > 1 and any(other != layout for other in mine.values()):
             layout = None
@@ -90,7 +91,7 @@ def layouts(
 
 def kind_of(node: Any) -> str:
     """The operation that a node is the backward of."""
-    return _kind_of(type(node))
+    return _kind_of(node.__class__)
 
 
 @functools.cache
@@ -103,7 +104,7 @@ def is_packed(node: Any) -> bool:
 
     Older releases of torch do not tell; then it is taken to be so.
     """
-    for name in _kept(type(node)):
+    for name in _kept(node.__class__):
         raw = getattr(node, name, None)
         several = raw if isinstance(raw, (tuple, list)) else (raw,)
         if any(one is not None and getattr(one, "unpack_hook", _UNKNOWN) is not None for one in several):

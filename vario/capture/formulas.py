@@ -112,9 +112,11 @@ class Linear(_Formed):
         count, (into, out) = a.shape[1], (a.shape[2], g.shape[2])
         if count == 1:
             sizes = [torch.linalg.vector_norm(part.squeeze(1), dim=1) for part in (a, g)]
-            return (sizes[0] * sizes[1]).square_()
+            product: Tensor = (sizes[0] * sizes[1]).square_()
+            return product
         if count * (into + out) < _GHOST * into * out:
-            return torch.linalg.vecdot((a @ a.mT).flatten(1), (g @ g.mT).flatten(1))
+            dots: Tensor = torch.linalg.vecdot((a @ a.mT).flatten(1), (g @ g.mT).flatten(1))
+            return dots
         per = max(1, _BLOCK // (into * out))
         parts = [
             torch.linalg.vector_norm((h.mT @ b).flatten(1), dim=1)
@@ -270,7 +272,8 @@ class Replay(_Formed):
         found = found[self.edge] if isinstance(found, tuple) else found
         if found is None:
             raise ValueError("its backward gives nothing for this parameter")
-        return found.to_dense().float() if found.is_sparse else found.float()
+        dense: Tensor = found.to_dense() if found.is_sparse else found
+        return dense.float()
 
 
 def rows(value: Tensor, layout: Layout, examples: Examples, last: int) -> Tensor:

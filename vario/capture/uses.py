@@ -196,7 +196,8 @@ class _Tied(_Later):
             total = mine if total is None else total + mine
         (table, at_table), (product, at_product) = found[Lookup], found[Linear]
         assert total is not None
-        return total + 2 * table.with_linear(at_table, product, at_product)
+        whole: Tensor = total + 2 * table.with_linear(at_table, product, at_product)
+        return whole
 
 
 class _Formed:

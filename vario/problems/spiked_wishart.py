@@ -65,4 +65,6 @@ class SpikedWishart:
         """Examples (size, dimension), spikes first."""
         spectrum = np.full(self.dimension, self.bulk)
         spectrum[: len(self.spikes)] = self.spikes
-        return np.random.default_rng(seed).standard_normal((size, self.dimension)) * np.sqrt(spectrum)
+        drawn = np.random.default_rng(seed).standard_normal((size, self.dimension))
+        scaled: Array = drawn * np.sqrt(spectrum)
+        return scaled
