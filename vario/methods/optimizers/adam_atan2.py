@@ -43,9 +43,8 @@ CARD = {
     "checked": "equation; trajectory of adam-atan2-pytorch 0.4.1 with a = b = 1 (read: b42d7cb, MIT)",
     "changed": "a = b = 1 as in the paper (adam-atan2-pytorch multiplies every step by a = 1.27). The second "
     "moment is kept over the square of the largest gradient so far: the square of 1e-20 or 1e20 does not "
-    "exist "
-    "in float32, where the usual code is 0.02 % off or stands still. On CPUs the squares are kept as they are "
-    "while a tensor's largest gradient lies between 1e-6 and 1e12. Weight decay is decoupled",
+    "exist in float32, where the usual code is 0.02 % off or stands still. While a tensor's largest gradient "
+    "lies between 1e-6 and 1e12 its squares are kept as they are. Weight decay is decoupled",
     "shown": "steps equal to 1e-6 for gradients from 1e-20 to 1e20, where Adam's shrink by more than half "
     "at 1e-9",
 }
