@@ -90,13 +90,15 @@ def report(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write it.")] = None,
     browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
-    """Write one self-contained HTML page about a run."""
-    from vario.record.reader import open_run
-    from vario.record.runs import find_run
-    from vario.report.html import write_report
+    """Write one self-contained HTML page about a run, or about a trial by its id."""
+    target = _trial_page(run, out)
+    if target is None:
+        from vario.record.reader import open_run
+        from vario.record.runs import find_run
+        from vario.report.html import write_report
 
-    opened = open_run(find_run(run))
-    target = write_report(opened, out or Path(opened.path) / "report.html")
+        opened = open_run(find_run(run))
+        target = write_report(opened, out or Path(opened.path) / "report.html")
     print(target)
     if browser:
         import webbrowser
@@ -206,6 +208,21 @@ def _version(
 
         print(__version__)
         raise typer.Exit
+
+
+def _trial_page(reference: str, out: Path | None) -> Path | None:
+    """The page of the trial of this id or path; None where there is none of it."""
+    from vario.record.runs import home
+    from vario.report.trial_html import write_trial
+    from vario.trials.result import find_trial, open_trial
+
+    if reference == "last":  # the last run
+        return None
+    try:
+        place = find_trial(reference, home())
+    except VarioError:
+        return None
+    return write_trial(open_trial(place), out or place / "report.html")
 
 
 def _examined(reference: str) -> tuple[Any, Any, Any]:
