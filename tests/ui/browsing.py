@@ -94,6 +94,11 @@ def foreign(view: Any, served: Served) -> list[str]:
     return [url for url in view.asked if not url.startswith(own)]
 
 
+def fragment(view: Any) -> str:
+    """What the page's own address says after `#`: `view.url` hears of a change only later."""
+    return str(view.evaluate("location.hash"))
+
+
 def picture(view: Any, selector: str) -> str:
     """What is painted on the first canvas that `selector` finds."""
     return str(view.locator(selector).first.evaluate("canvas => canvas.toDataURL()"))
