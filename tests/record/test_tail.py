@@ -35,11 +35,12 @@ def test_a_tail_is_full_when_one_series_has_a_thousand_points() -> None:
 
 
 def test_rows() -> None:
-    assert scalar_row(KEYS, [1, np.float32(2)]).tolist() == [1, 2]
+    assert scalar_row([1, np.float32(2)]).tolist() == [1, 2]
     row, widths = any_row(KEYS, [1.5, (1, 2)])
     assert row.tolist() == [1.5, 1, 2] and widths == (0, 2)
     assert any_row(KEYS, [1.5, [2]])[1] == (0, 1)
+    assert [scalar_row([1.0, odd]) for odd in ({}, [2.0], "3", 10**400)] == [None] * 4
     with pytest.raises(VarioError, match="h at 'a'"):
-        scalar_row(KEYS, [1.0, {}])
+        any_row(KEYS, [1.0, {}])
     with pytest.raises(VarioError, match="h at 'a'"):
         any_row(KEYS, [1.0, []])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,34 +35,36 @@ class Damaged(Exception):
 
 def pack(steps: Steps, values: Values) -> bytes:
     """`steps` (n,) and `values` (n,) or (n, width) as the bytes of one chunk; n is at least 1."""
-    values = np.ascontiguousarray(values)
-    count, width = len(steps), values.shape[1] if values.ndim == 2 else 0
+    return pack_all(steps, values[None])[0]
+
+
+def pack_all(steps: Steps, points: Values) -> list[bytes]:
+    """`points` (series, n) or (series, n, width), read at the same `steps` (n,): a chunk per series."""
+    count, width = len(steps), points.shape[2] if points.ndim == 3 else 0
     stride = int(steps[1] - steps[0]) if count > 1 else 1
     regular = bool((np.diff(steps) == stride).all())
-    bits = values.view(np.int64)
-    constant = bool((bits == bits[:1]).all())
-    narrow, kind = _narrow(values[:1] if constant else values)
-    planes = np.ascontiguousarray(narrow).view(np.uint8).reshape(-1, narrow.itemsize).T.tobytes()
-    mask, stored, packed = 0, b"", b""
-    size = len(planes) // narrow.itemsize
-    for plane in range(narrow.itemsize):
-        part = planes[plane * size : (plane + 1) * size]
-        if 2 * len(set(part[:_SAMPLE])) < len(part[:_SAMPLE]):
-            mask |= 1 << plane
-            packed += part
-        else:
-            stored += part
-    if not regular:
-        stored = steps.astype("<i8").tobytes() + stored
-    if packed:
-        deflate = zlib.compressobj(1, zlib.DEFLATED, -12, 4, zlib.Z_RLE)
-        packed = deflate.compress(packed) + deflate.flush()
-    body = (
-        _HEADER.pack(0, kind, mask, regular, constant, count, width, int(steps[0]), stride)[4:]
-        + stored
-        + packed
-    )
-    return struct.pack("<I", zlib.crc32(body)) + body
+    points = np.ascontiguousarray(points).reshape(len(points), count, -1)
+    bits = points.view(np.int64)
+    constant = (bits == bits[:, :1]).all((1, 2))
+    chunks = [b""] * len(points)
+    for once in (True, False):
+        among = np.flatnonzero(constant == once)
+        if not among.size:
+            continue
+        rows = (points[among, :1] if once else points[among]).reshape(len(among), -1)
+        kinds = _narrowest(rows)
+        for kind in set(kinds.tolist()):
+            of_kind = kinds == kind
+            narrow = rows[of_kind].astype(_DTYPES[kind])
+            laid = narrow.view(np.uint8).reshape(*narrow.shape, -1).transpose(0, 2, 1)
+            for series, planes in zip(among[of_kind].tolist(), laid, strict=True):
+                mask, stored, packed = _squeezed(planes.tobytes(), len(planes))
+                if not regular:
+                    stored = steps.astype("<i8").tobytes() + stored
+                head = _HEADER.pack(0, kind, mask, regular, once, count, width, int(steps[0]), stride)[4:]
+                body = head + stored + packed
+                chunks[series] = struct.pack("<I", zlib.crc32(body)) + body
+    return chunks
 
 
 def unpack(chunk: bytes) -> tuple[Steps, Values]:
@@ -144,14 +146,23 @@ def _values(parts: Sequence[Part]) -> Values:
     return np.repeat(values, count, axis=1) if constant else values
 
 
-def in_order(steps: Steps, values: Values) -> tuple[Steps, Values]:
-    """Steps rising; of several values at one step the last written stands."""
+def in_order(steps: Steps, values: Values, axis: int = 0) -> tuple[Steps, Values]:
+    """Steps rising along `axis`; of several values at one step the last written stands."""
     if (np.diff(steps) > 0).all():
         return steps, values
     order = np.argsort(steps, kind="stable")
-    steps, values = steps[order], values[order]
+    steps = steps[order]
     keep = np.append(np.diff(steps) > 0, True)
-    return steps[keep], values[keep]
+    return steps[keep], values.take(order[keep], axis)
+
+
+def summaries(points: Values) -> list[tuple[float, float, float]]:
+    """The summary of each series of `points` (series, ...)."""
+    rows = points.reshape(len(points), -1)
+    with np.errstate(invalid="ignore"):
+        means = rows.mean(1).tolist()
+        all_told = zip(rows.min(1).tolist(), means, rows.max(1).tolist(), strict=True)
+    return [told if told[1] == told[1] else summary(row) for told, row in zip(all_told, rows, strict=True)]
 
 
 def summary(values: Values) -> tuple[float, float, float]:
@@ -168,12 +179,12 @@ def summary(values: Values) -> tuple[float, float, float]:
 
 def pack_block(series: NDArray[np.int32], steps: Steps, points: Values) -> bytes:
     """A flush of several series at the same steps: `points` is (steps, columns of all series)."""
-    narrow, kind = _narrow(points)
+    (kind,) = _narrowest(points.reshape(1, -1)).tolist()
     body = (
         _BLOCK.pack(0, len(series), len(steps), kind)[4:]
         + series.astype("<i4").tobytes()
         + steps.astype("<i8").tobytes()
-        + narrow.tobytes()
+        + points.astype(_DTYPES[kind]).tobytes()
     )
     return struct.pack("<I", zlib.crc32(body)) + body
 
@@ -201,15 +212,36 @@ def _in_place(stored: bytes, packed: bytes, mask: int, size: int, planes: int) -
     return b"".join(parts)
 
 
-def _narrow(values: Values) -> tuple[NDArray[np.generic], int]:
-    """The narrowest of the types that gives back every bit, and its number."""
-    bits = values.view(np.int64)
+def _squeezed(planes: bytes, count: int) -> tuple[int, bytes, bytes]:
+    """Which of `count` planes do not look like noise, the bytes of the others, and theirs compressed."""
+    size, mask, stored, packed = len(planes) // count, 0, b"", b""
+    for plane in range(count):
+        part = planes[plane * size : (plane + 1) * size]
+        if 2 * len(set(part[:_SAMPLE])) < len(part[:_SAMPLE]):
+            mask |= 1 << plane
+            packed += part
+        else:
+            stored += part
+    if packed:
+        deflate = zlib.compressobj(1, zlib.DEFLATED, -12, 4, zlib.Z_RLE)
+        packed = deflate.compress(packed) + deflate.flush()
+    return mask, stored, packed
+
+
+def _narrowest(rows: Values) -> NDArray[np.intp]:
+    """For each of `rows` (n, values) the number of the narrowest type that gives back every bit."""
+    kinds = np.full(len(rows), len(_TYPES) - 1)
+    left = np.arange(len(rows))
+    for kind, dtype in enumerate(_DTYPES[:-1]):
+        fits = left[_holds(rows[left, :8], dtype)]  # noise is refused after 8 values
+        fits = fits[_holds(rows[fits], dtype)]
+        kinds[fits] = kind
+        left = left[kinds[left] != kind]
+    return kinds
+
+
+def _holds(rows: Values, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore", over="ignore"):
-        for kind, name in enumerate(_TYPES[:-1]):
-            for part, exact in ((values[:8], bits[:8]), (values, bits)):  # noise is refused after 8 values
-                narrow = part.astype(name)
-                if not (narrow.astype(np.float64).view(np.int64) == exact).all():
-                    break
-            else:
-                return narrow, kind
-    return values.astype("<f8"), len(_TYPES) - 1
+        back = rows.astype(dtype).astype(np.float64)
+    same: NDArray[np.bool_] = (back.view(np.int64) == np.ascontiguousarray(rows).view(np.int64)).all(1)
+    return same

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,6 @@ FLUSH_STEPS = 50
 FLUSH_SECONDS = 1.0
 UNWRITTEN_BYTES = 64 << 20  # what is kept for a later try while the disk refuses
 
-_key = attrgetter("series", "where")
-_value = attrgetter("value")
 _left_by_parents: list[sqlite3.Connection] = []  # a forked child must not close its parent's connection
 
 
@@ -57,20 +54,20 @@ class RecordWriter:
         batch = list(readings)
         if not batch:
             return
-        keys, values = list(map(_key, batch)), list(map(_value, batch))
+        names, places = [reading.series for reading in batch], [reading.where for reading in batch]
+        values = [reading.value for reading in batch]
         with self._lock:
             # Most steps read the series that the last one read, so a list is compared, not hashed.
-            layout = self._layouts.get((stream, keys[0], keys[-1], len(keys)))
-            if layout is None or layout.keys != keys:
+            alike = (stream, names[0], places[0], names[-1], places[-1], len(batch))
+            layout = self._layouts.get(alike)
+            known = layout is not None and layout.names == names and layout.places == places
+            row = scalar_row(values) if layout is not None and known and layout.scalars else None
+            if row is None:
+                keys = list(zip(names, places, strict=True))
                 row, widths = any_row(keys, values)
                 self._check_widths(stream, keys, widths)
-                layout = Layout(stream, keys, widths)
-                self._layouts[stream, keys[0], keys[-1], len(keys)] = layout
-            elif layout.scalars:
-                row = scalar_row(keys, values)
-            else:
-                row, widths = any_row(keys, values)
-                self._check_widths(stream, keys, widths)
+            if layout is None or not known:
+                layout = self._layouts[alike] = Layout(stream, keys, widths)
             if not layout.steps:
                 self._pending.append(layout)
             layout.steps.append(step)
@@ -153,7 +150,7 @@ class RecordWriter:
         self._lock = threading.RLock()
         self._connection = None
         self._process = 0
-        self._layouts: dict[tuple[str, tuple[str, str], tuple[str, str], int], Layout] = {}
+        self._layouts: dict[tuple[str, str, str, str, str, int], Layout] = {}
         self._widths: dict[tuple[str, str, str], int] = {}
         self._ids: dict[tuple[str, str, str], int] = {}
         self._tails: dict[str, Tail] = {}
@@ -271,12 +268,17 @@ class RecordWriter:
 
     def _compact(self, stream: str) -> None:
         tail = self._tails[stream]
-        chunks = []
-        for series, points in tail.columns().items():
-            steps, values = packing.in_order(*points)
-            low, mean, high = packing.summary(values)
-            first, last, blob = int(steps[0]), int(steps[-1]), packing.pack(steps, values)
-            chunks.append((series, first, last, len(steps), low, mean, high, blob))
+        columns = tail.columns()
+        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for series, (steps, values) in columns.items():
+            alike.setdefault((id(steps), values.shape), []).append(series)
+        chunks: list[tuple[Any, ...]] = []
+        for together in alike.values():
+            points = np.stack([columns[series][1] for series in together])
+            steps, points = packing.in_order(columns[together[0]][0], points, axis=1)
+            held = int(steps[0]), int(steps[-1]), len(steps)
+            told = zip(together, packing.summaries(points), packing.pack_all(steps, points), strict=True)
+            chunks += [(series, *held, *summary, blob) for series, summary, blob in told]
         with self._transaction() as connection:
             connection.executemany(
                 "insert into chunk(series, first, last, count, low, mean, high, points) "

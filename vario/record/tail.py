@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ class Layout:
 
     def __init__(self, stream: str, keys: list[tuple[str, str]], widths: tuple[int, ...]) -> None:
         self.stream, self.keys, self.widths = stream, keys, widths
+        self.names, self.places = [name for name, _ in keys], [place for _, place in keys]
         self.scalars = not any(widths)
         self.ids: NDArray[np.int32] | None = None
         self.steps: list[int] = []
@@ -77,13 +79,12 @@ def _merged(pieces: list[tuple[packing.Steps, packing.Values]]) -> tuple[packing
     return steps[order], np.concatenate([piece[1] for piece in pieces])[order]
 
 
-def scalar_row(keys: list[tuple[str, str]], values: list[Any]) -> NDArray[np.float64]:
-    """The values as one row, quickly where all are numbers, as they nearly always are."""
+def scalar_row(values: list[Any]) -> NDArray[np.float64] | None:
+    """The values as one row where all are numbers, as they nearly always are; None where they are not."""
     try:
-        row = np.array(values, np.float64)
-    except (TypeError, ValueError):
-        row = np.empty(0)
-    return row if row.shape == (len(keys),) else any_row(keys, values)[0]
+        return np.frombuffer(array("d", values))
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def any_row(keys: list[tuple[str, str]], values: list[Any]) -> tuple[NDArray[np.float64], tuple[int, ...]]:
