@@ -5,6 +5,9 @@ delta carry curvature. Newton on that curvature alone is fast near the end and l
 start; iteratively reweighted least squares is the reverse. Here the residuals outside keep a
 share ``blend`` of their reweighting curvature, which fades with every accepted step and comes
 back when a step is refused. Levenberg's damping does the rest.
+
+With few rows and a delta far below their scatter the two can swing against each other for
+hundreds of steps; what is not at rest then goes on with both set back, which frees it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ Array = NDArray[np.float64]
 Evaluate = Callable[[Array], tuple[Array, Array]]
 
 CHUNK = 250  # problems solved side by side; more would leave the cache
+TURNS = 6  # times `rounds` steps before a problem is given up where it is
 
 
 def huber(residual: Array, delta: float) -> Array:
@@ -44,6 +48,7 @@ def minimise(
     ``weights`` is (n,) or (s, n). ``asymmetry`` multiplies the weight of rows predicted too
     high. ``free`` (p,) marks the parameters that may move. Gives the ends (s, p) and their
     objectives (s,); a row stops when two accepted steps in a row gain less than ``tolerance`` of it.
+    A row not at rest after ``rounds`` steps goes on with fresh damping, up to TURNS times.
     """
     ends, objectives = np.array(start, float), np.empty(len(start))
     weights = np.ones((1, len(target))) if weights is None else np.atleast_2d(weights)
@@ -114,8 +119,10 @@ def _descend(problem: _Problem, theta: Array, rounds: int, tolerance: float) -> 
     ends, best = theta.copy(), np.empty(len(theta))
     live = np.arange(len(theta))
     total, residual, slopes = problem.look(theta)
-    damping, blend, idle = np.full(len(live), 1e-2), np.ones(len(live)), np.zeros(len(live), int)
-    for _ in range(rounds):
+    idle = np.zeros(len(live), int)
+    for turn in range(TURNS * rounds):
+        if turn % rounds == 0:
+            damping, blend = np.full(len(live), 1e-2), np.ones(len(live))
         step = problem.step(residual, slopes, damping, blend)
         tried = theta.copy()
         tried[:, : step.shape[1]] -= step
@@ -128,7 +135,7 @@ def _descend(problem: _Problem, theta: Array, rounds: int, tolerance: float) -> 
         else:
             theta[good], total[good] = tried[good], new_total[good]
             residual[good], slopes[good] = new_residual[good], new_slopes[good]
-        damping = np.where(good, damping * 0.2, damping * 6.0)
+        damping = np.where(good, damping * 0.5, damping * 2.0)
         blend = np.where(good, blend * 0.5, np.minimum(1.0, blend * 3.0))
         rest = (idle < 2) & (damping < 1e10) & (total > 0)
         if rest.mean() < 0.75 or not rest.any():
