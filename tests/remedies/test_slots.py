@@ -188,32 +188,6 @@ def test_loaders(tmp_path: Path, bare: Treated) -> None:
     assert same(made.result["chance"], unshuffled.result["chance"])
 
 
-def test_a_growing_sampler_sees_losses_and_drops_examples(tmp_path: Path) -> None:
-    made = run(tmp_path, "infobatch:epochs=9,ratio=0.9")
-    assert sum(made.result["sizes"][:6]) == 96 and len(made.result["sizes"]) < 18
-    ahead = PLAIN.replace("in loader:", "in ahead(loader):").replace(
-        "for epoch in range(3):",
-        "def ahead(loader):\n"
-        "        last = None\n"
-        "        for batch in loader:\n"
-        "            if last is not None: yield last\n"
-        "            last = batch\n"
-        "        yield last\n"
-        "    for epoch in range(3):",
-    )
-    assert run(tmp_path, "infobatch:epochs=9,ratio=0.9", ahead).result["sizes"] == made.result["sizes"]
-
-
-def test_a_sampler_that_cannot_be_told_losses_ends_the_run(tmp_path: Path) -> None:
-    flipped = PLAIN.replace("criterion(model(data), target)", "criterion(model(data), 1 - target)")
-    made = treated(flipped, "infobatch", tmp_path)
-    assert made.code == 97 and "not a tensor of the batch" in made.events[-1][2]["reason"]
-    made = run(
-        tmp_path, "infobatch", PLAIN.replace("criterion(model(data), target)", "model(data).square().mean()")
-    )
-    assert ("treatment_unused", "sampler-losses") in made.kinds()
-
-
 def test_layers(tmp_path: Path, bare: Treated) -> None:
     made = run(tmp_path, "layer.GELU=ReLU+layer.Dropout.p=0")
     assert made.result["layers"] == ["Linear", "ReLU", "BatchNorm1d", "Dropout", "SiLU"]
@@ -271,9 +245,13 @@ def test_what_cannot_be_ends_the_run_with_its_reason(tmp_path: Path) -> None:
     for text, said in [
         ("sam", "without a closure"),
         ("optimizer.momentum=0.9", "AdamW has no momentum; it has lr, betas"),
-        ("imbalance", "shows no labels"),
+        ("imbalance", "neither a pair (input, label) nor a mapping"),
     ]:
-        script = PLAIN.replace("TensorDataset(x, y)", "list(zip(x, y))") if text == "imbalance" else PLAIN
+        script = (
+            PLAIN.replace("TensorDataset(x, y)", "[{'x': x, 'of': y} for x, y in zip(x, y)]")
+            if text == "imbalance"
+            else PLAIN
+        )
         made = treated(script, text, tmp_path)
         assert (made.code, made.result) == (97, None)
         assert said in made.events[-1][2]["reason"] and made.events[-1][0] == "treatment_failed"

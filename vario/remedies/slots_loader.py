@@ -25,6 +25,7 @@ from torch.utils.data import (
 )
 
 from vario.remedies.slots_built import same_chance, when_built
+from vario.remedies.slots_stream import Stream
 from vario.remedies.slots_told import Told, call_site
 
 __all__ = ["Batch", "Loaders"]
@@ -33,10 +34,11 @@ NewSampler = Callable[[Any, Any, int, int], Any]  # loader, old sampler, rank, r
 
 
 class Batch:
-    """A batch that was handed out: which examples, and its tensors."""
+    """A batch that was handed out: which examples, its tensors, and what each counted when it was drawn."""
 
-    def __init__(self, indices: list[int], content: Any, sampler: Any) -> None:
-        self.indices, self.tensors, self.sampler = indices, list(_tensors(content)), sampler
+    def __init__(self, indices: list[int], content: Any, sampler: Any, weights: Any) -> None:
+        self.indices, self.tensors = indices, list(_tensors(content))
+        self.sampler, self.weights = sampler, weights
 
 
 class Loaders:
@@ -54,6 +56,7 @@ class Loaders:
         self._sized: weakref.WeakSet[Any] = weakref.WeakSet()  # batch samplers
         self._done: weakref.WeakSet[Any] = weakref.WeakSet()  # loaders
         self._draws: weakref.WeakSet[Any] = weakref.WeakSet()  # whose sampler drew a seed at each epoch
+        self._weighing: weakref.WeakSet[Any] = weakref.WeakSet()  # samplers that weigh what they draw
         self._training: Any = None  # the data set
 
     def listen(self) -> None:
@@ -72,7 +75,7 @@ class Loaders:
         iterate, following = DataLoader.__iter__, dataloader._BaseDataLoaderIter.__next__
         index, reset = dataloader._BaseDataLoaderIter._next_index, dataloader._BaseDataLoaderIter._reset
         seen: weakref.WeakKeyDictionary[Any, deque[Any]] = weakref.WeakKeyDictionary()
-        samplers: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        training_ones: weakref.WeakSet[Any] = weakref.WeakSet()
 
         def __iter__(loader: Any) -> Any:  # noqa: N807 - it stands for the method of this name
             training = torch.is_grad_enabled() and self._trains(loader)
@@ -80,7 +83,7 @@ class Loaders:
                 self._treat(loader)
             iterator = iterate(loader)
             if training:
-                samplers[iterator] = self._innermost(loader)
+                training_ones.add(iterator)
                 if loader in self._draws:  # as many draws as the script's own sampler made
                     torch.empty((), dtype=torch.int64).random_()
             return iterator
@@ -89,14 +92,17 @@ class Loaders:
             content = following(iterator)
             queue = seen.get(iterator)
             if queue:
-                indices = queue.popleft()
-                if iterator in samplers and isinstance(indices, list):
-                    self.recent.append(Batch(indices, content, samplers[iterator]))
+                indices, weights = queue.popleft()
+                if iterator in training_ones and isinstance(indices, list):
+                    sampler = getattr(_innermost(iterator._index_sampler), "sampler", None)
+                    self.recent.append(Batch(indices, content, sampler, weights))
             return content
 
         def _next_index(iterator: Any) -> Any:
             indices = index(iterator)  # type: ignore[no-untyped-call]
-            seen.setdefault(iterator, deque()).append(indices)
+            sampler = getattr(_innermost(iterator._index_sampler), "sampler", None)
+            weights = sampler.weights(indices) if sampler in self._weighing else None  # type: ignore[union-attr]
+            seen.setdefault(iterator, deque()).append((indices, weights))
             return indices
 
         def _reset(iterator: Any, *args: Any, **words: Any) -> Any:
@@ -121,19 +127,13 @@ class Loaders:
             self._training = loader.dataset
         return loader.dataset is self._training
 
-    def _innermost(self, loader: Any) -> Any:
-        batches = loader.batch_sampler
-        while getattr(batches, "batch_sampler", None) is not None:
-            batches = batches.batch_sampler
-        return batches
-
     # ---- what is done
 
     def _treat(self, loader: Any) -> None:
         if loader in self._done:
             return
         self._done.add(loader)
-        batches = self._innermost(loader)
+        batches = _innermost(loader.batch_sampler)
         if self.factory and self.factory[0] == "loader":
             self._by_factory(loader)
             return
@@ -207,23 +207,33 @@ class Loaders:
     def _set_sampler(self, loader: Any, batches: Any) -> None:
         old, name = batches.sampler, type(batches.sampler).__name__
         whole = isinstance(old, RandomSampler | SequentialSampler | DistributedSampler)
-        if not (whole or name == "SeedableRandomSampler") or getattr(old, "replacement", False):
+        source = getattr(old, "data_source", loader.dataset)
+        if not (whole or name == "SeedableRandomSampler") or len(source) != len(loader.dataset):
             self.told.fail(
                 "sampler", f"the script's own {name} chooses the examples; another one would choose others"
             )
-        rank, ranks = (old.rank, old.num_replicas) if isinstance(old, DistributedSampler) else (0, 1)
         try:
             with same_chance():
-                if self.sampler is not None:
-                    new = self.sampler(loader, old, rank, ranks)
-                else:
-                    _, function, options = self.factory or ("", None, {})
-                    new = function(old, **options) if function else None
+                new = self._another_sampler(loader, old)
             iter(new)
         except Exception as error:
             self.told.fail("sampler", f"{type(error).__name__}: {error}")
         self._exchange(loader, batches, new)
-        self.told.put_in("sampler", {"from": name, "to": type(new).__name__, "call": call_site()})
+        made = new.sampler if isinstance(new, Stream) else new
+        self.told.put_in("sampler", {"from": name, "to": type(made).__name__, "call": call_site()})
+
+    def _another_sampler(self, loader: Any, old: Any) -> Any:
+        if self.sampler is None:
+            _, function, options = self.factory or ("", None, {})
+            return function(old, **options) if function else None
+        rank, ranks = (old.rank, old.num_replicas) if isinstance(old, DistributedSampler) else (0, 1)
+        new = self.sampler(loader, old, rank, ranks)
+        weighs = "weights" in dir(new)
+        if isinstance(old, RandomSampler) and old.num_samples != len(loader.dataset):
+            new = Stream(new, old.num_samples)
+        if weighs:
+            self._weighing.add(new)
+        return new
 
     def _exchange(self, loader: Any, batches: Any, new: Any) -> None:
         if isinstance(batches.sampler, RandomSampler) and batches.sampler.generator is None:
@@ -244,6 +254,12 @@ class Loaders:
         self._done.add(made)
         loader.__dict__.update(made.__dict__)
         self.told.put_in("loader", {"from": type(loader).__name__, "to": type(made).__name__})
+
+
+def _innermost(batches: Any) -> Any:
+    while getattr(batches, "batch_sampler", None) is not None:
+        batches = batches.batch_sampler
+    return batches
 
 
 def _tensors(content: Any) -> Any:

@@ -1,9 +1,10 @@
 """The sampler slot: a sampler of the catalogue in the training loader, and what it needs of the loss.
 
-A sampler that learns from losses is told the loss of each example, and its weights go into the mean:
-where the script calls a loss function of torch with ``reduction="mean"`` while gradients are recorded,
-the mean is made of the weighted losses of the examples. Which examples they are is known from the batch
-whose tensor the targets are. A script whose loss cannot be read so is refused.
+A sampler that learns from losses is told the loss of each example, and its weights go into the mean or the
+sum: where the script calls a loss function of torch while gradients are recorded, it is made of the weighted
+losses of the examples. Which examples they are is known from the batch whose tensor the targets are, also
+where it was flattened: the loss of a sequence is the mean over its tokens. A script whose loss cannot be
+read so is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 
+from vario.remedies.slots_labels import labels_of
 from vario.remedies.slots_loader import Batch, Loaders
 from vario.remedies.slots_optimizer import target_of
 from vario.remedies.slots_told import Told
@@ -41,7 +43,7 @@ def put_in_sampler(method: str, options: Mapping[str, Any], told: Told, loaders:
             asked = given.pop(first, "labels")
             if asked != "labels":
                 raise ValueError(f"{first}={asked}: only labels can be found in a data set")
-            values: Any = _labels(loader.dataset)
+            values: Any = labels_of(loader.dataset)
         else:
             values = len(loader.dataset)
         if "epochs" in known:
@@ -74,7 +76,7 @@ class _Weighted:
             if not torch.is_grad_enabled() or torch.compiler.is_compiling() or not self.loaders.recent:
                 return original(*args, **words)
             bound = place.bind(*args, **words)
-            if bound.arguments.get("reduction", "mean") != "mean":
+            if bound.arguments.get("reduction", "mean") not in ("mean", "sum"):
                 return original(*args, **words)
             return self._weighted(name, original, bound)
 
@@ -87,27 +89,31 @@ class _Weighted:
         if bound.arguments.get("weight") is not None:
             self.told.fail("sampler", f"{name} has class weights, so its mean is not one over examples")
         batch = self._batch_of(target)
-        sampler = batch.sampler.sampler
+        rows = len(batch.indices)
+        reduction = bound.arguments.get("reduction", "mean")
         bound.arguments["reduction"] = "none"
-        losses = original(*bound.args, **bound.kwargs).reshape(len(target), -1).mean(1)  # (b,)
+        losses = original(*bound.args, **bound.kwargs)
+        counted = _counted(bound, target, losses).reshape(rows, -1).sum(1)  # (b,)
+        losses = losses.reshape(rows, -1).sum(1)  # (b,)
         if self.method == "importance":
-            scores = _error_norm(name, output, target, self.told)
+            scores = _error_norm(name, output, target, bound, rows, self.told)
         else:
-            scores = losses.detach()
-        weights = sampler.weights(batch.indices).to(losses)
-        sampler.update(batch.indices, scores.cpu())
-        self.used += 1
-        self.told.put_in("sampler-losses", {"function": name, "score": _score_name(self.method)})
-        return (losses * weights).mean()
+            scores = losses.detach() / counted.clamp(min=1)
+        weights = batch.weights.to(losses)
+        batch.sampler.update(batch.indices, scores.cpu())
+        self.told.put_in(
+            "sampler-losses",
+            {"function": name, "reduction": reduction, "score": _score_name(self.method)},
+        )
+        total = (losses * weights).sum()
+        return total if reduction == "sum" else total / counted.sum()
 
     def _batch_of(self, target: Any) -> Batch:
         """The batch whose tensor the targets are, or are a copy of."""
-        for batch in reversed(self.loaders.recent):
-            if len(batch.indices) == len(target) and any(t is target for t in batch.tensors):
-                return batch
-        for batch in reversed(self.loaders.recent):
-            if len(batch.indices) == len(target) and any(_same(t, target) for t in batch.tensors):
-                return batch
+        for alike in (_is, _same):
+            for batch in reversed(self.loaders.recent):
+                if any(len(t) == len(batch.indices) and alike(t, target) for t in batch.tensors if t.ndim):
+                    return batch
         self.told.fail(
             "sampler",
             f"{self.method} needs the loss of each example, and the targets of the script's loss "
@@ -115,44 +121,52 @@ class _Weighted:
         )
 
 
+def _is(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one is other
+
+
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one.to(other), other)
+    """Equal in the order of their entries, whatever their shapes."""
+    return one.numel() == other.numel() and torch.equal(one.reshape(-1).to(other), other.reshape(-1))
+
+
+def _counted(bound: inspect.BoundArguments, target: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
+    """1 where a loss goes into the mean, 0 where its target is one to ignore."""
+    if "ignore_index" not in bound.signature.parameters or target.is_floating_point():
+        return torch.ones_like(losses, requires_grad=False)
+    kept: torch.Tensor = target != bound.arguments.get("ignore_index", -100)
+    return kept.to(losses)
 
 
 def _score_name(method: str) -> str:
-    return "error norm: the gradient's norm at the logits" if method == "importance" else "loss"
+    return "error norm: the gradient's norm at the outputs" if method == "importance" else "loss"
 
 
-def _error_norm(name: str, output: torch.Tensor, target: torch.Tensor, told: Told) -> torch.Tensor:
-    if name != "cross_entropy" or output.ndim != 2 or target.ndim != 1:
-        told.fail(
-            "sampler", "gradient norms of single examples are known here for cross_entropy of (b, c) only"
-        )
+def _error_norm(
+    name: str,
+    output: torch.Tensor,
+    target: torch.Tensor,
+    bound: inspect.BoundArguments,
+    rows: int,
+    told: Told,
+) -> torch.Tensor:
+    """Norms (b,) of the gradients of the examples' losses at the outputs, at the logits for probabilities."""
+    output = output.detach().float()
     with torch.no_grad():
-        error = output.detach().float().softmax(1)
-        error[torch.arange(len(target)), target] -= 1
-        norms: torch.Tensor = torch.linalg.vector_norm(error, dim=1)
+        if name == "cross_entropy" and output.ndim == 2 and target.ndim == 1:
+            kept = _counted(bound, target, output[:, 0])
+            error = output.softmax(1)
+            error[torch.arange(len(target)), target.clamp(min=0)] -= 1
+            error = error * kept[:, None]
+        elif name in ("mse_loss", "binary_cross_entropy"):
+            error = output - target
+        elif name == "binary_cross_entropy_with_logits":
+            error = output.sigmoid() - target
+        else:
+            told.fail(
+                "sampler",
+                f"gradient norms of single examples are not known for {name} of {tuple(output.shape)}; they "
+                "are for cross_entropy of (n, classes), mse_loss and the binary cross entropies",
+            )
+        norms: torch.Tensor = torch.linalg.vector_norm(error.reshape(rows, -1), dim=1)
         return norms
-
-
-def _labels(dataset: Any) -> torch.Tensor:
-    """The class of every example, from where data sets keep it."""
-    inner, indices = dataset, None
-    while type(inner).__name__ == "Subset":
-        held = torch.as_tensor(inner.indices)
-        indices = held if indices is None else held[indices]
-        inner = inner.dataset
-    found: Any = None
-    for name in ("targets", "labels", "y"):
-        found = getattr(inner, name, None) if found is None else found
-    tensors: Any = getattr(inner, "tensors", ())
-    if found is None and len(tensors) > 1:
-        found = tensors[1]
-    if found is None:
-        raise ValueError(
-            f"{type(inner).__name__} shows no labels: it has no attribute targets, labels, y or tensors"
-        )
-    labels = torch.as_tensor(found)
-    if labels.ndim != 1 or labels.is_floating_point():
-        raise ValueError(f"the labels of {type(inner).__name__} are not one class for each example")
-    return labels if indices is None else labels[indices]
