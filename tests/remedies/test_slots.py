@@ -145,6 +145,22 @@ def test_a_replacement_keeps_groups_and_the_words_that_agree(tmp_path: Path) -> 
     )
 
 
+def test_what_the_script_never_chose_is_left_to_the_replacement(tmp_path: Path) -> None:
+    plain = "AdamW(groups, lr=0.01, betas=(0.8, 0.99), weight_decay=0.02)"
+    made = run(tmp_path, "AdamW", PLAIN.replace(plain, "Adam(groups, lr=0.01)"))
+    assert made.data("optimizer")["carried"] == {} and made.data("optimizer")["lr"] == 0.01
+    assert made.result["defaults"]["weight_decay"] == 0.01, "AdamW decays, a plain Adam does not"
+    made = run(tmp_path, "AdamW", PLAIN.replace(plain, "Adam(groups, lr=0.01, weight_decay=0.3)"))
+    assert made.result["defaults"]["weight_decay"] == 0.3
+    made = run(tmp_path, "Adam", PLAIN)
+    assert made.result["defaults"]["decoupled_weight_decay"] is False, "Adam in place of AdamW is no AdamW"
+    own = PLAIN.replace('"lr": 0.001', '"weight_decay": 0.0')  # in one group only
+    made = run(tmp_path, "SGD", own.replace(plain, "AdamW(groups, lr=0.01)"))
+    assert [group["weight_decay"] for group in made.result["state"]["param_groups"]] == [0.01, 0.0]
+    made = run(tmp_path, "lars", PLAIN.replace(plain, "SGD(groups, lr=0.01)"))
+    assert made.data("optimizer")["carried"] == {} and made.result["defaults"]["momentum"] == 0.9
+
+
 def test_wrappers_stack_on_a_replacement(tmp_path: Path) -> None:
     made = run(tmp_path, "lars+gradient-noise:eta=0.01+perp-grad")
     assert made.result["optimizer"] == "PerpGrad"

@@ -57,7 +57,7 @@ def test_what_is_written_is_what_is_meant(text: str, settings: object, methods: 
         ("loader.shuffle=1", "not true or false"),
         ("layer.GELU=SiLUU", "Near it: SiLU"),
         ("layer.Dropout.p=much", "layer.CLASS.attribute=number"),
-        ("refined-decay", "needs total_steps"),
+        ("gradual-warmup", "needs factor, such as"),
         ("mup", "unmodified script: it compares the model"),
         ("bloop", "auxiliary loss"),
         ("lars+AdamW", "both replace the optimizer"),
@@ -118,6 +118,18 @@ def test_a_prescription_knows_the_length_of_its_run() -> None:
         "gradual-warmup:factor=10,warmup_steps=50"  # five epochs
     )
     assert "warmup_steps=100" in words.filled_in("gradual-warmup", steps=1000, epochs=2)  # a tenth
+
+
+def test_what_a_method_counts_may_be_left_to_the_trial() -> None:
+    made = Treatment.parse("refined-decay+infobatch:ratio=0.3")
+    assert made.uncounted == ("total_steps", "epochs")
+    filled = made.of_length(steps=700, epochs=3)
+    assert filled.uncounted == () and filled.name == made.name
+    assert [dict(use.options) for use in filled.methods] == [
+        {"total_steps": "700"}, {"ratio": "0.3", "epochs": "3"}
+    ]  # fmt: skip
+    given = Treatment.parse("infobatch:epochs=9")
+    assert given.of_length(steps=700, epochs=3) == given
 
 
 def test_every_setting_that_prescriptions_name_is_one_that_can_be_put_in() -> None:

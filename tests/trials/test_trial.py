@@ -256,6 +256,47 @@ def test_files_that_all_runs_write_are_named(tmp_path: Path, monkeypatch: pytest
     assert _written_by_all(since) == ["model.pt", "out/ckpt.pt"]
 
 
+REAL = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+torch.manual_seed(0)
+x = torch.randn(40, 3)
+loader = DataLoader(TensorDataset(x, (x[:, 0] > 0).long()), batch_size=10, shuffle=True)
+model = torch.nn.Linear(3, 2)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.8, 0.9))
+for epoch in range(3):
+    for data, target in loader:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(data), target).backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.slow
+def test_what_a_method_counts_is_seen_in_the_baseline_and_what_an_optimizer_took_over_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vario
+
+    (tmp_path / "train.py").write_text(REAL)
+    monkeypatch.chdir(tmp_path)
+    made = vario.trial(
+        "train.py",
+        with_=["infobatch", "refined-decay+optimizer.lr=0.1", "AdamW"],
+        seeds=2,
+        jobs=1,
+        home="runs",
+    )
+    assert made.pairs == 2 and not made.failures
+    assert [arm.note for arm in made.arms] == [
+        "", "epochs=3, as in the baseline's first run", "total_steps=12, as in the baseline's first run",
+        "",
+    ]  # fmt: skip
+    (said,) = [note for note in made.notes if note.startswith("AdamW: ")]
+    assert "in place of Adam; it runs at the script's learning rate, 0.01, " in said and "--tune lr=" in said
+    assert "taken over from the script: betas=[0.8, 0.9]; all else" in said
+
+
 def test_a_script_that_does_not_train_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import vario
 

@@ -1,8 +1,9 @@
 """The optimizer slot: another optimizer in the script's own variable, with the script's own arguments.
 
 The script builds its optimizer; then the object becomes the replacement, so schedulers, scalers and
-trainers that are given it later hold the replacement. Groups stay groups, with their own settings. What
-the two constructors call by the same word is carried over; the event says what was not.
+trainers that are given it later hold the replacement. Groups stay groups, with their own settings. The
+learning rate is carried over, and so is every other setting that the script chose and both constructors call
+by the same word; the event says what was not.
 """
 
 from __future__ import annotations
@@ -42,7 +43,12 @@ def replace_optimizer(method: str, options: Mapping[str, Any], told: Told) -> st
                 **own,
             ),
             told,
-            {"carried": carried, "not_carried": left, "options": dict(options)},
+            {
+                "lr": optimizer.defaults.get("lr"),
+                "carried": carried,
+                "not_carried": left,
+                "options": dict(options),
+            },
         )
 
     told.expects("optimizer", "the script built no torch.optim.Optimizer")
@@ -126,18 +132,33 @@ def _held(made: Optimizer) -> Optimizer:
 def _carried(
     optimizer: Optimizer, target: Callable[..., Any], own: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The script's settings that the target knows by the same word, and those that it does not."""
+    """What the script chose and the target knows by the same word; and what it chose and the target has not.
+
+    Chosen is what differs, in any group, from the usual value of the script's own class. What nobody chose is
+    left to the usual values of the replacement: AdamW in place of a plain Adam decays weights, as its authors
+    meant it to.
+    """
     known = inspect.signature(target).parameters
+    before = inspect.signature(type(optimizer)).parameters
     carried, left = {}, {}
     for key, value in optimizer.defaults.items():
-        if key == "lr" or key in own or value is None:
+        if key not in before or key == "lr" or key in own:  # what no argument sets, the class is
             continue
-        usual = known[key].default if key in known else _MISSING
-        if usual is not _MISSING and isinstance(value, tuple) == isinstance(usual, tuple):
+        usual = before[key].default
+        held = [value, *(group[key] for group in optimizer.param_groups if key in group)]
+        if all(one is None or one == usual for one in held):
+            continue
+        wanted = known[key].default if key in known else _MISSING
+        if wanted is not _MISSING and _length(value) == _length(wanted):
             carried[key] = value
-        elif value is not False and value != 0:
+        else:
             left[key] = value
     return carried, left
+
+
+def _length(value: Any) -> int:
+    """Of a tuple of settings; 0 for a single one."""
+    return len(value) if isinstance(value, tuple | list) else 0
 
 
 def _groups(optimizer: Optimizer, carried: Mapping[str, Any]) -> list[dict[str, Any]]:

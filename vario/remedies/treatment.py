@@ -41,6 +41,14 @@ class MethodUse:
         """Where it goes: the slot of the method's card, or of what the factory is given."""
         return words.factory_slot(self.factory) if self.factory else words.slot_of(self.method)
 
+    def of_length(self, steps: int, epochs: int) -> MethodUse:
+        """The same with what it counts, and was left open, as a run of that length has it."""
+        left_open = () if self.factory else words.uncounted(self.method, dict(self.options))
+        known = words.counts(steps, epochs)
+        return dataclasses.replace(
+            self, options=(*self.options, *((key, str(known[key])) for key in left_open))
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
@@ -95,6 +103,20 @@ class Treatment:
         """The slots that it needs to reach, in the order of the text."""
         named = [key.partition(".")[0] for key, _ in self.settings] + [use.slot for use in self.methods]
         return tuple(dict.fromkeys(named))
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Options of its methods that count a run's steps or epochs, and were left open."""
+        return tuple(
+            key
+            for use in self.methods
+            if not use.factory
+            for key in words.uncounted(use.method, dict(use.options))
+        )
+
+    def of_length(self, *, steps: int, epochs: int) -> Treatment:
+        """The same with those options as a run of that length has them."""
+        return dataclasses.replace(self, methods=tuple(use.of_length(steps, epochs) for use in self.methods))
 
     def to_json(self) -> str:
         """One line that ``from_json`` reads back."""

@@ -28,6 +28,7 @@ __all__ = [
     "check_factory",
     "check_method",
     "check_setting",
+    "counts",
     "factory_slot",
     "filled_in",
     "layer_targets",
@@ -38,6 +39,7 @@ __all__ = [
     "refusal",
     "slot_of",
     "torch_optimizers",
+    "uncounted",
 ]
 
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -113,7 +115,10 @@ def refusal(method: str) -> str:
 
 
 def check_method(method: str, options: Mapping[str, str]) -> None:
-    """Raises VarioError where the method cannot be put in, or an option is unknown or missing."""
+    """Raises VarioError where the method cannot be put in, or an option is unknown or missing.
+
+    What counts a run's steps or epochs may be missing: a trial finds it out.
+    """
     if reason := refusal(method):
         raise VarioError(f"--with {method}: cannot be put into an unmodified script: {reason}.")
     known = options_of(method)
@@ -122,7 +127,9 @@ def check_method(method: str, options: Mapping[str, str]) -> None:
             near = difflib.get_close_matches(key, known, n=3, cutoff=0.5) or list(known)
             raise VarioError(f"--with {method}: it has no option {key!r}.{_near(near)}")
     missing = [key for key, required in known.items() if required and key not in options]
-    missing = [key for key in missing if key not in _found_by_the_slot(method)]
+    missing = [
+        key for key in missing if key not in (*_found_by_the_slot(method), *uncounted(method, options))
+    ]
     if missing:
         raise VarioError(
             f"--with {method}: it needs {' and '.join(missing)}, such as "
@@ -131,13 +138,24 @@ def check_method(method: str, options: Mapping[str, str]) -> None:
         )
 
 
+def counts(steps: int, epochs: int) -> dict[str, int]:
+    """The options that count a run's steps or epochs, for a run of that length."""
+    warmup = max(1, min(5 * steps // max(epochs, 1), steps // 10))
+    return {"total_steps": steps, "warmup_steps": warmup, "epochs": epochs}
+
+
+def uncounted(method: str, options: Mapping[str, str]) -> tuple[str, ...]:
+    """The options of ``counts`` that the method must be given and was not."""
+    known = options_of(method)
+    return tuple(key for key in counts(1, 1) if known.get(key) and key not in options)
+
+
 def filled_in(method: str, *, steps: int, epochs: int) -> str:
     """What ``--with`` takes for a run of that length: the method, and its options that count steps.
 
     A warm-up takes five epochs, as in its paper, but at most a tenth of the run, from a tenth of the rate.
     """
-    warmup = max(1, min(5 * steps // max(epochs, 1), steps // 10))
-    usual = {"total_steps": steps, "warmup_steps": warmup, "epochs": epochs, "factor": 10}
+    usual = {**counts(steps, epochs), "factor": 10}
     try:
         known = options_of(method)
     except VarioError:
@@ -150,7 +168,7 @@ def filled_in(method: str, *, steps: int, epochs: int) -> str:
 
 def _found_by_the_slot(method: str) -> set[str]:
     """Required options that the slot finds out in the script."""
-    return {"labels", "groups", "epochs"} if slot_of(method) == "sampler" else set()
+    return {"labels", "groups"} if slot_of(method) == "sampler" else set()
 
 
 def check_setting(slot: str, key: str, value: str) -> None:

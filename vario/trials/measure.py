@@ -23,7 +23,7 @@ from vario.record import Record, Run
 from vario.record.reader import open_run
 from vario.rules._held_out import held_out
 
-__all__ = ["BUDGETS", "Course", "Metric", "choose", "course"]
+__all__ = ["BUDGETS", "Course", "Metric", "choose", "course", "examples_seen"]
 
 BUDGETS = ("steps", "examples", "time")
 WARM = 5  # steps that may warm something up
@@ -131,7 +131,7 @@ def course(run: Run, metric: Metric, *, seconds: float = float("nan")) -> Course
     at, values = _readings(run, record, metric)
     total = record.step_count
     clock, start, warm, usual = _clock(record, total)
-    rows = _examples(record, total)
+    rows = examples_seen(record, total)
     after = np.clip(at + 1, 0, total).astype(int)
     return Course(
         after.astype(float), values, rows[after], clock[after],
@@ -239,7 +239,7 @@ def _clock(record: Record, total: int) -> tuple[Array, float, float, float]:
     return np.concatenate([[0.0], np.cumsum(each)]), float("nan"), warm, usual
 
 
-def _examples(record: Record, total: int) -> Array:
+def examples_seen(record: Record, total: int) -> Array:
     """Examples seen after each number of steps: batches are as large as the measured ones around them.
 
     The median of five, because not every step is measured: a short last batch of an epoch that one run

@@ -19,6 +19,7 @@ from vario.remedies.prescribe import prescribe_all
 from vario.remedies.treatment import Treatment
 from vario.remedies.treatment_words import filled_in, refusal, slot_of
 from vario.rules._diagnose import diagnose
+from vario.trials.length import length_of
 
 __all__ = ["command_of", "control_for", "from_findings", "of_finding"]
 
@@ -81,7 +82,7 @@ def control_for(run: Run | None, others: Iterable[str], *, salt: str) -> Treatme
     """A method of the catalogue that is meant against none of the findings; the same for the same `salt`."""
     ill = set() if run is None else {finding.id for finding in diagnose(run).findings}
     taken = {name.partition(":")[0] for name in others}
-    steps, epochs = (1000, 10) if run is None else (run.main.step_count, _epochs(run))
+    steps, epochs = (1000, 10) if run is None else length_of(run)
     pool = [
         entry.id
         for entry in catalog.entries()
@@ -117,7 +118,3 @@ def _tryable(cures: Iterable[Prescription]) -> list[Treatment]:
             except VarioError:  # a change that no slot can make
                 continue
     return found
-
-
-def _epochs(run: Run) -> int:
-    return max(1, len({event.step for event in run.main.events("epoch")}))

@@ -6,13 +6,15 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vario.nouns import VarioError, Verdict
 from vario.record.reader import open_run
+from vario.remedies.figures import number
 from vario.trials.asked import Asked
 from vario.trials.comparison import Table, all_budgets
 from vario.trials.measure import Course, Metric
@@ -62,6 +64,7 @@ def told(
         } if tuned.settings else {},
         notes=(
             *_moved_yardstick(table, metric),
+            *(_replaced_optimizers(table, asked) if examine else ()),
             *_notes(table, time.time() - seconds if examine else 0.0),
         ), seconds=seconds,
         finished=finished,
@@ -182,6 +185,32 @@ def _moved_yardstick(table: Table, metric: Metric | None) -> Iterable[str]:
                 f"{arm.name} changes {what}, so the training loss is no fair measure of it; name an "
                 "evaluation or a printed number with --metric."
             )
+
+
+def _replaced_optimizers(table: Table, asked: Asked) -> Iterable[str]:
+    """Which settings a replaced optimizer took over; the learning rate was chosen for the other one."""
+    tuned = any(text.startswith(("lr=", "optimizer.lr=")) for text in asked.tune)
+    for arm in table.plan.treatments:
+        outcome = next((table.outcomes[arm.name, seed] for seed in table.rows), None)
+        if arm.name in table.broken or outcome is None or outcome.path is None:
+            continue
+        with open_run(outcome.path) as run:
+            events = [event.data for event in run.events("treatment") if "carried" in event.data]
+        for data in {(data["from"], data["to"]): data for data in events}.values():
+            yield f"{arm.name}: {_replacement(data, tuned='lr' in data['options'] or tuned)}"
+
+
+def _replacement(data: Mapping[str, Any], *, tuned: bool) -> str:
+    words = [f"{data['to']} in place of {data['from']}"]
+    if not tuned and data.get("lr") is not None:
+        words.append(
+            f"it runs at the script's learning rate, {number(data['lr'])}, which was chosen for "
+            f"{data['from']}: --tune lr=x0.3,x1,x3 lets every arm choose its own"
+        )
+    for kind, said in (("carried", "taken over from the script"), ("not_carried", "not known to it")):
+        if data[kind]:
+            words.append(f"{said}: " + ", ".join(f"{key}={value}" for key, value in data[kind].items()))
+    return "; ".join([*words, "all else is as it has it by default"])
 
 
 def _written_by_all(since: float) -> list[str]:

@@ -17,6 +17,7 @@ from vario.trials.asked import SEEDS, Asked
 from vario.trials.comparison import Table, Unmeasured, settle
 from vario.trials.conduct import run_jobs
 from vario.trials.ledger import Ledger
+from vario.trials.length import filled
 from vario.trials.local import LocalRunner
 from vario.trials.measure import Course, Metric, choose, read
 from vario.trials.pairs import BASELINE, TUNING_SEEDS, Job, Plan
@@ -125,6 +126,7 @@ class _Making:
         self._began = time.time()
 
     def make(self) -> Trial:
+        self._count()
         if self.asked.tune:
             self._tune()
         seeds = range(self.plan.seeds)
@@ -231,7 +233,15 @@ class _Making:
         except (NotApplicable, VarioError) as error:
             raise Unmeasured(str(error)) from error
 
-    # ---- tuning
+    # ---- before the pairs
+
+    def _count(self) -> None:
+        """What methods count and the user left open, from the baseline's first run."""
+        if self._reads_records and any(arm.change.uncounted for arm in self.plan.arms):
+            ended: list[Outcome] = []
+            self._run(iter([self.plan.job(self.plan.arms[0], 0)]), ended.append)
+            self.plan = replace(self.plan, arms=filled(self.plan.arms, ended[0]))
+            self.table.plan = self.plan
 
     def _tune(self) -> None:
         """Try every setting on every arm on the tuning seeds, and go on with what each arm did best with."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vario.nouns import VarioError
@@ -81,7 +81,10 @@ def variants(arm: Arm, made: Sequence[str]) -> dict[str, Arm]:
     found = {}
     for setting in made:
         text = setting if arm.is_baseline else f"{arm.name}+{setting}"
-        found[setting] = Arm(f"{arm.name} [{setting}]", Treatment.parse(text), arm.role, arm.note)
+        change = replace(
+            Treatment.parse(text), methods=arm.change.methods
+        )  # with the options that were filled in
+        found[setting] = Arm(f"{arm.name} [{setting}]", change, arm.role, arm.note)
     return found
 
 
