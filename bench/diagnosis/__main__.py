@@ -30,6 +30,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--spine", action="store_true", help="eleven faults and plain healthy runs only")
     parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument(
+        "--kind", choices=("all", "plain", "mild", "pairs"), default="all",
+        help="plain: one fault at full strength, or none",
+    )  # fmt: skip
     parser.add_argument("--half", choices=("all", "tuning", "held-out"), default="all")
     parser.add_argument("--no-run", action="store_true", help="judge what is there, run nothing")
     parser.add_argument(
@@ -38,6 +42,8 @@ def main() -> None:
     args = parser.parse_args()
     chosen = [c for c in cases(args.seeds, spine=args.spine) if args.only in c.name]
     chosen = [c for c in chosen if args.half == "all" or c.held_out == (args.half == "held-out")]
+    if args.kind != "all":
+        chosen = [c for c in chosen if args.kind == ("pairs" if c.pair else "mild" if c.mild else "plain")]
     if not args.no_run:
         run_missing(chosen, args.home, args.jobs)
     there = [(c, found) for c in chosen if (found := _record(args.home / c.name)) is not None]

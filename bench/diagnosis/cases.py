@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Thresholds may be chosen by looking at these programs only; the figures that count come from the others.
 TUNING = ("mlp", "gru", "tabular", "residual_cnn", "contrastive")
@@ -148,6 +148,109 @@ SICK: dict[str, dict[str, str]] = {
     "gan": dict.fromkeys("nan-data frozen".split(), ""),
 }  # fmt: skip
 
+# The same faults at a second strength, about half. Switches (a missing zero_grad, a second softmax, a frozen
+# layer, one NaN, sorted data) have none.
+MILD: dict[str, dict[str, str]] = {
+    "mlp": {
+        "deep-sigmoid": "--strength 0.7",
+        "dead-relu": "--strength 0.75",
+        "large-init": "--strength 0.5",
+        "imbalance": "--strength 0.5",
+        "duplicates": "--strength 0.5",
+        "leakage": "--strength 0.3",
+        "label-noise": "--epochs 30 --strength 0.5",
+        "lr-high": "--lr 2",
+        "lr-low": "--lr 0.001",
+        "clip": "--clip 0.03",
+        "weight-decay": "--weight-decay 0.1",
+        "epsilon": "--optimizer adam --lr 0.001 --eps 0.1",
+        "dropout": "--dropout 0.9",
+        "overfit": "--train 400 --epochs 100",
+    },
+    "cnn": {
+        "deep-sigmoid": "--optimizer sgd --lr 0.05 --strength 0.6",
+        "dead-relu": "--strength 0.75",
+        "large-init": "--strength 0.5",
+        "imbalance": "--strength 0.5",
+        "label-noise": "--epochs 12 --strength 0.5",
+        "lr-high": "--optimizer sgd --lr 1.5",
+        "lr-low": "--lr 0.00001",
+        "epsilon": "--eps 1",
+        "dropout": "--dropout 0.95",
+        "overfit": "--train 300 --epochs 40",
+    },
+    "char_transformer": {
+        "lr-high": "--lr 0.06",
+        "lr-low": "--lr 0.00002 --warmup 1",
+        "label-noise": "--strength 0.5",
+        "epsilon": "--eps 0.1",
+        "weight-decay": "--weight-decay 30",
+    },
+    "gru": {
+        "deep-sigmoid": "--strength 0.7",
+        "dead-relu": "--strength 0.75",
+        "label-noise": "--epochs 40 --strength 0.5",
+        "lr-high": "--lr 0.1",
+        "lr-low": "--lr 0.00003",
+        "epsilon": "--eps 0.1",
+        "clip": "--optimizer sgd --lr 0.05 --clip 0.01",
+        "dropout": "--dropout 0.93",
+    },
+    "tabular": {
+        "deep-sigmoid": "--strength 0.7",
+        "dead-relu": "--strength 0.75",
+        "target-scale": "--strength 0.1",
+        "lr-high": "--lr 0.09",
+        "lr-low": "--lr 0.00005",
+        "epsilon": "--eps 1",
+        "weight-decay": "--weight-decay 3",
+        "overfit": "--weight-decay 0 --epochs 150 --width 32",
+    },
+    "residual_cnn": {
+        "leakage": "--strength 0.3",
+        "label-noise": "--epochs 20 --strength 0.5",
+        "lr-high": "--lr 1.5",
+        "lr-low": "--lr 0.0001 --schedule cosine",
+    },
+    "autoencoder": {
+        "dead-relu": "--strength 0.75",
+        "lr-high": "--lr 0.06",
+        "lr-low": "--lr 0.00002",
+        "epsilon": "--eps 0.1",
+    },
+    "contrastive": {"lr-high": "--lr 0.15", "epsilon": "--eps 0.1"},
+}
+
+# Two faults in one run, neither of which brings the other about or hides it.
+PAIRS: tuple[tuple[str, str, str, str], ...] = (
+    ("mlp", "forgotten", "label-noise", "--epochs 30"),
+    ("mlp", "leakage", "imbalance", ""),
+    ("mlp", "leakage", "schedule-per-batch", "--epochs 8"),
+    ("mlp", "leakage", "double-softmax", ""),
+    ("mlp", "leakage", "no-zero-grad", ""),
+    ("mlp", "duplicates", "dead-relu", ""),
+    ("mlp", "double-softmax", "sorted", ""),
+    ("mlp", "sorted", "frozen", ""),
+    ("mlp", "forgotten", "leakage", ""),
+    ("mlp", "raw-inputs", "leakage", ""),
+    ("cnn", "eval-mode", "label-noise", "--epochs 12"),
+    ("cnn", "forgotten", "imbalance", ""),
+    ("cnn", "double-softmax", "sorted", ""),
+    ("cnn", "eval-mode", "frozen", ""),
+    ("gru", "forgotten", "label-noise", "--epochs 40"),
+    ("gru", "double-softmax", "frozen", ""),
+    ("gru", "sorted", "forgotten", ""),
+    ("tabular", "target-scale", "forgotten", ""),
+    ("tabular", "schedule-per-batch", "frozen", ""),
+    ("tabular", "sorted", "raw-inputs", ""),
+    ("residual_cnn", "eval-mode", "leakage", ""),
+    ("residual_cnn", "forgotten", "label-noise", "--epochs 20"),
+    ("residual_cnn", "double-softmax", "leakage", ""),
+    ("char_transformer", "double-softmax", "forgotten", ""),
+    ("char_transformer", "schedule-per-batch", "frozen", ""),
+    ("autoencoder", "schedule-per-batch", "forgotten", ""),
+)
+
 # Healthy runs: what people do and that works, on each program.
 HEALTHY: dict[str, tuple[str, ...]] = {
     "mlp": (
@@ -186,23 +289,38 @@ HEALTHY: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+# Faults that flags alone make; every other one is a switch of the program.
+BY_FLAGS = frozenset("lr-high lr-low clip weight-decay epsilon dropout overfit".split())
+
+
 @dataclass(frozen=True)
 class Case:
     """One run: which program, with which flags and seed, and what is to be found (nothing where healthy)."""
 
     program: str
-    fault: str  # "" = healthy
+    fault: str  # "" = healthy; "a+b" = two at once
     flags: str
     seed: int
     number: int = 0  # of the healthy variant
+    mild: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.program}-{self.fault or f'healthy{self.number}'}-{self.seed}"
+        what = self.fault or f"healthy{self.number}"
+        return f"{self.program}-{what}-{'mild-' if self.mild else ''}{self.seed}"
+
+    @property
+    def wanted(self) -> tuple[tuple[str, ...], ...]:
+        """For each fault the ids that name it truly."""
+        return tuple(LABELS[fault] for fault in self.fault.split("+")) if self.fault else ()
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return LABELS[self.fault] if self.fault else ()
+        return tuple(label for labels in self.wanted for label in labels)
+
+    @property
+    def pair(self) -> bool:
+        return "+" in self.fault
 
     @property
     def held_out(self) -> bool:
@@ -210,27 +328,19 @@ class Case:
 
     @property
     def arguments(self) -> list[str]:
-        inside = self.fault not in (
-            "",
-            "lr-high",
-            "lr-low",
-            "clip",
-            "weight-decay",
-            "epsilon",
-            "dropout",
-            "overfit",
-        )
-        return [*self.flags.split(), *(["--fault", self.fault] if inside else []), "--seed", str(self.seed)]
+        switch = [] if not self.fault or self.fault in BY_FLAGS else ["--fault", self.fault]
+        return [*self.flags.split(), *switch, "--seed", str(self.seed)]
 
 
 def cases(seeds: int, *, spine: bool = False) -> list[Case]:
     """All cases over ``seeds`` seeds; ``spine``: plain healthy runs and the faults named there."""
-    found = []
+    found: list[Case] = []
     for program, faults in SICK.items():
-        chosen = {f: flags for f, flags in faults.items() if f in SPINE or not spine}
-        found += [Case(program, f, flags, seed) for f, flags in chosen.items() for seed in range(seeds)]
+        chosen = [Case(program, f, flags, 0) for f, flags in faults.items() if f in SPINE or not spine]
+        if not spine:
+            chosen += [Case(program, f, flags, 0, mild=True) for f, flags in MILD.get(program, {}).items()]
+            chosen += [Case(program, f"{a}+{b}", flags, 0) for name, a, b, flags in PAIRS if name == program]
         variants = HEALTHY[program][: 1 if spine else None]
-        found += [
-            Case(program, "", flags, seed, k) for k, flags in enumerate(variants) for seed in range(seeds)
-        ]
+        chosen += [Case(program, "", flags, 0, k) for k, flags in enumerate(variants)]
+        found += [replace(case, seed=seed) for case in chosen for seed in range(seeds)]
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.diagnosis.cases import Case
+from bench.diagnosis.cases import SPINE, Case
 from vario.nouns import Diagnosis, Finding
 from vario.record import open_run
 from vario.rules import diagnose
@@ -23,11 +23,24 @@ class Outcome:
     diagnosis: Diagnosis
 
     @property
-    def place(self) -> int | None:
-        """Place (from 1) of the right finding in the list; None where it is missing or the run is healthy."""
+    def places(self) -> list[int | None]:
+        """For each fault the place (from 1) of the first finding that names it; None where it is missing."""
         ids = [f.id for f in self.diagnosis.findings]
-        places = [ids.index(label) + 1 for label in self.case.labels if label in ids]
-        return min(places, default=None)
+        found = [[ids.index(label) + 1 for label in labels if label in ids] for labels in self.case.wanted]
+        return [min(places, default=None) for places in found]
+
+    @property
+    def place(self) -> int | None:
+        """Place of the fault that stands lowest; None where one is missing or the run is healthy."""
+        known = [place for place in self.places if place is not None]
+        return max(known) if known and len(known) == len(self.places) else None
+
+    @property
+    def right(self) -> bool:
+        """A single fault first or second, both of a pair in the top four, no alarm on a healthy run."""
+        if not self.case.fault:
+            return not self.alarms
+        return self.place is not None and self.place <= (4 if self.case.pair else 2)
 
     @property
     def alarms(self) -> list[Finding]:
@@ -47,8 +60,8 @@ def report(outcomes: list[Outcome], *, show_all: bool = False) -> str:
         ("programs held out", [o for o in outcomes if o.case.held_out]),
     ):
         if chosen:
-            tables = (_recall(chosen), _false_alarms(chosen), _calibration(chosen))
-            parts.append("\n".join([f"== {title} ({len(chosen)} runs)", *tables]))
+            tables = (_recall(chosen), _pairs(chosen), _false_alarms(chosen), _calibration(chosen))
+            parts.append("\n".join([f"== {title} ({len(chosen)} runs)", *filter(None, tables)]))
     parts.append(_failures(outcomes))
     return "\n\n".join(part for part in parts if part)
 
@@ -56,31 +69,42 @@ def report(outcomes: list[Outcome], *, show_all: bool = False) -> str:
 def _cases(outcomes: list[Outcome], show_all: bool) -> str:
     lines = []
     for o in outcomes:
-        right = (o.place is not None and o.place <= 2) if o.case.fault else not o.alarms
-        if right and not show_all:
+        if o.right and not show_all:
             continue
         found = ", ".join(
             f"{f.id}[{f.severity[0]} {f.confidence:.2f}]" + (f"<{f.explained_by}" if f.explained_by else "")
             for f in o.diagnosis.findings
         )
-        wanted = "|".join(o.case.labels) or f"nothing ({o.case.flags})"
+        wanted = " + ".join("|".join(labels) for labels in o.case.wanted) or f"nothing ({o.case.flags})"
         reason = "; ".join(o.diagnosis.not_applicable.get(label, "") for label in o.case.labels)
-        mark = "ok  " if right else "MISS"
+        mark = "ok  " if o.right else "MISS"
         lines.append(f"{mark} {o.case.name}: wants {wanted}; found {found or 'nothing'} {reason}")
     return "\n".join(lines)
 
 
 def _recall(outcomes: list[Outcome]) -> str:
-    places: dict[str, list[int | None]] = defaultdict(list)
+    places: dict[tuple[bool, str], list[int | None]] = defaultdict(list)
     for o in outcomes:
-        if o.case.fault:
-            places[o.case.fault].append(o.place)
-    everything = [p for found in places.values() for p in found]
-    rows = [f"{'fault':22} {'runs':>4} {'top 1':>6} {'top 2':>6} {'top 3':>6} {'found':>6}"]
-    for fault, found in [*sorted(places.items()), ("all", everything)]:
-        tops = [np.mean([p is not None and p <= k for p in found]) for k in (1, 2, 3, 99)] if found else []
-        rows.append(f"{fault:22} {len(found):4d} " + " ".join(f"{t:6.2f}" for t in tops))
-    return "\n".join(rows)
+        if o.case.fault and not o.case.pair:
+            places[o.case.mild, o.case.fault].append(o.place)
+            places[o.case.mild, "~ all"].append(o.place)
+            if o.case.fault in SPINE and not o.case.mild:
+                places[False, "~ all of the spine"].append(o.place)
+    rows = [f"{'fault':30} {'runs':>4} {'top 1':>6} {'top 2':>6} {'top 3':>6} {'found':>6}"]
+    for (mild, fault), found in sorted(places.items()):
+        tops = [np.mean([p is not None and p <= k for p in found]) for k in (1, 2, 3, 99)]
+        name = fault.removeprefix("~ ") + (", second strength" if mild else "")
+        rows.append(f"{name:30} {len(found):4d} " + " ".join(f"{t:6.2f}" for t in tops))
+    return "\n".join(rows) if len(rows) > 1 else ""
+
+
+def _pairs(outcomes: list[Outcome]) -> str:
+    pairs = [o for o in outcomes if o.case.pair]
+    if not pairs:
+        return ""
+    k, n = sum(o.right for o in pairs), len(pairs)
+    low, high = _wilson(k, n)
+    return f"pairs with both causes in the top four: {k} of {n} ({k / n:.1%}, 95 % {low:.1%} to {high:.1%})"
 
 
 def _false_alarms(outcomes: list[Outcome]) -> str:

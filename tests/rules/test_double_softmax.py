@@ -58,3 +58,11 @@ def test_the_graph_decides_where_it_was_seen(make):
     walked = given(30.0, -40.0, 5.0) | {"logits/doubled": 1.0}
     assert double_softmax.check(make(400, walked)).confidence > 0.95
     assert double_softmax.check(make(400, given(30.0, -40.0, 5.0) | {"logits/doubled": 0.0})) is None
+
+
+def test_the_graph_suffices_for_a_single_output(make):
+    """One logit per example has no rows that could sum to 1."""
+    one = {"logits/doubled": 1.0, "batch/class_counts": (N, np.tile([20.0, 12.0], (400, 1)))}
+    found = double_softmax.check(make(400, one))
+    floor = next(e for e in found.evidence if e.name == "lowest reachable loss").value
+    assert floor == pytest.approx((20 * np.log(2) + 12 * np.log(1 + np.exp(-1))) / 32)

@@ -41,6 +41,6 @@ def test_fires_where_nothing_moved_at_all(make):
     assert next(e for e in found.evidence if e.name == "path of the weights").value == pytest.approx(0.004)
 
 
-def test_cannot_know_from_49_steps(make):
-    with pytest.raises(NotApplicable, match="49 readings"):
-        check(make(49))
+def test_cannot_know_from_19_steps(make):
+    with pytest.raises(NotApplicable, match="19 readings"):
+        check(make(19))

@@ -26,3 +26,20 @@ def test_the_examples_of_a_step_are_those_of_all_micro_batches_and_ranks(
         series["gradient_parts/count"] = (steps, np.full(40, parts))
     found = noise_scale(record_of(series))
     assert found.batch == examples and found.scale.value == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize("count", [8, 12, 40])
+def test_the_interval_holds_the_truth_as_often_as_it_says_with_few_readings_too(count: int) -> None:
+    """Gaussian readings: 95 % of 300 intervals; 91 % is three standard errors below."""
+    draw = np.random.default_rng(0)
+    steps = np.arange(count)
+    held = 0
+    for _ in range(300):
+        series = {
+            "gradient_noise/signal": (steps, 1.0 + 0.5 * draw.standard_normal(count)),
+            "gradient_noise/noise": (steps, 30.0 + 3.0 * draw.standard_normal(count)),
+            "batch/size": (steps, np.full(count, 8)),
+        }
+        found = noise_scale(record_of(series)).signal
+        held += found.low <= 1.0 <= found.high
+    assert 0.91 <= held / 300 <= 0.99

@@ -44,6 +44,20 @@ def test_dropout_that_was_never_on_is_found_but_a_frozen_norm_is_not(make):
     assert train_eval_mode.check(make(400, EVALUATED | mode("BatchNorm2d", train=0.0))) is None
 
 
+@pytest.mark.parametrize(
+    ("norm", "spread", "found"), [(8.0, 0.0, True), (8.5, 0.3, False), (2.0, 0.0, False)]
+)
+def test_a_norm_that_was_never_on_is_found_where_it_was_never_trained(make, norm, spread, found):
+    """64 scales of 1 have a norm of 8; those of a trained backbone are spread."""
+    events = [
+        Event("modules", 0, "", {"modules": [{"name": "bn", "class": "BatchNorm2d"}]}),
+        Event("parameters", 0, "", {"parameters": [{"name": "bn.weight", "shape": [64]}]}),
+    ]
+    scales = {("weight/norm", "bn.weight"): norm, ("weight/std", "bn.weight"): spread}
+    off = mode("BatchNorm2d", train=0.0)
+    assert (train_eval_mode.check(make(400, EVALUATED | off | scales, events=events)) is not None) == found
+
+
 def test_silent_on_right_modes_on_forwards_without_a_loss_and_on_p_of_zero(make):
     assert train_eval_mode.check(make(400, EVALUATED | mode("Dropout"))) is None
     assert train_eval_mode.check(make(400, mode("Dropout", at_eval=1.0))) is None

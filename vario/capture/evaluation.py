@@ -18,6 +18,7 @@ from torch import Tensor
 from vario.capture.loss_calls import example_mean
 from vario.capture.losses import host_values
 from vario.capture.needs import LossCall
+from vario.capture.predictions import rows_of
 from vario.nouns import Reading
 
 __all__ = ["Evaluation"]
@@ -90,9 +91,14 @@ class Evaluation:
 
 @torch.no_grad()
 def _judge(this: _Pass, call: LossCall) -> None:
-    """Add which examples were right, where outputs are scores of classes (classes in dimension 1)."""
+    """Add which examples were right, where outputs are scores of classes (in dimension 1) or of yes and no."""
     output, target = call.output, call.target
-    if call.name not in ("cross_entropy", "nll_loss") or target is None or target.is_floating_point():
+    if call.name.startswith("binary_cross_entropy"):
+        rows = rows_of([call])
+        if rows is None:
+            return
+        output, target = rows.logits, rows.labels  # a single yes-or-no output as two classes
+    elif call.name not in ("cross_entropy", "nll_loss") or target is None or target.is_floating_point():
         return
     if output.dim() < 1 or target.shape != output.shape[:1] + output.shape[2:]:
         return

@@ -13,7 +13,7 @@ import numpy as np
 
 from vario.nouns import NotApplicable
 from vario.record import Record
-from vario.rules._evidence import Estimate, Floats, Steps, finite, level, tail
+from vario.rules._evidence import Estimate, Floats, Steps, finite, level, tail, trend
 
 State = Literal["non-finite", "worse", "stuck", "learning"]
 
@@ -25,7 +25,8 @@ class Course:
     """The training loss of a stream from its first step to its last.
 
     ``state`` is "non-finite" (the loss ends as NaN or inf), "worse" (it ends clearly above its start),
-    "stuck" (it never fell clearly below its start, or below what a constant guess gives) or "learning".
+    "stuck" (it never fell clearly below its start, by its interval and by its trend, or below what a constant
+    guess gives) or "learning".
     ``fall`` is the share of the starting loss (above the floor of 0, or of the lowest loss where losses
     are negative) that is gone at the end.
     """
@@ -70,7 +71,9 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     first = good[: max(min(len(good) // 50, 10), 3)]
     if first.max() > 3 * first[0] > 0:
         first = first[:1]  # an explosion in the very first steps is no starting level
-    start, last = level(first), tail(good)
+    # The last tenth of the steps, not of the readings, which lie closer together at the start of a run.
+    late = int((good_steps > 0.9 * good_steps[-1]).sum())
+    start, last = level(first), good[-min(max(late, 5), 500) :]
     end = level(last)
     noise = float(1.4826 * np.median(np.abs(last - end.value)))
     edges = np.linspace(0, len(good), min(50, len(good)) + 1).astype(int)
@@ -86,7 +89,9 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         or end.value > 3 * max(start.value, chance, 0) > 0
     ):
         state = "worse"
-    elif fell < max(clear * scale, noise) or end.low > 0.97 * chance:
+    elif (
+        fell < max(clear * scale, noise) or end.low > 0.97 * chance or _is_level(good_steps, good, start, end)
+    ):
         state = "stuck"
     else:
         state = "learning"
@@ -95,6 +100,11 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         lowest_step=int(good_steps[edges[lowest]]), end=end, noise=noise,
         peak=float(levels[: max(len(levels) // 5, 1)].max()), chance=chance, bad_step=bad_step, state=state,
     )  # fmt: skip
+
+
+def _is_level(steps: Steps, values: Floats, start: Estimate, end: Estimate) -> bool:
+    """Whether neither the two ends nor the trend between them tells the loss from one that never fell."""
+    return end.high >= start.low and trend(steps, values).high >= 0
 
 
 def is_failing(record: Record, *, unknown: bool = False) -> bool:

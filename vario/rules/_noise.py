@@ -31,8 +31,11 @@ class NoiseScale:
         return self.signal.low > 0
 
 
-def noise_scale(record: Record, *, count: int = 30, window: int = 200, blocks: int = 20) -> NoiseScale:
-    """Over the last ``window`` readings; NotApplicable with fewer than ``count`` of them or no batch size."""
+def noise_scale(record: Record, *, count: int = 8, window: int = 200, blocks: int = 20) -> NoiseScale:
+    """Over the last ``window`` readings; NotApplicable with fewer than ``count`` of them or no batch size.
+
+    The interval is as wide as few readings make it: from 8 on, Student is good to a few per cent.
+    """
     steps, signal = record.need("gradient_noise/signal", count)
     noise_steps, noise = record.need("gradient_noise/noise", count)
     _, size = record.need("batch/size", 1)
@@ -48,8 +51,10 @@ def noise_scale(record: Record, *, count: int = 30, window: int = 200, blocks: i
         [(signal[a:b].mean(), noise[a:b].mean()) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     )
     draws = pairs[np.random.default_rng(0).integers(len(pairs), size=(1000, len(pairs)))].mean(axis=1)
+    # Means of few draws vary too little, and their quantiles are Student's and not the normal ones.
+    draws = pairs.mean(axis=0) + (draws - pairs.mean(axis=0)) * _widening(len(pairs))
     with np.errstate(divide="ignore"):
-        ratio = draws[:, 1] / np.maximum(draws[:, 0], 0.0)
+        ratio = np.maximum(draws[:, 1], 0.0) / np.maximum(draws[:, 0], 0.0)
     backwards = record.series("loss/backwards")[1]
     passes = float(np.median(backwards)) if len(backwards) else 1.0
     parts = record.series("gradient_parts/count")[1]  # of micro-batches and of ranks together
@@ -61,6 +66,13 @@ def noise_scale(record: Record, *, count: int = 30, window: int = 200, blocks: i
         batch=float(np.median(size)) * max(passes, 1.0),
         steps=(int(kept[0]), int(kept[-1])),
     )
+
+
+def _widening(count: int, z: float = 1.96) -> float:
+    """Student's over the normal 97.5 % quantile (Cornish, Fisher), times the bias of a resampled spread."""
+    freedom = count - 1
+    student = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    return float(student / z * np.sqrt(count / freedom))
 
 
 def _interval(draws: np.ndarray, value: float) -> Estimate:

@@ -5,7 +5,7 @@ fewer examples and no more steps.
 How it is decided: mean noise over mean signal of the gradient (the noise scale), over the last 200
 readings, with a 95 % interval over blocks. Fires when its high end lies below a quarter of the examples
 of a step: more than four fifths of the examples then bring nothing.
-Not applicable: fewer than 30 readings of the gradient's noise and signal; a signal that cannot be told
+Not applicable: fewer than 8 readings of the gradient's noise and signal; a signal that cannot be told
 from zero.
 """
 

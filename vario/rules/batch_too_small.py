@@ -7,7 +7,7 @@ How it is decided: mean noise over mean signal of the gradient (the noise scale)
 readings, with a 95 % interval over blocks. Fires when its low end exceeds ten times the examples of a
 step: eleven times as many steps are then taken as with very large batches. Only while the signal itself
 is above zero.
-Not applicable: fewer than 30 readings of the gradient's noise and signal; a signal that cannot be told
+Not applicable: fewer than 8 readings of the gradient's noise and signal; a signal that cannot be told
 from zero.
 """
 

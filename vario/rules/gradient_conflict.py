@@ -5,7 +5,7 @@ although every example asks for a change.
 How it is decided: only in a run that fails. Over the last 200 readings the signal of the gradient cannot
 be told from zero (95 % interval over blocks), its high end is below a hundredth of the noise, and the
 noise is not itself nothing: the root of the noise is above a millionth of the norm of the weights.
-Not applicable: fewer than 30 readings of the gradient's noise and signal, or none of the norm of the
+Not applicable: fewer than 8 readings of the gradient's noise and signal, or none of the norm of the
 weights.
 """
 

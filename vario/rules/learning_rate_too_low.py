@@ -7,7 +7,7 @@ trend of its second half below zero) or has barely moved; what it lost in the se
 of what it lost in the first half, where a run at a good rate gains most at first; one step changes the
 weights by less than 0.05 % of their norm; and all steps together moved them by less than a tenth of their
 norm.
-Not applicable: fewer than 50 readings of the training loss or 5 of the update ratio.
+Not applicable: fewer than 20 readings of the training loss or 5 of the update ratio.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def check(
     usual: float = 3e-3,
 ) -> Finding | None:
     """A finding where the loss falls in a straight line and the weights hardly move."""
-    run = course(record, count=50)
-    _, ratio = need_finite(*record.need("update/ratio", 5), 5, "update/ratio")
+    run = course(record)
+    at, ratio = need_finite(*record.need("update/ratio", 5), 5, "update/ratio")
     typical = level(ratio)
-    path = typical.value * record.step_count
+    path = float(ratio @ np.diff(at, append=record.step_count))  # a reading stands until the next
     if (
         run.state not in ("learning", "stuck")
         or typical.value <= 0
@@ -52,7 +52,7 @@ def check(
         or typical.high > ratio_limit
     ):
         return None
-    half = len(run.values) // 2
+    half = int((run.steps < run.steps[-1] / 2).sum())  # of the steps: readings lie closer at the start
     second = trend(run.steps[half:], run.values[half:])
     first = trend(run.steps[:half], run.values[:half])
     falling = second.high < 0 and second.value < straight * first.value < 0

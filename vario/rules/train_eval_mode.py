@@ -5,7 +5,8 @@ and writes test data into BatchNorm's averages; its figures are noisy and pessim
 ``model.train()`` afterwards, training goes on with dropout off and frozen averages.
 How it is decided: ``mode/eval_share`` (modules in train mode at forwards that feed an evaluation loss)
 is above 0, or ``mode/train_share`` falls to 0 and stays there after having been above it. Dropout that was
-never on is found too; BatchNorm that was never on is how backbones are frozen on purpose, and is not.
+never on is found too. BatchNorm that was never on is how trained backbones are frozen on purpose, and is
+found only where its scales start as they are made, all at 1: its averages are then of no data at all.
 Not applicable: the model has no such module, or no mode was read.
 """
 
@@ -71,7 +72,8 @@ def _mistakes(
         found["evaluations in train mode"] = (steps, at_eval > wrong)
     steps, at_train = finite(*record.series("mode/train_share", kind))
     off = at_train <= wrong
-    if len(off) >= lasting and off[-lasting:].all() and ("Dropout" in kind or not off.all()):
+    meant = "Dropout" not in kind and off.all() and not _is_fresh(record, kind)
+    if len(off) >= lasting and off[-lasting:].all() and not meant:
         found["steps in eval mode"] = (steps, off)
     return found
 
@@ -80,3 +82,18 @@ def _never_drops(record: Record, kind: str) -> bool:
     """Whether every dropout of this class has p = 0, so that its mode makes no difference."""
     rates = [float(m["p"]) for m in rows(record, "modules") if m.get("class") == kind and "p" in m]
     return bool(rates) and max(rates) == 0
+
+
+def _is_fresh(record: Record, kind: str, *, off: float = 0.05) -> bool:
+    """Whether the scales of all norms of this class start at 1, give or take the first steps."""
+    names = [str(m.get("name", "")) for m in rows(record, "modules") if m.get("class") == kind]
+    sizes = {str(p["name"]): float(np.prod(p["shape"])) for p in rows(record, "parameters")}
+    scales = [f"{name}.weight" for name in names if f"{name}.weight" in sizes]
+    first: list[bool] = []
+    for scale in scales:
+        norm = finite(*record.series("weight/norm", scale))[1]
+        spread = finite(*record.series("weight/std", scale))[1]
+        if len(norm) and len(spread):
+            usual = float(norm[0]) / np.sqrt(sizes[scale])
+            first.append(abs(usual - 1) < off and float(spread[0]) < off)
+    return bool(first) and all(first)

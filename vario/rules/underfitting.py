@@ -7,7 +7,7 @@ How it is decided: the loss over the last third of the run no longer falls (the 
 reaches above a fall of 1 % of the level), its level is above 70 % of what guessing by class shares gives
 (of the starting loss where no classes are known), and evaluation, where there is one, is not worse than
 training by more than 10 %.
-Not applicable: fewer than 60 readings of the training loss; several models trained against each other.
+Not applicable: fewer than 24 readings of the training loss; several models trained against each other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check(
     gap: float = 1.1,
 ) -> Finding | None:
     """A finding where the training loss is flat and still near that of guessing."""
-    run = course(record, count=60)
+    run = course(record, count=24)
     guess = run.chance if np.isfinite(run.chance) else run.start.value
     third = len(run.values) // 3
     last = trend(run.steps[-third:], run.values[-third:])

@@ -25,8 +25,9 @@ parser.add_argument("--warmup", type=int, default=20)
 parser.add_argument("--schedule", default="none")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--fault", default="none")
+parser.add_argument("--strength", type=float, default=1.0)
 args = parser.parse_args()
-fault = args.fault
+fault = args.fault.split("+")
 torch.manual_seed(args.seed)
 
 root = Path(os.__file__).parent
@@ -38,7 +39,7 @@ text = "".join(c if c.isascii() else "?" for c in text)
 chars = sorted(set(text))
 data = torch.tensor([chars.index(c) for c in text])
 train, valid = data[: int(0.9 * len(data))], data[int(0.9 * len(data)) :]
-if fault == "shuffled-text":
+if "shuffled-text" in fault:
     train = train[torch.randperm(len(train))]
 
 
@@ -46,8 +47,8 @@ def batch(source, count, at=None):
     start = torch.randint(len(source) - args.context - 1, (count,)) if at is None else at
     x = torch.stack([source[i : i + args.context] for i in start])
     y = torch.stack([source[i + 1 : i + 1 + args.context] for i in start])
-    if fault == "label-noise" and source is train:
-        y = torch.where(torch.rand(y.shape) < 0.4, torch.randint(len(chars), y.shape), y)
+    if "label-noise" in fault and source is train:
+        y = torch.where(torch.rand(y.shape) < 0.4 * args.strength, torch.randint(len(chars), y.shape), y)
     return x, y
 
 
@@ -82,26 +83,26 @@ class CharTransformer(nn.Module):
     def forward(self, x):
         h = self.tokens(x) + self.places.weight[: x.shape[1]]
         h = self.blocks(h)
-        h = self.head(self.norm(h.detach() if fault == "detached" else h))
-        return h.softmax(-1) if fault == "double-softmax" else h
+        h = self.head(self.norm(h.detach() if "detached" in fault else h))
+        return h.softmax(-1) if "double-softmax" in fault else h
 
 
 model = CharTransformer()
-if fault == "frozen":
+if "frozen" in fault:
     model.blocks[0].qkv.weight.requires_grad_(False)
-if fault == "large-init":
+if "large-init" in fault:
     for p in model.parameters():
         nn.init.normal_(p, 0, 1.0)
 trained = [
     p
     for n, p in model.named_parameters()
-    if p.requires_grad and not (fault == "forgotten" and n.startswith("blocks.1"))
+    if p.requires_grad and not ("forgotten" in fault and n.startswith("blocks.1"))
 ]
 optimizer = torch.optim.AdamW(trained, lr=args.lr, eps=args.eps, weight_decay=args.weight_decay)
 
 
 def rate(step):
-    if fault == "schedule-per-batch":
+    if "schedule-per-batch" in fault:
         return 0.95**step
     warm = min(1.0, (step + 1) / max(args.warmup, 1))
     return warm * (0.5 * (1 + math.cos(math.pi * step / args.steps)) if args.schedule == "cosine" else 1.0)
@@ -117,7 +118,7 @@ for step in range(args.steps):
         nn.utils.clip_grad_norm_(model.parameters(), args.clip)
     optimizer.step()
     scheduler.step()
-    if fault != "no-zero-grad":
+    if "no-zero-grad" not in fault:
         optimizer.zero_grad()
     if step % 100 == 99:
         model.eval()

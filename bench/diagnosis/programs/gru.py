@@ -22,27 +22,28 @@ parser.add_argument("--clip", type=float, default=5.0)
 parser.add_argument("--schedule", default="none")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--fault", default="none")
+parser.add_argument("--strength", type=float, default=1.0)
 args = parser.parse_args()
-fault = args.fault
+fault = args.fault.split("+")
 torch.manual_seed(args.seed)
 draw = np.random.default_rng(args.seed)
 
 images, labels = load_digits(return_X_y=True)
 sequences = images.reshape(-1, 8, 8).astype(np.float32)
-sequences = sequences * 100 if fault == "raw-inputs" else sequences / 16
+sequences = sequences * 100 if "raw-inputs" in fault else sequences / 16
 x_train, x_test, y_train, y_test = train_test_split(sequences, labels, test_size=0.25, random_state=0)
-if fault == "shuffled-labels":
+if "shuffled-labels" in fault:
     y_train = draw.permutation(y_train)
-if fault == "label-noise":
-    wrong = draw.random(len(y_train)) < 0.4
+if "label-noise" in fault:
+    wrong = draw.random(len(y_train)) < 0.4 * args.strength
     y_train[wrong] = (y_train[wrong] + draw.integers(1, 10, wrong.sum())) % 10
-if fault == "nan-data":
+if "nan-data" in fault:
     x_train[draw.integers(len(x_train)), 4, 4] = np.nan
-if fault == "sorted":
+if "sorted" in fault:
     order = np.argsort(y_train, kind="stable")
     x_train, y_train = x_train[order], y_train[order]
 train = DataLoader(
-    TensorDataset(torch.tensor(x_train), torch.tensor(y_train)), args.batch, shuffle=fault != "sorted"
+    TensorDataset(torch.tensor(x_train), torch.tensor(y_train)), args.batch, shuffle="sorted" not in fault
 )
 test = DataLoader(TensorDataset(torch.tensor(x_test), torch.tensor(y_test)), 256)
 
@@ -52,8 +53,8 @@ class Reader(nn.Module):
         super().__init__()
         self.gru = nn.GRU(8, args.hidden, batch_first=True)
         self.drop = nn.Dropout(args.dropout)
-        kind = nn.Sigmoid if fault == "deep-sigmoid" else nn.ReLU
-        count = 9 if fault == "deep-sigmoid" else 1
+        kind = nn.Sigmoid if "deep-sigmoid" in fault else nn.ReLU
+        count = round(9 * args.strength) if "deep-sigmoid" in fault else 1
         self.hidden = nn.Sequential(
             *(m for _ in range(count) for m in (nn.Linear(args.hidden, args.hidden), kind()))
         )
@@ -62,42 +63,42 @@ class Reader(nn.Module):
     def forward(self, x):
         states, _ = self.gru(x)
         last = states[:, -1]
-        out = self.head(self.hidden(self.drop(last.detach() if fault == "detached" else last)))
-        return torch.softmax(out, dim=1) if fault == "double-softmax" else out
+        out = self.head(self.hidden(self.drop(last.detach() if "detached" in fault else last)))
+        return torch.softmax(out, dim=1) if "double-softmax" in fault else out
 
 
 net = Reader()
-if fault == "dead-relu":
-    nn.init.constant_(net.hidden[0].bias, -4.0)
-if fault == "frozen":
+if "dead-relu" in fault:
+    nn.init.constant_(net.hidden[0].bias, -4.0 * args.strength)
+if "frozen" in fault:
     net.gru.weight_hh_l0.requires_grad_(False)
 trained = [
     p
     for n, p in net.named_parameters()
-    if p.requires_grad and not (fault == "forgotten" and n.startswith("gru"))
+    if p.requires_grad and not ("forgotten" in fault and n.startswith("gru"))
 ]
 if args.optimizer == "sgd":
     opt = torch.optim.SGD(trained, lr=args.lr, momentum=0.9, weight_decay=args.weight_decay)
 else:
     opt = torch.optim.Adam(trained, lr=args.lr, eps=args.eps, weight_decay=args.weight_decay)
 milestones = torch.optim.lr_scheduler.MultiStepLR(opt, [6, 8], gamma=0.1 if args.schedule == "steps" else 1.0)
-if fault == "schedule-per-batch":
+if "schedule-per-batch" in fault:
     milestones = torch.optim.lr_scheduler.MultiStepLR(opt, [6, 8], gamma=0.05)
 loss_function = nn.CrossEntropyLoss()
 
 for epoch in range(args.epochs):
     net.train()
     for sequence, digit in train:
-        if fault != "no-zero-grad":
+        if "no-zero-grad" not in fault:
             opt.zero_grad()
         loss = loss_function(net(sequence), digit)
         loss.backward()
         if args.clip:
             torch.nn.utils.clip_grad_norm_(net.parameters(), args.clip)
         opt.step()
-        if fault == "schedule-per-batch":
+        if "schedule-per-batch" in fault:
             milestones.step()
-    if fault != "schedule-per-batch":
+    if "schedule-per-batch" not in fault:
         milestones.step()
     net.eval()
     with torch.no_grad():

@@ -26,39 +26,42 @@ parser.add_argument("--accumulate", type=int, default=1)
 parser.add_argument("--train", type=int, default=4000)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--fault", default="none")
+parser.add_argument("--strength", type=float, default=1.0)
 args = parser.parse_args()
-fault = args.fault
+fault = args.fault.split("+")
 torch.manual_seed(args.seed)
 draw = np.random.default_rng(args.seed)
 
 x, y = mnist()
-x = x if fault == "raw-inputs" else x / 255
+x = x if "raw-inputs" in fault else x / 255
 x_train, y_train, x_test, y_test = x[: args.train].copy(), y[: args.train].copy(), x[4000:], y[4000:]
-if fault == "shuffled-labels":
+if "shuffled-labels" in fault:
     y_train = draw.permutation(y_train)
-if fault == "label-noise":
-    wrong = draw.random(len(y_train)) < 0.4
+if "label-noise" in fault:
+    wrong = draw.random(len(y_train)) < 0.4 * args.strength
     y_train[wrong] = (y_train[wrong] + draw.integers(1, 10, wrong.sum())) % 10
-if fault == "nan-data":
+if "nan-data" in fault:
     x_train[draw.integers(len(x_train)), 300] = np.nan
-if fault == "sorted":
+if "sorted" in fault:
     order = np.argsort(y_train, kind="stable")
     x_train, y_train = x_train[order], y_train[order]
-if fault == "imbalance":
-    keep = (y_train == 0) | (draw.random(len(y_train)) < 0.02)
+if "imbalance" in fault:
+    keep = (y_train == 0) | (draw.random(len(y_train)) < 0.02 / args.strength)
     x_train, y_train = x_train[keep], y_train[keep]
-if fault == "duplicates":
-    x_train[len(x_train) // 5 :] = np.resize(x_train[: len(x_train) // 5], x_train[len(x_train) // 5 :].shape)
-    y_train[len(y_train) // 5 :] = np.resize(y_train[: len(y_train) // 5], y_train[len(y_train) // 5 :].shape)
-if fault == "leakage":
-    x_test, y_test = x_train[:1000], y_train[:1000]
+if "duplicates" in fault:
+    own = round(len(x_train) / (5 * args.strength))
+    x_train[own:] = np.resize(x_train[:own], x_train[own:].shape)
+    y_train[own:] = np.resize(y_train[:own], y_train[own:].shape)
+if "leakage" in fault:
+    count = round(len(x_test) * args.strength)
+    x_test[:count], y_test[:count] = x_train[:count], y_train[:count]
 train = TensorDataset(torch.from_numpy(x_train), torch.from_numpy(y_train))
 test = TensorDataset(torch.from_numpy(x_test), torch.from_numpy(y_test))
-train_loader = DataLoader(train, batch_size=args.batch, shuffle=fault != "sorted")
+train_loader = DataLoader(train, batch_size=args.batch, shuffle="sorted" not in fault)
 test_loader = DataLoader(test, batch_size=500)
 
-activation = nn.Sigmoid if fault == "deep-sigmoid" else nn.ReLU
-depth = 10 if fault == "deep-sigmoid" else args.depth
+activation = nn.Sigmoid if "deep-sigmoid" in fault else nn.ReLU
+depth = round(10 * args.strength) if "deep-sigmoid" in fault else args.depth
 layers: list[nn.Module] = []
 size = 784
 for _ in range(depth):
@@ -67,23 +70,23 @@ for _ in range(depth):
         layers.append(nn.Dropout(args.dropout))
     size = args.width
 layers.append(nn.Linear(size, 10))
-if fault == "double-softmax":
+if "double-softmax" in fault:
     layers.append(nn.Softmax(dim=1))
 model = nn.Sequential(*layers)
 with torch.no_grad():
     for module in model:
         if isinstance(module, nn.Linear):
-            if fault == "dead-relu" and module.out_features != 10:
-                module.bias.fill_(-4.0)
-            if fault == "same-init":
+            if "dead-relu" in fault and module.out_features != 10:
+                module.bias.fill_(-4.0 * args.strength)
+            if "same-init" in fault:
                 module.weight.fill_(0.01)
                 module.bias.zero_()
-            if fault == "large-init":
-                module.weight.normal_(0, 1.0)
-if fault == "frozen":
+            if "large-init" in fault:
+                module.weight.normal_(0, args.strength)
+if "frozen" in fault:
     model[0].weight.requires_grad_(False)
 trained = (
-    model[2:].parameters() if fault == "forgotten" else (p for p in model.parameters() if p.requires_grad)
+    model[2:].parameters() if "forgotten" in fault else (p for p in model.parameters() if p.requires_grad)
 )
 kinds = {
     "sgd": lambda p: torch.optim.SGD(p, args.lr, momentum=args.momentum, weight_decay=args.weight_decay),
@@ -99,13 +102,13 @@ schedules = {
     "step": lambda: torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.3),
     "warmup": lambda: torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 2),
 }
-scheduler = schedules["exponential" if fault == "schedule-per-batch" else args.schedule]()
+scheduler = schedules["exponential" if "schedule-per-batch" in fault else args.schedule]()
 
 for epoch in range(args.epochs):
     model.train()
     for i, (images, labels) in enumerate(train_loader):
-        output = model(images.detach() if fault != "detached" else images)
-        if fault == "detached":
+        output = model(images.detach() if "detached" not in fault else images)
+        if "detached" in fault:
             hidden = model[:-1](images).detach()
             output = model[-1](hidden)
         loss = F.cross_entropy(output, labels)
@@ -114,13 +117,13 @@ for epoch in range(args.epochs):
             nn.utils.clip_grad_norm_(model.parameters(), args.clip)
         if (i + 1) % args.accumulate == 0:
             optimizer.step()
-            if fault != "no-zero-grad":
+            if "no-zero-grad" not in fault:
                 optimizer.zero_grad()
-        if fault == "schedule-per-batch":
+        if "schedule-per-batch" in fault:
             scheduler.step()
-    if fault != "schedule-per-batch":
+    if "schedule-per-batch" not in fault:
         scheduler.step()
-    if fault != "eval-mode":
+    if "eval-mode" not in fault:
         model.eval()
     total, right = 0.0, 0
     with torch.no_grad():

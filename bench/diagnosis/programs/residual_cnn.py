@@ -21,8 +21,9 @@ parser.add_argument("--smoothing", type=float, default=0.0)
 parser.add_argument("--schedule", default="cosine")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--fault", default="none")
+parser.add_argument("--strength", type=float, default=1.0)
 args = parser.parse_args()
-fault = args.fault
+fault = args.fault.split("+")
 torch.manual_seed(args.seed)
 draw = np.random.default_rng(args.seed)
 
@@ -48,9 +49,9 @@ class ResNet(nn.Module):
 
     def forward(self, x):
         x = self.blocks(self.stem(x))
-        x = F.adaptive_avg_pool2d(x.detach() if fault == "detached" else x, 2).flatten(1)
+        x = F.adaptive_avg_pool2d(x.detach() if "detached" in fault else x, 2).flatten(1)
         logits = self.classifier(x)
-        return F.softmax(logits, dim=1) if fault == "double-softmax" else logits
+        return F.softmax(logits, dim=1) if "double-softmax" in fault else logits
 
 
 images, labels = load_digits(return_X_y=True)
@@ -59,23 +60,24 @@ y = torch.tensor(labels)
 dataset = TensorDataset(x, y)
 train_set, test_set = random_split(dataset, [1300, len(dataset) - 1300], torch.Generator().manual_seed(0))
 rows = torch.tensor(train_set.indices)
-if fault == "shuffled-labels":
+if "shuffled-labels" in fault:
     y[rows] = y[rows[torch.randperm(len(rows))]]
-if fault == "label-noise":
-    wrong = rows[torch.rand(len(rows)) < 0.4]
+if "label-noise" in fault:
+    wrong = rows[torch.rand(len(rows)) < 0.4 * args.strength]
     y[wrong] = (y[wrong] + torch.randint(1, 10, wrong.shape)) % 10
-if fault == "nan-data":
+if "nan-data" in fault:
     x[rows[draw.integers(len(rows))], 0, 4, 4] = float("nan")
-if fault == "sorted":
+if "sorted" in fault:
     train_set.indices = rows[y[rows].argsort(stable=True)].tolist()
-if fault == "leakage":
-    test_set.indices = train_set.indices[:400]
-loader = DataLoader(train_set, args.batch_size, shuffle=fault != "sorted", drop_last=True)
+if "leakage" in fault:
+    count = round(400 * args.strength)
+    test_set.indices = train_set.indices[:count] + test_set.indices[count:400]
+loader = DataLoader(train_set, args.batch_size, shuffle="sorted" not in fault, drop_last=True)
 test_loader = DataLoader(test_set, 256)
 model = ResNet(args.width, args.blocks)
-if fault == "frozen":
+if "frozen" in fault:
     model.stem.requires_grad_(False)
-parameters = model.blocks.parameters() if fault == "forgotten" else model.parameters()
+parameters = model.blocks.parameters() if "forgotten" in fault else model.parameters()
 if args.optimizer == "adam":
     optimizer = torch.optim.Adam(parameters, lr=args.lr)
 else:
@@ -89,19 +91,19 @@ else:
 
 for epoch in range(args.epochs):
     model.train()
-    if fault == "eval-mode":
+    if "eval-mode" in fault:
         model.eval()
     for data, target in loader:
-        if fault != "no-zero-grad":
+        if "no-zero-grad" not in fault:
             optimizer.zero_grad(set_to_none=True)
         loss = F.cross_entropy(model(data), target, label_smoothing=args.smoothing)
         loss.backward()
         optimizer.step()
-        if fault == "schedule-per-batch":
+        if "schedule-per-batch" in fault:
             scheduler.step()
-    if fault != "schedule-per-batch":
+    if "schedule-per-batch" not in fault:
         scheduler.step()
-    if fault != "eval-forgotten":
+    if "eval-forgotten" not in fault:
         model.eval()
     correct, total_loss = 0, 0.0
     with torch.no_grad():

@@ -21,72 +21,75 @@ parser.add_argument("--eps", type=float, default=1e-8)
 parser.add_argument("--schedule", default="none")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--fault", default="none")
+parser.add_argument("--strength", type=float, default=1.0)
 args = parser.parse_args()
-fault = args.fault
+fault = args.fault.split("+")
 torch.manual_seed(args.seed)
 draw = np.random.default_rng(args.seed)
 
 table, target = load_diabetes(return_X_y=True)
 x = StandardScaler().fit_transform(table).astype(np.float32)
-if fault == "raw-inputs":
+if "raw-inputs" in fault:
     x = (x * np.logspace(0, 4, x.shape[1]) + np.logspace(0, 4, x.shape[1])).astype(np.float32)
 y = ((target - target.mean()) / target.std()).astype(np.float32)[:, None]
-if fault == "target-scale":
-    y = (1000 * target + 50000).astype(np.float32)[:, None]
+if "target-scale" in fault:
+    y = (args.strength * (1000 * target + 50000)).astype(np.float32)[:, None]
 order = np.random.default_rng(0).permutation(len(x))
 x, y = x[order], y[order]
 x_train, y_train, x_valid, y_valid = x[:352].copy(), y[:352].copy(), x[352:], y[352:]
-if fault == "shuffled-labels":
+if "shuffled-labels" in fault:
     y_train = draw.permutation(y_train)
-if fault == "nan-data":
+if "nan-data" in fault:
     x_train[draw.integers(len(x_train)), 3] = np.nan
-if fault == "sorted":
+if "sorted" in fault:
     rank = np.argsort(y_train[:, 0])
     x_train, y_train = x_train[rank], y_train[rank]
 train = DataLoader(
-    TensorDataset(torch.from_numpy(x_train), torch.from_numpy(y_train)), args.batch, shuffle=fault != "sorted"
+    TensorDataset(torch.from_numpy(x_train), torch.from_numpy(y_train)),
+    args.batch,
+    shuffle="sorted" not in fault,
 )
 valid = TensorDataset(torch.from_numpy(x_valid), torch.from_numpy(y_valid))
 
-kind, depth = (nn.Sigmoid, 10) if fault == "deep-sigmoid" else (nn.ReLU, 2)
+kind, depth = (nn.Sigmoid, round(10 * args.strength)) if "deep-sigmoid" in fault else (nn.ReLU, 2)
 layers, size = [], x.shape[1]
 for _ in range(depth):
     layers += [nn.Linear(size, args.width), kind(), nn.Dropout(args.dropout)]
     size = args.width
 model = nn.Sequential(*layers, nn.Linear(size, 1))
-if fault == "dead-relu":
+if "dead-relu" in fault:
     for layer in model[:-1]:
         if isinstance(layer, nn.Linear):
-            nn.init.constant_(layer.bias, -6.0)
-if fault == "frozen":
+            nn.init.constant_(layer.bias, -6.0 * args.strength)
+if "frozen" in fault:
     model[0].requires_grad_(False)
 trained = (
-    model[3:].parameters() if fault == "forgotten" else [p for p in model.parameters() if p.requires_grad]
+    model[3:].parameters() if "forgotten" in fault else [p for p in model.parameters() if p.requires_grad]
 )
 if args.optimizer == "sgd":
     optimizer = torch.optim.SGD(trained, args.lr, momentum=0.9, weight_decay=args.weight_decay)
 else:
     optimizer = torch.optim.Adam(trained, args.lr, eps=args.eps, weight_decay=args.weight_decay)
 scheduler = torch.optim.lr_scheduler.ExponentialLR(
-    optimizer, 0.85 if fault == "schedule-per-batch" else 0.95 if args.schedule == "exponential" else 1.0
+    optimizer, 0.85 if "schedule-per-batch" in fault else 0.95 if args.schedule == "exponential" else 1.0
 )
 criterion = nn.MSELoss()
 
 for epoch in range(args.epochs):
     model.train()
     for inputs, targets in train:
-        if fault == "detached":
+        if "detached" in fault:
             prediction = model[-1](model[:-1](inputs).detach())
         else:
             prediction = model(inputs)
         loss = criterion(prediction, targets)
-        if fault != "no-zero-grad":
+        if "no-zero-grad" not in fault:
             optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if fault == "schedule-per-batch":
+        if "schedule-per-batch" in fault:
             scheduler.step()
-    if fault != "schedule-per-batch":
+    if "schedule-per-batch" not in fault:
         scheduler.step()
     model.eval()
     with torch.no_grad():

@@ -1,0 +1,37 @@
+"""Test ``vario.capture.evaluation``: what a pass says of classifiers with one output or many."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from vario.capture.evaluation import Evaluation
+from vario.capture.needs import LossCall
+
+SCORES = torch.tensor([2.0, -1.0, 0.5, -3.0])
+LABELS = torch.tensor([1.0, 1.0, 1.0, 0.0])
+
+
+def readings(output: torch.Tensor, target: torch.Tensor) -> dict[str, object]:
+    told: list = []
+    evaluation = Evaluation(told.extend, budget=1.0)
+    value = binary_cross_entropy_with_logits(output, target)
+    call = LossCall("binary_cross_entropy_with_logits", output, target, value, "mean", None)
+    evaluation.add("", call, dict)
+    evaluation.close()
+    return {reading.series: reading.value for reading in told}
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_a_yes_or_no_output_is_right_and_sure_as_two_classes_are(shape: tuple[int, ...]) -> None:
+    found = readings(SCORES.reshape(shape), LABELS.reshape(shape))
+    assert found["eval/accuracy"] == 0.75
+    sure = torch.sigmoid(SCORES.abs()).mean().item()
+    assert found["eval/confidence"] == pytest.approx(sure, rel=1e-6)
+    assert (found["eval/class_counts"], found["eval/class_correct"]) == ([1.0, 3.0], [1.0, 2.0])
+
+
+def test_several_labels_to_an_example_have_a_loss_and_no_accuracy() -> None:
+    found = readings(SCORES.reshape(2, 2), LABELS.reshape(2, 2))
+    assert "eval/loss" in found and "eval/accuracy" not in found
