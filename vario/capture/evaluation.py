@@ -91,7 +91,7 @@ class Evaluation:
 
 @torch.no_grad()
 def _judge(this: _Pass, call: LossCall) -> None:
-    """Add which examples were right, where outputs are scores of classes (in dimension 1) or of yes and no."""
+    """Add which examples were right, where outputs score classes (in dimension 1) or say yes or no."""
     output, target = call.output, call.target
     if call.name.startswith("binary_cross_entropy"):
         rows = rows_of([call])
