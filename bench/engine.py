@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.engine_models import MODELS, Workload
-from vario.capture.per_example import Probe
+from vario.capture.per_example.probe import Probe
 
 Way = Callable[[], Tensor | None]
 
@@ -35,7 +35,7 @@ def plain(w: Workload) -> Way:
 
 
 def ours(w: Workload, *, rows: int = 0, check: bool = False, **more: bool) -> Way:
-    """The probe of `vario.capture.per_example`; `rows` examples of the batch."""
+    """The probe of `vario.capture.per_example.probe`; `rows` examples of the batch."""
     names = {id(p): n for n, p in w.model.named_parameters()}
     picked = list(range(0, w.batch, w.batch // rows)) if rows else None
 

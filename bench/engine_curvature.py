@@ -23,9 +23,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.engine import memory
 from bench.engine_models import MODELS, Workload
-from vario.capture.curvature import KeptGraph
-from vario.capture.curvature_lanczos import lanczos, largest, random_start
-from vario.capture.curvature_rows import sampled_trace
+from vario.capture.curvature.kept import KeptGraph
+from vario.capture.curvature.lanczos import lanczos, largest, random_start
+from vario.capture.curvature.rows import sampled_trace
 
 Way = Callable[[], Tensor | None]
 BATCHES = 30  # steps of descent before anything is measured

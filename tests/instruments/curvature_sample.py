@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vario.capture.curvature import KeptGraph
-from vario.capture.curvature_measures import MEASURES, Step
+from vario.capture.curvature.kept import KeptGraph
+from vario.capture.curvature.measures import MEASURES, Step
 
 F64 = torch.float64
 

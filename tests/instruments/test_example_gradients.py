@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from tests.instruments.sample import draw, read
-from vario.capture.per_example import ExampleGradients as Found
-from vario.capture.per_example import Probe
+from vario.capture.per_example.probe import ExampleGradients as Found
+from vario.capture.per_example.probe import Probe
 from vario.instruments.example_gradients import ExampleGradients
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.instruments.sample import draw, read
-from vario.capture.per_example import ExampleGradients, Probe
+from vario.capture.per_example.probe import ExampleGradients, Probe
 from vario.instruments.gradient_noise import GradientNoise
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.instruments.sample import draw, read
-from vario.capture.ranks import GradientParts as Parts
+from vario.capture.per_example.parts import GradientParts as Parts
 from vario.instruments.gradient_parts import GradientParts
 
 

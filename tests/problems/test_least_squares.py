@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vario.capture.moment import Moment
-from vario.capture.per_example import Probe
+from vario.capture.per_example.probe import Probe
 from vario.instruments.gradient_noise import GradientNoise
 from vario.problems.least_squares import LeastSquares
 from vario.record import record_of

@@ -45,7 +45,7 @@ def work(rank: int, place: str, world: int, listen: bool) -> None:
 
 
 def hear(optimizer):  # type: ignore[no-untyped-def]
-    from tests.capture.test_example_door import listening
+    from tests.capture.per_example.test_door import listening
 
     context = listening()
     kept = context.__enter__()

@@ -19,10 +19,9 @@ from vario.capture import hooks
 from vario.capture.batches import Gathered, carried, one_clip
 from vario.capture.by_hand import ByHand
 from vario.capture.closures import nested, with_closure
-from vario.capture.curvature_door import CurvatureDoor
+from vario.capture.doors import Doors
 from vario.capture.dozing import Doze
 from vario.capture.evaluation import Evaluation
-from vario.capture.example_door import ExampleDoor
 from vario.capture.in_backward import InBackward
 from vario.capture.inputs import Inputs
 from vario.capture.loaders import Loaders
@@ -59,8 +58,7 @@ class Attachment:
         self.in_backward = InBackward(self)
         self.gathered = Gathered()
         self.inputs = Inputs(self)
-        self.examples = ExampleDoor(self, budget=budget)
-        self.curvature = CurvatureDoor(self)
+        self.doors = Doors(self, budget=budget)
         self.depth = 0  # of backwards inside backwards
         self.awake = True
         self.doze = Doze(self)
@@ -145,13 +143,12 @@ class Attachment:
             self.gathered.look_at_graph(tensors, self.streams)
         self.gathered.backward(tensors, self.loaders.where)
         self.by_hand.before(tensors)
-        self.curvature.before(tensors)  # not later: examples listen to every pass through the graph
-        self.examples.before(tensors)
+        self.doors.before(tensors)
 
     def after_backward(self) -> None:
         self.depth = max(0, self.depth - 1)
         if self.depth == 0:
-            self.examples.after()
+            self.doors.after()
             self.in_backward.end()
             self.by_hand.after()
 
@@ -313,7 +310,7 @@ class Attachment:
             raw["double_softmax"] = batches.double_softmax
             raw["clip"] = one_clip(batches.clips)
             raw["rows"] = self.loaders.seen
-            raw.update(self.examples.of(stream) | self.curvature.of(stream))
+            raw.update(self.doors.of(stream))
         if stream.grads_before is not None and stream.grads_before[0] == stream.step - 1:
             raw["grads_previous"] = stream.grads_before[1]
         raw["weights_before"] = weights
@@ -339,8 +336,7 @@ class Attachment:
         self.awake = self._unusual or any(other.wanted for other in self.streams)
         if self.awake:
             self.inputs.listen()
-            self.examples.step_begins()
-            self.curvature.step_begins()
+            self.doors.step_begins()
         else:
             self.doze.begin(stream)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from vario.capture import entries, layers, predictions, spectra
-from vario.capture.example_norms import example_norms, part_norms
+from typing import TYPE_CHECKING
+
+from vario.capture import entries, layers, predictions
 from vario.capture.needs import Derived, Offer, Pending
 
-__all__ = ["DERIVED"]
+if TYPE_CHECKING:
+    from vario.capture.spectra import Spectrum
 
-Spectra = dict[str, spectra.Spectrum]
+__all__ = ["DERIVED"]
 
 
 def _gradient_pieces(offer: Offer) -> entries.Pieces | None:
@@ -96,25 +98,43 @@ def _logit_ranges(offer: Offer) -> Pending | None:
 
 
 def _example_norms(offer: Offer) -> Pending | None:
-    return example_norms(offer["example_gradients"]) if "example_gradients" in offer else None
+    if "example_gradients" not in offer:
+        return None
+    from vario.capture.per_example.norms import example_norms
+
+    return example_norms(offer["example_gradients"])
 
 
 def _part_norms(offer: Offer) -> Pending | None:
-    return part_norms(offer["gradient_parts"]) if "gradient_parts" in offer else None
+    if "gradient_parts" not in offer:
+        return None
+    from vario.capture.per_example.norms import part_norms
+
+    return part_norms(offer["gradient_parts"])
 
 
-def _gradient_spectra(offer: Offer) -> Spectra | None:
-    return (
-        spectra.of_matrices(offer["grads"], offer["names"]) if "grads" in offer and "names" in offer else None
-    )
+def _gradient_spectra(offer: Offer) -> dict[str, Spectrum] | None:
+    return _spectra_of(offer, "grads")
 
 
-def _weight_spectra(offer: Offer) -> Spectra | None:
-    return spectra.of_matrices(offer["params"], offer["names"]) if "names" in offer else None
+def _weight_spectra(offer: Offer) -> dict[str, Spectrum] | None:
+    return _spectra_of(offer, "params")
 
 
-def _representation_spectra(offer: Offer) -> Spectra | None:
-    return spectra.of_activations(offer["activations"]) if "activations" in offer else None
+def _spectra_of(offer: Offer, what: str) -> dict[str, Spectrum] | None:
+    if what not in offer or "names" not in offer:
+        return None
+    from vario.capture.spectra import of_matrices
+
+    return of_matrices(offer[what], offer["names"])
+
+
+def _representation_spectra(offer: Offer) -> dict[str, Spectrum] | None:
+    if "activations" not in offer:
+        return None
+    from vario.capture.spectra import of_activations
+
+    return of_activations(offer["activations"])
 
 
 DERIVED: dict[str, Derived] = {

@@ -12,15 +12,19 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Parameter
 
 from vario.capture.needs import Pending
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 __all__ = [
     "Pieces",
@@ -35,7 +39,6 @@ __all__ = [
     "statistics",
 ]
 
-Array = NDArray[np.float64]
 
 CACHE = 1 << 17  # entries of a piece on a CPU: 512 KB of float32
 LARGE = 1 << 24  # elsewhere, where a launch costs more than a cache miss and sums are trees

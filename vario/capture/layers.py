@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vario.capture import entries
 from vario.capture.needs import Activation, Pending
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
 __all__ = ["LayerStatistics", "Spread", "activations", "feature_stds", "spread"]
 
-Array = NDArray[np.float64]
 
 _LAYERS = frozenset({"linear", "conv", "norm"})
 _SATURATES = frozenset({"sigmoid", "tanh"})

@@ -15,16 +15,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vario.capture.derived import DERIVED
 from vario.capture.needs import Activation, LossCall, Pending
 from vario.nouns import Reading
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Activation", "LossCall", "Moment", "before_step", "raw_needs"]
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Activation", "Derived", "LossCall", "Offer", "Pending"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["CURVATURE", "EXAMPLES", "KEEP", "Activation", "Derived", "LossCall", "Offer", "Pending"]
+
+EXAMPLES = frozenset({"example_gradients", "gradient_parts"})  # raw needs of `per_example.door`
+KEEP = "keep_weights"  # wanted at the step before: copy the weights, so that the step itself is known
+CURVATURE = frozenset(  # raw needs of `curvature.door`, which is not loaded before one of them is wanted
+    """curvature_ends curvature_slopes curvature_limit curvature_traces curvature_density curvature_halves
+    tangent_kernel keep_weights""".split()
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from vario.capture.curvature_lanczos import density
+from vario.capture.curvature.lanczos import density
 from vario.capture.needs import Activation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 __all__ = ["EXACT", "Spectrum", "matrix_of", "of_activations", "of_matrices", "spectrum"]
 
-Array = NDArray[np.float64]
 EXACT = 768  # of the shorter side: beyond it all values cost more than a training step
 SKETCH = 48
 ROWS = 4096  # of a layer's output that are looked at

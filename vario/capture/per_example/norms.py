@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vario.capture.needs import Pending
-from vario.capture.per_example import ExampleGradients
-from vario.capture.ranks import GradientParts
+from vario.capture.per_example.found import ExampleGradients
+from vario.capture.per_example.parts import GradientParts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 __all__ = ["ExampleNorms", "PartNorms", "example_norms", "part_norms"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,49 +17,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vario.capture.batch_axis import Examples, Layout, is_packed, kind_of, layouts
-from vario.capture.chains import Chain, Chains
 from vario.capture.graph import bottom_up
-from vario.capture.masked import alone, unsafe
-from vario.capture.shares import find_formula
-from vario.capture.uses import Joint, Use, joint
+from vario.capture.per_example.batch_axis import Examples, Layout, is_packed, kind_of, layouts
+from vario.capture.per_example.chains import Chain, Chains
+from vario.capture.per_example.found import ExampleGradients, square
+from vario.capture.per_example.masked import alone, unsafe
+from vario.capture.per_example.shares import find_formula
+from vario.capture.per_example.uses import Joint, Use, joint
 
-__all__ = ["ExampleGradients", "Probe", "square"]
+__all__ = ["Probe"]
 
 _CLOSE = 1e-2  # of the largest norm: half precision differs by less, a wrong axis by more
-_PIECE = 1 << 18  # entries over which single precision adds without loss
-
-
-@dataclass(slots=True)
-class ExampleGradients:
-    """Of the shares of each parameter that is understood; the rest with the reason.
-
-    ``squares``: squared norms (examples looked at,); ``batch_squares``: squared norm of the sum of the
-    shares of all ``examples``, of this backward alone, of every parameter. On request ``products`` (inner
-    products of shares, square) and ``spreads`` (sum over examples of squared entries, as the parameter).
-    """
-
-    examples: int
-    squares: dict[str, Tensor] = field(default_factory=dict)
-    batch_squares: dict[str, Tensor] = field(default_factory=dict)
-    missed: dict[str, str] = field(default_factory=dict)
-    checked: bool = False
-    finite: bool = True  # False: the check said nothing, because squares were not finite
-    products: dict[str, Tensor] = field(default_factory=dict)
-    spreads: dict[str, Tensor] = field(default_factory=dict)
-    scale: float = 1.0  # what the loss had been multiplied by: squares are those of this times the gradient
-
-    def leave_out(self, name: str, reason: str) -> None:
-        """Nothing is said of this parameter."""
-        self.missed.setdefault(name, reason)
-        for found in (self.squares, self.products, self.spreads):
-            found.pop(name, None)
 
 
 class Probe:
@@ -265,18 +238,6 @@ class Probe:
             self.seconds += time.perf_counter() - start
 
         return hear
-
-
-def square(gradient: Tensor) -> Tensor:
-    """Squared norm; in pieces where single precision would not do over all of it."""
-    if gradient.is_sparse:
-        gradient = gradient.coalesce().values()
-    flat = gradient.reshape(-1)
-    flat = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
-    if flat.numel() <= _PIECE:
-        norm: Tensor = torch.linalg.vector_norm(flat)
-        return norm.square()
-    return torch.stack(torch._foreach_norm(torch.split(flat, _PIECE))).double().square().sum()
 
 
 def _roots(order: list[Any], under: Chains, examples: int, time_first: bool) -> dict[tuple[Any, int], Layout]:

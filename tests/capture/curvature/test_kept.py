@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vario.capture.curvature import KeptGraph
+from vario.capture.curvature.kept import KeptGraph
 from vario.nouns import NotApplicable
 
 F64 = torch.float64

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from tests.capture.test_curvature_lanczos import OUTLIERS, spectrum
-from vario.capture.curvature_trace import hutch_pp, hutchinson, mean_of
+from tests.capture.curvature.test_lanczos import OUTLIERS, spectrum
+from vario.capture.curvature.trace import hutch_pp, hutchinson, mean_of
 
 MATRIX = spectrum(OUTLIERS)
 TRACE = float(OUTLIERS.sum())

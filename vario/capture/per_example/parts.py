@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.per_example import square
+from vario.capture.per_example.found import square
 
 __all__ = ["GradientParts", "PartListener", "world_size"]
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from vario.capture import curvature_graph as graph
-from vario.capture.curvature import KeptGraph, mask_of
-from vario.capture.curvature_graph import gradient
-from vario.capture.curvature_trace import Estimate, mean_of
-from vario.capture.per_example import Probe
+from vario.capture.curvature import graph
+from vario.capture.curvature.graph import gradient
+from vario.capture.curvature.kept import KeptGraph, mask_of
+from vario.capture.curvature.trace import Estimate, mean_of
+from vario.capture.per_example.probe import Probe
 from vario.nouns import NotApplicable
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from vario.capture.batch_axis import Examples
-from vario.capture.chains import Chain
-from vario.capture.formulas import Formula, Linear, Lookup, Replay, Shares
+from vario.capture.per_example.batch_axis import Examples
+from vario.capture.per_example.chains import Chain
+from vario.capture.per_example.formulas import Formula, Linear, Lookup, Replay, Shares
 
 __all__ = ["Joint", "Use", "joint"]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from vario.capture.curvature import KeptGraph
-from vario.capture.curvature_measures import Step, limit
-from vario.capture.curvature_rates import rates
+from vario.capture.curvature.kept import KeptGraph
+from vario.capture.curvature.measures import Step, limit
+from vario.capture.curvature.rates import rates
 from vario.nouns import NotApplicable
 
 CURVATURES = torch.tensor([4.0, 1.0, 0.25], dtype=torch.float64)

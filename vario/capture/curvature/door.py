@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
-from vario.capture import curvature_measures as measures
-from vario.capture.curvature import KeptGraph
+from vario.capture.curvature import measures
+from vario.capture.curvature.kept import KeptGraph
+from vario.capture.needs import KEEP
 from vario.capture.streams import Stream
 from vario.nouns import NotApplicable
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["NEEDS", "CurvatureDoor"]
 
 NEEDS = frozenset(measures.MEASURES)
-KEEP = "keep_weights"  # wanted at the step before: copy the weights, so that the step itself is known
 
 
 @dataclass(eq=False)
@@ -43,15 +42,10 @@ class CurvatureDoor:
     def __init__(self, attachment: Attachment) -> None:
         self._all = attachment
         self._known: dict[Stream, _Known] = {}
-        self._handles = -1  # hooks made so far, when the step began
         self._off = False
 
-    def step_begins(self) -> None:
-        """Hooks that are made from now on are on tensors of the step."""
-        self._handles = RemovableHandle.next_id
-
-    def before(self, tensors: Any) -> None:
-        """A backward is about to run; the micro-batch is among those gathered."""
+    def before(self, tensors: Any, *, hooked: bool) -> None:
+        """A backward is about to run; the micro-batch is among those gathered. `hooked`: by the script."""
         if self._off or len(self._all.gathered.batches.members) != 1:
             return
         for stream in self._all.streams:
@@ -59,7 +53,7 @@ class CurvatureDoor:
             if wanted:
                 known = self._known.setdefault(stream, _Known())
                 try:
-                    known.offered = self._take(stream, known, tensors, wanted)
+                    known.offered = self._take(stream, known, tensors, wanted, hooked)
                 except Exception as error:  # switched off alone: the rest of what is heard goes on
                     self._off, self._known = True, {}
                     self._all.fail("curvature", error)
@@ -76,13 +70,14 @@ class CurvatureDoor:
         offered, known.offered = known.offered, {}
         return offered
 
-    def _take(self, stream: Stream, known: _Known, tensors: Any, wanted: frozenset[str]) -> dict[str, Any]:
-        handles, self._handles = self._handles, -1
+    def _take(
+        self, stream: Stream, known: _Known, tensors: Any, wanted: frozenset[str], hooked: bool
+    ) -> dict[str, Any]:
         loss, scale = self._unscaled(tensors, stream)
         names = {id(p): name for p, name in zip(stream.params, stream.names, strict=True)}
         found: dict[str, Any] = {}
         try:
-            if handles not in (-1, RemovableHandle.next_id):
+            if hooked:
                 raise NotApplicable("the script put hooks on tensors of this step, which would run again")
             with torch.autocast(device_type=_device(stream), enabled=False), torch.enable_grad():
                 with KeptGraph(loss, names, scale=scale) as kept:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from vario.capture import curvature_graph as graph
-from vario.capture.curvature_graph import gradient
+from vario.capture.curvature import graph
+from vario.capture.curvature.graph import gradient
 from vario.nouns import NotApplicable
 
 __all__ = ["KeptGraph", "Part", "mask_of"]

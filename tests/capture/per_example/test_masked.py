@@ -1,4 +1,4 @@
-"""Test ``vario.capture.masked`` and all that a model may hold which no formula expects: right, or refused."""
+"""Test the masked check and all that a model may hold which no formula expects: right, or refused."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tests.capture.test_per_example import B, Model, draw, measure, seeded, tokens
+from tests.capture.per_example.test_probe import B, Model, draw, measure, seeded, tokens
 from vario.capture.graph import bottom_up
-from vario.capture.masked import unsafe
-from vario.capture.per_example import Probe
+from vario.capture.per_example.masked import unsafe
+from vario.capture.per_example.probe import Probe
 
 
 def reason(loss: Tensor, model: nn.Module) -> str:

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 __all__ = ["Density", "Pair", "Tridiagonal", "density", "lanczos", "largest", "random_start"]
 
-Array = NDArray[np.float64]
 Product = Callable[[Tensor], Tensor]
 FEWEST = 8  # products before an end of the spectrum is believed
 _BREAKDOWN = 1e-7  # of the matrix's size: below it the next direction is rounding

@@ -1,4 +1,4 @@
-"""Test ``vario.capture.ranks``: processes that share a model say together what one process says."""
+"""Test the parts of a step: processes that share a model say together what one process says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from tests.observed import SCRIPTS
 from tests.scripts.ranks import BATCH, make
 from vario.capture.graph import bottom_up
-from vario.capture.ranks import GradientParts, PartListener
+from vario.capture.per_example.parts import GradientParts, PartListener
 
 
 def start(place: Path, world: int, *more: str) -> None:

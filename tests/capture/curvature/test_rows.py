@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, jacrev
 
-from tests.capture.test_curvature import build, ids, matrix
-from vario.capture.curvature import KeptGraph
-from vario.capture.curvature_rows import example_gradients, inverse_fisher, sampled_trace, tangent_kernel
+from tests.capture.curvature.test_kept import build, ids, matrix
+from vario.capture.curvature.kept import KeptGraph
+from vario.capture.curvature.rows import example_gradients, inverse_fisher, sampled_trace, tangent_kernel
 from vario.nouns import NotApplicable
 
 F64 = torch.float64

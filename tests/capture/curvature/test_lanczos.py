@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vario.capture.curvature_lanczos import density, lanczos, largest, random_start
+from vario.capture.curvature.lanczos import density, lanczos, largest, random_start
 
 F64 = torch.float64
 

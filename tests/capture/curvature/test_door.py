@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vario.capture.attach import Attachment
-from vario.capture.curvature_door import KEEP, NEEDS
+from vario.capture.curvature.door import KEEP, NEEDS
 from vario.capture.streams import Stream
 from vario.nouns import Reading
 
@@ -178,7 +178,7 @@ def test_a_failure_of_ours_is_told_once_and_the_run_goes_on(monkeypatch: pytest.
     def broken(*_: Any, **__: Any) -> Any:
         raise TypeError("ours")
 
-    monkeypatch.setattr("vario.capture.curvature_door.KeptGraph", broken)
+    monkeypatch.setattr("vario.capture.curvature.door.KeptGraph", broken)
     listener = Listener(SOME)
     watched = train(plain, listener)
     assert len(listener.failures) == 1 and "curvature" in listener.failures[0]

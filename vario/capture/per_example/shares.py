@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.batch_axis import Examples, Layout, by_example, kind_of
-from vario.capture.formulas import Convolution, Formula, Linear, Lookup, Replay, Shares, rows
+from vario.capture.per_example.batch_axis import Examples, Layout, by_example, kind_of
+from vario.capture.per_example.formulas import Convolution, Formula, Linear, Lookup, Replay, Shares, rows
 
 __all__ = ["find_formula"]
 

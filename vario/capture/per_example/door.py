@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from vario.capture.graph import bottom_up
-from vario.capture.per_example import ExampleGradients, Probe, square
-from vario.capture.ranks import GradientParts, PartListener, world_size
+from vario.capture.needs import EXAMPLES
+from vario.capture.per_example.found import ExampleGradients, square
+from vario.capture.per_example.parts import GradientParts, PartListener, world_size
 from vario.capture.streams import Stream
 
 if TYPE_CHECKING:
     from vario.capture.attach import Attachment
+    from vario.capture.per_example.probe import Probe
 
 __all__ = ["ExampleDoor"]
 
-WANTED = frozenset({"example_gradients", "gradient_parts"})
 PART = 0.5  # of the budget; the rest is for all else
 GRANT = 0.1  # seconds over it, so that a run of some hundred quick steps has readings at all
 FIRST = 8  # steps until the time of a step can be believed
@@ -69,17 +69,12 @@ class ExampleDoor:
     def __init__(self, attachment: Attachment, *, budget: float) -> None:
         self._all, self._budget = attachment, budget
         self._ears: dict[Stream, _Ear] = {}
-        self._handles = -1  # hooks made so far, when the step began
         self._off = False
 
-    def step_begins(self) -> None:
-        """What hooks are made from now on are of the step."""
-        self._handles = RemovableHandle.next_id
-
-    def before(self, tensors: Any) -> None:
-        """A backward is about to run; the micro-batch is among those gathered."""
+    def before(self, tensors: Any, *, hooked: bool) -> None:
+        """A backward is about to run; the micro-batch is among those gathered. `hooked`: by whomever."""
         if not self._off:
-            self._guarded(self._before, tensors)
+            self._guarded(self._before, tensors, hooked)
 
     def after(self) -> None:
         """The backward is over, well or not."""
@@ -106,11 +101,10 @@ class ExampleDoor:
             self._all.fail("gradients of examples", error)
             return None
 
-    def _before(self, tensors: Any) -> None:
+    def _before(self, tensors: Any, hooked: bool) -> None:
         members = self._all.gathered.batches.members
-        hooked = self._handles < 0 or RemovableHandle.next_id != self._handles  # before we make any
         for stream in self._all.streams:
-            if not WANTED & stream.wanted:
+            if not EXAMPLES & stream.wanted:
                 continue
             ear = self._ears.setdefault(stream, _Ear())
             if len(members) == 1:
@@ -209,6 +203,8 @@ class ExampleDoor:
         time_first: bool,
         hooked: bool,
     ) -> None:
+        from vario.capture.per_example.probe import Probe  # its formulas are of no use before
+
         kinds = frozenset(type(node).__name__ for node in order)
         ear.checks = ear.heard >= ear.next_check or not kinds <= ear.kinds
         draw = torch.Generator().manual_seed(stream.step)  # its own: the script's random numbers are its own

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vario.capture.batch_axis import Examples, Layout
+from vario.capture.per_example.batch_axis import Examples, Layout
 
 __all__ = ["Convolution", "Formula", "Linear", "Lookup", "Replay", "Shares"]
 

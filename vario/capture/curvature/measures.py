@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from vario.capture import curvature_rows as by_row
-from vario.capture.curvature import KeptGraph
-from vario.capture.curvature_lanczos import Density, density, largest, random_start
-from vario.capture.curvature_rates import rates
-from vario.capture.curvature_trace import Estimate, hutch_pp
+from vario.capture.curvature import rows as by_row
+from vario.capture.curvature.kept import KeptGraph
+from vario.capture.curvature.lanczos import Density, density, largest, random_start
+from vario.capture.curvature.rates import rates
+from vario.capture.curvature.trace import Estimate, hutch_pp
 from vario.nouns import NotApplicable
 
 __all__ = ["MEASURES", "Ends", "Halves", "Limit", "Slopes", "Step", "Traces"]

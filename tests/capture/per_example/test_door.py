@@ -1,4 +1,4 @@
-"""Test ``vario.capture.example_door``: readings in running loops, within the budget, seen by nobody."""
+"""Test ``vario.capture.per_example.door``: readings in running loops, within the budget, seen by nobody."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.observed import Ran
-from vario.capture import example_door
 from vario.capture.attach import Attachment
-from vario.capture.per_example import Probe
+from vario.capture.per_example import door as example_door
+from vario.capture.per_example.probe import Probe
 from vario.instruments.example_gradients import ExampleGradients
 from vario.instruments.gradient_noise import GradientNoise
 from vario.instruments.gradient_parts import GradientParts

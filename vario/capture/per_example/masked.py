@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.batch_axis import Layout, is_packed
+from vario.capture.per_example.batch_axis import Layout, is_packed
 
 __all__ = ["alone", "unsafe"]
 

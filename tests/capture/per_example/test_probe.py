@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vario.capture import batch_axis
-from vario.capture.per_example import ExampleGradients, Probe
+from vario.capture.per_example import batch_axis
+from vario.capture.per_example.probe import ExampleGradients, Probe
 
 B = 4
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.batch_axis import is_packed, kind_of
+from vario.capture.per_example.batch_axis import is_packed, kind_of
 
 __all__ = ["Chain", "Chains"]
 

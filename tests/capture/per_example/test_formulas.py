@@ -1,4 +1,4 @@
-"""Test ``vario.capture.formulas`` and what finds them: each kind of layer against one backward an example."""
+"""Test the formulas and what finds them: each kind of layer against one backward an example."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.capture.test_per_example import B, Model, agree, draw, measure, seeded, tokens
-from vario.capture.per_example import Probe
+from tests.capture.per_example.test_probe import B, Model, agree, draw, measure, seeded, tokens
+from vario.capture.per_example.probe import Probe
 
 
 def merged(m: nn.Module, x: Tensor) -> Tensor:

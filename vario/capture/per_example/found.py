@@ -1,0 +1,50 @@
+"""What one backward told of single examples, and the squared norm that it is told in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+__all__ = ["ExampleGradients", "square"]
+
+_PIECE = 1 << 18  # entries over which single precision adds without loss
+
+
+@dataclass(slots=True)
+class ExampleGradients:
+    """Of the shares of each parameter that is understood; the rest with the reason.
+
+    ``squares``: squared norms (examples looked at,); ``batch_squares``: squared norm of the sum of the
+    shares of all ``examples``, of this backward alone, of every parameter. On request ``products`` (inner
+    products of shares, square) and ``spreads`` (sum over examples of squared entries, as the parameter).
+    """
+
+    examples: int
+    squares: dict[str, Tensor] = field(default_factory=dict)
+    batch_squares: dict[str, Tensor] = field(default_factory=dict)
+    missed: dict[str, str] = field(default_factory=dict)
+    checked: bool = False
+    finite: bool = True  # False: the check said nothing, because squares were not finite
+    products: dict[str, Tensor] = field(default_factory=dict)
+    spreads: dict[str, Tensor] = field(default_factory=dict)
+    scale: float = 1.0  # what the loss had been multiplied by: squares are those of this times the gradient
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Nothing is said of this parameter."""
+        self.missed.setdefault(name, reason)
+        for found in (self.squares, self.products, self.spreads):
+            found.pop(name, None)
+
+
+def square(gradient: Tensor) -> Tensor:
+    """Squared norm; in pieces where single precision would not do over all of it."""
+    if gradient.is_sparse:
+        gradient = gradient.coalesce().values()
+    flat = gradient.reshape(-1)
+    flat = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
+    if flat.numel() <= _PIECE:
+        norm: Tensor = torch.linalg.vector_norm(flat)
+        return norm.square()
+    return torch.stack(torch._foreach_norm(torch.split(flat, _PIECE))).double().square().sum()
