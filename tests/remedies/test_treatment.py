@@ -49,6 +49,9 @@ def test_what_is_written_is_what_is_meant(text: str, settings: object, methods: 
         ("stabel-spam", "stable-spam"),
         ("stable-spam:thta=1", "Near it: theta"),
         ("stable-spam:theta", "not key=value"),
+        ("stable-spam:theta=high", "'high' is not a number"),
+        ("AdamW:lr=fast", "'fast' is not a number"),
+        ("infobatch:epochs=few", "'few' is not a number"),
         ("AdamW:beta=1", "Near it: betas"),
         ("optimizr.lr=1", "Near it: optimizer"),
         ("optimizer.wight_decay=1", "Near it: weight_decay"),
@@ -72,9 +75,13 @@ def test_a_slip_is_told_with_what_was_meant(text: str, said: str) -> None:
 
 
 def test_set_takes_settings_only() -> None:
+    assert Treatment.parse_set("lr=0.1").settings == (("optimizer.lr", "0.1"),)
+    assert Treatment.parse("imbalance:mode=under").methods[0].options == (("mode", "under"),)
     assert Treatment.parse_set("optimizer.lr=0.1+loader.batch_size=8").slots() == ("optimizer", "loader")
     with pytest.raises(VarioError, match="slot.key=value"):
         Treatment.parse_set("sam")
+    with pytest.raises(VarioError, match="--set ls=0.1: write slot.key=value"):
+        Treatment.parse_set("ls=0.1")
 
 
 def test_a_factory_says_by_its_first_argument_what_it_replaces(tmp_path: Path) -> None:

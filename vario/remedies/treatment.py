@@ -67,7 +67,7 @@ class Treatment:
     def parse(cls, text: str) -> Treatment:
         """What ``--with`` takes: parts joined by ``+``, each one of
 
-        ``METHOD[:key=value,...]``, ``optimizer.lr=0.1`` (also ``set:optimizer.lr=0.1``),
+        ``METHOD[:key=value,...]``, ``optimizer.lr=0.1`` (also ``lr=0.1`` or ``set:optimizer.lr=0.1``),
         ``AdamW[:key=value,...]`` of ``torch.optim``, ``path/to/file.py:function[:key=value,...]``.
 
         Raises VarioError for what does not exist, and for what cannot be put into an unmodified script.
@@ -75,7 +75,7 @@ class Treatment:
         settings: list[tuple[str, str]] = []
         methods: list[MethodUse] = []
         for part in _NEXT_PART.split(text.strip()):
-            if found := _SET.fullmatch(part.strip()):
+            if found := _SET.fullmatch(_written_out(part.strip())):
                 settings.append(_setting(found))
             else:
                 methods.append(_use(part.strip()))
@@ -85,10 +85,9 @@ class Treatment:
     @classmethod
     def parse_set(cls, text: str) -> Treatment:
         """What ``--set`` takes: one or more of ``slot.key=value``, joined by ``+``."""
-        made = cls.parse(text)
-        if made.methods:
-            raise VarioError(f"--set {text}: write slot.key=value, such as optimizer.lr=0.1.")
-        return made
+        if all(_SET.fullmatch(_written_out(part.strip())) for part in _NEXT_PART.split(text.strip())):
+            return cls.parse(text)
+        raise VarioError(f"--set {text}: write slot.key=value, such as optimizer.lr=0.1.")
 
     @property
     def is_identity(self) -> bool:
@@ -135,6 +134,12 @@ class Treatment:
 
 def _pairs(rows: Any) -> Pairs:
     return tuple((str(key), str(value)) for key, value in rows)
+
+
+def _written_out(part: str) -> str:
+    """``lr=0.1`` as ``optimizer.lr=0.1``."""
+    key, equals, value = part.partition("=")
+    return f"{words.SHORT[key]}={value}" if equals and key in words.SHORT else part
 
 
 def _setting(found: re.Match[str]) -> tuple[str, str]:

@@ -20,6 +20,7 @@ __all__ = [
     "public_name",
     "slot_of",
     "takes_logits",
+    "takes_text",
     "torch_layers",
     "torch_optimizers",
 ]
@@ -59,6 +60,20 @@ def options_of(method: str) -> dict[str, bool]:
     if slot_of(method) == "rule-of-change":  # the others are not the optimizer's
         known = {name: needed for name, needed in known.items() if name not in ("ema_decay", "steps")}
     return known
+
+
+@functools.cache
+def takes_text(method: str, option: str) -> bool:
+    """Whether a word may stand for the option; False where its annotation names numbers only."""
+    if method in torch_optimizers():
+        signatures = [_torch_signature(method)]
+    else:
+        twins = _conversions(method) if slot_of(method) == "layer" else []
+        node = _public(method)
+        signatures = [twin.args for twin in twins] or ([_signature(node)] if node is not None else [])
+    arguments = [arg for signature in signatures for arg in (*signature.args, *signature.kwonlyargs)]
+    said = [ast.unparse(arg.annotation) for arg in arguments if arg.arg == option and arg.annotation]
+    return not said or any(re.search(r"\bstr\b|Any|Sequence|Literal|Callable", text) for text in said)
 
 
 def public_name(method: str) -> str:

@@ -18,12 +18,14 @@ from vario.remedies.treatment_signatures import (
     public_name,
     slot_of,
     takes_logits,
+    takes_text,
     torch_layers,
     torch_optimizers,
 )
 
 __all__ = [
     "SETTINGS",
+    "SHORT",
     "SINGLE",
     "check_factory",
     "check_method",
@@ -54,6 +56,12 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "loss": ("label_smoothing",),
     "schedule": ("warmup_steps",),
     "layer": (),
+}
+SHORT = {
+    "lr": "optimizer.lr",
+    "momentum": "optimizer.momentum",
+    "weight_decay": "optimizer.weight_decay",
+    "batch_size": "loader.batch_size",
 }
 SINGLE = ("optimizer", "sampler", "loader", "loss", "schedule", "rule-of-change")
 FACTORY_SLOTS = ("optimizer", "sampler", "loader", "layer")
@@ -126,6 +134,8 @@ def check_method(method: str, options: Mapping[str, str]) -> None:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=3, cutoff=0.5) or list(known)
             raise VarioError(f"--with {method}: it has no option {key!r}.{_near(near)}")
+        if isinstance(parsed(options[key]), str) and not takes_text(method, key):
+            raise VarioError(f"--with {method}:{key}={options[key]}: {options[key]!r} is not a number.")
     missing = [key for key, required in known.items() if required and key not in options]
     missing = [
         key for key in missing if key not in (*_found_by_the_slot(method), *uncounted(method, options))

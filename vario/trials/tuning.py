@@ -15,14 +15,10 @@ from pathlib import Path
 from vario.nouns import VarioError
 from vario.record.reader import Run, open_run
 from vario.remedies.treatment import Treatment
+from vario.remedies.treatment_words import SHORT
 from vario.trials.pairs import Arm
 
 __all__ = ["Tuned", "grid", "needs_the_scripts_own", "settings", "settled", "variants"]
-
-SHORT = {
-    "lr": "optimizer.lr", "momentum": "optimizer.momentum", "weight_decay": "optimizer.weight_decay",
-    "batch_size": "loader.batch_size",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
