@@ -103,3 +103,13 @@ def test_an_early_explosion_counts_also_where_the_run_recovers(make):
     assert check(make(400, {"loss/train": recovers_from} | large)).severity == "warning"
     assert check(make(400, {"loss/train": recovers} | large)) is None  # it began there
     assert check(make(400, {"loss/train": recovers_from, "update/ratio": 0.05})) is None
+
+
+def test_the_rate_that_it_names_is_for_the_weights_as_they_were_before_the_explosion(make):
+    def swollen(steps, values):
+        return steps, np.where(steps < 1, 200.0, 0.5)
+
+    found = check(make(400, {"loss/train": stuck_after_explosion, "update/ratio": swollen}))
+    rate = next(e for e in found.evidence if e.name == "learning rate")
+    before = next(e for e in found.evidence if e.name == "update ratio before the loss exploded")
+    assert before.value == 200 and rate.limit == pytest.approx(0.1 * 0.01 / 200)

@@ -125,7 +125,7 @@ def _first_below_a_tenth(record: Record) -> tuple[int, float] | None:
 
 def _ratio(finding: Finding, record: Record) -> float:
     """Update over weight per step: as the finding saw it, else the median where it holds, else of the run."""
-    seen = evidence(finding, "update ratio")
+    seen = evidence(finding, "update ratio before") or evidence(finding, "update ratio")
     if seen and np.isfinite(seen.value):
         return seen.value
     values = within(record, "update/ratio", finding.steps)

@@ -10,7 +10,8 @@ and the largest update in that time, running median of three steps, was more tha
 weights. Where the loss exploded before it failed, 2 % suffices; where the run fails and successive
 gradients point against each other, 1 % does. In a run that fails or has lost less than half of its loss,
 10 % in the typical matrix count as well. The rate that would make the same update 1 % of the weights is
-given as the limit beside the rate that was used.
+given as the limit beside the rate that was used; where the loss exploded, of the weights as they were
+before it did.
 Not applicable: fewer than 5 readings of the training loss or none of the update ratio; a run whose
 gradients are carried over from step to step grows its steps by itself and is judged there.
 """
@@ -75,9 +76,12 @@ def check(
         exactly("largest update ratio", largest, min(limit, ratio_limit)),
         run.end.evidence("loss at the end", run.start.value),
     ]
+    sound = _while_sound(run, steps, ratio, peak_limit)
+    if sound > largest:  # steps of the same length look small beside weights that have exploded
+        evidence.append(exactly("update ratio before the loss exploded", sound, usual))
     rate = record.last("hyper/lr", "group 0")
     if np.isfinite(rate):
-        evidence.append(exactly("learning rate", rate, rate * usual / max(largest, usual)))
+        evidence.append(exactly("learning rate", rate, rate * usual / max(largest, sound, usual)))
     if np.isfinite(matrix):
         evidence.append(exactly("largest update ratio of a typical matrix", matrix, matrix_limit))
     evidence += [e for e in (opposed, forgot) if e is not None]
@@ -94,6 +98,15 @@ def _before_failure(record: Record, run: Course) -> tuple[np.ndarray, np.ndarray
     if not len(ratio):
         raise NotApplicable("no finite reading of update/ratio before the loss broke")
     return steps, ratio
+
+
+def _while_sound(run: Course, steps: np.ndarray, ratio: np.ndarray, peak_limit: float) -> float:
+    """The median update ratio before the loss exploded; 0 where it did not, or none was read."""
+    loud = run.values > peak_limit * run.start.value
+    if run.start.value <= 0 or not loud.any():
+        return 0.0
+    before = ratio[steps < run.steps[loud.argmax()]]
+    return float(np.median(before)) if len(before) else 0.0
 
 
 def _typical_matrix(record: Record, run: Course) -> float:
