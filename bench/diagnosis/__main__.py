@@ -2,6 +2,7 @@
 
 python -m bench.diagnosis --spine --seeds 1
 python -m bench.diagnosis --jobs 2 --seeds 3
+python -m bench.diagnosis --half held-out --cure
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.diagnosis.cases import Case, cases
+from bench.diagnosis.cure import cure
+from bench.diagnosis.cure import report as cure_report
 from bench.diagnosis.score import Outcome, diagnosed, report
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -35,6 +38,7 @@ def main() -> None:
         help="plain: one fault at full strength, or none",
     )  # fmt: skip
     parser.add_argument("--half", choices=("all", "tuning", "held-out"), default="all")
+    parser.add_argument("--cure", action="store_true", help="also try the first prescription of sick runs")
     parser.add_argument("--no-run", action="store_true", help="judge what is there, run nothing")
     parser.add_argument(
         "--all", action="store_true", dest="show_all", help="show every case, not only the wrong ones"
@@ -47,6 +51,15 @@ def main() -> None:
     if not args.no_run:
         run_missing(chosen, args.home, args.jobs)
     there = [(c, found) for c in chosen if (found := _record(args.home / c.name)) is not None]
+    if args.cure:
+        sick = [(c, record) for c, record in there if c.fault]
+        for case, record in [] if args.no_run else sick:
+            kept = args.home / "cures" / case.name
+            if not (kept / "cure.json").exists():
+                cure(case, record, kept)
+                print(f"{case.name}: trial done", file=sys.stderr, flush=True)
+        print(cure_report([case for case, _ in sick], args.home / "cures"))
+        return
     outcomes: list[Outcome] = []
     for case, record in there:
         outcomes.append(diagnosed(case, record))

@@ -103,7 +103,7 @@ def _pairs(outcomes: list[Outcome]) -> str:
     if not pairs:
         return ""
     k, n = sum(o.right for o in pairs), len(pairs)
-    low, high = _wilson(k, n)
+    low, high = wilson(k, n)
     return f"pairs with both causes in the top four: {k} of {n} ({k / n:.1%}, 95 % {low:.1%} to {high:.1%})"
 
 
@@ -113,7 +113,7 @@ def _false_alarms(outcomes: list[Outcome]) -> str:
         return ""
     wrong = Counter(f.id for o in healthy for f in o.alarms)
     n, k = len(healthy), sum(bool(o.alarms) for o in healthy)
-    low, high = _wilson(k, n)
+    low, high = wilson(k, n)
     advice = Counter(f.id for o in healthy for f in o.diagnosis.findings if f.severity == "advice")
     share = f"{k} of {n} ({k / n:.1%}, 95 % {low:.1%} to {high:.1%})"
     return f"healthy runs with an error or warning: {share} {dict(wrong)}\nadvice on them: {dict(advice)}"
@@ -150,7 +150,7 @@ def _failures(outcomes: list[Outcome]) -> str:
     return "\n".join(f"RULE FAILED {count}x {text}" for text, count in broken.items())
 
 
-def _wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
     p = k / n
     middle, half = (
         (p + z * z / (2 * n)) / (1 + z * z / n),

@@ -26,6 +26,12 @@ def test_fires_where_evaluation_is_far_better_than_training(make):
     assert (found.severity, found.where) == ("warning", ("drop",))
 
 
+def test_a_run_that_learned_nothing_needs_no_better_evaluation(make):
+    stuck = {"loss/train": 2.303}
+    assert check(make(400, stuck | evaluated(2.303), events=dropout(0.9))).severity == "warning"
+    assert check(make(400, stuck | evaluated(2.303), events=dropout(0.5))) is None
+
+
 def test_is_advice_without_evaluation_at_extreme_dropout_only(make):
     assert check(make(400, HIGH, events=dropout(0.9))).severity == "advice"
     assert check(make(400, HIGH, events=dropout(0.5))) is None

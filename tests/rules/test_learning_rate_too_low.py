@@ -21,6 +21,14 @@ def test_fires_on_a_straight_line_with_tiny_steps(make):
     assert rate.limit == pytest.approx(0.1 * 3e-3 / 3e-5)
 
 
+def test_fires_on_a_straight_line_of_held_out_losses_under_noisy_batches(make):
+    draw = np.random.default_rng(3).standard_normal(400)
+    noisy = {"loss/train": 1.0 + 0.3 * draw, "update/ratio": 7e-5}
+    line = {("eval/loss", "loader 1"): (np.arange(19, 400, 20), np.linspace(0.816, 0.8, 20))}
+    assert check(make(400, noisy)) is None
+    assert check(make(400, noisy | line)).severity == "warning"
+
+
 def test_silent_on_a_healthy_run_also_with_small_steps_that_have_done_their_work(make):
     assert check(make()) is None
     assert check(make(400, {"update/ratio": 3e-5})) is None

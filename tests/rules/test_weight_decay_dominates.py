@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
@@ -40,3 +41,13 @@ def test_silent_where_the_run_learns_or_the_weights_hold_or_the_gradient_wins(ma
 def test_cannot_know_without_weight_decay(make):
     with pytest.raises(NotApplicable, match="no weight decay"):
         check(make(200, FAILING))
+
+
+def test_the_fall_of_the_weights_decides_and_not_the_balance_at_the_end(make):
+    """Shrunk weights meet a gradient of their own size; the pull was thirty times it while they fell."""
+    ill = {
+        ("hyper/weight_decay", "group 0"): 0.5,
+        "weight/norm": lambda s, v: (s, np.maximum(10 * 0.95**s, 0.05)),
+        "gradient/norm": lambda s, v: (s, np.where(s < 60, 0.15, 0.05)),
+    }
+    assert check(make(400, FAILING | ill)).severity == "error"

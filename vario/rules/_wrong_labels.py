@@ -12,11 +12,18 @@ from vario.nouns import Evidence, NotApplicable
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import Estimate, Floats, exactly, finite, level
-from vario.rules._examples import batch_size, class_totals, plain_loss, rate, train_accuracy
+from vario.rules._examples import batch_size, class_totals, plain_loss, rate
 from vario.rules._held_out import accuracy_at, passes
 from vario.rules._model import rows
 
-__all__ = ["Found", "against_accuracy", "against_loss", "confident_errors", "labels_at_random"]
+__all__ = [
+    "Found",
+    "against_accuracy",
+    "against_loss",
+    "confident_errors",
+    "is_underconfident",
+    "labels_at_random",
+]
 
 Found = tuple[Estimate, tuple[Evidence, ...], tuple[int, int]]
 
@@ -26,8 +33,7 @@ def against_accuracy(record: Record, count: int) -> Found | None:
     where, steps, accuracy = passes(record, "eval/accuracy")
     best = _first_as_good(record, where, accuracy)
     right = accuracy_at(record, where, float(steps[best]))
-    start = _start_of(record, float(steps[best]))
-    seen = train_accuracy(record, start, float(steps[best]))
+    seen, span = _training_accuracy_at(record, float(steps[best]))
     if right.low < 2 / count and right.low < 0.5:
         return None  # a model that has learned nothing cannot contradict a label
 
@@ -41,10 +47,10 @@ def against_accuracy(record: Record, count: int) -> Found | None:
         seen.evidence("training accuracy", right.value),
         right.evidence("held-out accuracy", seen.value, where),
     )
-    return noise, evidence, (int(start) + 1, int(steps[best]))
+    return noise, evidence, span
 
 
-def against_loss(record: Record, count: int, *, underconfident: float = 0.5) -> Found | None:
+def against_loss(record: Record, count: int) -> Found | None:
     """The rate from training and held-out loss at the best evaluation.
 
     A model that says p for the right class loses -ln p on it, and at least -ln((1 - p) / (k - 1)) on the mean
@@ -84,7 +90,7 @@ def against_loss(record: Record, count: int, *, underconfident: float = 0.5) -> 
         (least - still - clean) / (1.5 * wrong - clean),
         (before.high - clean) / (wrong - clean),
     )
-    if not noise.low > 0 or right.value - said < underconfident * noise.low:
+    if not noise.low > 0 or not is_underconfident(record, noise.low):
         return None
     noise = Estimate(*(min(max(r, 0.0), 1.0) for r in (noise.value, noise.low, noise.high)))
     evidence = (
@@ -177,11 +183,49 @@ def labels_at_random(
     return noise, evidence, (int(run.steps[0]), int(run.steps[-1]))
 
 
+def is_underconfident(record: Record, least: float, *, part: float = 0.5) -> bool:
+    """Whether the model is less sure than right on clean data by ``part`` of a rate of wrong labels or more.
+
+    One that answers like a labeller who errs at rate r says 1 - r where it is always right. Harder inputs in
+    training (augmentation, another text) lower the training accuracy but not the confidence.
+    """
+    where, steps, accuracy = passes(record, "eval/accuracy")
+    best = _first_as_good(record, where, accuracy)
+    at, sure = finite(*record.series("eval/confidence", where))
+    if int(steps[best]) not in at:
+        return False
+    return float(accuracy[best] - sure[at == steps[best]][0]) >= part * least
+
+
 def _first_as_good(record: Record, where: str, accuracy: Floats) -> int:
     """The first evaluation that the best one does not clearly beat: later, labels are learned by heart."""
     count = record.last("eval/examples", where)
     best = float(accuracy.max())
     return int(np.argmax([rate(a, count if count >= 1 else 1).high >= best for a in accuracy]))
+
+
+def _training_accuracy_at(
+    record: Record, step: float, *, readings: int = 8, examples: int = 100
+) -> tuple[Estimate, tuple[int, int]]:
+    """Training accuracy of the model at ``step``, and the steps that it was taken from.
+
+    Readings before are of a worse model and readings after of one that knows more labels by heart, so the
+    line between the two is taken. Where none follow, those before must lie in the last third of the way.
+    """
+    at, values = finite(*record.series("accuracy/train"))
+    later = np.flatnonzero((at > step) & (at <= 1.5 * step))[:readings]
+    since = step / 2 if len(later) else 2 * step / 3
+    before = np.flatnonzero((at <= step) & (at > since))[-readings:]
+    used = [part for part in (before, later) if len(part)]
+    counted = class_totals(record)[1]
+    each = float(np.median(counted.sum(axis=1))) if len(counted) else batch_size(record)
+    count = sum(map(len, used)) * (each if each > 0 else 1.0)
+    if not len(before) or count < examples:
+        raise NotApplicable(
+            f"{count:.0f} training examples were measured around step {step:.0f}; {examples} are needed"
+        )
+    value = float(np.interp(step, [at[part].mean() for part in used], [values[part].mean() for part in used]))
+    return rate(value, count), (int(at[used[0][0]]), int(at[used[-1][-1]]))
 
 
 def _generalizes_until(record: Record) -> float:

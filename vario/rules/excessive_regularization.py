@@ -4,8 +4,9 @@ What it means: dropout (or noise like it) hides so much that the loss with it st
 model without it, in evaluation, does clearly better on data that it has never seen.
 How it is decided: a regulariser that acts only in training is there (dropout with p of at least 0.5), the
 training loss has lost less than half of its start, and the last evaluations lie below the training loss
-at those times by more than 15 % of it. Without evaluations, dropout of at least 0.8 and the high loss
-alone give advice.
+at those times by more than 15 % of it. Dropout of at least 0.8 adds noise of four times the square of the
+signal (p over 1 - p) to every unit: there a loss that never fell suffices, and without evaluations one that
+fell by less than half gives advice.
 Not applicable: the list of modules was not recorded; no dropout of that strength.
 """
 
@@ -58,6 +59,9 @@ def check(
     ]
     evaluation = _last_evaluation(record)
     steps = (int(run.steps[0]), int(run.steps[-1]))
+    # Nothing was learned, with it or without: noise of several times the signal in every unit explains that.
+    if run.state == "stuck" and strongest >= extreme:
+        return Finding(ID, "warning", 0.75, tuple(found), steps, tuple(evidence))
     if np.isfinite(evaluation):
         if evaluation > (1 - gap) * run.end.low:
             return None

@@ -11,8 +11,11 @@ examples that get another class with more than 0.5 and their label with less tha
 are of this kind and even the easiest tenth of the examples is not predicted with certainty, as when the
 best answer is a coin; (4) labels that have nothing to do with the inputs: held-out accuracy of a guess all
 along, while gradients reach every layer and training loss falls only by memory. The low end of the rate
-must pass 0.05 (1), 0.1 (2, 3). A warning; an error where labels are no better than chance.
-Not applicable: targets are no classes or one example has many; batches are sorted by class; too little
+must pass 0.05 (1), 0.1 (2, 3), and errors must be confident or the model less sure than right. Where one
+example has many targets, as in a text, mistakes cannot be told one by one from what is open: there only (1)
+and (2) are asked, from a rate of 0.1 on, and the model must be less sure than right on held-out data.
+A warning; an error where labels are no better than chance.
+Not applicable: targets are no classes; batches are sorted by class; too little
 training accuracy was read. (1), (2) and (4) need held-out accuracy.
 """
 
@@ -24,7 +27,13 @@ from vario.rules._evidence import Estimate, finite
 from vario.rules._examples import classes, graded, has_positions
 from vario.rules._mixing import sorting
 from vario.rules._model import rows
-from vario.rules._wrong_labels import against_accuracy, against_loss, confident_errors, labels_at_random
+from vario.rules._wrong_labels import (
+    against_accuracy,
+    against_loss,
+    confident_errors,
+    is_underconfident,
+    labels_at_random,
+)
 
 ID = "label-noise"
 CARD = {
@@ -51,15 +60,13 @@ def check(
     count = classes(record)
     if count < 2:
         raise NotApplicable("the targets are no classes")
-    if has_positions(record):
-        raise NotApplicable(
-            "one example has many targets, whose mistakes cannot be told from what is open in a text"
-        )
     mixed = sorting(record)
     if mixed is not None and mixed.low > 0.3:
         raise NotApplicable("the batches are sorted by class, so training accuracy says nothing about labels")
     reasons: list[str] = []
-    for estimate in (against_accuracy, against_loss, confident_errors, labels_at_random):
+    estimates = (against_accuracy, against_loss, confident_errors, labels_at_random)
+    positions = has_positions(record)
+    for estimate in estimates[:2] if positions else estimates:
         try:
             found = estimate(record, count)
         except NotApplicable as reason:
@@ -68,7 +75,7 @@ def check(
         if found is None:
             continue
         noise, evidence, span = found
-        limit = least if estimate is against_accuracy else clear
+        limit = least if estimate is against_accuracy and not positions else clear
         if noise.low <= limit or not _is_corroborated(record, noise, span, corroborated):
             continue
         severity: Severity = (
@@ -80,23 +87,26 @@ def check(
         return Finding(
             ID, severity, sure, (), span, (noise.evidence("share of wrong labels", limit), *evidence)
         )
-    if len(reasons) == 4:
+    if len(reasons) == (2 if positions else 4):
         raise NotApplicable("; ".join(dict.fromkeys(reasons)))
     return None
 
 
 def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], part: float) -> bool:
-    """Whether errors were confident, as a wrong label makes them.
+    """Whether errors were confident, or the model less sure than right, as wrong labels make them.
 
-    From a rate of 0.45 on no class need have more than half, and errors are hesitant; then strong dropout,
-    which lowers training accuracy in the same way, must be absent.
+    Strong dropout lowers training accuracy and confidence too; with it only confident errors count. From a
+    rate of 0.45 on no class need have more than half, and errors are hesitant.
     """
-    if noise.value > 0.45:
-        return not any(
-            float(m.get("p", 0)) > 0.3 for m in rows(record, "modules") if "Dropout" in str(m.get("class"))
-        )
+    strong = any(
+        float(m.get("p", 0)) > 0.3 for m in rows(record, "modules") if "Dropout" in str(m.get("class"))
+    )
+    if noise.value > 0.45 or has_positions(record):
+        return not strong and (noise.value > 0.45 or is_underconfident(record, noise.low))
     steps, wrong = finite(*record.series("examples/confident_wrong"))
     at, right = finite(*record.series("accuracy/train"))
     inside = wrong[(steps >= span[0]) & (steps <= span[1])]
     errors = 1 - right[(at >= span[0]) & (at <= span[1])]
-    return not len(inside) or not len(errors) or float(inside.mean()) >= part * float(errors.mean())
+    if not len(inside) or not len(errors) or float(inside.mean()) >= part * float(errors.mean()):
+        return True
+    return not strong and bool(record.wheres("eval/accuracy")) and is_underconfident(record, noise.low)

@@ -2,9 +2,10 @@
 
 What it means: the steps are far smaller than they need to be. The loss curve is nearly a straight line
 and does not level off; a larger rate would do the same in a fraction of the steps.
-How it is decided: over the steps before any decay of the rate, the loss falls (interval of the Theil-Sen
-trend of its second half below zero) or has barely moved; what it lost in the second half is at least 40 %
-of what it lost in the first half, where a run at a good rate gains most at first; one step changes the
+How it is decided: the training loss, or the held-out loss where it was evaluated ten times or more, falls
+(interval of the Theil-Sen trend of its second half below zero) or has barely moved; what it lost in the
+second half is at least 40 % of what it lost in the first half, where a run at a good rate gains most at
+first; one step changes the
 weights by less than 0.05 % of their norm; and all steps together moved them by less than a tenth of their
 norm.
 Not applicable: fewer than 20 readings of the training loss or 5 of the update ratio.
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding
+from vario.nouns import Finding, NotApplicable
 from vario.record import Record
 from vario.rules._course import course
-from vario.rules._evidence import confidence, exactly, level, need_finite, trend
+from vario.rules._evidence import Estimate, Floats, Steps, confidence, exactly, level, need_finite, trend
+from vario.rules._held_out import passes
 
 ID = "learning-rate-too-low"
 CARD = {
@@ -52,10 +54,12 @@ def check(
         or typical.high > ratio_limit
     ):
         return None
-    half = int((run.steps < run.steps[-1] / 2).sum())  # of the steps: readings lie closer at the start
-    second = trend(run.steps[half:], run.values[half:])
-    first = trend(run.steps[:half], run.values[:half])
-    falling = second.high < 0 and second.value < straight * first.value < 0
+    halves = [_halves(*curve) for curve in ((run.steps, run.values), _evaluations(record))]
+    straight_ones = [
+        pair for pair in halves if pair[1].high < 0 and pair[1].value < straight * pair[0].value < 0
+    ]
+    falling = bool(straight_ones)
+    first, second = (straight_ones or halves)[0]
     # A loss that has not moved shows no trend above its noise; weights that have not moved say the same.
     still = run.state == "stuck" and path < still_limit
     if not falling and not still:
@@ -70,3 +74,17 @@ def check(
         evidence.insert(0, exactly("learning rate", rate, rate * usual / typical.value))
     sure = confidence(path_limit, path, least=0.65, most=0.92)
     return Finding(ID, "warning", sure, (), (int(run.steps[0]), int(run.steps[-1])), tuple(evidence))
+
+
+def _halves(steps: Steps, values: Floats) -> tuple[Estimate, Estimate]:
+    """Trends over the two halves of the steps; readings lie closer together at the start of a run."""
+    half = int((steps < steps[-1] / 2).sum()) if len(steps) else 0
+    return trend(steps[:half], values[:half]), trend(steps[half:], values[half:])
+
+
+def _evaluations(record: Record) -> tuple[Steps, Floats]:
+    """Held-out losses, which have no noise of batches; nothing where there are fewer than 10."""
+    try:
+        return passes(record, "eval/loss", 10)[1:]
+    except NotApplicable:
+        return np.empty(0, np.int64), np.empty(0)

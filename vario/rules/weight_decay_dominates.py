@@ -1,11 +1,12 @@
 """Weight decay shrinks the weights faster than the gradient builds them.
 
 What it means: the pull towards zero wins; what the data teach is forgotten within a few steps.
-How it is decided: only in a run that fails or has lost less than half of its starting loss. Over the
-second half of the run the pull of the decay is compared with the gradient: coefficient times norm of the
-weights over norm of the gradient where the decay is part of the gradient (limit 0.5), and rate times
-coefficient over the update ratio where it is applied apart, as in AdamW (limit 0.1; at the usual settings
-it is 0.002). The norm of the weights must have fallen to less than half as well.
+How it is decided: only in a run that fails or has lost less than half of its starting loss, and whose weights
+have shrunk to less than half of their norm. While they fell (the first half of the way, in logarithms; at the
+end decay and gradient are in balance whatever their size) the pull of the decay is compared with the
+gradient: coefficient times norm of the weights over norm of the gradient where the decay is part of the
+gradient (limit 0.5), and rate times coefficient over the update ratio where it is applied apart, as in AdamW
+(limit 0.1; at the usual settings it is 0.002).
 Not applicable: no weight decay is set, or fewer than 5 readings of gradient, update or weights.
 """
 
@@ -43,15 +44,18 @@ def check(
     decay = record.last("hyper/weight_decay", "group 0")
     if not decay > 0:
         raise NotApplicable("no weight decay is set in the first parameter group")
-    _, weight = need_finite(*record.need("weight/norm", 5), 5, "weight/norm")
+    at, weight = need_finite(*record.need("weight/norm", 5), 5, "weight/norm")
     run = course(record)
     if not run.failing and run.fall >= slow:
         return None
-    split = "adamw" in optimizer_name(record)
-    pull = _pull_apart(record, decay) if split else _pull_coupled(record, decay)
-    limit = apart if split else coupled
     left = float(weight[-1] / max(weight[0], 1e-30))
-    if pull.low <= limit or left >= shrunk:
+    if left >= shrunk:
+        return None
+    split = "adamw" in optimizer_name(record)
+    until = int(at[(weight > weight[0] * np.sqrt(left)).nonzero()[0][-1]])
+    pull = _pull_apart(record, decay, until) if split else _pull_coupled(record, decay, until)
+    limit = apart if split else coupled
+    if pull.low <= limit:
         return None
     evidence = (
         exactly("weight decay", decay, decay * limit / pull.value),
@@ -63,17 +67,17 @@ def check(
     return Finding(ID, severity, sure, ("group 0",), (0, record.step_count - 1), evidence)
 
 
-def _pull_coupled(record: Record, decay: float) -> Estimate:
+def _pull_coupled(record: Record, decay: float, until: int) -> Estimate:
     steps, gradient = need_finite(*record.need("gradient/norm", 5), 5, "gradient/norm")
     weight_steps, weight = record.series("weight/norm")
     at = np.interp(steps, weight_steps, weight)
-    half = len(steps) // 2
-    return level(decay * at[half:] / np.maximum(gradient[half:], 1e-30))
+    pull = decay * at / np.maximum(gradient, 1e-30)
+    return level(pull[: max(int((steps <= until).sum()), 5)])
 
 
-def _pull_apart(record: Record, decay: float) -> Estimate:
+def _pull_apart(record: Record, decay: float, until: int) -> Estimate:
     steps, ratio = need_finite(*record.need("update/ratio", 5), 5, "update/ratio")
     rate_steps, rate = record.need("hyper/lr", 1, "group 0")
     at = np.interp(steps, rate_steps, rate)
-    half = len(steps) // 2
-    return level(decay * at[half:] / np.maximum(ratio[half:], 1e-30))
+    pull = decay * at / np.maximum(ratio, 1e-30)
+    return level(pull[: max(int((steps <= until).sum()), 5)])
