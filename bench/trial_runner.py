@@ -3,12 +3,15 @@
     OMP_NUM_THREADS=1 python bench/trial_runner.py [--runs 8] [--jobs 2] [--rounds 2]
 
 Prints, per round and in all, the wall-clock time of the jobs over the bare time divided by the number of
-jobs at once; 1 is perfect. Bare runs and jobs take turns, so that a busy machine is busy for both.
+jobs at once; 1 is perfect. Bare runs and jobs take turns, so that a busy machine is busy for both. Beside it
+the processor time of the jobs and of the runner itself over that of the bare runs: it does not move with what
+else the machine does, and says what watching costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -43,16 +46,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     each = given.runs // given.rounds
-    bare = busy = 0.0
+    bare = busy = bare_work = busy_work = 0.0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         script = place / "train.py"
         script.write_text(SCRIPT)
         for turn in range(given.rounds):
-            start = time.perf_counter()
+            start, work = time.perf_counter(), _work()
             for _ in range(each):
                 subprocess.run([sys.executable, str(script)], check=True)
-            middle = time.perf_counter()
+            middle, work_middle = time.perf_counter(), _work()
             jobs = [
                 Job("baseline", seed, (str(script),), Treatment("baseline").with_seed(seed).to_json())
                 for seed in range(each)
@@ -63,12 +66,22 @@ def main() -> None:
                 ledger=Ledger(place / "ledger.jsonl", fresh=True),
                 ended=outcomes.append,
             )  # fmt: skip
-            end = time.perf_counter()
+            end, work_end = time.perf_counter(), _work()
             assert not any(outcome.reason for outcome in outcomes), outcomes
             bare, busy = bare + middle - start, busy + end - middle
+            bare_work, busy_work = bare_work + work_middle - work, busy_work + work_end - work_middle
             ratio = (end - middle) / ((middle - start) / given.jobs)
             print(f"round {turn}: bare {middle - start:.1f} s, jobs {end - middle:.1f} s, ratio {ratio:.3f}")
-    print(f"all: bare {bare:.1f} s, jobs {busy:.1f} s, ratio {busy / (bare / given.jobs):.3f}")
+    print(
+        f"all: bare {bare:.1f} s, jobs {busy:.1f} s, ratio {busy / (bare / given.jobs):.3f}; processor time "
+        f"{bare_work:.1f} s and {busy_work:.1f} s, ratio {busy_work / bare_work:.3f}"
+    )
+
+
+def _work() -> float:
+    """Seconds of processor time of this process and of those that it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from tests.report.trial_sample import sample
 from vario.nouns import Verdict
@@ -42,3 +43,11 @@ def test_the_whole_trial_says_what_a_reader_must_know() -> None:
         "for having been chosen by this metric",
     ):  # fmt: skip
         assert part in text, part
+
+
+def test_what_is_to_be_borne_in_mind_stands_with_its_verdict() -> None:
+    made = replace(sample(), notes=("AdamW: it runs at the script's learning rate", "all runs write"))
+    lines = trial_text(made).splitlines()
+    verdict_at = lines.index("AdamW")
+    assert "    note: it runs at the script's learning rate" in lines[verdict_at : verdict_at + 4]
+    assert [line for line in lines if "note: " in line][1:] == ["  note: all runs write"]

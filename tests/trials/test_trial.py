@@ -236,7 +236,10 @@ def test_a_trial_without_a_treatment_is_refused(tmp_path: Path) -> None:
 def test_a_treatment_that_moves_the_yardstick_is_told(tmp_path: Path) -> None:
     made = simulate(noisy(1), tmp_path, with_=("infobatch", "AdamW", "loss.label_smoothing=0.1"), seeds=3)
     told = [note for note in made.notes if "no fair measure" in note]
-    assert [note.split()[0] for note in told] == ["infobatch", "loss.label_smoothing=0.1"]
+    assert [note.split()[0] for note in told] == ["infobatch:", "loss.label_smoothing=0.1:"]
+    assert made.notes_on("AdamW") == [] and made.notes_on("infobatch")[0].startswith(
+        "it changes which examples"
+    )
     assert "the loss function itself" in told[1]
 
 

@@ -104,7 +104,8 @@ def _verdicts(trial: Trial) -> str:
     rows = []
     for verdict in trial.verdicts:
         arm = trial.arm(verdict.treatment)
-        note = "".join(f"<br><small>{_said(text, 400)}</small>" for text in (arm.note, arm.reason) if text)
+        said = [text for text in (arm.note, arm.reason) if text] + trial.notes_on(arm.name)
+        note = "".join(f"<br><small>{_said(text, 400)}</small>" for text in said)
         rows.append(
             [
                 f"<b>{_said(verdict.treatment)}</b>{note}",

@@ -65,6 +65,7 @@ def _known(trial: Trial, name: str) -> dict[str, Any]:
     return {
         "role": arm.role,
         "reason": arm.reason,
+        "notes": trial.notes_on(name),
         "variance_removed": _number(arm.variance_removed),
         "findings": dict(arm.findings),
         "statistics": {name: _number(value) for name, value in arm.statistics.items()},

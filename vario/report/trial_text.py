@@ -93,8 +93,10 @@ def _lines(trial: Trial) -> Iterator[str]:
         yield f"  failed: seed {failure.seed}, {failure.arm}: {failure.reason}  [{failure.path}]"
     if len(trial.failures) > 6:
         yield f"  and {len(trial.failures) - 6} more failed"
+    own = {f"{v.treatment}: {note}" for v in trial.verdicts for note in trial.notes_on(v.treatment)}
     for note in trial.notes:
-        yield f"  note: {note}"
+        if note not in own:  # those stand beside their verdicts
+            yield f"  note: {note}"
 
 
 def _one(trial: Trial, verdict: Verdict) -> Iterator[str]:
@@ -104,6 +106,8 @@ def _one(trial: Trial, verdict: Verdict) -> Iterator[str]:
     yield f"    {verdict_words(verdict, trial.margin)}"
     if arm.reason:
         yield f"    {arm.reason}"
+    for note in trial.notes_on(arm.name):
+        yield f"    note: {note}"
     if not verdict.pairs:
         return
     yield (

@@ -95,6 +95,10 @@ class Trial:
             f"the trial {self.id} has no arm {name!r}; it has {', '.join(a.name for a in self.arms)}."
         )
 
+    def notes_on(self, name: str) -> list[str]:
+        """What is to be borne in mind with the verdict on that arm."""
+        return [note.removeprefix(f"{name}: ") for note in self.notes if note.startswith(f"{name}: ")]
+
     def save(self) -> None:
         """Write it into its directory, whole or not at all."""
         target = self.path / FILE

@@ -182,7 +182,7 @@ def _moved_yardstick(table: Table, metric: Metric | None) -> Iterable[str]:
                 moved[0], "which examples a step sees, and how many"
             )
             yield (
-                f"{arm.name} changes {what}, so the training loss is no fair measure of it; name an "
+                f"{arm.name}: it changes {what}, so the training loss is no fair measure of it; name an "
                 "evaluation or a printed number with --metric."
             )
 
