@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vario import laws
 from vario.laws import _table as table_of
+from vario.laws._beside import BESIDE, beside, second_looks
 from vario.laws._compare import Candidate, compare, row_choices
 from vario.laws._forecast import Forecaster
 from vario.laws._newton import Array
@@ -50,7 +52,8 @@ def answer(
     if bootstrap < 20:
         raise VarioError(f"--bootstrap {bootstrap}: 20 refits are the least that give an interval")
     family = law_of(AUTO[0] if law == "auto" else law)
-    got, blocks = runs(table, columns, family, where=where, block=block, keep_duplicates=keep_duplicates)
+    given = runs(table, columns, family, where=where, block=block, keep_duplicates=keep_duplicates)
+    got, blocks = given.columns, given.blocks
     x, y = {name: got[name] for name in family.inputs}, got[family.output]
     said: list[Caution] = []
     keep = np.ones(len(y), bool)
@@ -64,12 +67,14 @@ def answer(
     done = fit(family, {name: column[keep] for name, column in x.items()}, y[keep], delta=width)
     known = uncertainty(done, draws=bootstrap, seed=seed, blocks=None if blocks is None else blocks[keep])
     plan = Forecaster.of(done, known)
+    more, noted = second_looks(done, known, {name: column[keep] for name, column in given.beside.items()})
+    said += cautions(done, known, given.rows[keep]) + more
     shown = _shown(family.id, len(done.y), done.delta, refused=None)
     shown |= {
         "objective": done.objective,
         "parameters": plan.parameters(),
         "derived": plan.derived(),
-        "warnings": [{"id": one.id, "text": one.text} for one in said + cautions(done, known)],
+        "warnings": [{"id": one.id, "text": one.text} for one in said],
         "starts": {"agreeing": done.agreeing, "tried": done.tried},
         "neighbours": [
             {
@@ -82,6 +87,7 @@ def answer(
         "uncertainty": {"bootstrap": known.kind, "draws": bootstrap, "noise": known.noise,
                         "factor": known.factor,
                         "past_forecasts": len(known.errors)},
+        **noted,
     }  # fmt: skip
     return Answer(shown, plan.as_dict(), plan, {name: column[keep] for name, column in got.items()})
 
@@ -98,9 +104,19 @@ def ranked(
     families = [law_of(name.strip()) for name in names]
     if len({(family.inputs, family.output) for family in families}) > 1:
         raise VarioError(f"{', '.join(names)} do not take the same inputs; compare families that do")
-    got, _ = runs(table, columns, families[0], where=where, keep_duplicates=keep_duplicates)
+    got = runs(table, columns, families[0], where=where, keep_duplicates=keep_duplicates).columns
     x = {name: got[name] for name in families[0].inputs}
     return compare([family.id for family in families], x, got[families[0].output], deltas=(1e-3, "auto"))
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The checked columns that a family needs, their rows in the file (from 1), and what else was there."""
+
+    columns: dict[str, Array]
+    rows: NDArray[np.intp]
+    blocks: Array | None  # the block of each row where one was named
+    beside: dict[str, Array]  # columns that later checks can use
 
 
 def runs(
@@ -111,17 +127,18 @@ def runs(
     where: str | None = None,
     block: str | None = None,
     keep_duplicates: bool = False,
-) -> tuple[dict[str, Array], Array | None]:
-    """The checked columns that ``family`` needs, and the block of each row where one was named."""
+) -> Runs:
+    """The rows that ``family`` is to be fitted to; mistakes raise VarioError with row and column."""
     whole = table_of.read(table) if isinstance(table, Path) else table
-    wanted = {name: name for name in (*family.inputs, family.output)}
-    wanted |= table_of.pairs(columns, option="--columns") if columns else {}
     needed = (*family.inputs, family.output)
-    unknown = set(wanted) - set(needed)
+    given = table_of.pairs(columns, option="--columns") if columns else {}
+    unknown = set(given) - set(needed) - set(BESIDE)
     if unknown:
         raise VarioError(
-            f"--columns names {', '.join(sorted(unknown))}; {family.id} takes {', '.join(needed)}"
+            f"--columns names {', '.join(sorted(unknown))}; {family.id} takes {', '.join(needed)}, and its "
+            f"checks {', '.join(name for name in BESIDE if name not in needed)}"
         )
+    wanted = {name: given.get(name, name) for name in needed}
     got, rows = table_of.take(whole, wanted, where=where)
     positive = needed if family.link == "log" else family.inputs
     table_of.check(got, rows, positive=tuple(positive))
@@ -133,7 +150,10 @@ def runs(
     blocks = (
         None if block is None else table_of.take(whole, {"block": block}, where=None)[0]["block"][rows - 1]
     )
-    return {name: np.asarray(got[name], float) for name in needed}, blocks
+    extra = beside(
+        whole, {name: given[name] for name in BESIDE if name in given and name not in needed}, rows
+    )
+    return Runs({name: np.asarray(got[name], float) for name in needed}, rows, blocks, extra)
 
 
 def load(path: Path) -> Forecaster:

@@ -21,7 +21,8 @@ Array = NDArray[np.float64]
 Evaluate = Callable[[Array], tuple[Array, Array]]
 
 CHUNK = 250  # problems solved side by side; more would leave the cache
-TURNS = 6  # times `rounds` steps before a problem is given up where it is
+TURNS = 4  # times `rounds` steps before a problem is given up where it is
+NOUGHT = 1e-8  # residuals below this are rounding, not measurement
 
 
 def huber(residual: Array, delta: float) -> Array:
@@ -29,6 +30,11 @@ def huber(residual: Array, delta: float) -> Array:
     size = np.abs(residual)
     inside = np.minimum(size, delta)
     return inside * (size - 0.5 * inside)
+
+
+def rounding(count: int, delta: float) -> float:
+    """The objective of ``count`` residuals that are nothing but rounding."""
+    return count * float(huber(np.array(NOUGHT), delta))
 
 
 def minimise(
@@ -119,7 +125,7 @@ def _descend(problem: _Problem, theta: Array, rounds: int, tolerance: float) -> 
     ends, best = theta.copy(), np.empty(len(theta))
     live = np.arange(len(theta))
     total, residual, slopes = problem.look(theta)
-    idle = np.zeros(len(live), int)
+    idle, nought = np.zeros(len(live), int), rounding(len(problem.target), problem.delta)
     for turn in range(TURNS * rounds):
         if turn % rounds == 0:
             damping, blend = np.full(len(live), 1e-2), np.ones(len(live))
@@ -137,7 +143,7 @@ def _descend(problem: _Problem, theta: Array, rounds: int, tolerance: float) -> 
             residual[good], slopes[good] = new_residual[good], new_slopes[good]
         damping = np.where(good, damping * 0.5, damping * 2.0)
         blend = np.where(good, blend * 0.5, np.minimum(1.0, blend * 3.0))
-        rest = (idle < 2) & (damping < 1e10) & (total > 0)
+        rest = (idle < 2) & (damping < 1e10) & (total > nought)
         if rest.mean() < 0.75 or not rest.any():
             ends[live[~rest]], best[live[~rest]] = theta[~rest], total[~rest]
             live, theta, total = live[rest], theta[rest], total[rest]

@@ -65,9 +65,13 @@ def refusal(law: Law, logs: Array) -> str | None:
     return None
 
 
-def cautions(done: Fit, known: Uncertainty | None = None) -> list[Caution]:
-    """Everything that a reader of this fit should know, worst first."""
-    found = [*_ends(done), *_starts(done), *_one_sided(done), *_outliers(done), *_under_trained(done)]
+def cautions(
+    done: Fit, known: Uncertainty | None = None, rows: NDArray[np.intp] | None = None
+) -> list[Caution]:
+    """Everything that a reader of this fit should know, worst first; ``rows`` are numbers in the file."""
+    numbers = np.arange(1, len(done.y) + 1) if rows is None else rows
+    found = [*_ends(done), *_starts(done), *_one_sided(done), *_outliers(done, numbers)]
+    found += _under_trained(done)
     if known is not None:
         found += _delta(done, known)
         if not len(known.errors):
@@ -119,7 +123,7 @@ def _ends(done: Fit) -> list[Caution]:
                     f"the floor is {share:.2g} of the lowest {done.law.output}: these runs do not show one",
                 )
             )
-    for name in ("alpha", "beta", "c", "eta"):
+    for name in ("alpha", "beta", "c", "eta", "alpha_n", "alpha_d"):
         if name in theta and not 0.01 < theta[name] < 2.5:
             found.append(
                 Caution(
@@ -154,7 +158,8 @@ def one_sided(done: Fit, name: str) -> tuple[float, float]:
 
 def _one_sided(done: Fit) -> list[Caution]:
     found = []
-    for name in done.law.constants:
+    floor = ("e",) if "e" in done.law.names and done.law.link == "log" else ()
+    for name in (*done.law.constants, *floor):
         low, high = one_sided(done, name)
         if high - low <= np.log(10.0):
             continue
@@ -170,12 +175,12 @@ def _one_sided(done: Fit) -> list[Caution]:
     return found
 
 
-def _outliers(done: Fit) -> list[Caution]:
+def _outliers(done: Fit, numbers: NDArray[np.intp]) -> list[Caution]:
     far = done.residuals / max(_robust(done), 1e-12)
     rows = np.flatnonzero(np.abs(far) > OUTLIER)
     if not len(rows) or len(rows) > len(far) // 4:
         return []
-    named = ", ".join(str(row + 1) for row in rows[np.argsort(-np.abs(far[rows]))][:5])
+    named = ", ".join(str(int(numbers[row])) for row in rows[np.argsort(-np.abs(far[rows]))][:5])
     text = f"{len(rows)} rows lie more than {OUTLIER:g} robust standard deviations off the law (rows {named})"
     return [Caution("outliers", text + _without(done, rows))]
 

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from vario.laws._newton import Array, minimise
+from vario.laws._newton import Array, minimise, rounding
 
 AGREE = 1e-6  # ends whose objectives differ by less than this share are the same end
 
@@ -124,7 +124,8 @@ def fit(
     ends, totals = ends_at(width, starts)
     best = int(totals.argmin())
     final, total = ends_at(width, ends[[best]])  # a second run from the end polishes it
-    agreeing = int((totals <= total[0] + AGREE * max(total[0], 1e-300)).sum())
+    same = max(AGREE * float(total[0]), rounding(len(goal), width))
+    agreeing = int((totals <= total[0] + same).sum())
     return Fit(
         law=law,
         theta=law.raw(final, centre, level)[0],

@@ -40,7 +40,7 @@ def body(width: Array, layers: Array) -> Array:
 
 
 def check_head(
-    sizes: Array, width: Array, layers: Array, vocabulary: float, *, limit: float = 0.1
+    sizes: Array, width: Array, layers: Array, vocabulary: float | Array, *, limit: float = 0.1
 ) -> HeadCheck:
     """Compare the sizes of a fit with the model table; a head below ``limit`` of every model is let pass."""
     sizes, own, head = np.asarray(sizes, float), body(width, layers), vocabulary * np.asarray(width, float)
