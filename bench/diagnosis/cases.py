@@ -38,6 +38,13 @@ LABELS: dict[str, tuple[str, ...]] = {
     "overfit": ("overfitting", "memorization"),
     "duplicates": ("duplicate-examples",),
     "leakage": ("train-test-leakage",),
+    "small-batch": ("batch-too-small",),
+    "large-batch": ("batch-too-large",),
+    "small-norm-batch": ("batchnorm-small-batch",),
+    "narrow": ("underfitting",),
+    "low-precision": ("low-precision-underflow",),
+    "saturated": ("saturated-activations", "poor-initialization"),
+    "outliers": ("outlier-examples", "loss-spikes", "gradient-spikes"),
 }
 SPINE = (
     "lr-high", "no-zero-grad", "shuffled-labels", "shuffled-text", "double-softmax", "label-noise",
@@ -64,6 +71,11 @@ SICK: dict[str, dict[str, str]] = {
         "epsilon": "--optimizer adam --lr 0.001 --eps 1",
         "dropout": "--dropout 0.95",
         "overfit": "--train 200 --epochs 150",
+        "saturated": "",
+        "low-precision": "--lr 0.002",
+        "small-batch": "--batch 1 --lr 0.005 --epochs 1 --train 2000",
+        "large-batch": "--batch 4000 --lr 0.3 --epochs 60",
+        "narrow": "--width 1",
     },
     "cnn": {
         **dict.fromkeys(
@@ -81,6 +93,7 @@ SICK: dict[str, dict[str, str]] = {
         "epsilon": "--eps 10",
         "dropout": "--dropout 0.98",
         "overfit": "--train 150 --epochs 60",
+        "small-norm-batch": "--batch 2 --epochs 1 --train 1500",
     },
     "char_transformer": {
         **dict.fromkeys("no-zero-grad double-softmax frozen forgotten detached large-init".split(), ""),
@@ -91,6 +104,7 @@ SICK: dict[str, dict[str, str]] = {
         "label-noise": "",
         "epsilon": "--eps 1",
         "weight-decay": "--weight-decay 100",
+        "narrow": "--width 2 --heads 1",
     },
     "gru": {
         **dict.fromkeys(
@@ -105,6 +119,7 @@ SICK: dict[str, dict[str, str]] = {
         "epsilon": "--eps 1",
         "clip": "--optimizer sgd --lr 0.05 --clip 0.003",
         "dropout": "--dropout 0.97",
+        "outliers": "",
     },
     "tabular": {
         **dict.fromkeys(
@@ -118,6 +133,7 @@ SICK: dict[str, dict[str, str]] = {
         "epsilon": "--eps 10",
         "weight-decay": "--weight-decay 10",
         "overfit": "--weight-decay 0 --epochs 150 --width 64",
+        "outliers": "",
     },
     "residual_cnn": {
         **dict.fromkeys(
@@ -131,6 +147,7 @@ SICK: dict[str, dict[str, str]] = {
         "lr-low": "--lr 0.00005 --schedule cosine",
         "shuffled-labels": "--epochs 40",
         "label-noise": "--epochs 20",
+        "small-norm-batch": "--batch-size 2 --epochs 2",
     },
     "autoencoder": {
         **dict.fromkeys(
@@ -290,7 +307,10 @@ HEALTHY: dict[str, tuple[str, ...]] = {
 
 
 # Faults that flags alone make; every other one is a switch of the program.
-BY_FLAGS = frozenset("lr-high lr-low clip weight-decay epsilon dropout overfit".split())
+BY_FLAGS = frozenset(
+    "lr-high lr-low clip weight-decay epsilon dropout overfit small-batch large-batch small-norm-batch "
+    "narrow".split()
+)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ if "label-noise" in fault:
     y_train[wrong] = (y_train[wrong] + draw.integers(1, 10, wrong.sum())) % 10
 if "nan-data" in fault:
     x_train[draw.integers(len(x_train)), 4, 4] = np.nan
+if "outliers" in fault:
+    x_train[::200] *= 1e4 * args.strength
 if "sorted" in fault:
     order = np.argsort(y_train, kind="stable")
     x_train, y_train = x_train[order], y_train[order]

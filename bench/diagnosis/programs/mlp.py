@@ -60,7 +60,7 @@ test = TensorDataset(torch.from_numpy(x_test), torch.from_numpy(y_test))
 train_loader = DataLoader(train, batch_size=args.batch, shuffle="sorted" not in fault)
 test_loader = DataLoader(test, batch_size=500)
 
-activation = nn.Sigmoid if "deep-sigmoid" in fault else nn.ReLU
+activation = nn.Sigmoid if "deep-sigmoid" in fault else nn.Tanh if "saturated" in fault else nn.ReLU
 depth = round(10 * args.strength) if "deep-sigmoid" in fault else args.depth
 layers: list[nn.Module] = []
 size = 784
@@ -81,8 +81,13 @@ with torch.no_grad():
             if "same-init" in fault:
                 module.weight.fill_(0.01)
                 module.bias.zero_()
-            if "large-init" in fault:
+            if {"large-init", "saturated"} & {*fault}:
                 module.weight.normal_(0, args.strength)
+if "low-precision" in fault:
+    model = model.bfloat16()
+    train = TensorDataset(torch.from_numpy(x_train).bfloat16(), torch.from_numpy(y_train))
+    test = TensorDataset(torch.from_numpy(x_test).bfloat16(), torch.from_numpy(y_test))
+    train_loader, test_loader = DataLoader(train, args.batch, shuffle=True), DataLoader(test, 500)
 if "frozen" in fault:
     model[0].weight.requires_grad_(False)
 trained = (

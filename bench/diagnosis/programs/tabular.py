@@ -41,6 +41,8 @@ if "shuffled-labels" in fault:
     y_train = draw.permutation(y_train)
 if "nan-data" in fault:
     x_train[draw.integers(len(x_train)), 3] = np.nan
+if "outliers" in fault:
+    y_train[::40] = 50 * args.strength
 if "sorted" in fault:
     rank = np.argsort(y_train[:, 0])
     x_train, y_train = x_train[rank], y_train[rank]
