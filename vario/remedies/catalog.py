@@ -1,13 +1,14 @@
 """The catalogue of everything that vario holds, read from the files themselves.
 
-Docstrings and CARDs are read with ``ast``, so that listing two hundred methods imports none of
-them, needs no torch, and takes less time than importing one.
+Docstrings and CARDs are read as the literals that they are, so that listing two hundred methods imports none
+of them, needs no torch, and takes less time than importing one.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -171,12 +172,12 @@ def _stems(text: str) -> set[str]:
 
 
 def _read(room: str, path: Path) -> Entry | None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if any(isinstance(target, ast.Name) and target.id == "CARD" for target in targets):
-            card = ast.literal_eval(node.value)  # type: ignore[attr-defined]
-            shelf = path.parent.name if path.parent.name != room else ""
-            name = path.stem.replace("_", "-")
-            return Entry(name, KINDS[room], shelf, path, ast.get_docstring(tree) or "", card)
-    return None
+    """Of the file only its docstring and its CARD are parsed: whole files take four times as long."""
+    text = path.read_text(encoding="utf-8")
+    card = re.search(r"^CARD = (\{\n.*?^\})", text, re.DOTALL | re.MULTILINE)
+    if card is None:
+        return None
+    shelf = path.parent.name if path.parent.name != room else ""
+    doc = re.match(r'r?""".*?"""', text, re.DOTALL)
+    words = inspect.cleandoc(ast.literal_eval(doc[0])) if doc else ""
+    return Entry(path.stem.replace("_", "-"), KINDS[room], shelf, path, words, ast.literal_eval(card[1]))
