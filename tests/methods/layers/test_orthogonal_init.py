@@ -104,8 +104,12 @@ def test_shaped_activation():
         ShapedActivation(torch.tanh, depth=0)
 
 
-def gradient_norm(depth, orthogonal, seed, *, repeat=False):
-    """Log norm of the first weight's gradient: BatchNorm without its mean, linear, width = batch = 20."""
+def gradient_norms(depth, orthogonal, seed, *, repeat=False):
+    """Log norms of the gradients of the first weight and of what it puts out.
+
+    BatchNorm without its mean, linear, width = batch = 20. ``repeat``: the first example stands twice, with
+    different labels.
+    """
     torch.manual_seed(seed)
     layers = []
     for _ in range(depth):
@@ -119,42 +123,53 @@ def gradient_norm(depth, orthogonal, seed, *, repeat=False):
     x = torch.randn(20, 20, generator=draw, dtype=torch.float64)
     if repeat:
         x[1] = x[0]
-    nn.functional.cross_entropy(model(x), torch.arange(20) % 2).backward()
-    return model[0].weight.grad.norm().log().item()
+    first = model[0](x)
+    first.retain_grad()
+    nn.functional.cross_entropy(model[1:](first), torch.arange(20) % 2).backward()
+    if repeat:
+        twins, others = first.grad[:2], first.grad[2:]
+        assert (twins[0] + twins[1]).norm() + others.norm() < 0.1 * twins.norm() or depth <= 50
+    return torch.stack([model[0].weight.grad.norm(), first.grad.norm()]).log()
 
 
-def slope(orthogonal, seeds, **settings):
-    """Per layer, between depth 50 and 200."""
-    rise = [
-        gradient_norm(200, orthogonal, s, **settings) - gradient_norm(50, orthogonal, s, **settings)
+def slopes(orthogonal, seeds, **settings):
+    """Mean rise per layer between depth 50 and 200, of both."""
+    rises = [
+        gradient_norms(200, orthogonal, s, **settings) - gradient_norms(50, orthogonal, s, **settings)
         for s in seeds
     ]
-    return sum(rise) / len(rise) / 150
+    return (torch.stack(rises).mean(0) / 150).tolist()
 
 
 def test_gradients_stay_bounded_with_depth_one_seed():
-    assert abs(slope(True, (70,))) < 0.003 and slope(False, (70,)) > 0.01
+    assert abs(slopes(True, (70,))[0]) < 0.003 and slopes(False, (70,))[0] > 0.01
 
 
 @pytest.mark.slow
 def test_gradients_stay_bounded_with_depth():
     """P257, accept: 5 seeds: < .003 per layer for orthogonal, > .01 for Gaussian."""
-    assert abs(slope(True, range(71, 76))) < 0.003
-    assert slope(False, range(71, 76)) > 0.01
+    weights, outputs = slopes(True, range(71, 76))
+    assert abs(weights) < 0.003 and abs(outputs) < 0.003
+    assert slopes(False, range(71, 76))[0] > 0.01
 
 
 @pytest.mark.slow
-def test_a_repeated_example_breaks_the_bound():
-    """P257, accept: from depth 50 to 1,000 the log norm moves by less than 1; with a repeat by more than 3.
+def test_a_repeated_example_breaks_the_bound_of_what_flows_back():
+    """P257, accept: a batch with an example twice: what flows back to the examples grows.
 
-    Up to depth 200 the repeat hardly shows: its mean slope over 5 seeds is .0019 per layer.
+    It grows in the difference between the two alone (asserted above).
     """
-    for seed in (77, 78):
-        rise = [
-            gradient_norm(1000, True, seed, repeat=repeat) - gradient_norm(50, True, seed, repeat=repeat)
-            for repeat in (False, True)
-        ]
-        assert abs(rise[0]) < 1 and rise[1] > 3, rise
+    assert slopes(True, range(82, 87), repeat=True)[1] > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True,
+    reason="P257 has the weights' gradients grow too; measured slope .0015. What grows lies in the "
+    "difference between the two copies, and G^T X cancels it. Its rounding alone shows at depth 1,000.",
+)
+def test_a_repeated_example_breaks_the_bound_of_the_weights():
+    assert slopes(True, range(82, 87), repeat=True)[0] > 0.01
 
 
 def squared_lengths(depth, orthogonal, draws):

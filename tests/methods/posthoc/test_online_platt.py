@@ -72,19 +72,26 @@ def test_stays_inside_the_ball():
     assert torch.equal(_inside(theta / 10, outer), theta / 10)
 
 
-def test_follows_a_drift():
-    """P273, accept: log loss within 1.5 % of the oracle and >= 15 % below a fixed Platt fit."""
-    draw = torch.Generator().manual_seed(71)
-    n = 6000
+def drifting(seed, size, n=6000):
+    """Logits, true probabilities and labels of a stream whose offset moves from -size to size."""
+    draw = torch.Generator().manual_seed(seed)
     xs = 2 * torch.randn(n, generator=draw, dtype=torch.float64)
-    shift = 2 * torch.linspace(-1, 1, n, dtype=torch.float64)
-    true = torch.sigmoid(0.7 * xs + shift)
-    ys = (torch.rand(n, generator=draw, dtype=torch.float64) < true).long().tolist()
-    scaled, _, _ = stream(xs.tolist(), ys)
+    true = torch.sigmoid(0.7 * xs + size * torch.linspace(-1, 1, n, dtype=torch.float64))
+    return xs, true, (torch.rand(n, generator=draw, dtype=torch.float64) < true).long().tolist()
+
+
+@pytest.mark.parametrize("seed", [271, *(pytest.param(s, marks=pytest.mark.slow) for s in range(272, 277))])
+def test_follows_a_drift(seed):
+    """P273, accept: log loss within 1.5 % of the oracle and >= 15 % below a fixed Platt fit, 6,000 points.
+
+    The row does not say how fast its stream drifts, but its fixed fit loses 35 % on the oracle; so does
+    one of the first 1,000 labels here.
+    """
+    xs, true, ys = drifting(seed, 1.5)
     fixed = fit(xs[:1000], ys[:1000])
     plain = torch.sigmoid(fixed[0] * xs + fixed[1]).tolist()
-    late = slice(1000, n)
-    ours, oracle, old = (log_loss(p[late], ys[late]) for p in (scaled, true.tolist(), plain))
+    ours, oracle, old = (log_loss(p, ys) for p in (stream(xs.tolist(), ys)[0], true.tolist(), plain))
+    assert old > 1.3 * oracle
     assert ours < 1.015 * oracle and ours < 0.85 * old, (ours, oracle, old)
 
 
@@ -94,26 +101,21 @@ def fit(xs, ys):
     return minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12}).x
 
 
-def test_without_drift_it_finds_the_fixed_fit():
-    """P273, accept: coefficients of a fixed logistic fit within 5 %, in the mean over the second half.
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [281, 282])
+def test_without_drift_it_converges_to_the_fixed_fit(seed):
+    """P273, accept: the coefficients of scikit-learn's sigmoid calibration within 5 %.
 
-    The last ones alone still move: the step is ten times Newton's.
+    The step is 1 / beta = 10 times Newton's, so the last numbers keep 100 / 19 times the variance of the fit
+    itself: 7 % standard deviation after 6,000 labels of this stream, 1.2 % after the 200,000 given here.
     """
-    draw = torch.Generator().manual_seed(72)
-    xs = 2 * torch.randn(6000, generator=draw, dtype=torch.float64)
-    ys = (
-        (torch.rand(6000, generator=draw, dtype=torch.float64) < torch.sigmoid(0.5 * xs + 0.8))
-        .long()
-        .tolist()
-    )
-    calibrator, seen = OnlinePlatt(), []
-    for x, y in zip(xs.tolist(), ys, strict=True):
-        calibrator.predict(sigmoid(x))
-        calibrator.update(y)
-        seen.append(calibrator.theta)
-    mean = torch.tensor(seen[3000:], dtype=torch.float64).mean(0)
-    for one, other in zip(mean.tolist(), fit(xs, ys), strict=True):
-        assert one == pytest.approx(other, rel=0.05)
+    calibration = pytest.importorskip("sklearn.calibration")
+    draw, n = torch.Generator().manual_seed(seed), 200_000
+    xs = 2 * torch.randn(n, generator=draw, dtype=torch.float64)
+    chances = torch.sigmoid(0.5 * xs + 0.8)
+    ys = (torch.rand(n, generator=draw, dtype=torch.float64) < chances).long().tolist()
+    theirs = calibration._SigmoidCalibration().fit(xs.numpy(), ys)
+    assert stream(xs.tolist(), ys)[2].theta == pytest.approx((-theirs.a_, -theirs.b_), rel=0.05)
 
 
 def test_adversarial_labels():

@@ -10,7 +10,8 @@ without normalization the fluctuations between draws no longer grow with depth.
 
 When to use: deep plain networks (no skips), exploding or vanishing gradients from the first step on.
 
-When not to: residual networks; batches with repeated or linearly dependent examples void the bound.
+When not to: residual networks; batches with repeated or linearly dependent examples void the bound of what
+flows back to the activations.
 
 >>> model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
 >>> changed = orthogonal_init(model, seed=0); sorted(changed)
@@ -41,9 +42,11 @@ CARD = {
     "changed": "weights whose outputs outnumber their inputs are scaled by sqrt(d_out / d_in), so that each "
     "keeps the variance of the Gaussian start. Evaluation of the norm uses a running mean square; the "
     "authors have none",
-    "shown": "width = batch = 20: slope of the log gradient per layer from depth 50 to 200 below .003, above "
-    ".01 for Gaussian; tanh of width 32, 200 draws: relative variance of the squared length below .01 "
-    "at depth 40 against above .3",
+    "shown": "width = batch = 20, 5 draws: the log gradient rises by .0006 per layer from depth 50 to 200, "
+    "with Gaussian weights by .020. With one example twice and two labels, what flows back rises by "
+    ".039 per layer; the weights' gradient, which the paper has grow, by .0015: the two copies "
+    "cancel. Tanh of width 32, 200 draws: relative variance of the squared length .004 and .001 at "
+    "depth 10 and 40 against .36 and 1.10",
 }
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
