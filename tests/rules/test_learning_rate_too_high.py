@@ -113,3 +113,11 @@ def test_the_rate_that_it_names_is_for_the_weights_as_they_were_before_the_explo
     rate = next(e for e in found.evidence if e.name == "learning rate")
     before = next(e for e in found.evidence if e.name == "update ratio before the loss exploded")
     assert before.value == 200 and rate.limit == pytest.approx(0.1 * 0.01 / 200)
+
+
+def test_the_rate_is_that_of_the_step_that_was_too_large(make):
+    """A schedule has taken most of the rate away by the end; the advice is about the step."""
+    decayed = {("hyper/lr", "group 0"): lambda s, v: (s, 0.1 * (1 - s / 400))}
+    wild = {"update/ratio": lambda s, v: (s, np.where(s < 10, 0.5, 1e-3)), "loss/train": 2.303}
+    rate = next(e for e in check(make(400, decayed | wild)).evidence if e.name == "learning rate")
+    assert rate.value == pytest.approx(0.1, rel=0.03)

@@ -135,14 +135,18 @@ def unnormalized(finding: Finding, record: Record) -> list[Change]:
 
 
 def double_softmax(finding: Finding, record: Record) -> list[Change]:
-    named = [str(row.get("name")) for row in modules(record, "Softmax")]
-    which = f"remove {', '.join(named)}" if named else "give the loss the logits, not softmax(logits)"
-    return [
-        Change(
-            f"{which}: cross_entropy and CrossEntropyLoss apply log-softmax themselves (for"
-            " log-probabilities use nll_loss)"
-        )
-    ]
+    # Rows of one output have no sum; they are answers of yes and no.
+    single = not record.wheres("logits/sum_deviation")
+    last, losses = (
+        ("sigmoid", "binary_cross_entropy_with_logits and BCEWithLogitsLoss apply a sigmoid themselves (for"
+         " probabilities use binary_cross_entropy)")
+        if single
+        else ("softmax", "cross_entropy and CrossEntropyLoss apply log-softmax themselves (for"
+              " log-probabilities use nll_loss)")
+    )  # fmt: skip
+    named = [str(row.get("name")) for row in modules(record, last.capitalize())]
+    which = f"remove {', '.join(named)}" if named else f"give the loss the logits, not {last}(logits)"
+    return [Change(f"{which}: {losses}")]
 
 
 def symmetric(finding: Finding, record: Record) -> list[Change]:

@@ -79,8 +79,9 @@ def check(
     sound = _while_sound(run, steps, ratio, peak_limit)
     if sound > largest:  # steps of the same length look small beside weights that have exploded
         evidence.append(exactly("update ratio before the loss exploded", sound, usual))
-    rate = record.last("hyper/lr", "group 0")
-    if np.isfinite(rate):
+    rate_steps, rates = finite(*record.series("hyper/lr", "group 0"))
+    if len(rates):
+        rate = float(rates[max(int(np.searchsorted(rate_steps, at, side="right")) - 1, 0)])  # at that step
         evidence.append(exactly("learning rate", rate, rate * usual / max(largest, sound, usual)))
     if np.isfinite(matrix):
         evidence.append(exactly("largest update ratio of a typical matrix", matrix, matrix_limit))

@@ -18,7 +18,17 @@ import numpy as np
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
 from vario.rules._course import course
-from vario.rules._evidence import Estimate, Floats, Steps, confidence, exactly, level, need_finite, trend
+from vario.rules._evidence import (
+    Estimate,
+    Floats,
+    Steps,
+    confidence,
+    exactly,
+    finite,
+    level,
+    need_finite,
+    trend,
+)
 from vario.rules._held_out import passes
 
 ID = "learning-rate-too-low"
@@ -64,7 +74,7 @@ def check(
     still = run.state == "stuck" and path < still_limit
     if not falling and not still:
         return None
-    rate = record.last("hyper/lr", "group 0")
+    rate = max(finite(*record.series("hyper/lr", "group 0"))[1], default=np.nan)  # the one typed
     evidence = [
         typical.evidence("update ratio", ratio_limit),
         exactly("path of the weights", path, path_limit),
