@@ -161,6 +161,28 @@ def test_what_the_script_never_chose_is_left_to_the_replacement(tmp_path: Path) 
     assert made.data("optimizer")["carried"] == {} and made.result["defaults"]["momentum"] == 0.9
 
 
+def test_what_wraps_an_optimizer_is_left_alone(tmp_path: Path) -> None:
+    wrapper = """
+    class Wrapper(torch.optim.Optimizer):
+        def __init__(self, optimizer):
+            self.optimizer, self.mine = optimizer, True
+        param_groups = property(lambda self: self.optimizer.param_groups)
+        def step(self, closure=None):
+            self.optimizer.step(closure)
+        def zero_grad(self):
+            self.optimizer.zero_grad()
+    inner, optimizer = optimizer, Wrapper(optimizer)
+    schedule ="""
+    script = PLAIN.replace("\n    schedule =", wrapper, 1).replace("optimizer.register", "inner.register")
+    script = script.replace("StepLR(optimizer", "StepLR(inner").replace(
+        "optimizer.state_dict", "inner.state_dict"
+    )
+    for text in ("SGD", "lars"):
+        made = run(tmp_path, text, script)
+        assert made.result["optimizer"] == "Wrapper"
+        assert [data["from"] for _, slot, data in made.events if slot == "optimizer"] == ["AdamW"]
+
+
 def test_wrappers_stack_on_a_replacement(tmp_path: Path) -> None:
     made = run(tmp_path, "lars+gradient-noise:eta=0.01+perp-grad")
     assert made.result["optimizer"] == "PerpGrad"

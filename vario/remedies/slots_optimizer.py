@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from vario.remedies.slots_told import Told, call_site
 __all__ = ["factory_optimizer", "replace_optimizer", "wrap_optimizer"]
 
 _MISSING = object()
+_ours: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # replaced or wrapped by us: wrappers can be stacked
 
 
 def replace_optimizer(method: str, options: Mapping[str, Any], told: Told) -> str:
@@ -51,8 +53,7 @@ def replace_optimizer(method: str, options: Mapping[str, Any], told: Told) -> st
             },
         )
 
-    told.expects("optimizer", "the script built no torch.optim.Optimizer")
-    when_built(Optimizer, lambda kind: kind is not Optimizer, act)
+    _for_each("optimizer", act, told)
     return f"optimizer: {method}"
 
 
@@ -69,8 +70,7 @@ def wrap_optimizer(method: str, options: Mapping[str, Any], told: Told) -> str:
             "optimizer-around",
         )
 
-    told.expects("optimizer-around", "the script built no torch.optim.Optimizer")
-    when_built(Optimizer, lambda kind: kind is not Optimizer, act)
+    _for_each("optimizer-around", act, told)
     return f"optimizer-around: {method}"
 
 
@@ -80,8 +80,7 @@ def factory_optimizer(function: Callable[..., Any], options: Mapping[str, Any], 
     def act(optimizer: Optimizer) -> None:
         _replace(optimizer, lambda twin: function(twin, **options), told, {"options": dict(options)})
 
-    told.expects("optimizer", "the script built no torch.optim.Optimizer")
-    when_built(Optimizer, lambda kind: kind is not Optimizer, act)
+    _for_each("optimizer", act, told)
     return f"optimizer: {function.__name__}"
 
 
@@ -92,6 +91,19 @@ def target_of(method: str) -> Callable[..., Any]:
     entry = catalog.find(method)
     home = importlib.import_module(f"vario.methods.{entry.shelf}.{entry.path.stem}")
     return getattr(home, words.public_name(method))  # type: ignore[no-any-return]
+
+
+def _for_each(slot: str, act: Callable[[Optimizer], None], told: Told) -> None:
+    """Act on every optimizer that the script builds; what wraps one, as accelerate's does, is left alone."""
+
+    def built(optimizer: Optimizer) -> None:
+        wraps = any(isinstance(held, Optimizer) for held in vars(optimizer).values())
+        if optimizer in _ours or not wraps:
+            act(optimizer)
+            _ours.add(optimizer)
+
+    told.expects(slot, "the script built no torch.optim.Optimizer")
+    when_built(Optimizer, lambda kind: kind is not Optimizer, built)
 
 
 def _replace(
