@@ -72,7 +72,7 @@ SICK: dict[str, dict[str, str]] = {
         "dropout": "--dropout 0.95",
         "overfit": "--train 200 --epochs 150",
         "saturated": "",
-        "low-precision": "--lr 0.002",
+        "low-precision": "--lr 0.01",
         "small-batch": "--batch 1 --lr 0.005 --epochs 1 --train 2000",
         "large-batch": "--batch 4000 --lr 0.3 --epochs 60",
         "narrow": "--width 1",

@@ -75,7 +75,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "diverging": ("non-finite", "loss-spikes", *_NOT_LEARNING),
     "exploding-gradients": ("diverging", "non-finite", "gradient-spikes", "gradient-clipping-dominates"),
     "gradient-spikes": ("loss-spikes",),
-    "outlier-examples": ("loss-spikes", "gradient-spikes"),
+    "outlier-examples": ("loss-spikes", "gradient-spikes", "oscillating-loss", "diverging", "overfitting"),
     "dead-units": (
         "learning-rate-too-low",
         "vanishing-gradients",
@@ -106,7 +106,14 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "learning-rate-too-low": ("class-neglected", *_NOT_LEARNING),
     "gradient-clipping-dominates": ("learning-rate-too-low", *_NOT_LEARNING),
     "adam-epsilon-dominates": ("learning-rate-too-low", *_NOT_LEARNING),
-    "low-precision-underflow": ("no-gradient", "vanishing-gradients", "non-finite", *_NOT_LEARNING),
+    "low-precision-underflow": (
+        "no-gradient",
+        "vanishing-gradients",
+        "parameters-not-updated",
+        "learning-rate-too-low",
+        "non-finite",
+        *_NOT_LEARNING,
+    ),
     "weight-decay-dominates": (
         "learning-rate-too-high",
         "dead-units",

@@ -84,7 +84,7 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     fell = start.value - end.value
     if not np.isfinite(tail(values, at_least=3)).all():
         state: State = "non-finite"
-    elif (
+    elif end.low > start.high and (
         end.value > start.value + max(0.5 * scale, 3 * noise)
         or end.value > 3 * max(start.value, chance, 0) > 0
     ):

@@ -4,8 +4,8 @@ What it means: the average hides it: overall accuracy looks well while one class
 few examples of it, too small a share in the loss, or labels that another class swallowed are usual reasons.
 How it is decided: recall per class at the last held-out evaluation (in training where there is none):
 the high end of its interval is below a third of the median recall of all classes, for classes with 10
-or more examples. The neglected classes together must be fewer than 40 % of the examples: a model that
-recognises nothing is another illness.
+or more examples. The usual class must be recognised at least half of the time, and the neglected classes
+together must be fewer than 40 % of the examples: a model that recognises nothing is another illness.
 Not applicable: no accuracy per class; one example has many targets; no class has 10 examples.
 """
 
@@ -37,6 +37,7 @@ def check(
     part: float = 1 / 3,  # of the usual recall: too far down for a class that is merely harder
     examples: int = 10,
     share: float = 0.4,  # beyond it the model as a whole fails
+    recognised: float = 0.5,
 ) -> Finding | None:
     """A finding where some classes are right far less often than the usual class."""
     if has_positions(record):
@@ -53,7 +54,7 @@ def check(
     }
     poor = {k: e for k, e in intervals.items() if e.high < part * usual}
     mass = sum(counts[k] for k in poor) / counts.sum()
-    if not poor or mass >= share:
+    if not poor or mass >= share or usual < recognised:
         return None
     worst = min(poor, key=lambda k: (poor[k].high, k))
     evidence = (

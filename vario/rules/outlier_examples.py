@@ -5,9 +5,9 @@ its batch, and each such batch throws the weights about. A mistyped value, a cod
 unit mixed up are the usual sources; a loss that grows linearly makes them harmless.
 How it is decided: (1) batches in which the largest loss is more than 50 times that of the ninth decile: the
 low end of their share must pass 0.02 and the largest losses must carry more of the total than chance
-explains (6 ln n / n in batches of n normal errors, and at least a third). (2) the largest magnitude of the
-inputs of some batch is more than 100 times that of the usual batch. Advice; a warning where (1) carries more
-than two thirds of the loss. Classifiers are judged by (2) only: when most examples are learned, one wrong
+explains (3 ln n / n in batches of n normal errors, half as much again as their mean) and at least a third.
+(2) the largest magnitude of the inputs of some batch is more than 100 times that of the usual batch. Advice;
+a warning where (1) carries more than two thirds of the loss. Classifiers are judged by (2) only: when most examples are learned, one wrong
 one outweighs the rest as a matter of course.
 Not applicable: fewer than 20 readings of losses per example of a regression in batches of 16 or more, and
 fewer than 20 of the inputs.
@@ -63,7 +63,7 @@ def check(
     severity: Severity = "advice"
     if losses is not None:
         often, part, chance = losses
-        limit = max(carried, chance)
+        limit = max(carried, min(chance, clear))
         evidence += [
             often.evidence("share of batches with an outlier", batches),
             exactly("share of loss in one example", part, limit),
@@ -94,7 +94,7 @@ def _losses(record: Record, times: float, readings: int):  # type: ignore[no-unt
         return None
     often = share(largest[good] > times * ninth[good])
     part = float(largest[good].sum() / (size * mean[b][good].sum()))
-    return often, min(part, 1.0), 6 * np.log(size) / size
+    return often, min(part, 1.0), 3 * np.log(size) / size
 
 
 def _inputs(record: Record, limit: float, readings: int) -> Evidence | None:

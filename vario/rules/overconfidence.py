@@ -5,6 +5,7 @@ probabilities cannot be taken at their word. One temperature, fitted on held-out
 classes that overlap need more than one.
 How it is decided: mean confidence less accuracy at the last evaluation on held-out data; this gap is a lower
 bound of the expected calibration error. The low end of its interval must pass 0.05; a warning from 0.2 on.
+A run that fails has other worries, and what its model says is not judged.
 Not applicable: no evaluation with both confidence and accuracy on held-out data, or fewer than 100 examples.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
+from vario.rules._course import is_failing
 from vario.rules._evidence import finite
 from vario.rules._examples import graded, rate
 from vario.rules._held_out import passes
@@ -46,7 +48,7 @@ def check(
     accuracy = rate(float(right[-1]), count)
     value = float(sure[-1]) - accuracy.value
     low, high = float(sure[-1]) - accuracy.high, float(sure[-1]) - accuracy.low
-    if low <= gap:
+    if low <= gap or is_failing(record):
         return None
     evidence = (
         Evidence("confidence less accuracy", value, low, high, gap, where),
