@@ -24,7 +24,7 @@ class Stream(Sampler[int]):
     def __init__(self, sampler: Any, draws: int) -> None:
         self.sampler, self.draws = sampler, draws
         self._epochs = self._indices()
-        self._counts: deque[torch.Tensor] = deque()
+        self._counts: deque[float] = deque()
 
     def __iter__(self) -> Iterator[int]:
         self._counts.clear()  # of a last batch that was dropped
@@ -35,7 +35,7 @@ class Stream(Sampler[int]):
 
     def weights(self, indices: Sequence[int]) -> torch.Tensor:
         """What the examples that were drawn last, and are asked for first, counted when they were drawn."""
-        return torch.cat([self._counts.popleft() for _ in indices])
+        return torch.tensor([self._counts.popleft() for _ in indices])
 
     def update(self, indices: Sequence[int], losses: torch.Tensor) -> None:
         """What the sampler is to learn."""
@@ -44,7 +44,8 @@ class Stream(Sampler[int]):
     def _indices(self) -> Iterator[int]:
         weigh = getattr(self.sampler, "weights", None)
         while True:
-            for index in self.sampler:
-                if weigh is not None:
-                    self._counts.append(weigh([index]))
+            order = list(self.sampler)
+            counts = weigh(order).tolist() if weigh is not None else []
+            for place, index in enumerate(order):
+                self._counts.extend(counts[place : place + 1])
                 yield index
