@@ -38,6 +38,12 @@ def test_silent_on_a_healthy_run_and_on_one_that_learned_and_levelled_off(make):
     assert check(make(400, {"loss/train": lambda s, v: (s, 1.0 + 1.3 * np.exp(-s / 10))})) is None
 
 
+def test_silent_on_a_loss_around_zero_which_has_no_floor(make):
+    """A policy's loss is a weighted sum of advantages of either sign; that it hovers says nothing."""
+    policy = {"loss/train": flat(0.0), "batch/class_counts": None}
+    assert check(make(400, policy)) is None
+
+
 def test_silent_where_something_worse_is_the_matter(make):
     assert check(make(400, {"loss/train": lambda s, v: (s, np.where(s > 50, np.nan, 2.3))})) is None
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.record import Event
 from vario.rules import train_test_leakage
 
 N = np.arange(400)
@@ -34,6 +35,15 @@ def test_rows_that_leaked_are_known_only_after_an_epoch(make):
 def test_evaluating_the_training_data_beside_held_out_data_is_no_leak(make):
     assert train_test_leakage.check(make(400, seen(1.0, "loader 0") | seen(0.0))) is None
     assert train_test_leakage.check(make(400, seen(1.0, "loader 0"))).severity == "warning"
+
+
+@pytest.mark.parametrize(("length", "severity"), [(1000, "advice"), (4000, "warning")])
+def test_a_pass_over_all_of_the_training_data_is_meant_as_one(make, length, severity):
+    events = [
+        Event("loader", 0, "loader 0", {"length": length, "shuffle": True}),
+        Event("epoch", 0, "loader 0", {"epoch": 0}),
+    ]
+    assert train_test_leakage.check(make(400, seen(1.0), events=events)).severity == severity
 
 
 def test_silent_below_a_per_cent_and_mild_where_rows_repeat_by_nature(make):

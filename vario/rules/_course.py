@@ -95,6 +95,10 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         state = "stuck"
     else:
         state = "learning"
+    if state == "stuck" and 0.05 < float((good < 0).mean()) < 0.95:
+        state = (
+            "learning"  # a loss around zero, as of a policy or an opponent, has no floor to be stuck above
+        )
     return Course(
         steps=good_steps, values=good, start=start, lowest=float(levels[lowest]),
         lowest_step=int(good_steps[edges[lowest]]), end=end, noise=noise,

@@ -7,8 +7,8 @@ How it is decided: (1) batches in which the largest loss is more than 50 times t
 low end of their share must pass 0.02 and the largest losses must carry more of the total than chance
 explains (3 ln n / n in batches of n normal errors, half as much again as their mean) and at least a third.
 (2) the largest magnitude of the inputs of some batch is more than 100 times that of the usual batch. Advice;
-a warning where (1) carries more than two thirds of the loss. Classifiers are judged by (2) only: when most examples are learned, one wrong
-one outweighs the rest as a matter of course.
+a warning where (1) carries more than two thirds of the loss. Classifiers are judged by (2) only: when most
+examples are learned, one wrong one outweighs the rest as a matter of course.
 Not applicable: fewer than 20 readings of losses per example of a regression in batches of 16 or more, and
 fewer than 20 of the inputs.
 """

@@ -6,7 +6,8 @@ prevents it.
 How it is decided: the share of the rows of an evaluation whose hash occurred in training; the low end of
 its interval must pass 0.01. A warning up to 0.1, an error beyond. A loader of training rows only (above
 0.9) is taken as meant so, where another evaluation is held out; where none is, a warning says that nothing
-is. Advice only where the training data repeat rows within an epoch as often: few distinct rows exist.
+is, or advice where it is all of the training data. Advice only where the training data repeat rows within an
+epoch as often: few distinct rows exist.
 Not applicable: no evaluation was seen, its rows could not be hashed, or fewer than 100 were.
 """
 
@@ -19,6 +20,7 @@ from vario.record import Record
 from vario.rules._evidence import Estimate, finite
 from vario.rules._examples import graded, rate
 from vario.rules._held_out import is_seen
+from vario.rules._model import training_loaders
 
 ID = "train-test-leakage"
 CARD = {
@@ -55,7 +57,10 @@ def check(
         where = max(own)
         own_share, step = found[where]
         only = own_share.evidence("share of rows seen in training", least, where)
-        return Finding(ID, "warning", 0.8, (where,), (step, step), (only,))
+        # A pass over all of the training data is meant as one; a part of it stands where a test set should.
+        lengths = [float(loader.get("length") or np.inf) for loader in training_loaders(record)]
+        whole = record.last("eval/examples", where) >= 0.99 * min(lengths, default=np.inf)
+        return Finding(ID, "advice" if whole else "warning", 0.8, (where,), (step, step), (only,))
     if not leaks:
         return None
     where = max(leaks, key=lambda name: (leaks[name][0].low, name))
