@@ -16,6 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bench.diagnosis.calibrate import fitted
 from bench.diagnosis.cases import Case, cases
 from bench.diagnosis.cure import cure
 from bench.diagnosis.cure import report as cure_report
@@ -39,6 +40,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--half", choices=("all", "tuning", "held-out"), default="all")
     parser.add_argument("--cure", action="store_true", help="also try the first prescription of sick runs")
+    parser.add_argument("--calibrate", action="store_true", help="fit confidence on --half tuning")
     parser.add_argument("--no-run", action="store_true", help="judge what is there, run nothing")
     parser.add_argument(
         "--all", action="store_true", dest="show_all", help="show every case, not only the wrong ones"
@@ -63,6 +65,9 @@ def main() -> None:
     outcomes: list[Outcome] = []
     for case, record in there:
         outcomes.append(diagnosed(case, record))
+    if args.calibrate:
+        print(fitted(outcomes), end="")
+        return
     print(report(outcomes, show_all=args.show_all))
     if len(there) < len(chosen):
         print(f"{len(chosen) - len(there)} cases have no record")

@@ -73,9 +73,9 @@ SICK: dict[str, dict[str, str]] = {
         "overfit": "--train 200 --epochs 150",
         "saturated": "",
         "low-precision": "--lr 0.01",
-        "small-batch": "--batch 1 --lr 0.005 --epochs 1 --train 2000",
-        "large-batch": "--batch 4000 --lr 0.3 --epochs 60",
-        "narrow": "--width 1",
+        "small-batch": "--batch 2 --lr 0.005 --epochs 1 --train 2000",
+        "large-batch": "--batch 2000 --lr 0.3 --epochs 60",
+        "narrow": "--width 2 --depth 1",
     },
     "cnn": {
         **dict.fromkeys(

@@ -119,19 +119,24 @@ def _false_alarms(outcomes: list[Outcome]) -> str:
     return f"healthy runs with an error or warning: {share} {dict(wrong)}\nadvice on them: {dict(advice)}"
 
 
+def alarms_and_truth(outcomes: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence of each error or warning, and 1 where it is a label or a consequence of one, else 0."""
+    pairs = [(f.confidence, float(f.id in _truly(o))) for o in outcomes for f in o.alarms]
+    sure, right = np.array(pairs, float).reshape(-1, 2).T
+    return sure, right
+
+
+def _truly(outcome: Outcome) -> set[str]:
+    return set(outcome.case.labels).union(*(consequences(label) for label in outcome.case.labels))
+
+
 def _calibration(outcomes: list[Outcome]) -> str:
-    """Each error or warning against whether it is a label, or a consequence of one."""
-    pairs: list[tuple[float, bool]] = []
-    wrong: Counter[str] = Counter()
-    for o in outcomes:
-        truly = set(o.case.labels).union(*(consequences(label) for label in o.case.labels))
-        pairs += [(f.confidence, f.id in truly) for f in o.alarms]
-        wrong.update(f.id for f in o.alarms if o.case.fault and f.id not in truly)
-    if not pairs:
+    sure, right = alarms_and_truth(outcomes)
+    wrong = Counter(f.id for o in outcomes if o.case.fault for f in o.alarms if f.id not in _truly(o))
+    if not len(sure):
         return ""
-    sure, right = np.array(pairs, float).T
     brier = float(np.mean((sure - right) ** 2))
-    rows = [f"Brier {brier:.3f} over {len(pairs)} errors and warnings; confidence -> share right:"]
+    rows = [f"Brier {brier:.3f} over {len(sure)} errors and warnings; confidence -> share right:"]
     for low, high in ((0.0, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 1.01)):
         inside = (sure >= low) & (sure < high)
         if inside.any():

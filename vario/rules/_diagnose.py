@@ -14,6 +14,7 @@ import numpy as np
 
 from vario.nouns import SEVERITIES, Diagnosis, Finding, NotApplicable
 from vario.record import Record, Run
+from vario.rules._calibration import calibrated
 from vario.rules._causes import consequences
 
 __all__ = ["Rule", "diagnose", "rank"]
@@ -104,7 +105,9 @@ def _ask(rule: Rule, record: Record) -> Finding | str | None:
         return str(reason)
     except Exception as error:  # noqa: BLE001 - one broken rule must not silence the others
         return f"failed: {type(error).__name__}: {error}"
-    return replace(finding, stream=record.stream) if finding else None
+    if finding is None:
+        return None
+    return replace(finding, stream=record.stream, confidence=calibrated(finding.confidence))
 
 
 def _load(rule: Rule | str) -> Rule:
