@@ -46,7 +46,8 @@ def test_a_watched_block_is_a_run(tmp_path: Path) -> None:
         assert list(opened.main.series("loss/train")[1]) == pytest.approx(losses)
         assert opened.main.wheres("gradient/norm") == ("0.weight", "0.bias", "2.weight", "2.bias", "")
     assert {finding.id for finding in run.findings().findings} <= set(run.findings().checked)
-    assert "<pre>" in run._repr_html_()
+    assert 'aria-label="Loss"' in run._repr_html_() and "<iframe" in run._repr_html_()
+    assert "nothing is watched yet" in vario.watch(net)._repr_html_()
     assert run.report(tmp_path / "report.html").read_text().lstrip().startswith("<!")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import re
@@ -108,7 +107,15 @@ class Watch:
             return summary_text(run, diagnosis, prescribe_all(diagnosis, run))
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.summary())}</pre>"
+        from vario.nouns import VarioError
+        from vario.record.reader import open_run
+        from vario.report.html import notebook_html
+
+        try:
+            with open_run(self._recorded()) as run:
+                return notebook_html(run)
+        except VarioError as error:
+            return f"<p>vario: {error}</p>"
 
     def _recorded(self) -> Path:
         from vario.nouns import VarioError

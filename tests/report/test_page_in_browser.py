@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.report.sample import cures_of, sick_diagnosis, sick_run, write_series
-from vario.report.html import page_html
+from vario.report.html import notebook_html, page_html
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -130,3 +130,19 @@ def test_odd_numbers_and_hostile_names_break_no_chart(browser, tmp_path: Path, v
     view.wait_for_selector("[data-testid=layer] canvas")
     assert "broken" not in view.title() and view.wrong == []
     assert view.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_a_notebook_unfolds_the_same_charts(browser, tmp_path: Path) -> None:
+    view = browser.new_context(viewport={"width": 1000, "height": 900}).new_page()
+    view.wrong = []
+    view.on("pageerror", lambda error: view.wrong.append(str(error)))
+    view.set_content(notebook_html(sick_run(tmp_path / "run")))
+    view.click("summary:text('All charts')")
+    inside = view.frame_locator("iframe")
+    inside.locator("figure.chart canvas").first.wait_for()
+    assert inside.locator("figure.chart canvas").first.bounding_box()["width"] > 300
+    inside.locator("nav a[href='#layers']").click()
+    assert inside.locator("#layers h2").is_visible() and inside.locator("#findings").count() == 1
+    inside.locator("#layers [data-testid=heat-map]").first.scroll_into_view_if_needed()
+    inside.locator("[data-testid=heat-map] canvas").first.wait_for()
+    assert view.wrong == []

@@ -13,6 +13,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,12 @@ def page_html(run: Run, diagnosis: Diagnosis, cures: Mapping[Finding, Sequence[P
 
 
 def notebook_html(run: Run) -> str:
-    """Headline, findings and the loss as one small fragment without scripts, for ``_repr_html_``."""
+    """What a notebook shows: headline, findings and the loss without scripts, and the page folded below."""
     diagnosis = diagnose(run)
     cures = prescribe_all(diagnosis, run)
+    whole = page_html(run, diagnosis, cures)
+    # Inside another page the links to sections would otherwise lead to that page's address.
+    whole = escape(whole.replace("<head>", '<head><base href="about:srcdoc">', 1))
     page = _Page(run)
     loss = next((chart for chart in charts.course(page.records) if chart.section == "loss"), None)
     rows = []
@@ -114,6 +118,9 @@ def notebook_html(run: Run) -> str:
         f'<small style="opacity:.7">{said(facts.title(run))} · {steps:,} steps ·'
         f" {said(facts.ending(run))}</small>"
         f"{'<ul>' + ''.join(rows) + '</ul>' if rows else ''}{page.still(loss) if loss else ''}</div>"
+        "<details><summary>All charts</summary>"
+        f'<iframe title="vario report" style="width:100%;height:720px;border:0" srcdoc="{whole}"></iframe>'
+        "</details>"
     )
 
 
