@@ -47,6 +47,9 @@ def fit_(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Keep the fit in this file.")] = None,
     chart: Chart = None,
     keep_duplicates: KeepDuplicates = False,
+    lean: Annotated[
+        float, typer.Option(help="Weigh a row by (product of its inputs)^LEAN; 0 weighs all alike.")
+    ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Fit a scaling law to runs, with intervals, cautions, or a refusal and its reason."""
@@ -54,7 +57,7 @@ def fit_(
 
     result = answer(
         _read(table), columns, law=law, delta=delta, where=where, bootstrap=bootstrap, seed=seed, block=block,
-        keep_duplicates=keep_duplicates,
+        keep_duplicates=keep_duplicates, lean=lean,
     )  # fmt: skip
     if out is not None:
         data = {name: column.tolist() for name, column in result.columns.items()}
@@ -111,7 +114,7 @@ def compare(
     chart: Chart = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rank families by how well they would have forecast the larger of these runs from the smaller."""
+    """Rank families by how well they would have forecast the largest of these runs from the smaller."""
     from dataclasses import asdict
 
     from vario.laws._answer import ranked
@@ -130,7 +133,7 @@ def compare(
         return
     for one in found:
         told = one.refused or (
-            f"{100 * one.error:.2f} % over {one.count} forecasts"
+            f"{100 * one.error:.2f} % off the {one.count} largest runs"
             if one.count
             else "too few rows to look back"
         )

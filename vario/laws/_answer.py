@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vario import laws
 from vario.laws import _table as table_of
 from vario.laws._beside import BESIDE, beside, second_looks
-from vario.laws._compare import Candidate, compare, row_choices
+from vario.laws._compare import Candidate, compare, leaning, row_choices
 from vario.laws._forecast import Forecaster
 from vario.laws._newton import Array
 from vario.laws._refusal import Caution, cautions, refusal
@@ -23,6 +23,7 @@ from vario.laws.fit import Law, as_logs, fit, neighbours
 from vario.nouns import VarioError
 
 AUTO = ("two-term", "two-term-tied")  # what `--law auto` chooses from
+DELTAS, LEANS = (1e-3, "auto"), (0.0, 0.4)  # and with what
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def answer(
     seed: int = 0,
     block: str | None = None,
     keep_duplicates: bool = False,
+    lean: float = 0.0,
 ) -> Answer:
     """Fit, or say why not. Mistakes in the table raise VarioError with row and column."""
     width = delta_of(delta)
@@ -58,13 +60,15 @@ def answer(
     said: list[Caution] = []
     keep = np.ones(len(y), bool)
     if law == "auto":
-        family, keep, width, said = _chosen(x, y)
+        best, keep, said = _chosen(x, y)
+        family, width, lean = laws.law(best.law), best.delta, best.lean
     logs, _ = as_logs(family, x, y)
     reason = refusal(family, logs[:, keep])
     if reason is not None:
         shown = _shown(family.id, int(keep.sum()), width if width != "auto" else None, refused=reason)
         return Answer(shown, None, None, got)
-    done = fit(family, {name: column[keep] for name, column in x.items()}, y[keep], delta=width)
+    chosen = {name: column[keep] for name, column in x.items()}
+    done = fit(family, chosen, y[keep], delta=width, weights=leaning(logs[:, keep], lean))
     known = uncertainty(done, draws=bootstrap, seed=seed, blocks=None if blocks is None else blocks[keep])
     plan = Forecaster.of(done, known)
     more, noted = second_looks(done, known, {name: column[keep] for name, column in given.beside.items()})
@@ -72,6 +76,7 @@ def answer(
     shown = _shown(family.id, len(done.y), done.delta, refused=None)
     shown |= {
         "objective": done.objective,
+        "lean": lean,
         "parameters": plan.parameters(),
         "derived": plan.derived(),
         "warnings": [{"id": one.id, "text": one.text} for one in said],
@@ -201,19 +206,20 @@ def law_of(name: str) -> Law:
         raise VarioError(str(error.args[0])) from error
 
 
-def _chosen(x: Mapping[str, Array], y: Array) -> tuple[Law, Array, float | str, list[Caution]]:
-    """The family, rows and delta whose earlier forecasts were best, and a caution that says so."""
-    found = compare(AUTO, x, y, deltas=(1e-3, "auto"))
+def _chosen(x: Mapping[str, Array], y: Array) -> tuple[Candidate, Array, list[Caution]]:
+    """What foretold the largest runs best, its rows, and a caution that says so."""
+    found = compare(AUTO, x, y, deltas=DELTAS, leans=LEANS)
     best = found[0]
     family = laws.law(best.law)
     keep = row_choices(family, as_logs(family, x, y)[0])[best.rows]
     if not best.count:
-        return family, keep, best.delta, []
+        return best, keep, []
     text = (
-        f"{best.law} on rows {best.rows} with delta {best.delta} had a median error of "
-        f"{100 * best.error:.2f} % over {best.count} earlier forecasts, the least of {len(found)} candidates"
+        f"{best.law} on rows {best.rows} with delta {best.delta} and rows weighted by size^{best.lean:g} "
+        f"foretold the {best.count} largest runs from the smaller with a mean error of "
+        f"{100 * best.error:.2f} %, the least of {len(found)} candidates"
     )
-    return family, keep, best.delta, [Caution("chosen-by-forecasts", text)]
+    return best, keep, [Caution("chosen-by-forecasts", text)]
 
 
 def _shown(law: str, n: int, delta: float | str | None, *, refused: str | None) -> dict[str, Any]:

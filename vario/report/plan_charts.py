@@ -71,13 +71,13 @@ def forecast_chart(plan: Forecaster, at: Mapping[str, float], path: Path) -> Non
 
 
 def compare_chart(found: Sequence[Candidate], path: Path) -> None:
-    """The median error of each family's earlier forecasts."""
+    """The mean error of each family's forecast of the largest runs."""
     shown = [one for one in found if one.count][::-1]
     figure, (axis,) = _figure(1)
     names = [f"{one.law}, {one.rows}, delta {one.delta}" for one in shown]
     axis.barh(names, [100 * one.error for one in shown], color=BLUE)
-    axis.set(xlabel="median error of earlier forecasts, %")
-    _save(figure, path, "Families by their earlier forecasts")
+    axis.set(xlabel="mean error of the largest runs foretold, %")
+    _save(figure, path, "Families by their forecasts")
 
 
 def design_chart(
