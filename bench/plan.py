@@ -1,22 +1,28 @@
 """Measures the numbers that planning is held to: speed on one thread, published fits, held-out runs, peers.
 
-OMP_NUM_THREADS=1 python bench/plan.py [FOLDER of published tables]; peer packages are not run.
+OMP_NUM_THREADS=1 python bench/plan.py [FOLDER of published tables] [--peers PYTHON]; simple-scaling-laws
+(needs Python 3.12) and chinchilla run in the interpreter named; it says so and skips one that is not there.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.laws.tables import chinchilla, table
-from vario.laws._compare import compare, row_choices
+from vario.laws._answer import AUTO, DELTAS, LEANS
+from vario.laws._compare import compare, leaning, row_choices
 from vario.laws._newton import minimise
 from vario.laws._uncertainty import interval, uncertainty
 from vario.laws.fit import as_logs, fit
@@ -118,14 +124,15 @@ def held_out() -> None:
         print(f"\nheld-out largest runs: {label}")
         for name, n, d, loss, held in splits():
             x, y = {"N": n[~held], "D": d[~held]}, loss[~held]
-            law, keep, delta = TWO_TERM, np.ones(len(y), bool), 1e-3
+            law, keep, delta, lean = TWO_TERM, np.ones(len(y), bool), 1e-3, 0.0
             if label == "auto":
                 from vario import laws
 
-                best = compare(["two-term", "two-term-tied"], x, y, deltas=(1e-3, "auto"))[0]
+                best = compare(AUTO, x, y, deltas=DELTAS, leans=LEANS)[0]
                 law, delta = laws.law(best.law), best.delta
-                keep = row_choices(law, as_logs(law, x, y)[0])[best.rows]
-            done = fit(law, {k: v[keep] for k, v in x.items()}, y[keep], delta=delta)
+                keep, lean = row_choices(law, as_logs(law, x, y)[0])[best.rows], best.lean
+            weights = leaning(as_logs(law, x, y)[0][:, keep], lean)
+            done = fit(law, {k: v[keep] for k, v in x.items()}, y[keep], delta=delta, weights=weights)
             value, low, high = interval(
                 law, done.theta, uncertainty(done, draws=300), {"N": n[held], "D": d[held]}
             )
@@ -141,15 +148,53 @@ def held_out() -> None:
         )
 
 
-def peers() -> None:
-    """The plain rival, log-linear least squares without a floor, on the same splits; packages are not run."""
+def peers(python: str) -> None:
+    """The plain rival, log-linear least squares without a floor, and two packages on the same splits."""
     errors = []
     for _, n, d, loss, held in splits():
         lines = np.stack([np.ones_like(n), np.log(n), np.log(d)], axis=1)
         answer = np.linalg.lstsq(lines[~held], np.log(loss[~held]), rcond=None)[0]
         errors.append(100 * np.abs(np.exp(lines[held] @ answer) / loss[held] - 1).mean())
     print(f"\nlog-linear least squares: median error {np.median(errors):.2f} %, mean {np.mean(errors):.2f} %")
-    print("simple-scaling-laws (needs Python 3.12) and chinchilla: not run here")
+    asked = json.dumps(
+        [
+            {"N": n[~held].tolist(), "D": d[~held].tolist(), "loss": loss[~held].tolist(),
+             "held_N": n[held].tolist(), "held_D": d[held].tolist()}
+            for _, n, d, loss, held in splits()
+        ]
+    )  # fmt: skip
+    for name in ("simple-scaling-laws", "chinchilla"):
+        script = Path(__file__).with_name("plan_peers.py")
+        ran = subprocess.run([python, script, name], input=asked, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            reason = ran.stderr.strip().splitlines()[-1:] or ["no reason"]
+            print(f"{name}: skipped, {python} cannot run it ({reason[0]}); --peers PYTHON names one that can")
+            continue
+        peer(name, json.loads(ran.stdout))
+
+
+def peer(name: str, answers: list[dict[str, Any]]) -> None:
+    """Error, coverage, width and time of one package on the splits that it did not refuse."""
+    errors, covers, widths = [], [], []
+    for (split, _, _, loss, held), said in zip(splits(), answers, strict=True):
+        if "failed" in said:
+            print(f"  {name}, {split}: {said['failed']}")
+            continue
+        value, truth = np.array(said["value"]), loss[held]
+        errors.append(100 * np.abs(value / truth - 1).mean())
+        if said["low"] is not None:
+            low, high = np.array(said["low"]), np.array(said["high"])
+            covers.append(((low <= truth) & (truth <= high)).mean())
+            widths.append(100 * np.median((high - low) / value))
+    told = (
+        f", covered {np.mean(covers):.3f}, median width {np.median(widths):.1f} %"
+        if covers
+        else ", no intervals"
+    )
+    print(
+        f"{name}: median error {np.median(errors):.2f} %, mean {np.mean(errors):.2f} % on {len(errors)} "
+        f"splits{told}; {np.median([one['seconds'] for one in answers]):.2f} CPU s a split"
+    )
 
 
 def import_time() -> None:
@@ -169,11 +214,15 @@ def import_time() -> None:
 
 
 if __name__ == "__main__":
-    import os
-
-    if len(sys.argv) > 1:
-        os.environ["VARIO_SCALING_DATA"] = sys.argv[1]
-    import_time()
-    speed()
-    held_out()
-    peers()
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("folder", nargs="?", help="folder of published tables")
+    options.add_argument("--peers", default=sys.executable, help="Python that has the peer packages")
+    options.add_argument("--only-peers", action="store_true")
+    chosen = options.parse_args()
+    if chosen.folder:
+        os.environ["VARIO_SCALING_DATA"] = chosen.folder
+    if not chosen.only_peers:
+        import_time()
+        speed()
+        held_out()
+    peers(chosen.peers)
