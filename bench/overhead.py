@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vario.capture import hooks
+from vario.session import Session
 from vario.watching import Watch, watch
 
 Step = Callable[[], None]
@@ -111,7 +112,7 @@ def measure(workload: str, budget: float, *, pairs: int, seconds: float) -> tupl
     with tempfile.TemporaryDirectory() as home, watch(model, home=Path(home), overhead=budget) as run:
         session = run._session
         settled = max(100, 2 * count)
-        while settled > 0 or next(iter(session._budgets.values()))._grant > 0:  # the grant is over after this
+        while settled > 0 or _grants_left(session):  # the grant is over after this
             _block(step, 10)
             settled -= 10
             if settled < -20 * count:
@@ -127,6 +128,10 @@ def measure(workload: str, budget: float, *, pairs: int, seconds: float) -> tupl
             bare_steps.append(bare)
         account = _between(before, next(iter(session.schedule().values())))
     return found, statistics.median(bare_steps), account
+
+
+def _grants_left(session: Session) -> bool:
+    return any(p.grant > 0 for b in session._budgets.values() for p in (b.probes, b.noise))
 
 
 def _between(before: dict, after: dict) -> dict:

@@ -1,40 +1,34 @@
 """Wires capture to instruments to the record: what is measured at which step, within the budget.
 
-Three kinds of step are measured, each with all that the one before it reads: `cheap` steps with what is
-there anyway, `call` steps with the arguments of loss functions, `probe` steps with everything. Time may be
-spent on them as it is earned: a share of the run's own time, and a small grant at the start that makes early
-steps denser.
+Four kinds of step are measured: `cheap` steps with what is there anyway, `call` steps with the arguments of
+loss functions besides, `noise` steps with the gradients of single examples besides, and `probe` steps with
+all but those. When each is due is decided by `budget`; where it is everything, every step reads everything.
 Whatever fails in here is switched off and said once; the run of the user goes on.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from vario.budget import FIRST, Budget
 from vario.capture.moment import Moment, before_step, raw_needs
+from vario.capture.needs import EXAMPLES
 from vario.nouns import Reading
 
 if TYPE_CHECKING:
     from vario.capture.streams import Stream
     from vario.instruments._protocol import Instrument
 
-__all__ = ["Budget", "Session", "Writer"]
+__all__ = ["Session", "Writer"]
 
 FREE = frozenset({"losses", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
-NEEDS = {"none": frozenset[str](), "cheap": FREE, "call": FREE | {"loss_calls"}}  # a probe is without limit
-SHARES = {"cheap": 0.4, "call": 0.3}  # of what the hooks leave of the budget; the rest is for probes
-SELDOM = {"cheap": 64, "call": 256}  # steps from one to the next at most
-GRANT = 0.5  # seconds over the budget: a run of a few hundred quick steps can be diagnosed at all
-FIRST = 3  # steps that are always measured in full
-EARLY = 4  # with the grant: a probe when 1/4 of the run so far has passed since the last one
+CALL = FREE | {"loss_calls"}
+NEEDS = {"none": frozenset[str](), "cheap": FREE, "call": CALL, "noise": CALL | EXAMPLES | {"inputs"}}
 LOST = 500  # steps measured in full after the loss broke: the run is lost anyway, and its cause need not be
-WARMED = 8  # steps after which the time of a step can be believed
 
 
 class Writer(Protocol):
@@ -45,118 +39,6 @@ class Writer(Protocol):
     def meta(self, key: str, value: Any) -> None: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
-
-
-class Budget:
-    """How much of a run's time has been spent on watching it, and whether a probe can be afforded."""
-
-    def __init__(self, share: float, *, every_step: bool = False) -> None:
-        self.share = share
-        self.every_step = every_step  # the cheap instruments, whatever they cost
-        self.own = 0.0  # seconds in our code at ordinary steps and probes
-        self.bare = 0.0  # seconds of the script itself
-        self._plain: deque[float] = deque(maxlen=33)  # steps without a probe, bare
-        self._probe: deque[float] = deque(maxlen=9)  # own seconds of a probe
-        self._slower: deque[float] = deque(maxlen=33)  # what the next step took longer
-        self._costs = {
-            kind: deque[float](maxlen=33) for kind in NEEDS
-        }  # own seconds; `none`: the hooks alone
-        self.probe_cost = 0.0  # seconds that the next probe should cost, its slower successor included
-        self.periods = {"cheap": 1, "call": EARLY}  # every how many steps each kind is due
-        self.plain = 0.0  # seconds of a step that is not measured
-        self._purse = 0.0
-        self._grant = GRANT
-        self._since = 0
-        self._steps = 0
-        self._after_probe = False
-
-    def kind(self, step: int) -> str:
-        """The kind of a step that is no probe."""
-        due = [kind for kind, period in self.periods.items() if step % period == 0]
-        return due[-1] if due else "none"
-
-    def stepped(self, seconds: float, own: float, kind: str) -> None:
-        """A step of this kind took `seconds` in all, `own` of them in our code."""
-        probe = kind == "probe"
-        bare = max(0.0, seconds - own)
-        self._steps += 1
-        self._since = 0 if probe else self._since + 1
-        if self._steps <= FIRST:
-            return  # the first steps warm up everything: they tell nothing of later ones
-        self.own += own
-        self.bare += bare
-        self._purse = min(self._purse + self.share * bare - own, 2 * self.probe_cost + 0.01)
-        if probe:
-            self._probe.append(own)
-        else:
-            self._costs[kind].append(own)
-            if self._after_probe and self.plain:
-                slower = bare - self.plain
-                self._slower.append(slower)
-                self._purse -= max(0.0, min(slower, self.probe_cost))
-            else:
-                self._plain.append(bare)
-        self._after_probe = probe
-        if probe or self._steps % EARLY == 0:
-            self._estimate()
-
-    def passed(self, steps: int, seconds: float, own: float) -> None:
-        """So many steps without any instrument took `seconds` together, `own` of them in our code."""
-        bare = max(0.0, seconds - own)
-        self._steps += steps
-        self._since += steps
-        self.own += own
-        self.bare += bare
-        self._purse = min(self._purse + self.share * bare - own, 2 * self.probe_cost + 0.01)
-        self._costs["none"].append(own / steps)
-        self._plain.append(bare / steps)
-        self._estimate()
-
-    def _estimate(self) -> None:
-        self.plain = statistics.median(self._plain) if self._plain else 0.0
-        slower = max(0.0, statistics.median(self._slower)) if self._slower else 0.0
-        self.probe_cost = (statistics.median(self._probe) if self._probe else 0.0) + slower
-        if self.share < 1 and len(self._plain) >= WARMED:
-            # means, because on a busy machine some take very long
-            mean = {kind: statistics.fmean(costs) for kind, costs in self._costs.items() if costs}
-            idle = mean.get("none", 0.0)
-            left = max(self.share * statistics.fmean(self._plain) - idle, 0.0)
-            for kind in mean.keys() & SHARES.keys() - ({"cheap"} if self.every_step else set()):
-                period = (mean[kind] - idle) / max(SHARES[kind] * left, 1e-9)
-                self.periods[kind] = max(1, min(SELDOM[kind], round(period)))
-
-    def nothing_for(self) -> int:
-        """For how many steps to come no probe will surely be afforded."""
-        if (
-            self.share >= 1
-            or self.every_step
-            or self._steps < FIRST
-            or self._after_probe
-            or not (self.plain and self.probe_cost)
-        ):
-            return 0
-        ahead = [
-            (self.probe_cost - self._purse) / (self.share * self.plain),
-            self._steps - 2 * self._since,  # as often as the run doubles
-        ]
-        if self._grant > 0:
-            ahead.append(self._steps / EARLY - self._since)
-        return max(0, int(min(ahead)))
-
-    def affords_probe(self) -> bool:
-        """Whether the step that begins now may be measured in full."""
-        if self.share >= 1 or self._steps < FIRST:
-            return True
-        cost = self.probe_cost
-        if self._purse >= cost and (cost or self._since >= EARLY):
-            return True
-        if self._since >= max(self._steps / 2, EARLY):  # however poor: as often as the run doubles
-            return True
-        if self._grant > 0 and self._since >= self._steps / EARLY:
-            self._grant -= max(cost, 1e-4)
-            self._purse += cost
-            return True
-        return False
 
 
 class _Plan:
@@ -213,9 +95,13 @@ class Session:
     def wants(self, stream: Stream) -> frozenset[str]:
         self._current = stream
         plan, budget = self._plans[stream.name], self._budgets[stream.name]
-        plan.probe = plan.next_probe or budget.share >= 1
-        plan.next_probe = stream.step + 1 < FIRST or 0 < plan.lost < LOST or budget.affords_probe()
-        plan.kind = "probe" if plan.probe else budget.kind(stream.step)
+        due = plan.next_probe or budget.share >= 1
+        lost = 0 < plan.lost < LOST
+        plan.kind = "probe" if due and lost else budget.kind(stream.step, probe=due)
+        plan.probe = plan.kind == "probe"
+        plan.next_probe = (
+            stream.step + 1 < FIRST or lost or (due and not plan.probe) or budget.affords_probe()
+        )
         plan.running, wanted = self._kinds.get(plan.kind) or self._kind(plan.kind)
         plan.moment = None
         return wanted | {"keep_grads", "grads"} if plan.next_probe else wanted
@@ -331,8 +217,8 @@ class Session:
 
     def _kind(self, kind: str) -> tuple[tuple[Instrument, ...], frozenset[str]]:
         """The instruments of a kind of step, and what they need of it."""
-        limit = NEEDS.get(kind)
-        running = tuple(i for i in self._all() if limit is None or _within(i, limit))
+        limit, all_of_it = NEEDS.get(kind), self._share >= 1
+        running = tuple(i for i in self._all() if all_of_it or _belongs(i, limit))
         needs = raw_needs({need for instrument in running for need in instrument.needs})
         self._kinds[kind] = (running, needs)
         return self._kinds[kind]
@@ -368,10 +254,10 @@ class Session:
                 self._say(f"vario: not recorded: {error} The run goes on.")
 
 
-def _within(instrument: Instrument, limit: frozenset[str]) -> bool:
-    """Whether it reads something, and nothing outside of `limit`."""
+def _belongs(instrument: Instrument, limit: frozenset[str] | None) -> bool:
+    """Whether it reads something, and nothing outside of `limit`; without one, no single examples."""
     needs = raw_needs(instrument.needs)
-    return bool(needs) and needs <= limit
+    return not needs & EXAMPLES if limit is None else bool(needs) and needs <= limit
 
 
 def _to_stderr(text: str) -> None:

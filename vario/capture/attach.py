@@ -58,7 +58,7 @@ class Attachment:
         self.in_backward = InBackward(self)
         self.gathered = Gathered()
         self.inputs = Inputs(self)
-        self.doors = Doors(self, budget=budget)
+        self.doors = Doors(self)
         self.depth = 0  # of backwards inside backwards
         self.awake = True
         self.doze = Doze(self)

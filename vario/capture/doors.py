@@ -20,8 +20,8 @@ __all__ = ["Doors"]
 class Doors:
     """Asked around every backward, and for what a step has to offer."""
 
-    def __init__(self, attachment: Attachment, *, budget: float) -> None:
-        self._all, self._budget = attachment, budget
+    def __init__(self, attachment: Attachment) -> None:
+        self._all = attachment
         self._handles = -1  # hooks that were made before the step began
         self._examples: ExampleDoor | None = None
         self._curvature: CurvatureDoor | None = None
@@ -59,7 +59,7 @@ class Doors:
         if self._examples is None and EXAMPLES & wanted:
             from vario.capture.per_example.door import ExampleDoor
 
-            self._examples = ExampleDoor(self._all, budget=self._budget)
+            self._examples = ExampleDoor(self._all)
         if self._curvature is None and CURVATURE & wanted:
             from vario.capture.curvature.door import CurvatureDoor
 

@@ -1,13 +1,11 @@
-"""When gradients of single examples, and of the parts of a step, are listened to in a running loop.
+"""How gradients of single examples, and of the parts of a step, are listened to in a running loop.
 
-Only on steps that are measured in full, and of these only on as many as a part of the budget pays for; the
-first waits until the time of a step is known. What is listened to changes nothing that the script can
-see: a backward that might call somebody's code a second time is not run (``masked.unsafe``).
+Which steps is the observer's affair. What is listened to changes nothing that the script can see: a backward
+that might call somebody's code a second time is not run (``masked.unsafe``).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ExampleDoor"]
 
-PART = 0.5  # of the budget; the rest is for all else
-GRANT = 0.1  # seconds over it, so that a run of some hundred quick steps has readings at all
-FIRST = 8  # steps until the time of a step can be believed
 FEWEST = 8  # examples that are looked at, unless the batch has less
 SHARE = 8  # one in so many is looked at
 IN_VAIN = 3  # times that nothing was understood, after which it is not tried again
@@ -39,9 +34,6 @@ IN_VAIN = 3  # times that nothing was understood, after which it is not tried ag
 class _Ear:
     """What is known of one stream, and what listens to its step under way."""
 
-    began: float = 0.0
-    spent: float = 0.0
-    costs: dict[bool, float] = field(default_factory=dict)  # with and without the check: seconds
     heard: int = 0
     vain: int = 0
     next_check: int = 0
@@ -52,7 +44,6 @@ class _Ear:
     open: bool = False
     probe: Probe | None = None
     listener: PartListener | None = None
-    began_probe: float = 0.0
     checks: bool = False
     new_kinds: frozenset[str] = frozenset()
     examples: ExampleGradients | None = None
@@ -66,8 +57,8 @@ class _Ear:
 class ExampleDoor:
     """Listens around backwards for the streams that want it; `of` is what a step has to offer."""
 
-    def __init__(self, attachment: Attachment, *, budget: float) -> None:
-        self._all, self._budget = attachment, budget
+    def __init__(self, attachment: Attachment) -> None:
+        self._all = attachment
         self._ears: dict[Stream, _Ear] = {}
         self._off = False
 
@@ -109,13 +100,12 @@ class ExampleDoor:
             ear = self._ears.setdefault(stream, _Ear())
             if len(members) == 1:
                 self._forget_step(ear)
-                ear.open = self._affords(ear, stream)
+                ear.open = True
             if ear.open and isinstance(tensors, Tensor) and tensors.grad_fn is not None and not tensors.dim():
                 self._listen(ear, stream, tensors, members, hooked)
 
     def _after(self) -> None:
         for stream, ear in self._ears.items():
-            start = time.perf_counter()
             inside = 0.0
             if ear.listener is not None:
                 listener, ear.listener = ear.listener, None
@@ -134,10 +124,6 @@ class ExampleDoor:
                     pairs = [(n, p.grad) for n, p in zip(stream.names, stream.params, strict=True)]
                     ear.whole = {n: square(g.detach()) for n, g in pairs if g is not None and _is_plain(g)}
             self._all.spent(inside)
-            cost = inside + time.perf_counter() - start + ear.began_probe
-            ear.spent, ear.began_probe = ear.spent + cost, 0.0
-            if ear.examples is not None and len(ear.parts) == 1:
-                ear.costs[ear.checks] = cost
 
     def _of(self, stream: Stream) -> dict[str, Any]:
         ear = self._ears.get(stream)
@@ -162,20 +148,7 @@ class ExampleDoor:
     def _forget_step(self, ear: _Ear) -> None:
         ear.open, ear.examples, ear.parts, ear.forms, ear.whole = False, None, [], [], {}
 
-    def _affords(self, ear: _Ear, stream: Stream) -> bool:
-        now = time.perf_counter()
-        if self._budget >= 1:
-            return True
-        if not ear.began:
-            ear.began = now
-        if stream.step < FIRST or not stream.seconds:
-            return False
-        checks = ear.heard >= ear.next_check
-        cost = ear.costs.get(checks, (1.5 if checks else 0.5) * stream.seconds)
-        return ear.spent + cost <= PART * self._budget * (now - ear.began) + GRANT
-
     def _listen(self, ear: _Ear, stream: Stream, loss: Tensor, members: list[Any], hooked: bool) -> None:
-        start = time.perf_counter()
         order = bottom_up([loss.grad_fn])[::-1]
         names = {id(p): name for p, name in zip(stream.params, stream.names, strict=True)}
         if not any(id(getattr(node, "variable", None)) in names for node in order):
@@ -191,7 +164,6 @@ class ExampleDoor:
                 self._probe(ear, stream, loss, order, names, time_first, hooked)
         if ear.probe is None and several:
             ear.listener = PartListener(order, names)
-        ear.began_probe = time.perf_counter() - start
 
     def _probe(
         self,

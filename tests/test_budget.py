@@ -1,0 +1,135 @@
+"""Test ``vario.budget``: what is due when, and that it costs no more than it may."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from vario.budget import FIRST, Budget
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.1])
+def test_the_budget_is_kept_in_the_long_run(share: float) -> None:
+    budget, spent, time = Budget(share), 0.0, 0.0
+    for step in range(20_000):
+        probe = step < FIRST or budget.affords_probe()
+        own = 8e-3 if probe else 10e-6
+        budget.stepped(2e-3 + own, own, "probe" if probe else "cheap")
+        if step > 2000:
+            spent, time = spent + own, time + 2e-3
+    assert 0.5 * share < spent / time < share + 0.01
+
+
+def test_a_slower_step_after_a_probe_counts_as_its_cost() -> None:
+    def probes(slower: float) -> int:
+        budget, count, after = Budget(0.03), 0, False
+        for step in range(5000):
+            probe = step < FIRST or budget.affords_probe()
+            own = 2e-3 if probe else 1e-5
+            budget.stepped(2e-3 + own + (slower if after else 0.0), own, "probe" if probe else "cheap")
+            count, after = count + probe, probe
+        return count
+
+    assert probes(4e-3) < 0.6 * probes(0.0)
+
+
+def test_cheap_instruments_are_thinned_where_a_step_is_short() -> None:
+    def period(step_seconds: float) -> int:
+        budget = Budget(0.03)
+        for _ in range(200):
+            budget.stepped(step_seconds + 60e-6, 60e-6, "cheap")
+        return budget.periods["cheap"]
+
+    assert period(20e-3) == 1
+    assert period(1e-3) == 6  # 0.35 of 3 % of a millisecond is 10 us
+    assert period(1e-5) == 64
+
+
+COST = {"none": 4e-6, "cheap": 150e-6, "call": 400e-6, "noise": 1.5e-3, "probe": 3e-3}
+
+
+def due(budget: Budget, step: int) -> str:
+    return budget.kind(step, probe=budget.affords_probe())
+
+
+@pytest.mark.parametrize("slower", [0.0, 0.25])
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.1])
+def test_four_kinds_of_step_share_the_budget(share: float, slower: float) -> None:
+    """`slower`: by this part of our own time the script takes longer, on that step and after a dear one."""
+    budget, before, spent = Budget(share), "none", dict.fromkeys(COST, 0.0)
+    for step in range(40_000):
+        if step == 4000:  # the grants are over
+            own, bare = budget.own, budget.bare
+        kind = due(budget, step)
+        hidden = slower * (COST[kind] * (kind != "none") + COST[before] * (before in ("probe", "noise")))
+        budget.stepped(2e-3 + COST[kind] + hidden, COST[kind], kind)
+        before = kind
+        if step >= 4000:
+            spent[kind] += (COST[kind] + hidden) / (36_000 * 2e-3)
+    assert sum(spent.values()) < share + 0.003
+    assert all(spent[kind] > 0.08 * share for kind in ("cheap", "call", "noise", "probe")), spent
+    assert (budget.own - own) / (budget.bare - bare) == pytest.approx(sum(spent.values()), rel=0.1)
+
+
+def test_neither_dear_kind_keeps_the_other_waiting() -> None:
+    """Steps are long: both could be afforded at every one of them."""
+    budget, kinds = Budget(0.03), []
+    for step in range(200):
+        kinds.append(due(budget, step))
+        budget.stepped(2.0 + COST[kinds[-1]], COST[kinds[-1]], kinds[-1])
+    assert kinds.count("probe") > 80 and kinds.count("noise") > 80
+
+
+def test_three_hundred_quick_steps_have_the_readings_that_rules_ask_for() -> None:
+    budget, noise = Budget(0.03), []
+    for step in range(300):
+        kind = due(budget, step)
+        budget.stepped(2e-3 + COST[kind], COST[kind], kind)
+        noise += [step] * (kind == "noise")
+    assert len(noise) >= 30
+    assert len([step for step in noise if step < 100]) > len([step for step in noise if step >= 200])
+
+
+def test_a_poor_run_is_measured_in_full_as_often_as_it_doubles() -> None:
+    budget, probes = Budget(1e-6), []
+    for step in range(5000):
+        probe = step < FIRST or budget.affords_probe()
+        budget.stepped(1e-3 + 0.1, 0.1, "probe" if probe else "cheap")
+        probes += [step] * probe
+    late = [step for step in probes if step > 100]  # the grant is over
+    assert 5 <= len(late) <= 7
+    assert all(1.9 < after / before < 2.1 for before, after in zip(late, late[1:], strict=False))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_steps_that_need_not_be_heard_are_those_without_a_probe(seed: int) -> None:
+    """What is promised ahead is what step after step would have been decided."""
+    chance, budget, promised, kept = random.Random(seed), Budget(0.02), 0, 0
+    for step in range(6000):
+        kind = due(budget, step)
+        if promised:
+            assert kind not in ("probe", "noise"), step
+            promised, kept = promised - 1, kept + 1
+        own = 1e-6 if kind in ("cheap", "call") else COST[kind]
+        budget.stepped(2e-3 * chance.uniform(0.999, 1.001) + own, own, kind)
+        if not promised:
+            promised = min(budget.nothing_for(), 20)
+    assert kept > 3000
+
+
+def test_steps_that_passed_unheard_cost_and_earn_as_others_do() -> None:
+    def account(together: bool) -> Budget:
+        budget = Budget(0.03)
+        for step in range(40):
+            budget.stepped(3e-3, 1e-3, "probe" if step < FIRST else "none")
+        if together:
+            budget.passed(50, 50 * 2.1e-3, 50 * 0.1e-3)
+        else:
+            for _ in range(50):
+                budget.stepped(2.1e-3, 0.1e-3, "none")
+        return budget
+
+    one, other = account(True), account(False)
+    assert one.own == pytest.approx(other.own) and one.bare == pytest.approx(other.bare)
+    assert one._steps == other._steps and one.probes.since == other.probes.since

@@ -1,0 +1,184 @@
+"""How much of a run's time may go into watching it: what each kind of step costs, and which is due.
+
+Two kinds are dear and have a purse each: probes, and steps with the gradients of single examples (noise). A
+purse fills with a share of the script's own time; a grant at the start makes early steps denser.
+The others are due every so many steps. A step costs what our code takes, and besides what the script's own
+code takes longer for it, on that step and on the next: it finds the caches filled by us.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Sequence
+
+__all__ = ["FIRST", "Budget"]
+
+SHARES = {"cheap": 0.35, "call": 0.2}  # of what the hooks leave of the budget; probes take the rest
+NOISE = 0.2  # of the budget
+SELDOM = {"cheap": 64, "call": 256}  # steps from one to the next at most
+GRANTS = {"probe": 0.3, "noise": 0.2}  # seconds: a run of a few hundred quick steps can be diagnosed at all
+OFTEN = {"probe": 4, "noise": 12}  # with the grant: due when this part of the run has passed since the last
+FIRST = 3  # steps that are always measured in full
+EARLY = 4  # steps from one to the next at least, while the cost is not known
+WARMED = 8  # steps after which the time of a step can be believed
+
+
+class Purse:
+    """Seconds put by for one dear kind of step."""
+
+    def __init__(self, kind: str) -> None:
+        self.held, self.grant, self._often = 0.0, GRANTS[kind], OFTEN[kind]
+        self.cost = 0.0  # seconds that the next one should take
+        self.since = 0  # steps
+        self._granted = 0  # that are decided and not yet taken
+
+    def add(self, seconds: float) -> None:
+        """Not more than two of them are saved for."""
+        self.held = min(self.held + seconds, 2 * self.cost + 0.01)
+
+    def affords(self, steps: int) -> bool:
+        """Whether the step that begins now may be of this kind."""
+        if self.held >= self.cost and (self.cost or self.since >= EARLY):
+            return True
+        if self.since >= max(steps / 2, EARLY):  # however poor: as often as the run doubles
+            return True
+        granted = self.grant > 0 and self.since * self._often >= steps
+        self._granted += granted
+        return granted
+
+    def taken(self, seconds: float) -> float:
+        """It has cost so much; how much of that is paid by the grant."""
+        self.since = 0
+        paid, self._granted = seconds if self._granted else 0.0, max(0, self._granted - 1)
+        self.grant -= paid
+        return paid
+
+    def ahead(self, steps: int, earned: float) -> float:
+        """Steps to come on which it will surely not be afforded; a step earns `earned` seconds."""
+        if not self.cost or not earned:
+            return 0.0
+        first = min((self.cost - self.held) / earned, steps - 2 * self.since)
+        return min(first, steps / self._often - self.since) if self.grant > 0 else first
+
+
+class Budget:
+    """How much of a run's time has been spent on watching it, and what can be afforded."""
+
+    def __init__(self, share: float, *, every_step: bool = False) -> None:
+        self.share = share
+        self.every_step = every_step  # the cheap instruments, whatever they cost
+        self.own = 0.0  # seconds that watching took
+        self.bare = 0.0  # seconds of the script without it
+        self.plain = 0.0  # seconds of a step that is not measured
+        self.probes, self.noise = Purse("probe"), Purse("noise")
+        self.periods = {"cheap": 1, "call": EARLY}  # every how many steps each of these is due
+        self._own: dict[str, deque[float]] = {}  # seconds in our code, by kind of step; `none`: hooks alone
+        self._bare: dict[str, deque[float]] = {}  # seconds of the script; besides `after` a dear one
+        self._hidden: dict[str, float] = {}  # what the script takes longer
+        self._steps = 0
+        self._before = "none"  # kind of the step before
+        self._dear = "probe"  # kind of the last dear one
+        self._noise_known = False
+
+    def kind(self, step: int, *, probe: bool) -> str:
+        """The kind of the step that begins. `probe`: one is due; it waits where it is the turn of noise."""
+        turn = self.share < 1 and self._steps >= FIRST and (not probe or self._dear == "probe")
+        if turn and self.noise.affords(self._steps):
+            return "noise"
+        if probe:
+            return "probe"
+        due = [kind for kind, period in self.periods.items() if step % period == 0]
+        return due[-1] if due else "none"
+
+    def affords_probe(self) -> bool:
+        """Whether the step that begins now may be measured in full."""
+        return self.share >= 1 or self._steps < FIRST or self.probes.affords(self._steps)
+
+    def stepped(self, seconds: float, own: float, kind: str) -> None:
+        """A step of this kind took `seconds` in all, `own` of them in our code."""
+        self._steps += 1
+        before, self._before = self._before, kind
+        self._dear = kind if kind in ("probe", "noise") else self._dear
+        self.probes.since += 1
+        self.noise.since += 1
+        warming = self._steps <= FIRST or (kind == "noise" and not self._noise_known)
+        self._noise_known |= kind == "noise"
+        if warming:  # all that is done for the first time tells nothing of later ones
+            (self.noise if kind == "noise" else self.probes).taken(0.0)
+            return
+        after = before in ("probe", "noise") and kind not in ("probe", "noise")
+        script = max(0.0, seconds - own)
+        self._note(self._own, kind, own)
+        self._note(self._bare, f"after {before}" if after else kind, script)
+        hidden = self._hidden.get(f"after {before}" if after else kind, 0.0)
+        self._account(script - hidden, own + hidden, kind)
+        if kind in ("probe", "noise") or self._steps % EARLY == 0:
+            self._estimate()
+
+    def passed(self, steps: int, seconds: float, own: float) -> None:
+        """So many steps without any instrument took `seconds` together, `own` of them in our code."""
+        script = max(0.0, seconds - own)
+        self._steps += steps
+        self.probes.since += steps
+        self.noise.since += steps
+        self._before = "none"
+        self._note(self._own, "none", own / steps)
+        self._note(self._bare, "none", script / steps)
+        self._account(script, own, "none")
+        self._estimate()
+
+    def nothing_for(self) -> int:
+        """For how many steps to come no dear one will surely be afforded."""
+        if self.share >= 1 or self.every_step or self._steps < FIRST or self._before in ("probe", "noise"):
+            return 0
+        earned = self.share * self.plain
+        ahead = [self.probes.ahead(self._steps, earned), self.noise.ahead(self._steps, NOISE * earned)]
+        return max(0, int(min(ahead)))
+
+    def _account(self, script: float, own: float, kind: str) -> None:
+        self.own += own
+        self.bare += script
+        granted = 0.0
+        if kind == "noise":
+            granted = self.noise.taken(own)
+        elif kind == "probe":
+            granted = self.probes.taken(own)
+        self.probes.add(self.share * script - own + granted)
+        self.noise.add(NOISE * self.share * script - (own - granted if kind == "noise" else 0.0))
+
+    def _note(self, notes: dict[str, deque[float]], kind: str, seconds: float) -> None:
+        notes.setdefault(kind, deque(maxlen=9 if notes is self._own and kind == "probe" else 33))
+        notes[kind].append(seconds)
+
+    def _estimate(self) -> None:
+        own = {kind: statistics.median(seconds) for kind, seconds in self._own.items()}
+        bare = {kind: statistics.median(seconds) for kind, seconds in self._bare.items()}
+        quiet = len(self._bare.get("none", ())) >= WARMED
+        ordinary = [kind for kind in ("none", "cheap", "call") if kind in bare]
+        if not ordinary:
+            return
+        self.plain = bare["none"] if quiet else statistics.median(s for k in ordinary for s in self._bare[k])
+        self._hidden = {}
+        for kind, seconds in bare.items():
+            dear = kind.removeprefix("after ")
+            if quiet or kind != dear:  # never more than our own part: the rest is the machine's
+                self._hidden[kind] = min(max(0.0, seconds - self.plain), own.get(dear, 0.0))
+        for kind, purse in (("probe", self.probes), ("noise", self.noise)):
+            hidden = self._hidden.get(kind, 0.0) + self._hidden.get(f"after {kind}", 0.0)
+            purse.cost = own.get(kind, 0.0) + hidden
+        if self.share < 1 and sum(len(self._bare[kind]) for kind in ordinary) >= WARMED:
+            self._set_periods(ordinary)
+
+    def _set_periods(self, ordinary: Sequence[str]) -> None:
+        # means, because on a busy machine some take very long
+        means = {
+            kind: statistics.fmean(seconds) + self._hidden.get(kind, 0.0)
+            for kind, seconds in self._own.items()
+        }
+        idle = means.get("none", 0.0)
+        script = statistics.fmean(seconds for kind in ordinary for seconds in self._bare[kind])
+        left = max(self.share * script - idle, 0.0)
+        for kind in means.keys() & SHARES.keys() - ({"cheap"} if self.every_step else set()):
+            period = (means[kind] - idle) / max(SHARES[kind] * left, 1e-9)
+            self.periods[kind] = max(1, min(SELDOM[kind], round(period)))
