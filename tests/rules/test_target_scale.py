@@ -30,9 +30,19 @@ def test_silent_on_standardised_targets(make):
     assert target_scale.check(make(400, target(0.0, 1.0) | {"loss/train": 1.0})) is None
 
 
+def test_the_loss_tells_where_it_is_written_by_hand_and_never_falls(make):
+    own = {"batch/class_counts": None, "loss/train": 2.5e7}
+    out = {("activation/mean", "layers.8"): 0.0, ("activation/std", "layers.8"): 0.3}
+    found = target_scale.check(make(400, own | out))
+    assert (found.severity, found.evidence[0].value) == ("warning", pytest.approx(5000))
+    assert target_scale.check(make(400, own | out | {"loss/train": 50.0})) is None
+    falling = lambda s, v: (s, 2.5e7 * np.exp(-s / 50.0))  # noqa: E731
+    assert target_scale.check(make(400, own | out | {"loss/train": falling})) is None
+
+
 def test_bears_nan_and_cannot_know_without_targets(make):
     assert target_scale.check(make(400, target(np.where(N % 2, np.nan, 300.0), 400.0))) is not None
     with pytest.raises(NotApplicable, match="0 readings"):
-        target_scale.check(make(400))
+        target_scale.check(make(400, {"logits/largest": 5.0}))
     with pytest.raises(NotApplicable, match="fewer than 3"):
         target_scale.check(make(400, target(np.nan, 1.0)))

@@ -76,8 +76,9 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     start, last = level(first), good[-min(max(late, 5), 500) :]
     end = level(last)
     noise = float(1.4826 * np.median(np.abs(last - end.value)))
-    edges = np.linspace(0, len(good), min(50, len(good)) + 1).astype(int)
-    levels = np.array([np.median(good[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    _, peaks = _levels(good, 1)
+    # The lowest of many single readings is a lucky batch and no level; five make one.
+    edges, levels = _levels(good, 5)
     lowest = int(levels.argmin())
     chance = chance_loss(record)
     scale = abs(start.value) if start.value else 1.0
@@ -102,8 +103,14 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     return Course(
         steps=good_steps, values=good, start=start, lowest=float(levels[lowest]),
         lowest_step=int(good_steps[edges[lowest]]), end=end, noise=noise,
-        peak=float(levels[: max(len(levels) // 5, 1)].max()), chance=chance, bad_step=bad_step, state=state,
+        peak=float(peaks[: max(len(peaks) // 5, 1)].max()), chance=chance, bad_step=bad_step, state=state,
     )  # fmt: skip
+
+
+def _levels(values: Floats, least: int) -> tuple[Steps, Floats]:
+    """Edges and medians of at most 50 blocks of ``least`` or more neighbours."""
+    edges = np.linspace(0, len(values), max(min(50, len(values) // least), 1) + 1).astype(np.int64)
+    return edges, np.array([np.median(values[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)])
 
 
 def _is_level(steps: Steps, values: Floats, start: Estimate, end: Estimate) -> bool:

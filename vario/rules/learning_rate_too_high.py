@@ -137,7 +137,7 @@ def _forgot(run: Course, part: float) -> Evidence | None:
     won, lost = run.start.value - run.lowest, run.end.low - run.lowest
     if run.state in ("non-finite", "worse") or won <= 0 or lost <= max(part * won, 2 * run.noise):
         return None
-    last = run.steps >= run.steps[len(run.steps) // 2]
+    last = run.steps >= run.steps[-1] / 2
     if trend(run.steps[last], run.values[last]).high < 0:
         return None  # it is on its way down again
     return exactly("share of the progress that was lost again", lost / won, part)

@@ -6,8 +6,10 @@ anything is learned; tiny targets drown in the noise of the first outputs. Stand
 scale predictions back.
 How it is decided: the typical magnitude of the targets (root of mean^2 + std^2, median of the readings)
 is above 100, or below 0.001. A warning where the run fails, advice where it trains all the same (tiny
-targets are named only where it fails).
-Not applicable: no floating targets were seen.
+targets are named only where it fails). A loss written by hand does not show its targets; there a loss
+that never fell and began above 10,000 times the square of the outputs says the same, less surely: a sum
+instead of a mean looks alike.
+Not applicable: no floating targets were seen, and fewer than 20 readings of a loss that is not of classes.
 """
 
 from __future__ import annotations
@@ -16,14 +18,15 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
-from vario.rules._course import is_failing
-from vario.rules._evidence import finite, level
+from vario.rules._course import course, is_failing
+from vario.rules._evidence import exactly, finite, level
 from vario.rules._examples import graded
+from vario.rules._model import output_layer
 
 ID = "target-scale"
 CARD = {
     "papers": (),
-    "reads": ("target/mean", "target/std", "loss/train"),
+    "reads": ("target/mean", "target/std", "activation/mean", "activation/std", "loss/train"),
     "checked": "closed form",
     "changed": "",
     "summary": "The targets have a typical magnitude of {target magnitude}; the model starts with"
@@ -39,6 +42,8 @@ def check(
     readings: int = 3,
 ) -> Finding | None:
     """A finding where targets are far larger or smaller than first outputs."""
+    if not len(record.series("target/mean")[0]) and not len(record.series("logits/largest")[0]):
+        return _from_loss(record, large)
     steps, means = finite(*record.need("target/mean", readings))
     _, stds = finite(*record.need("target/std", readings))
     count = min(len(means), len(stds))
@@ -56,3 +61,23 @@ def check(
     span = (int(steps[0]), int(steps[-1]))
     evidence = (size.evidence("target magnitude", limit),)
     return Finding(ID, "warning" if failing else "advice", sure, (), span, evidence)
+
+
+def _from_loss(record: Record, large: float) -> Finding | None:
+    """The root of a squared error that never fell, beside the first outputs of the model."""
+    last = output_layer(record)
+    means, stds = (finite(*record.series(f"activation/{name}", last or ""))[1] for name in ("mean", "std"))
+    run = course(record)
+    # Unread outputs are taken for 1, as first outputs are.
+    outputs = float(np.hypot(means[0], stds[0])) if len(means) and len(stds) else 1.0
+    limit = large * max(outputs, 1.0)
+    size = float(np.sqrt(max(run.start.low, 0.0)))
+    if run.state != "stuck" or size <= limit:
+        return None
+    evidence = (
+        exactly("target magnitude", float(np.sqrt(run.start.value)), limit),
+        exactly("magnitude of the first outputs", outputs, limit / large),
+        run.start.evidence("loss at the start", limit**2),
+    )
+    sure = graded(float(np.log(size / limit)), 0.0, 2.3, least=0.6, most=0.8)
+    return Finding(ID, "warning", sure, (), (int(run.steps[0]), int(run.steps[-1])), evidence)
