@@ -136,5 +136,11 @@ def test_a_real_trial_from_end_to_end(tmp_path: Path) -> None:
     reopened = [str(VARIO), "trial", "--reopen", said["trial"], "--json"]
     opened = subprocess.run(reopened, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert json.loads(opened.stdout) == said
+    lost = subprocess.run(
+        [*reopened, "--out", str(tmp_path / "nowhere" / "page.html")],
+        capture_output=True, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert json.loads(lost.stdout) == said and lost.returncode == 1
+    assert lost.stderr.startswith("vario: the page cannot be written to ") and "--reopen" in lost.stderr
     page = (Path(said["path"]) / "report.html").read_text()
     assert "exactly no difference" in page

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from vario.nouns import VarioError
+
 __all__ = ["PASS_ON", "trial"]
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # what is not ours is the script's
@@ -138,8 +140,6 @@ def _runner(name: str, jobs: int | None, limits: Any) -> Any:
         from vario.trials.ray import RayRunner
 
         return RayRunner(address or None, jobs=jobs, limits=limits)
-    from vario.nouns import VarioError
-
     raise VarioError(f"--runner {name}: write local, ray or ray:ADDRESS.")
 
 
@@ -154,9 +154,14 @@ def _print(made: Any, out: Path | None, as_json: bool) -> None:
     from vario.report.trial_json import trial_json
     from vario.report.trial_text import trial_text
 
-    page = write_trial(made, out or made.path / "report.html")
-    if as_json:
-        typer.echo(trial_json(made))
-    else:
-        typer.echo(trial_text(made))
+    typer.echo(trial_json(made) if as_json else trial_text(made))
+    place = out or made.path / "report.html"
+    try:
+        page = write_trial(made, place)
+    except OSError as error:
+        raise VarioError(
+            f"the page cannot be written to {place}: {error.strerror}. The trial is kept: "
+            f"vario trial --reopen {made.id} --out FILE."
+        ) from None
+    if not as_json:
         typer.echo(f"  page: {page}")

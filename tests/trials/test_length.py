@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.trials.test_measure import recorded
-from vario.nouns import VarioError
+from vario.nouns import Reading, VarioError
 from vario.record.reader import open_run
 from vario.record.store import RecordWriter
 from vario.remedies.treatment import Treatment
@@ -30,6 +30,15 @@ def started(path: Path, epochs: int, *, length: int | None = None) -> Path:
 def test_epochs_are_those_that_were_started(tmp_path: Path) -> None:
     with open_run(started(tmp_path, 5, length=160)) as run:
         assert length_of(run) == (40, 5)
+
+
+def test_epochs_are_told_of_one_model_where_a_batch_trains_several(tmp_path: Path) -> None:
+    writer = RecordWriter(started(tmp_path, 5))
+    for step in range(41):
+        writer.readings("another", step, [Reading("loss/train", 1.0)])
+    writer.close()
+    with open_run(tmp_path) as run:
+        assert run.main.stream == "another" and length_of(run) == (41, 5)
 
 
 def test_one_pass_without_an_end_is_as_many_epochs_as_the_data_went_by(tmp_path: Path) -> None:

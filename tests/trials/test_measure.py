@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,13 @@ def test_a_printed_number_is_found_also_where_the_record_did_not_hear_it(tmp_pat
     assert metric.higher_is_better
     found = course(run, metric)
     assert found.at("steps", STEPS) == 0.75
-    with pytest.raises(NotApplicable, match="recorded no accuracy"):
+    with pytest.raises(NotApplicable, match=r"printed nothing that the expression acc \(\[0-9.\]\+\) finds"):
         course(recorded(tmp_path / "b"), metric)
+    word = choose(run, "accuracy", patterns=(("accuracy", "epoch 2 (acc)"),))
+    with pytest.raises(NotApplicable, match="found 'acc', which is no number"):
+        course(run, word)
+    with pytest.raises(NotApplicable, match="recorded no accuracy"):
+        course(run, replace(metric, pattern=""))
 
 
 def test_budgets_are_counted_and_what_the_first_steps_took_longer_is_apart(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ for epoch in range(4):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_gelu_for_silu_on_a_small_transformer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "train.py").write_text(TRANSFORMER)
     monkeypatch.chdir(tmp_path)

@@ -31,6 +31,7 @@ def test_the_same_script_twice_is_rarely_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_same_script_twice_two_hundred_times_with_a_look_after_every_pair(tmp_path: Path) -> None:
     wrong = 0
     for trial in range(200):
@@ -40,6 +41,7 @@ def test_the_same_script_twice_two_hundred_times_with_a_look_after_every_pair(tm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_planted_effect_is_covered_in_ninety_to_ninety_eight_percent(tmp_path: Path) -> None:
     """Of a number of pairs that was fixed: an interval that may be looked at all the time covers more."""
     held = helped = 0
@@ -54,6 +56,7 @@ def test_a_planted_effect_is_covered_in_ninety_to_ninety_eight_percent(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_an_interval_that_is_looked_at_all_the_time_covers_where_the_trial_stops(tmp_path: Path) -> None:
     held, pairs = 0, []
     for trial in range(100):
@@ -276,6 +279,7 @@ for epoch in range(3):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_what_a_method_counts_is_seen_in_the_baseline_and_what_an_optimizer_took_over_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,9 +16,9 @@ __all__ = ["filled", "length_of"]
 
 def length_of(run: Run) -> tuple[int, int]:
     """Steps and epochs of a run; of one that draws without an end, how often it went through its data."""
-    record = run.main
-    starts = len({event.step for event in record.events("epoch")})
-    size = loader(record).get("length")
+    record, streams = run.main, run.records()  # one batch may train several models: one of them is told
+    starts = max(len({event.step for event in stream.events("epoch")}) for stream in streams)
+    size = next((known["length"] for known in map(loader, streams) if known.get("length")), None)
     if starts == 1 and size:
         seen = float(examples_seen(record, record.step_count)[-1])
         starts = round(seen / size) if seen == seen else 1

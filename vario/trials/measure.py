@@ -202,12 +202,16 @@ def _readings(run: Run, record: Record, metric: Metric) -> tuple[Array, Array]:
         at, values = one.series(metric.series, metric.where)
         if len(at):
             return at.astype(float), values
-    if metric.pattern:
-        found = re.findall(metric.pattern, _printed(run.path))
-        numbers = [float(item[0] if isinstance(item, tuple) else item) for item in found]
-        if numbers:  # when each was printed is not known: the last one is the run's
-            return np.array([record.step_count - 1.0]), np.array(numbers[-1:])
-    raise NotApplicable(f"the run recorded no {metric.name}")
+    if not metric.pattern:
+        raise NotApplicable(f"the run recorded no {metric.name}")
+    found = re.findall(metric.pattern, _printed(run.path))
+    if not found:
+        raise NotApplicable(f"the run printed nothing that the expression {metric.pattern} finds")
+    last = found[-1][0] if isinstance(found[-1], tuple) else found[-1]
+    try:  # when each was printed is not known: the last one is the run's
+        return np.array([record.step_count - 1.0]), np.array([float(last)])
+    except ValueError:
+        raise NotApplicable(f"the expression {metric.pattern} found {last!r}, which is no number") from None
 
 
 def _printed(path: Path) -> str:
