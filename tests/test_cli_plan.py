@@ -182,3 +182,21 @@ def test_expressions_and_pairs() -> None:
     }
     with pytest.raises(VarioError, match="NAME=VALUE"):
         pairs("N", option="--columns")
+
+
+def test_the_largest_runs_of_a_published_table_are_foretold_from_the_others(tmp_path: Path) -> None:
+    """Chosen by the runs that are left alone: the held-out budget plays no part in the choice."""
+    import tests.laws.tables as tables
+
+    runs = tables.table("porian_rw_isoflop_points.csv")
+    keys = {"hparams": "base", "warmup": "long", "decay": "kaplan", "param_count": "standard", "split": "val"}
+    own = np.all([runs[key] == value for key, value in keys.items()], axis=0)
+    late = own & (runs["flops"] == runs["flops"][own].max())
+    rows = [[runs[k][i] for k in ("params", "tokens", "loss")] for i in np.flatnonzero(own & ~late)]
+    kept = tmp_path / "fit.json"
+    call("fit", write(tmp_path / "runs.csv", rows), *COLUMNS, "--bootstrap", 40, "-o", kept, "--json")
+    for i in np.flatnonzero(late)[::3]:
+        at = f"N={runs['params'][i]},D={runs['tokens'][i]}"
+        said = call("predict", kept, "--at", at, "--json")
+        assert said["value"] == pytest.approx(runs["loss"][i], rel=0.02)
+        assert said["low"] <= runs["loss"][i] <= said["high"]

@@ -26,7 +26,9 @@ def no_looking_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fit(tmp_path: Path, columns: Columns, *more: object) -> Any:
     rows = [list(row) for row in zip(*(column.tolist() for column in columns.values()), strict=True)]
-    said = call("fit", write(tmp_path / "runs.csv", rows, tuple(columns)), "--bootstrap", 40, *more, "--json")
+    law = () if "--law" in more else ("--law", "two-term")
+    table = write(tmp_path / "runs.csv", rows, tuple(columns))
+    said = call("fit", table, "--bootstrap", 40, *law, *more, "--json")
     return {**said, "ids": {one["id"] for one in said["warnings"]}}
 
 
@@ -71,6 +73,12 @@ def without_the_head() -> Columns:
 def test_what_the_runs_cannot_tell_is_refused(tmp_path: Path, change: object, words: str) -> None:
     said = fit(tmp_path, runs(change))  # type: ignore[arg-type]
     assert words in str(said["refused"]) and said["objective"] is None and said["parameters"] == {}
+
+
+def test_seven_rows_are_enough_for_one_exponent(tmp_path: Path) -> None:
+    few = {name: column[:7] for name, column in runs().items()}
+    said = fit(tmp_path, few, "--law", "auto")
+    assert said["refused"] is None and said["law"] == "two-term-tied"
 
 
 def test_a_sound_table_is_fitted_without_a_warning(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ def fit_(
     table: Table,
     columns: ColumnsOption = "",
     law: Annotated[
-        str, typer.Option(help="A family, or 'auto' for the one whose earlier forecasts were best.")
-    ] = "two-term",
+        str, typer.Option(help="A family; 'auto' takes what foretold the largest of these runs best.")
+    ] = "auto",
     delta: Annotated[
         str, typer.Option(help="Width of the Huber loss: a number, auto, or inf (least squares).")
     ] = "1e-3",
