@@ -137,7 +137,7 @@ def test_a_real_trial_from_end_to_end(tmp_path: Path) -> None:
     opened = subprocess.run(reopened, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert json.loads(opened.stdout) == said
     lost = subprocess.run(
-        [*reopened, "--out", str(tmp_path / "nowhere" / "page.html")],
+        [*reopened, "--out", str(tmp_path / "train.py" / "page.html")],
         capture_output=True, text=True, cwd=tmp_path, env=environment,
     )  # fmt: skip
     assert json.loads(lost.stdout) == said and lost.returncode == 1
