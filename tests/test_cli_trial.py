@@ -140,7 +140,7 @@ def test_a_real_trial_from_end_to_end(tmp_path: Path) -> None:
         [*reopened, "--out", str(tmp_path / "train.py" / "page.html")],
         capture_output=True, text=True, cwd=tmp_path, env=environment,
     )  # fmt: skip
-    assert json.loads(lost.stdout) == said and lost.returncode == 1
+    assert json.loads(lost.stdout) == said and lost.returncode == 2
     assert lost.stderr.startswith("vario: the page cannot be written to ") and "--reopen" in lost.stderr
     page = (Path(said["path"]) / "report.html").read_text()
     assert "exactly no difference" in page
