@@ -135,6 +135,16 @@ def test_clipping_is_set_from_the_norms_before_the_trouble() -> None:
     assert "clip_grad_norm_(model.parameters(), 2)" in change and "before step 50" in change
 
 
+def test_weight_decay_falls_by_what_it_pulls_beside_the_gradient() -> None:
+    """An update that is nothing but decay cannot tell by how much too large it is; the gradient can."""
+    series = {("hyper/weight_decay", "group 0"): constant(0.5)}
+    pull = Evidence("pull of the decay", 15.0, 12.0, 18.0, 0.5)
+    found = finding("weight-decay-dominates", pull)
+    assert prescribe(found, record(series))[0].change.startswith(
+        "weight_decay 0.5 -> 0.002: its pull is 15 times"
+    )
+
+
 def test_weight_decay_falls_until_it_pulls_a_tenth_of_an_update() -> None:
     series = {("hyper/weight_decay", "group 0"): constant(0.5), ("hyper/lr", "group 0"): constant(0.1)}
     series |= {"weight/norm": constant(10.0), "update/norm": constant(0.5)}  # pull 0.1 * 0.5 * 10 / 0.5 = 1

@@ -92,3 +92,16 @@ def test_the_graph_names_known_findings_and_has_no_cycle():
     assert set(SYMPTOMS) | {s for symptoms in SYMPTOMS.values() for s in symptoms} <= set(VOCABULARY)
     assert not [cause for cause in SYMPTOMS if cause in consequences(cause)]
     assert "non-finite" in consequences("learning-rate-too-high")
+
+
+def test_nan_that_came_from_another_model_of_the_run_is_listed_below_its_cause():
+    def found(id, stream, sure):
+        return Finding(id, "error", sure, (), (0, 9), (), stream=stream)
+
+    ranked = rank([found("non-finite", "netG", 0.99), found("non-finite-input", "netD", 0.98)])
+    assert [(f.id, f.explained_by) for f in ranked] == [
+        ("non-finite-input", ""),
+        ("non-finite", "non-finite-input"),
+    ]
+    other = rank([found("loss-plateau", "netG", 0.99), found("non-finite-input", "netD", 0.98)])
+    assert [f.explained_by for f in other] == ["", ""]

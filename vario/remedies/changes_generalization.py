@@ -7,7 +7,7 @@ import numpy as np
 from vario.nouns import Finding
 from vario.record import Record
 from vario.remedies import changes_rate
-from vario.remedies.changes import Change, Maker, hyper, median, module_settings
+from vario.remedies.changes import Change, Maker, evidence, hyper, median, module_settings
 from vario.remedies.figures import number, percent, rounded, setting
 
 __all__ = ["MAKERS"]
@@ -23,6 +23,15 @@ def weight_decay(finding: Finding, record: Record) -> list[Change]:
     )
     if not decay > 0:
         return [Change("lower weight_decay tenfold; its value was not recorded, so no number is given")]
+    seen = evidence(finding, "pull of the decay")
+    if seen and seen.value > 0 and np.isfinite(seen.limit):
+        goal = min(rounded(0.1 * seen.limit * decay / seen.value), rounded(decay / 3))
+        beside = "gradient" if seen.limit >= 0.5 else "whole update"  # of the decay in it, and apart from it
+        why = (
+            f"its pull is {number(seen.value)} times the {beside} while the weights shrink; then it is about"
+            f" {number(0.1 * seen.limit)}"
+        )
+        return [_decay(decay, goal, why)]
     pull = lr * decay * weight / update if update > 0 else float("nan")
     if pull > 0.1:
         goal = min(rounded(0.1 * decay / pull), rounded(decay / 3))

@@ -66,19 +66,32 @@ def rank(findings: Iterable[Finding]) -> list[Finding]:
     symptoms = [f for f in explained if f.explained_by]
 
     def importance(finding: Finding) -> tuple[int, float, int, str]:
-        below = [f for f in symptoms if (f.explained_by, f.stream) == (finding.id, finding.stream)]
+        below = [f for f in symptoms if _is_below(f, finding, causes)]
         gravest = min(SEVERITIES.index(f.severity) for f in (finding, *below))
         return gravest, -finding.confidence, -len(below), finding.id
 
     causes.sort(key=importance)
-    place = {(f.id, f.stream): i for i, f in enumerate(causes)}
-    symptoms.sort(key=lambda f: (place[f.explained_by, f.stream], importance(f)))
+    place = {f: next(i for i, cause in enumerate(causes) if _is_below(f, cause, causes)) for f in symptoms}
+    symptoms.sort(key=lambda f: (place[f], importance(f)))
     return causes + symptoms
 
 
+def _is_below(symptom: Finding, cause: Finding, causes: list[Finding]) -> bool:
+    """Whether ``cause`` is the one that explains ``symptom``: that of the same stream where there is one."""
+    if symptom.explained_by != cause.id:
+        return False
+    own = any((f.id, f.stream) == (cause.id, symptom.stream) for f in causes)
+    return cause.stream == symptom.stream or not own
+
+
 def _explain(finding: Finding, others: list[Finding]) -> Finding:
-    """Names the uppermost cause found in the same stream, the surest where there are several."""
+    """Names the uppermost cause found in the same stream, the surest where there are several.
+
+    What is no longer a number passes from one model of a run to the others, so its cause may be in another.
+    """
     causes = [f for f in others if f.stream == finding.stream and finding.id in consequences(f.id)]
+    if not causes and finding.id == "non-finite":
+        causes = [f for f in others if finding.id in consequences(f.id)]
     top = [f for f in causes if not any(f.id in consequences(other.id) for other in causes)]
     if not top:
         return finding
