@@ -72,4 +72,5 @@ def spread_now(plan: Forecaster, target: Mapping[str, float]) -> float:
 
 def _logs(plan: Forecaster, draws: Array, at: Mapping[str, float | Array]) -> Array:
     value = predict(plan.law, draws, at)
-    return np.asarray(np.log(value) if plan.law.link == "log" else value)
+    logs = np.log(value) if plan.law.link == "log" else value
+    return np.asarray(logs / plan.known.stretch)  # only ever used about its mean

@@ -72,7 +72,7 @@ class Forecaster:
         drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
         d = compute / (6.0 * n)
         loss = self.at({"N": n, "D": d})
-        off = np.exp(np.array([-1.0, 1.0]) * float(np.std(np.log(drawn))))
+        off = np.exp(np.array([-1.0, 1.0]) * float(np.std(np.log(drawn))) / self.known.stretch)
         wrong = predict(self.law, self.theta[None], {"N": n * off, "D": d / off})[0]
         return {
             "compute": compute,
@@ -93,13 +93,16 @@ class Forecaster:
             "noise": self.known.noise,
             "factor": self.known.factor,
             "bootstrap": self.known.kind,
+            "stretch": self.known.stretch,
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
         }
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Forecaster:
         draws = np.array(kept["draws"], float)
-        known = Uncertainty(draws, kept["noise"], kept["factor"], np.empty(0), kept["bootstrap"])
+        known = Uncertainty(
+            draws, kept["noise"], kept["factor"], np.empty(0), kept["bootstrap"], kept.get("stretch", 1.0)
+        )
         ranges = {name: (ends[0], ends[1]) for name, ends in kept["ranges"].items()}
         return cls(laws.law(kept["law"]), np.array(kept["theta"], float), known, ranges)
 

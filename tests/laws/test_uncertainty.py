@@ -1,0 +1,64 @@
+"""Test ``vario.laws._uncertainty``: intervals of parameters from few rows cover what they should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vario.laws._uncertainty import bootstrap, stretch_of, student, uncertainty
+from vario.laws.fit import fit
+from vario.laws.over_training import OVER_TRAINING
+from vario.laws.power import POWER
+from vario.laws.step_law import STEP_LAW
+
+
+@pytest.mark.parametrize(("spare", "t"), [(6, 2.447), (10, 2.228), (1, 12.706), (1e9, 1.96)])
+def test_students_t_by_the_book(spare: float, t: float) -> None:
+    assert student(spare) == pytest.approx(t, abs=1e-3)
+
+
+def test_forty_rows_and_more_are_not_stretched() -> None:
+    x = np.geomspace(1.0, 100.0, 40)
+    noisy = x**-0.3 * np.exp(0.01 * np.random.default_rng(0).normal(size=40))
+    assert stretch_of(fit(POWER, {"x": x}, noisy)) == 1.0
+    assert stretch_of(fit(POWER, {"x": x[:9]}, noisy[:9])) > 1.0
+
+
+def test_two_exponents_from_nine_optima_are_covered() -> None:
+    """P286: a planted law of the rate, 4 % noise at nine (N, T), 90 % intervals, 100 seeds."""
+    n, t = (grid.ravel() for grid in np.meshgrid([1e8, 3e8, 1e9], [1e9, 4e9, 1.6e10]))
+    hits = np.zeros(2)
+    for seed in range(100):
+        lr = 1.8 * n**-0.7 * t**0.3 * np.exp(0.04 * np.random.default_rng(seed).standard_normal(9))
+        done = fit(STEP_LAW, {"N": n, "D": t}, lr, delta=np.inf)
+        low, high = np.quantile(bootstrap(done, draws=200, seed=seed)[0][:, 1:], (0.05, 0.95), axis=0)
+        hits += (low <= [-0.7, 0.3]) & ([-0.7, 0.3] <= high)
+        assert np.abs(done.theta[1:] - [-0.7, 0.3]).max() < 0.05
+    assert (hits >= 85).all() and (hits <= 95).all()
+
+
+@pytest.mark.slow
+def test_over_training_three_hundred_times_larger() -> None:
+    """P085: 30 runs over four decades of compute, 0.5 % noise; a model at 300 x and 640 tokens each.
+
+    Loss within 1 % at the median (not always: 1.5 %), eta within 10 %. a and b trade against each other and
+    are off by half at worst, so the row's 5 % for every parameter does not hold from 30 runs.
+    """
+    truth = np.array([[np.log(1.8), np.log(200.0), np.log(350.0), 0.14]])
+    size = np.sqrt(300 * 1e21 / 6 / 640)
+    at, errors, hits = {"N": np.array([size]), "D": np.array([640 * size])}, [], 0
+    wanted = float(np.exp(OVER_TRAINING.evaluate(truth, np.log(np.stack([at["N"], at["D"]])))[0][0, 0]))
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        compute, ratio = 10 ** rng.uniform(17, 21, 30), np.exp(rng.uniform(np.log(5), np.log(640), 30))
+        n = np.sqrt(compute / 6 / ratio)
+        x = {"N": n, "D": n * ratio}
+        clean = np.exp(OVER_TRAINING.evaluate(truth, np.log(np.stack([x["N"], x["D"]])))[0][0])
+        done = fit(OVER_TRAINING, x, clean * np.exp(0.005 * rng.standard_normal(30)), delta="auto")
+        draws = uncertainty(done, draws=200, seed=seed, backtest_draws=20).draws
+        told = np.exp(OVER_TRAINING.evaluate(draws, np.log(np.stack([at["N"], at["D"]])))[0][:, 0])
+        low, high = np.quantile(told, (0.05, 0.95))
+        hits += low <= wanted <= high
+        errors.append(abs(float(done.predict(at)[0]) / wanted - 1))
+        assert done.theta[3] == pytest.approx(0.14, rel=0.1)
+    assert hits >= 34 and np.median(errors) < 0.01 and max(errors) < 0.02
