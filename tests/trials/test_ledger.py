@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pytest
+
 from vario.trials.ledger import Ledger, fingerprint, key_of
 from vario.trials.pairs import Job
 from vario.trials.runner import Outcome
@@ -77,3 +79,17 @@ def test_a_line_that_was_cut_short_costs_only_itself(tmp_path: Path) -> None:
     assert ledger.get(Job("sam", 0, (), key="a")) and not ledger.get(Job("sam", 0, (), key="b"))
     ledger.put(Outcome(Job("sam", 0, (), key="c"), None, 1.0))
     assert Ledger(path).get(Job("sam", 0, (), key="c"))
+
+
+def test_a_list_that_cannot_be_written_is_said_once_and_ends_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    ledger = Ledger(tmp_path / "file" / "ledger.jsonl", fresh=True)
+    jobs = [Job("AdamW", seed, (), key=str(seed)) for seed in range(2)]
+    for job in jobs:
+        ledger.put(Outcome(job, None, 1.0))
+    known = [ledger.get(job) for job in jobs]
+    assert [outcome.job for outcome in known if outcome is not None] == jobs
+    said = capfd.readouterr().err
+    assert said.count("what is run now will be run again") == 1

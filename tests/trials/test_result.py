@@ -28,6 +28,14 @@ def test_what_was_kept_is_what_is_opened(tmp_path: Path) -> None:
     assert len(again) == 2 and list(again) == list(again.verdicts) and again.arm("AdamW").name == "AdamW"
 
 
+def test_a_trial_that_cannot_be_kept_is_said_and_stands(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    dataclasses.replace(sample(), path=tmp_path / "file").save()
+    assert "the trial cannot be kept in " in capfd.readouterr().err
+
+
 def test_a_trial_is_found_by_a_path_a_prefix_or_as_the_last(tmp_path: Path) -> None:
     with pytest.raises(VarioError, match="there are no trials"):
         find_trial("last", tmp_path)

@@ -83,14 +83,14 @@ class Child:
             self.path, overhead=OVERHEAD, metrics=dict(self.job.metrics), treatment=self.job.treatment
         )
         command = [*_ends_with_us(), *_words(self.job.command)]
-        with open(self.path / "stdout.txt", "wb") as out, open(self.path / "stderr.txt", "wb") as err:
-            try:
+        try:
+            with open(self.path / "stdout.txt", "wb") as out, open(self.path / "stderr.txt", "wb") as err:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={**given, **env},
                     start_new_session=True,
                 )  # fmt: skip
-            except OSError as error:
-                self._why = f"cannot start {self.job.command[0]}: {error.strerror}"
+        except OSError as error:
+            self._why = f"cannot start {self.job.command[0]}: {error.strerror}"
 
     def _look(self, now: float) -> None:
         assert self._process is not None

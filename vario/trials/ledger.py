@@ -53,6 +53,7 @@ class Ledger:
     ) -> None:
         self._path, self._minutes = path, minutes
         self._retry = retry_failed
+        self._said = False
         self._done: dict[str, Outcome] = {} if fresh else dict(self._read())
 
     def get(self, job: Job) -> Outcome | None:
@@ -79,11 +80,20 @@ class Ledger:
             "stopped": outcome.stopped,
             "peak_bytes": outcome.peak_bytes,
         }
+        try:
+            self._append(json.dumps(row).encode() + b"\n")
+        except OSError as error:
+            if not self._said:
+                text = f"vario: {self._path}: {error.strerror}; what is run now will be run again\n"
+                os.write(2, text.encode())
+            self._said = True
+
+    def _append(self, line: bytes) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path, "ab+") as file:  # one short append: trials side by side do not mix lines
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
             whole = file.read(1) in (b"", b"\n")
-            file.write((b"" if whole else b"\n") + json.dumps(row).encode() + b"\n")
+            file.write((b"" if whole else b"\n") + line)
 
     def _read(self) -> Iterable[tuple[str, Outcome]]:
         try:

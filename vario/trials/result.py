@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -100,11 +101,17 @@ class Trial:
         return [note.removeprefix(f"{name}: ") for note in self.notes if note.startswith(f"{name}: ")]
 
     def save(self) -> None:
-        """Write it into its directory, whole or not at all."""
+        """Write it into its directory, whole or not at all; where that fails it is said, no more."""
         target = self.path / FILE
         temporary = target.with_name(f".{FILE}.{os.getpid()}")
-        temporary.write_text(json.dumps(_plain(asdict(self))), encoding="utf-8")
-        temporary.replace(target)
+        try:
+            temporary.write_text(json.dumps(_plain(asdict(self))), encoding="utf-8")
+            temporary.replace(target)
+        except OSError as error:
+            text = f"vario: the trial cannot be kept in {target}: {error.strerror}; it cannot be reopened\n"
+            os.write(2, text.encode())
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def open_trial(path: Path) -> Trial:
