@@ -13,7 +13,7 @@ def noisy(scale, signal=1.0, spread=0.3, seed=8):
     """Readings of signal and noise whose ratio is ``scale`` examples, each with Gaussian error."""
     draw = np.random.default_rng(seed)
     n = 200
-    at = np.arange(n)
+    at = 200 + np.arange(n)  # the second half of the run
     return {
         "gradient_noise/signal": (at, signal + spread * draw.standard_normal(n)),
         "gradient_noise/noise": (at, scale * (1 + 0.1 * draw.standard_normal(n))),

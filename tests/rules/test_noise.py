@@ -15,7 +15,7 @@ from vario.rules._noise import noise_scale
 def test_the_examples_of_a_step_are_those_of_all_micro_batches_and_ranks(
     backwards: int, parts: int | None, examples: int
 ) -> None:
-    steps = np.arange(40)
+    steps = 40 + np.arange(40)
     series = {
         "gradient_noise/signal": (steps, np.full(40, 1.0)),
         "gradient_noise/noise": (steps, np.full(40, 30.0)),
@@ -32,7 +32,7 @@ def test_the_examples_of_a_step_are_those_of_all_micro_batches_and_ranks(
 def test_the_interval_holds_the_truth_as_often_as_it_says_with_few_readings_too(count: int) -> None:
     """Gaussian readings: 95 % of 300 intervals; 91 % is three standard errors below."""
     draw = np.random.default_rng(0)
-    steps = np.arange(count)
+    steps = count + np.arange(count)
     held = 0
     for _ in range(300):
         series = {
@@ -43,3 +43,15 @@ def test_the_interval_holds_the_truth_as_often_as_it_says_with_few_readings_too(
         found = noise_scale(record_of(series)).signal
         held += found.low <= 1.0 <= found.high
     assert 0.91 <= held / 300 <= 0.99
+
+
+def test_the_start_of_a_run_has_no_say() -> None:
+    """The scale is 10 at first and 1,000 later; readings lie closest at the start."""
+    steps = np.array([*range(50), *range(500, 1000, 25)])
+    late = steps >= 500
+    series = {
+        "gradient_noise/signal": (steps, np.full(len(steps), 1.0)),
+        "gradient_noise/noise": (steps, np.where(late, 1000.0, 10.0)),
+        "batch/size": (steps, np.full(len(steps), 8)),
+    }
+    assert noise_scale(record_of(series)).scale.value == pytest.approx(1000.0)

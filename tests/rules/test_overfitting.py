@@ -40,6 +40,12 @@ def test_is_advice_where_accuracy_still_gains_or_the_rise_is_small(make):
     assert overfitting.check(make(400, held_out(small))).severity == "advice"
 
 
+def test_a_loss_near_zero_that_doubles_is_advice(make):
+    """Won: 2.3 - 0.03; lost again: 0.03, about a per cent of it."""
+    tiny = [1.5, 0.5, 0.1, 0.03, 0.04, 0.045, 0.05, 0.055, 0.06, 0.065]
+    assert overfitting.check(make(400, held_out(tiny))).severity == "advice"
+
+
 def test_silent_while_held_out_loss_falls_wanders_or_training_worsens_too(make):
     assert overfitting.check(make(400, held_out(np.linspace(1.5, 0.7, 10)))) is None
     wander = 0.7 + 0.1 * np.array([0, 1, -1, 1, -1, 1, -0.8, 1, -0.9, 1])

@@ -32,19 +32,23 @@ class NoiseScale:
 
 
 def noise_scale(record: Record, *, count: int = 8, window: int = 200, blocks: int = 20) -> NoiseScale:
-    """Over the last ``window`` readings; NotApplicable with fewer than ``count`` of them or no batch size.
+    """Over the last ``window`` readings of the second half of the steps.
 
+    NotApplicable with fewer than ``count`` of them or no batch size.
     The interval is as wide as few readings make it: from 8 on, Student is good to a few per cent.
     """
     steps, signal = record.need("gradient_noise/signal", count)
     noise_steps, noise = record.need("gradient_noise/noise", count)
     _, size = record.need("batch/size", 1)
     both = np.intersect1d(steps, noise_steps)
+    both = both[both >= record.step_count / 2]  # the scale grows as the loss falls
     signal, noise = signal[np.isin(steps, both)][-window:], noise[np.isin(noise_steps, both)][-window:]
     good = np.isfinite(signal) & np.isfinite(noise)
     signal, noise, kept = signal[good], noise[good], both[-window:][good]
     if len(signal) < count:
-        raise NotApplicable(f"{len(signal)} finite readings of gradient_noise/signal; {count} are needed")
+        raise NotApplicable(
+            f"{len(signal)} finite readings of gradient_noise/signal in the second half; {count} are needed"
+        )
     # Neighbouring readings depend on each other, so blocks of them are drawn; the seed makes answers repeat.
     edges = np.linspace(0, len(signal), min(blocks, len(signal)) + 1).astype(int)
     pairs = np.array(

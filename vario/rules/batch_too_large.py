@@ -2,10 +2,10 @@
 
 What it means: the examples of a batch say the same thing. Smaller batches would reach the same loss with
 fewer examples and no more steps.
-How it is decided: mean noise over mean signal of the gradient (the noise scale), over the last 200
+How it is decided: mean noise over mean signal of the gradient (the noise scale) in the last half, at most 200
 readings, with a 95 % interval over blocks. Fires when its high end lies below a quarter of the examples
 of a step: more than four fifths of the examples then bring nothing.
-Not applicable: fewer than 8 readings of the gradient's noise and signal; a signal that cannot be told
+Not applicable: fewer than 8 readings of noise and signal in the second half; a signal that cannot be told
 from zero.
 """
 

@@ -3,11 +3,11 @@
 What it means: most of each step is noise. A larger batch (or accumulation, or averaging of weights) would
 reach the same loss in far fewer steps; it costs more examples in all, so this is worth it where devices
 stand idle.
-How it is decided: mean noise over mean signal of the gradient (the noise scale), over the last 200
+How it is decided: mean noise over mean signal of the gradient (the noise scale) in the last half, at most 200
 readings, with a 95 % interval over blocks. Fires when its low end exceeds ten times the examples of a
 step: eleven times as many steps are then taken as with very large batches. Only while the signal itself
 is above zero.
-Not applicable: fewer than 8 readings of the gradient's noise and signal; a signal that cannot be told
+Not applicable: fewer than 8 readings of noise and signal in the second half; a signal that cannot be told
 from zero.
 """
 

@@ -2,7 +2,7 @@
 
 What it means: parts of the data, or several losses, contradict each other, so the model stands still
 although every example asks for a change.
-How it is decided: only in a run that fails. Over the last 200 readings the signal of the gradient cannot
+How it is decided: only in a run that fails. In the second half (at most 200 readings) the signal cannot
 be told from zero (95 % interval over blocks), its high end is below a hundredth of the noise, and the
 noise is not itself nothing: the root of the noise is above a millionth of the norm of the weights.
 Not applicable: fewer than 8 readings of the gradient's noise and signal, or none of the norm of the

@@ -5,8 +5,9 @@ The weights of that evaluation are better than the last ones. More data, augment
 dropout move the point; stopping there is free.
 How it is decided: at least 4 evaluations on held-out data; the level of the last three is above the lowest
 by 5 % and by three times the usual change from one evaluation to the next, and the training loss is lower
-now than it was at the lowest. A warning from 15 % on where held-out accuracy did not gain meanwhile,
-advice otherwise.
+now than it was at the lowest. A warning from 15 % on where held-out accuracy did not gain meanwhile and more
+than 5 % of what had been won (the loss at the start of training less the lowest) was lost again: a loss near
+zero doubles by a handful of examples. Advice otherwise.
 Not applicable: fewer than 4 evaluations of the loss on held-out data.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
-from vario.rules._evidence import Estimate, Floats, Steps, finite, level
+from vario.rules._evidence import Estimate, Floats, Steps, exactly, finite, level
 from vario.rules._examples import graded
 from vario.rules._held_out import accuracy_at, passes
 
@@ -39,6 +40,7 @@ def check(
     rise: float = 0.05,  # evaluations on a thousand examples wander by two or three per cent
     clear: float = 0.15,  # here the rise shows in any figure a user looks at
     noises: float = 3.0,  # usual changes between evaluations
+    lost: float = 0.05,  # of what had been won, the least that counts as clear elsewhere too
     count: int = 4,  # one best and three after it
 ) -> Finding | None:
     """A finding where the last evaluations are worse than the best, and training is not."""
@@ -71,9 +73,18 @@ def check(
     if gained is not None:
         evidence.append(gained)
     better = gained is not None and gained.low > 0
-    severity: Severity = "warning" if now.low >= 1 + clear and not better else "advice"
+    part = _lost_again(record, float(losses[best]), float(np.median(last)))
+    evidence.append(exactly("share of the progress that was lost again", part, lost, where))
+    severity: Severity = "warning" if now.low >= 1 + clear and part > lost and not better else "advice"
     sure = graded(now.low, 1 + rise, 1.5)
     return Finding(ID, severity, sure, (), (int(steps[best]), int(steps[-1])), tuple(evidence))
+
+
+def _lost_again(record: Record, best: float, now: float) -> float:
+    """How much of what was won on held-out data is gone; all of it where the start is not known."""
+    begun = finite(*record.series("loss/train"))[1][:3]
+    won = float(np.median(begun)) - best if len(begun) else 0.0
+    return min((now - best) / won, 1.0) if won > 0 else 1.0
 
 
 def _training_fell(record: Record, steps: Steps, best: int) -> bool:
