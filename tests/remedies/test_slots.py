@@ -154,6 +154,10 @@ def test_what_the_script_never_chose_is_left_to_the_replacement(tmp_path: Path) 
     assert made.result["defaults"]["weight_decay"] == 0.3
     made = run(tmp_path, "Adam", PLAIN)
     assert made.result["defaults"]["decoupled_weight_decay"] is False, "Adam in place of AdamW is no AdamW"
+    made = run(tmp_path, "diff-grad", PLAIN.replace(plain, "AdamW(groups, lr=0.01)"))
+    assert made.data("optimizer")["carried"] == {"weight_decay": 0.01}, (
+        "a decay at work goes on, usual or not"
+    )
     own = PLAIN.replace('"lr": 0.001', '"weight_decay": 0.0')  # in one group only
     made = run(tmp_path, "SGD", own.replace(plain, "AdamW(groups, lr=0.01)"))
     assert [group["weight_decay"] for group in made.result["state"]["param_groups"]] == [0.01, 0.0]

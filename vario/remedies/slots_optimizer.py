@@ -146,9 +146,9 @@ def _carried(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the script chose and the target knows by the same word; and what it chose and the target has not.
 
-    Chosen is what differs, in any group, from the usual value of the script's own class. What nobody chose is
-    left to the usual values of the replacement: AdamW in place of a plain Adam decays weights, as its authors
-    meant it to.
+    Chosen is what differs, in any group, from the usual value of the script's own class, and a weight decay
+    that is at work, usual or not. What nobody chose is left to the usual values of the replacement: AdamW in
+    place of a plain Adam decays weights, as its authors meant it to.
     """
     known = inspect.signature(target).parameters
     before = inspect.signature(type(optimizer)).parameters
@@ -158,7 +158,8 @@ def _carried(
             continue
         usual = before[key].default
         held = [value, *(group[key] for group in optimizer.param_groups if key in group)]
-        if all(one is None or one == usual for one in held):
+        decays = key == "weight_decay" and any(held)
+        if all(one is None or one == usual for one in held) and not decays:
             continue
         wanted = known[key].default if key in known else _MISSING
         if wanted is not _MISSING and _length(value) == _length(wanted):
