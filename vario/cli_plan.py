@@ -230,6 +230,7 @@ def mup(
         print(
             f"{row['name']:40s} {row['kind']:9s} lr {row['lr']:.3g}  init std "
             f"{row['init_std']:.3g}  multiplier {row['multiplier']:.3g}"
+            + (f"  (mup: lr {row['lr_by_mup']:.3g})" if told["mup_installed"] else "")
         )
     for row in told.get("coordinates", []):
         print(f"{row['module']:40s} slope of log size against log width {row['slope']:+.3f}")

@@ -2,9 +2,55 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from vario.laws.width_exponents import at_width, table, update_size
+from vario.laws.width_exponents import KINDS, TABLES, at_width, table, update_size
+
+WIDTHS = (128, 256, 512, 1024)
+
+
+def _net(name: str, optimizer: str, n: int, seed: int) -> tuple[list[float], list[float]]:
+    """Sizes of the three layers' outputs at the start, and of what one step adds to each, at width ``n``."""
+    rng, rows = np.random.default_rng(seed), table(name, optimizer)
+    shapes = {"input": (n, 8), "hidden": (n, n), "output": (16, n)}
+    weight = {kind: rng.standard_normal(shapes[kind]) * n ** -rows[kind].init for kind in KINDS}
+    times = {kind: n ** -rows[kind].multiplier for kind in KINDS}
+    x = rng.standard_normal((8, 4)) / np.sqrt(8)
+    first = times["input"] * weight["input"] @ x
+    second = times["hidden"] * weight["hidden"] @ np.tanh(first)
+    last = times["output"] * weight["output"] @ np.tanh(second)
+    back = rng.standard_normal((16, 4)) / 8  # the slope of the loss at the output: of order 1 at every width
+    back_second = times["output"] * weight["output"].T @ back * (1 - np.tanh(second) ** 2)
+    back_first = times["hidden"] * weight["hidden"].T @ back_second * (1 - np.tanh(first) ** 2)
+    moved = []
+    for kind, behind, inputs in zip(
+        KINDS, (back_first, back_second, back), (x, np.tanh(first), np.tanh(second)), strict=True
+    ):
+        gradient = times[kind] * behind @ inputs.T
+        step = np.sign(gradient) if optimizer == "adam" else gradient
+        moved.append(times[kind] * n ** -rows[kind].lr * step @ inputs)
+    return [float(np.sqrt((v**2).mean())) for v in (first, second, last)], [
+        float(np.sqrt((v**2).mean())) for v in moved
+    ]
+
+
+@pytest.mark.parametrize("key", list(TABLES))
+def test_a_net_starts_and_moves_as_its_row_says(key: tuple[str, str]) -> None:
+    sizes = [np.mean([_net(*key, n, seed) for seed in range(3)], axis=0) for n in WIDTHS]
+    slopes = np.polyfit(np.log(WIDTHS), np.log(np.array(sizes).reshape(len(WIDTHS), -1)), 1)[0]
+    rows = table(*key)
+    fan_in = {"input": 0.0, "hidden": 0.5, "output": 0.5}  # a sum of n independent products grows by its root
+    start = [fan_in[kind] - rows[kind].multiplier - rows[kind].init for kind in KINDS]
+    np.testing.assert_allclose(slopes[:2], start[:2], atol=0.1)
+    assert slopes[2] == pytest.approx(start[2], abs=0.1)
+    np.testing.assert_allclose(slopes[3:], list(update_size(*key).values()), atol=0.1)
+
+
+def test_mup_for_sgd_in_print_is_ours_shifted() -> None:
+    """P141's symmetric form: a = -1/2, 0, 1/2, b = 1/2, c = 0; (a + s, b - s, c - 2 s) is the same net."""
+    for (kind, own), a, s in zip(table("mup", "sgd").items(), (-0.5, 0.0, 0.5), (0.5, 0.0, 0.5), strict=True):
+        assert (own.multiplier, own.init, own.lr) == (a + s, 0.5 - s, 0.0 - 2 * s), kind
 
 
 @pytest.mark.parametrize("name", ["mup", "u-mup", "mean-field", "standard-per-layer"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vario.methods.transfer.mup import coordinate_check, describe_file, mup_groups, plan
+from vario.methods.transfer.mup import coordinate_check, describe_file, mup_groups, package_rates, plan
 
 
 def make(width: int) -> nn.Sequential:
@@ -65,3 +65,16 @@ def test_a_users_file(tmp_path: Path) -> None:
         describe_file(file, width=128, base=32, lr=0.1, optimizer="adam", check=True)
     with pytest.raises(ValueError, match="no counterpart"):
         plan(make(64), nn.Linear(3, 3), lr=0.1)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_rates_are_those_of_the_authors_package(optimizer: str) -> None:
+    pytest.importorskip("mup", reason="the authors' mup is not installed")
+    theirs = package_rates(make, width=256, base=64, lr=0.01, optimizer=optimizer)
+    own = {row.name: row.lr for row in plan(make(256), make(64), lr=0.01, optimizer=optimizer)}
+    assert theirs == pytest.approx(own)
+
+
+def test_without_the_package_nothing_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert package_rates(make, width=256, base=64, lr=0.01) is None

@@ -145,7 +145,11 @@ def describe_file(
     if make is None:
         raise ValueError(f"{path} has no function make(width) that returns a model")
     rows = plan(make(width), make(base), lr=lr, optimizer=optimizer)
-    told: dict[str, Any] = {"parameters": [vars(row) for row in rows]}
+    theirs = package_rates(make, width=width, base=base, lr=lr, optimizer=optimizer)
+    told: dict[str, Any] = {
+        "parameters": [vars(row) | ({"lr_by_mup": theirs[row.name]} if theirs else {}) for row in rows],
+        "mup_installed": theirs is not None,
+    }
     if check:
         if getattr(module, "make_batch", None) is None:
             raise ValueError(f"{path} has no function make_batch(width) that returns (input, target)")
@@ -153,6 +157,21 @@ def describe_file(
         slopes = coordinate_check(make, module.make_batch, loss, base=base, lr=lr)
         told["coordinates"] = [{"module": name, "slope": slope} for name, slope in slopes.items()]
     return told
+
+
+def package_rates(
+    make: Callable[[int], nn.Module], *, width: int, base: int, lr: float, optimizer: str = "adam"
+) -> dict[str, float] | None:
+    """Every parameter's rate by the authors' `mup` (`MuAdam` or `MuSGD`); None where it is not installed."""
+    if importlib.util.find_spec("mup") is None:
+        return None
+    import mup
+
+    wide = make(width)
+    mup.set_base_shapes(wide, make(base), delta=make(2 * base), rescale_params=False, do_assert=False)
+    made = {"adam": mup.MuAdam, "sgd": mup.MuSGD}[optimizer](wide.parameters(), lr=lr)
+    by_id = {id(p): float(group["lr"]) for group in made.param_groups for p in group["params"]}
+    return {name: by_id[id(parameter)] for name, parameter in wide.named_parameters()}
 
 
 def _row(name: str, wide: Tensor, narrow: Tensor, lr: float, optimizer: str, embedding: bool) -> Row:
