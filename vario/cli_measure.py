@@ -26,7 +26,7 @@ def measure(
     what: Annotated[
         str,
         typer.Argument(
-            help="curvature, density, kernel, spectra (or several, joined by +), or intrinsic-dimension."
+            help="curvature, density, kernel, spectra, conflict (several: joined by +), intrinsic-dimension."
         ),
     ],
     steps: Annotated[

@@ -15,7 +15,7 @@ from vario.running import overhead_share, run
 __all__ = ["data_dimension", "in_run", "objective_dimension"]
 
 MOST_ROWS = 10_000  # all pairs of them are compared
-FAMILIES = ("curvature/", "tangent/", "spectrum/", "rank/")
+FAMILIES = ("curvature/", "tangent/", "spectrum/", "rank/", "example_conflict/")
 
 
 def in_run(

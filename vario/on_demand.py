@@ -39,6 +39,7 @@ KINDS: Mapping[str, Mapping[str, str]] = {  # what is asked for: file of the ins
     },
     "density": {"curvature_density": "CurvatureDensity"},
     "kernel": {"tangent_kernel": "TangentKernel"},
+    "conflict": {"example_conflict": "ExampleConflict"},
     "spectra": {
         "gradient_spectrum": "GradientSpectrum",
         "weight_spectrum": "WeightSpectrum",

@@ -50,6 +50,15 @@ def test_a_real_backward_gives_the_variance_of_real_gradients() -> None:
     assert found["gradient_noise/seen_share", ""] == pytest.approx(1.0)
 
 
+def test_the_norm_test_is_read_from_the_two() -> None:
+    """P030: the variance of the batch's gradient against eta^2 times its squared length."""
+    rows = draw(32, 4).double() + 0.7
+    found = read(GradientNoise(), example_gradients=found_in({"w": rows}))
+    signal, noise = found["gradient_noise/signal", ""], found["gradient_noise/noise", ""]
+    assert noise / 32 == pytest.approx(float(rows.var(dim=0).sum()) / 32)
+    assert signal + noise / 32 == pytest.approx(float(rows.mean(dim=0).square().sum()))
+
+
 def test_what_was_not_seen_is_in_the_share_and_not_in_the_parts() -> None:
     gradients = found_in({"a": draw(4, 2) + 1, "b": draw(4, 2, seed=1) * 0.1})
     whole = float(gradients.batch_squares["a"] + gradients.batch_squares["b"])

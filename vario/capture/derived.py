@@ -105,6 +105,15 @@ def _example_norms(offer: Offer) -> Pending | None:
     return example_norms(offer["example_gradients"])
 
 
+def _example_gram(offer: Offer) -> Pending | None:
+    if "example_gradients" not in offer:
+        return None
+    from vario.capture.per_example.norms import example_gram
+
+    rows = offer["labelled_rows"] if "labelled_rows" in offer else None
+    return example_gram(offer["example_gradients"], rows)
+
+
 def _part_norms(offer: Offer) -> Pending | None:
     if "gradient_parts" not in offer:
         return None
@@ -158,6 +167,9 @@ DERIVED: dict[str, Derived] = {
     "class_counts": Derived(frozenset({"labelled_rows"}), _class_counts),
     "logit_ranges": Derived(frozenset({"loss_calls"}), _logit_ranges),
     "example_norms": Derived(frozenset({"example_gradients", "inputs"}), _example_norms),
+    "example_gram": Derived(
+        frozenset({"example_gradients", "example_products", "inputs", "labelled_rows"}), _example_gram
+    ),
     "part_norms": Derived(frozenset({"gradient_parts", "inputs"}), _part_norms),
     "gradient_spectra": Derived(frozenset({"grads", "names"}), _gradient_spectra),
     "weight_spectra": Derived(frozenset({"params", "names"}), _weight_spectra),

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CURVATURE", "EXAMPLES", "KEEP", "Activation", "Derived", "LossCall", "Offer", "Pending"]
 
-EXAMPLES = frozenset({"example_gradients", "gradient_parts"})  # raw needs of `per_example.door`
+EXAMPLES = frozenset(  # raw needs of `per_example.door`
+    {"example_gradients", "example_products", "gradient_parts"}
+)
 KEEP = "keep_weights"  # wanted at the step before: copy the weights, so that the step itself is known
 CURVATURE = frozenset(  # raw needs of `curvature.door`, which is not loaded before one of them is wanted
     """curvature_ends curvature_slopes curvature_limit curvature_traces curvature_density curvature_halves

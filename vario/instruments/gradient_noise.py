@@ -3,7 +3,7 @@
 Their ratio is the gradient noise scale: the batch size at which half of a step is noise. It is not
 taken here, because a ratio of two noisy numbers is biased: average each over steps first, divide last.
 A reading of the signal may be negative; it is then not told from zero. By parameter it says which layers
-are noise.
+are noise. The norm test (P030) for a batch of n asks whether noise / n is below eta^2 (signal + noise / n).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vario.capture.moment import Moment
 from vario.nouns import Reading
 
 CARD = {
-    "papers": ("P173", "P033"),
+    "papers": ("P173", "P033", "P030"),
     "cost": "the norms of an eighth of the batch's examples, from one backward",
     "checked": "equation; closed form: gradients drawn around a known mean; least squares within 3 % of its "
     "exact noise scale",

@@ -212,6 +212,7 @@ def test_batch_norm_in_train_mode_mixes_examples_and_in_eval_mode_does_not() -> 
     result = measure(model, model(draw(B, 5)).square().sum())
     assert set(result.squares) == {"1.weight", "1.bias", "2.weight", "2.bias"}  # nothing is mixed above it
     assert {"0.weight", "0.bias"} == set(result.missed)
+    assert all("BatchNorm in train mode" in reason for reason in result.missed.values())
     model.eval().zero_grad()
     agree(model, draw(B, 5))
 

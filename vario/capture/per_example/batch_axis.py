@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Examples", "Layout", "by_example", "is_packed", "kind_of", "layouts"]
+__all__ = ["Examples", "Layout", "below_batch_norm", "by_example", "is_packed", "kind_of", "layouts"]
 
 Shape = tuple[int, ...]
 
@@ -87,6 +87,17 @@ def layouts(
             found[key] = there if key not in found or found[key] == there else None
             outputs.setdefault(below, {})[number] = found[key]
     return found
+
+
+def below_batch_norm(order: Iterable[Any]) -> set[Any]:
+    """What feeds a BatchNorm in train mode; ``order`` as for ``layouts``."""
+    below: set[Any] = set()
+    for node in order:
+        if node in below:
+            below.update(under for under, _ in node.next_functions if under is not None)
+        elif kind_of(node) == "NativeBatchNorm" and node._saved_training and node.next_functions[0][0]:
+            below.add(node.next_functions[0][0])
+    return below
 
 
 def kind_of(node: Any) -> str:

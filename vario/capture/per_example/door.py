@@ -192,6 +192,7 @@ class ExampleDoor:
             time_first=time_first,
             hooked=hooked,
             order=order,
+            products="example_products" in stream.wanted,
         )
 
     def _judge(self, ear: _Ear, stream: Stream, found: ExampleGradients) -> None:

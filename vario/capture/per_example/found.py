@@ -29,6 +29,7 @@ class ExampleGradients:
     finite: bool = True  # False: the check said nothing, because squares were not finite
     products: dict[str, Tensor] = field(default_factory=dict)
     spreads: dict[str, Tensor] = field(default_factory=dict)
+    picked: list[int] = field(default_factory=list)  # places in the batch of those looked at
     scale: float = 1.0  # what the loss had been multiplied by: squares are those of this times the gradient
 
     def leave_out(self, name: str, reason: str) -> None:

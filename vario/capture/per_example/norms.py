@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vario.capture.needs import Pending
@@ -16,9 +17,11 @@ from vario.capture.per_example.parts import GradientParts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from vario.capture.predictions import Rows
+
     Array = NDArray[np.float64]
 
-__all__ = ["ExampleNorms", "PartNorms", "example_norms", "part_norms"]
+__all__ = ["ExampleGram", "ExampleNorms", "PartNorms", "example_gram", "example_norms", "part_norms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,18 @@ class ExampleNorms:
     @property
     def looked_at(self) -> int:
         return len(next(iter(self.squares.values()), ()))
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleGram:
+    """Inner products (m, m) of the gradients of the examples that were looked at, and their labels (m,).
+
+    ``seen``: the share of the squared norm of the batch's gradient that they are about.
+    """
+
+    products: Array
+    seen: float
+    labels: Array | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,28 @@ def example_norms(found: ExampleGradients) -> Pending | None:
         return ExampleNorms(found.examples, squares, batch)
 
     return Pending([*found.squares.values(), *_flat(found.batch_squares.values())], finish)
+
+
+def example_gram(found: ExampleGradients, rows: Rows | None) -> Pending | None:
+    """Summed over the parameters that are understood; None where none is, or nobody asked for products."""
+    if not found.products:
+        return None
+    names = list(found.batch_squares)
+    gram = torch.stack(list(found.products.values())).sum(dim=0)
+    labels = [] if rows is None or rows.labels.shape != (found.examples,) else [rows.labels]
+
+    def finish(host: list[Array]) -> ExampleGram:
+        batch = dict(zip(names, host[1], strict=True))
+        seen = sum(batch[name] for name in found.products if name in batch)
+        whole = sum(batch.values())
+        return ExampleGram(
+            host[0].reshape(gram.shape) * (found.examples / found.scale) ** 2,
+            float(seen / whole) if whole > 0 else 1.0,
+            host[2][found.picked] if labels else None,
+        )
+
+    squares = torch.cat(_flat(found.batch_squares.values()))
+    return Pending([gram, squares, *labels], finish)
 
 
 def part_norms(found: GradientParts) -> Pending | None:

@@ -23,7 +23,14 @@ import torch
 from torch import Tensor
 
 from vario.capture.graph import bottom_up
-from vario.capture.per_example.batch_axis import Examples, Layout, is_packed, kind_of, layouts
+from vario.capture.per_example.batch_axis import (
+    Examples,
+    Layout,
+    below_batch_norm,
+    is_packed,
+    kind_of,
+    layouts,
+)
 from vario.capture.per_example.chains import Chain, Chains
 from vario.capture.per_example.found import ExampleGradients, square
 from vario.capture.per_example.masked import alone, unsafe
@@ -32,6 +39,7 @@ from vario.capture.per_example.uses import Joint, Use, joint
 
 __all__ = ["Probe"]
 
+_MIXED = "BatchNorm in train mode above it mixes the examples: none has a gradient of its own"
 _CLOSE = 1e-2  # of the largest norm: half precision differs by less, a wrong axis by more
 
 
@@ -65,6 +73,7 @@ class Probe:
         self.seconds = 0.0
         self._examples = Examples(examples, None if picked is None else torch.tensor(picked))
         self._check = check
+        self._result.picked = self._examples.numbers()
         if order is None:
             order = bottom_up([loss.grad_fn])[::-1] if loss.grad_fn is not None else []
         leaves = self._leaves(order, names)
@@ -137,6 +146,7 @@ class Probe:
         """Every operation that reads parameters; and terms of the loss that no example is in."""
         uses: list[Use] = []
         even: list[Any] = []
+        mixed = below_batch_norm(order)
         for node in order:
             if node in under and found.get((node, 0)) is None:
                 continue
@@ -149,6 +159,7 @@ class Probe:
                     continue
                 use, reason = self._use(node, edge, found.get((node, 0)), chain)
                 if use is None:
+                    reason = _MIXED if node in mixed else reason
                     for name in mine.values():
                         self._result.missed.setdefault(name, reason)
                     continue
