@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.record import Event
 from vario.rules import label_noise
 
 N = np.arange(400)
@@ -92,6 +93,18 @@ def test_in_a_text_the_model_must_be_less_sure_than_right(make, sure, found):
         ("eval/confidence", "loader 1"): (PASSES, np.full(10, sure)),
     }
     assert (label_noise.check(make(400, run(train=0.37, unseen=0.6) | text)) is not None) == found
+
+
+def test_dropout_in_a_text_and_mixtures_of_labels_are_no_wrong_labels(make):
+    text = {
+        "batch/class_counts": (N, np.full((400, 10), 640.0)),
+        ("eval/confidence", "loader 1"): (PASSES, np.full(10, 0.35)),
+    }
+    drop = [Event("modules", 0, "", {"modules": [{"name": "d", "class": "Dropout", "p": 0.2}]})]
+    assert label_noise.check(make(400, run(train=0.37, unseen=0.6) | text, events=drop)) is None
+    mixup = text | {"batch/class_counts": (N, np.full((400, 10), 12.8))}
+    with pytest.raises(NotApplicable, match="mixup"):
+        label_noise.check(make(400, run(train=0.37, unseen=0.6) | mixup))
 
 
 def test_the_rate_is_that_of_the_model_evaluated_where_readings_are_far_apart(make):

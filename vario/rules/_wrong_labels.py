@@ -184,17 +184,19 @@ def labels_at_random(
 
 
 def is_underconfident(record: Record, least: float, *, part: float = 0.5) -> bool:
-    """Whether the model is less sure than right on clean data by ``part`` of a rate of wrong labels or more.
+    """Whether the model is less sure than right on clean data by ``part`` of what wrong labels at a rate make.
 
-    One that answers like a labeller who errs at rate r says 1 - r where it is always right. Harder inputs in
-    training (augmentation, another text) lower the training accuracy but not the confidence.
+    One that answers like a labeller who errs at rate r says (1 - r) p where without errors it would say p,
+    which is as often right: it lacks r times its accuracy. Harder inputs in training (augmentation, another
+    text) lower the training accuracy but not the confidence.
     """
     where, steps, accuracy = passes(record, "eval/accuracy")
     best = _first_as_good(record, where, accuracy)
     at, sure = finite(*record.series("eval/confidence", where))
     if int(steps[best]) not in at:
         return False
-    return float(accuracy[best] - sure[at == steps[best]][0]) >= part * least
+    right = float(accuracy[best])
+    return right - float(sure[at == steps[best]][0]) >= part * least * right
 
 
 def _first_as_good(record: Record, where: str, accuracy: Floats) -> int:

@@ -15,16 +15,18 @@ must pass 0.05 (1), 0.1 (2, 3), and errors must be confident or the model less s
 example has many targets, as in a text, mistakes cannot be told one by one from what is open: there only (1)
 and (2) are asked, from a rate of 0.1 on, and the model must be less sure than right on held-out data.
 A warning; an error where labels are no better than chance.
-Not applicable: targets are no classes; batches are sorted by class; too little
-training accuracy was read. (1), (2) and (4) need held-out accuracy.
+Not applicable: targets are no classes; batches are sorted by class; examples have two labels each (mixup);
+too little training accuracy was read. (1), (2) and (4) need held-out accuracy.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import Estimate, finite
-from vario.rules._examples import classes, graded, has_positions
+from vario.rules._examples import batch_size, class_totals, classes, graded, has_positions
 from vario.rules._mixing import sorting
 from vario.rules._model import rows
 from vario.rules._wrong_labels import (
@@ -54,6 +56,7 @@ def check(
     *,
     least: float = 0.05,  # dropout and augmentation cost training accuracy a few points as well
     clear: float = 0.1,
+    few: float = 4.0,  # labels to an example; a text has dozens
     corroborated: float = 0.5,  # of the errors are confident: dropout and slow learning make hesitant ones
 ) -> Finding | None:
     """A finding where a share of the labels contradicts what the model has learned."""
@@ -66,6 +69,8 @@ def check(
     reasons: list[str] = []
     estimates = (against_accuracy, against_loss, confident_errors, labels_at_random)
     positions = has_positions(record)
+    if positions and _labels_per_example(record) < few:
+        raise NotApplicable("two labels to an example are a mixture (mixup), which lowers training accuracy")
     for estimate in estimates[:2] if positions else estimates:
         try:
             found = estimate(record, count)
@@ -95,18 +100,28 @@ def check(
 def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], part: float) -> bool:
     """Whether errors were confident, or the model less sure than right, as wrong labels make them.
 
-    Strong dropout lowers training accuracy and confidence too; with it only confident errors count. From a
-    rate of 0.45 on no class need have more than half, and errors are hesitant.
+    Dropout lowers training accuracy and confidence too, so that with much of it only confident errors count.
+    From a rate of 0.45 on no class need have more than half, and errors are hesitant.
     """
-    strong = any(
-        float(m.get("p", 0)) > 0.3 for m in rows(record, "modules") if "Dropout" in str(m.get("class"))
-    )
-    if noise.value > 0.45 or has_positions(record):
-        return not strong and (noise.value > 0.45 or is_underconfident(record, noise.low))
+    positions = has_positions(record)
+    drops = [float(m.get("p", 0)) for m in rows(record, "modules") if "Dropout" in str(m.get("class"))]
+    strongest = max(drops, default=0.0)
+    if noise.value > 0.45 and not positions:
+        return strongest <= 0.3
     steps, wrong = finite(*record.series("examples/confident_wrong"))
     at, right = finite(*record.series("accuracy/train"))
     inside = wrong[(steps >= span[0]) & (steps <= span[1])]
     errors = 1 - right[(at >= span[0]) & (at <= span[1])]
-    if not len(inside) or not len(errors) or float(inside.mean()) >= part * float(errors.mean()):
+    unknown = not len(inside) or not len(errors)
+    if not positions and (unknown or float(inside.mean()) >= part * float(errors.mean())):
         return True
-    return not strong and bool(record.wheres("eval/accuracy")) and is_underconfident(record, noise.low)
+    if strongest > (0.15 if positions else 0.3) or noise.low <= 0.1 or not record.wheres("eval/accuracy"):
+        return False
+    return is_underconfident(record, noise.value)
+
+
+def _labels_per_example(record: Record) -> float:
+    """Labels that were counted per step over the examples of a step."""
+    passes = finite(*record.series("loss/backwards"))[1]
+    times = max(float(np.median(passes)), 1.0) if len(passes) else 1.0
+    return float(np.median(class_totals(record)[1].sum(axis=1))) / (batch_size(record) * times)
