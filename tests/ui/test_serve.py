@@ -156,3 +156,14 @@ def test_the_server_does_not_load_torch(home: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_page_is_served_before_numpy_is_there(home: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; import vario.cli, vario.cli_open, vario.ui.serve\n"
+        "from vario.ui.server import Dashboard\n"
+        f"vario.cli_open._meant({str(home)!r}); Dashboard(Path({str(home)!r}), token='t', port=1)\n"
+        "print('numpy' in sys.modules, 'vario.ui.answers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

@@ -230,7 +230,7 @@ def test_a_bug_is_told_and_the_server_lives(asking: Asking, monkeypatch: pytest.
     def broken() -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(asking.dashboard.shelf, "rows", broken)
+    monkeypatch.setattr(asking.dashboard.answers.shelf, "rows", broken)
     answer = asking.get("/api/runs")
     assert answer.status == 500 and "ZeroDivisionError" in answer.json()["error"]
     monkeypatch.undo()
@@ -342,7 +342,7 @@ def test_many_runs_looked_at_in_turn_leave_few_files_open(tmp_path: Path) -> Non
                 assert asking.get(f"/api/run/run{number}/series?name=loss/train").status == 200
         links = [os.readlink(f"/proc/self/fd/{fd}") for fd in _open_files()]
         assert len({link for link in links if str(tmp_path) in link and "record.sqlite" in link}) <= 8
-        assert len(asking.dashboard.shelf._opened) <= 4
+        assert len(asking.dashboard.answers.shelf._opened) <= 4
 
 
 def test_a_writer_is_never_held_up_by_readers(tmp_path: Path) -> None:

@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vario.nouns import VarioError
-from vario.record.reader import open_run
 from vario.record.schema import FILE_NAME
-from vario.record.store import RecordWriter
 
 WORDS = (
     "avocet bittern bunting buzzard chough condor crane curlew dipper dove dunlin eagle egret eider falcon "
@@ -54,6 +52,8 @@ def create_run(home: Path, *, command: Sequence[str], meta: Mapping[str, Any] | 
     """A new directory under `home` with a record that holds `command`, `created` and `meta`."""
     moment = time.time()
     path = _new_directory(home, datetime.fromtimestamp(moment).strftime("%Y%m%d-%H%M%S"))
+    from vario.record.store import RecordWriter  # naming a run goes without numpy
+
     writer = RecordWriter(path)
     for key, value in {"command": list(command), "created": moment, **(meta or {})}.items():
         writer.meta(key, value)
@@ -145,6 +145,8 @@ def _made(path: Path) -> tuple[float, str]:
 
 
 def _summary(path: Path) -> RunSummary:
+    from vario.record.reader import open_run
+
     try:
         with open_run(path) as run:
             steps = max((record.step_count for record in run.records()), default=0)

@@ -1,0 +1,199 @@
+"""What the dashboard says of runs, trials and plans: one method a question, each in a worker thread.
+
+This half loads numpy and the reader of records; the page itself is served before it is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from vario.record import Record, Run
+from vario.ui import curves, news
+from vario.ui.about import about
+from vario.ui.diagnoses import Diagnoses
+from vario.ui.shelf import Asked, Gone, Shelf
+
+__all__ = ["Answers"]
+
+EXAMINED = 40  # newest runs of the list whose findings are made without being asked for
+MOST_POINTS = 20_000
+MOST_WHERES = 500
+
+
+class Answers:
+    """The questions that the page asks about the runs of one directory."""
+
+    def __init__(self, home: Path) -> None:
+        self.shelf, self.diagnoses = Shelf(home), Diagnoses()
+
+    def close(self) -> None:
+        """Lets go of all files."""
+        self.diagnoses.close()
+        self.shelf.close()
+
+    def about(self, request: Request) -> dict[str, Any]:
+        with self._reading(request) as run:
+            return about(run)
+
+    def series(self, request: Request) -> bytes:
+        with self._reading(request) as run:
+            return _series(run, request)
+
+    def heatmap(self, request: Request) -> bytes:
+        with self._reading(request) as run:
+            return _heatmap(run, request)
+
+    def distribution(self, request: Request) -> bytes:
+        with self._reading(request) as run:
+            return _distribution(run, request)
+
+    def news(self, id: str, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
+        """Server-sent events about one run, or about the list where `id` is empty; Gone where it is not."""
+        if id:
+            self.shelf.path(id)
+        return news.events(self.shelf, self.diagnoses, id, ended)
+
+    @contextmanager
+    def _reading(self, request: Request) -> Iterator[Run]:
+        with self.shelf.reading(request.path_params["id"]) as run, run.still():
+            yield run
+
+    def runs(self, request: Request) -> dict[str, Any]:
+        rows = self.shelf.rows()
+        for place, row in enumerate(rows):
+            path = self.shelf.home / row["id"]
+            looked = place < EXAMINED and row["status"] != "corrupt" and row["steps"]
+            told = self.diagnoses.known(path, row["status"]) if looked else None
+            row |= _counted(told)
+        return {"home": str(self.shelf.home), "runs": rows, **self._beside()}
+
+    def _beside(self) -> dict[str, Any]:
+        """Trials and plans of the home, as the list shows them."""
+        from vario.ui.plans import plans_told
+        from vario.ui.trials import trials_told
+
+        return {"trials": trials_told(self.shelf.home), "plans": plans_told(self.shelf.home)}
+
+    def trial(self, request: Request) -> dict[str, Any]:
+        from vario.ui.trials import trial_told
+
+        return trial_told(self.shelf.home, request.path_params["id"])
+
+    def plan(self, request: Request) -> dict[str, Any]:
+        from vario.ui.plans import plan_told
+
+        return plan_told(self.shelf.home, request.path_params["id"], request.query_params.get("at", ""))
+
+    def findings(self, request: Request) -> dict[str, Any]:
+        path = self.shelf.path(request.path_params["id"])
+        told = self.diagnoses.wait(path, self.shelf.status(path.name))
+        return {
+            **(told or {"findings": []}),
+            "version": self.diagnoses.version(path),
+            "pending": told is None,
+        }
+
+    def export(self, request: Request) -> Response:
+        if request.query_params.get("format", "csv") != "csv":
+            raise Asked("the dashboard exports csv; `vario export` writes parquet and tensorboard.")
+        with self.shelf.reading(request.path_params["id"]) as run:
+            record, name = _record(run, request), _name(request)
+            stream, wheres = record.stream, _wheres(record, name, request)
+
+        def lines() -> Iterator[bytes]:
+            with self.shelf.reading(run.id) as again:
+                found = next((one for one in again.records() if one.stream == stream), None)
+                for part in curves.csv_lines(found, name, wheres=wheres) if found else ():
+                    yield part.encode("utf-8", "replace")
+
+        file = re.sub(r"[^\w.-]+", "_", f"{run.id}-{name}", flags=re.A)[:120]
+        headers = {"content-disposition": f'attachment; filename="{file}.csv"'}
+        return StreamingResponse(lines(), media_type="text/csv", headers=headers)
+
+
+def _series(run: Run, request: Request) -> bytes:
+    record, name = _record(run, request), _name(request)
+    points = _number(request, "points", 800, least=1, most=MOST_POINTS) or 800
+    return curves.series_reply(
+        record, name, wheres=_wheres(record, name, request), window=_window(request), points=points,
+        column=_number(request, "column", 0, least=0, most=100_000) or 0,
+    )  # fmt: skip
+
+
+def _heatmap(run: Run, request: Request) -> bytes:
+    columns = _number(request, "columns", 200, least=1, most=2_000) or 200
+    over = request.query_params.get("over", "")
+    record = _record(run, request)
+    return curves.heatmap_reply(record, _name(request), window=_window(request), columns=columns, over=over)
+
+
+def _distribution(run: Run, request: Request) -> bytes:
+    columns = _number(request, "columns", 200, least=1, most=2_000) or 200
+    where = request.query_params.get("where", "")
+    return curves.distribution_reply(_record(run, request), where, columns=columns)
+
+
+def _record(run: Run, request: Request) -> Record:
+    """The stream that is asked for; the main one where none is named."""
+    stream = request.query_params.get("stream")
+    if not stream:
+        return run.main
+    found = next((record for record in run.records() if record.stream == stream), None)
+    if found is None:
+        raise Gone(f"the run {run.id} has no stream {stream[:80]!r}. /api/run/{run.id} lists them.")
+    return found
+
+
+def _name(request: Request) -> str:
+    name = request.query_params.get("name")
+    if not name:
+        raise Asked("which series? Add name=..., such as name=loss/train.")
+    return name
+
+
+def _wheres(record: Record, name: str, request: Request) -> list[str]:
+    """The places that are asked for; the whole model, or all places, where none is named."""
+    asked = request.query_params.getlist("where")
+    known = record.wheres(name)
+    if not asked:
+        asked = [""] if "" in known else list(known)
+    if len(asked) > MOST_WHERES:
+        raise Asked(f"{len(asked)} places of {name[:80]} were asked for at once; {MOST_WHERES} are answered.")
+    return asked
+
+
+def _window(request: Request) -> tuple[int | None, int | None]:
+    return _number(request, "from", None), _number(request, "to", None)
+
+
+def _number(
+    request: Request, name: str, usual: int | None, *, least: int = -(2**62), most: int = 2**62
+) -> int | None:
+    text = request.query_params.get(name)
+    if text in (None, ""):
+        return usual
+    try:
+        value = int(float(text))
+    except (ValueError, OverflowError):
+        raise Asked(f"{name}={str(text)[:40]} is not a whole number.") from None
+    if not least <= value <= most:
+        raise Asked(f"{name}={value} is out of range: {least} to {most} are answered.")
+    return value
+
+
+def _counted(told: dict[str, Any] | None) -> dict[str, Any]:
+    """What the list says of the findings of a run; None where they are not known yet."""
+    if told is None:
+        return {"findings": None, "top": []}
+    causes = [row for row in told["findings"] if not row["explained_by"]]
+    counts = {level: 0 for level in ("error", "warning", "advice")}
+    for row in told["findings"]:
+        counts[row["severity"]] += 1
+    return {"findings": counts, "top": [row["id"] for row in causes[:3]]}
