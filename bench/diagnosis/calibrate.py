@@ -4,7 +4,8 @@ python -m bench.diagnosis --half tuning --calibrate     # prints the numbers of 
 
 Two numbers serve all rules, so that the map rises strictly and a few hundred findings suffice. Both are drawn
 towards "leave it as it is" by a prior worth two findings on either side, without which rules that were never
-wrong would be called certain.
+wrong would be called certain; and the slope is at most 1, since only wrong findings could show that
+confidences should be spread further apart.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def fitted(outcomes: list[Outcome]) -> str:
         misfit = np.logaddexp(0, -raised) * right + np.logaddexp(0, raised) * (1 - right)
         return float(misfit.sum() + PRIOR * (at[0] ** 2 + (at[1] - 1) ** 2))
 
-    intercept, slope = minimize(cost, np.array([0.0, 1.0]), bounds=[(None, None), (0.05, None)]).x
+    intercept, slope = minimize(cost, np.array([0.0, 1.0]), bounds=[(None, None), (0.05, 1.0)]).x
     return (
         f"RIGHT, ALL = {int(right.sum())}, {len(right)}  # errors and warnings that the map was fitted on\n"
         f"INTERCEPT, SLOPE = {intercept:.3f}, {slope:.3f}\n"

@@ -184,7 +184,7 @@ def labels_at_random(
 
 
 def is_underconfident(record: Record, least: float, *, part: float = 0.5) -> bool:
-    """Whether the model is less sure than right on clean data by ``part`` of what wrong labels at a rate make.
+    """Whether the model is less sure than right on clean data by ``part`` of what wrong labels make.
 
     One that answers like a labeller who errs at rate r says (1 - r) p where without errors it would say p,
     which is as often right: it lacks r times its accuracy. Harder inputs in training (augmentation, another
