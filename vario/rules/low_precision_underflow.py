@@ -6,7 +6,7 @@ The run looks like one with a small learning rate or with no gradient at all.
 How it is decided: (1) float16 without loss scaling: the share of gradient entries that are zero or below
 6e-5 is above 0.5 over the last readings, none of them lies below 6e-8 (which only a wider format could
 hold) and some lie between. (2) 16-bit weights with plain SGD: the length of the weights' change over
-lr times the length of the gradient, which is 1 where nothing is lost, is below 0.7 (half of its square).
+lr times the length of the gradient, which is 1 where nothing is lost, is below 0.8 (0.64 of its square).
 Not applicable: the formats of the parameters are unknown; 16-bit formats are in use and fewer than 5
 readings of the gradient exist. A run wholly in 32 bits is checked and has no finding.
 """
@@ -46,7 +46,7 @@ def check(
     record: Record,
     *,
     lost: float = 0.5,  # where more is rounded away, the direction is no longer that of the gradient
-    shortened: float = 0.3,  # half of the squared length of the update is gone: 1 - sqrt(1/2)
+    shortened: float = 0.2,  # over a third of the squared length of the update is gone: 1 - 0.8^2
     readings: int = 5,
 ) -> Finding | None:
     """A finding where 16 bits lose most of the gradient or of the update."""
