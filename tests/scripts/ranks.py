@@ -1,6 +1,6 @@
 """Processes that share a model over gloo, each with its part of one batch; what each heard is written down.
 
-python ranks.py PLACE WORLD [listen]
+python ranks.py PLACE WORLD [listen] [shard]
 """
 
 import gc
@@ -23,23 +23,36 @@ def make() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     return model, torch.randn(BATCH, 6, dtype=torch.float64), torch.randint(0, 3, (BATCH,))
 
 
-def work(rank: int, place: str, world: int, listen: bool) -> None:
+def share(model: nn.Module, shard: bool) -> nn.Module:
+    """Parameters whole on every rank, or cut into shards of which each rank holds one."""
+    if not shard:
+        return DistributedDataParallel(model)
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = dist.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),))
+    for layer in (model[0], model[2]):
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def work(rank: int, place: str, world: int, listen: bool, shard: bool) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{place}/store", rank=rank, world_size=world)
     model, x, y = make()
     x, y = x.chunk(world)[rank], y.chunk(world)[rank]
-    ddp = DistributedDataParallel(model)
-    optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1)
+    shared = share(model, shard)
+    optimizer = torch.optim.SGD(shared.parameters(), lr=0.1)
     heard = hear(optimizer) if listen else None
     for _ in range(3):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(ddp(x), y).backward()
+        nn.functional.cross_entropy(shared(x), y).backward()
         optimizer.step()
     if heard is not None:
         Path(place, f"heard{rank}.json").write_text(json.dumps(heard()))
-    torch.save([p.detach() for p in model.parameters()], f"{place}/weights{rank}.pt")
+    whole = [p.full_tensor() if shard else p for p in model.parameters()]
+    torch.save([p.detach() for p in whole], f"{place}/weights{rank}.pt")
     dist.barrier()
-    del ddp
+    del shared, model, optimizer
     gc.collect()
     dist.destroy_process_group()
 
@@ -59,4 +72,4 @@ def hear(optimizer):  # type: ignore[no-untyped-def]
 
 if __name__ == "__main__":
     place, world = sys.argv[1], int(sys.argv[2])
-    mp.spawn(work, (place, world, len(sys.argv) > 3), nprocs=world)
+    mp.spawn(work, (place, world, "listen" in sys.argv, "shard" in sys.argv), nprocs=world)

@@ -76,6 +76,10 @@ class ByHand:
         """It has run: what the step will offer, if one comes of it."""
         if self._over or not self._params or self._all.inside is not None:
             return
+        if not all(map(_is_there, self._params)):  # what a library puts together for each pass anew
+            self._over = True
+            self._forget()
+            return
         self._remember([parameter.grad for parameter in self._params])
 
     def before_grad(self, outputs: Any, inputs: Any) -> None:
@@ -134,6 +138,12 @@ def _is_training(outputs: Any, inputs: Any) -> bool:
     if not isinstance(outputs, Tensor) or outputs.numel() != 1 or isinstance(inputs, Tensor):
         return False
     return all(isinstance(leaf, Tensor) and leaf.is_leaf and leaf.requires_grad for leaf in inputs)
+
+
+def _is_there(leaf: Tensor) -> bool:
+    """Whether its memory is still its own: a sharded model frees the whole weights after use."""
+    own = leaf.layout != torch.strided or leaf.is_meta or not leaf.numel()
+    return own or leaf.untyped_storage().nbytes() > 0
 
 
 def _same(leaf: Tensor, value: Tensor) -> bool:

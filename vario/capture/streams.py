@@ -50,6 +50,11 @@ class Stream:
     data_wait: float = 0.0
     own_before: float = 0.0
 
+    @property
+    def sharded(self) -> bool:
+        """Whether this process holds but a part of some parameter (FSDP, tensor parallel)."""
+        return any(getattr(parameter, "_local_tensor", None) is not None for parameter in self.params)
+
     def groups(self) -> tuple[list[dict[str, Any]], list[int]]:
         """Settings of the groups (equal ones of several optimizers as one); the group of each parameter."""
         settings: list[dict[str, Any]] = []

@@ -77,6 +77,10 @@ class CurvatureDoor:
         names = {id(p): name for p, name in zip(stream.params, stream.names, strict=True)}
         found: dict[str, Any] = {}
         try:
+            if stream.sharded:
+                raise NotApplicable(
+                    "the parameters are shards of weights that are put together for each pass"
+                )
             if hooked:
                 raise NotApplicable("the script put hooks on tensors of this step, which would run again")
             with torch.autocast(device_type=_device(stream), enabled=False), torch.enable_grad():

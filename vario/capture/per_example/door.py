@@ -27,6 +27,7 @@ __all__ = ["ExampleDoor"]
 
 FEWEST = 8  # examples that are looked at, unless the batch has less
 SHARE = 8  # one in so many is looked at
+SHARDED = "the parameters are shards, and the loss is of whole weights that are put together for each pass"
 IN_VAIN = 3  # times that nothing was understood, after which it is not tried again
 
 
@@ -152,7 +153,9 @@ class ExampleDoor:
         order = bottom_up([loss.grad_fn])[::-1]
         names = {id(p): name for p, name in zip(stream.params, stream.names, strict=True)}
         if not any(id(getattr(node, "variable", None)) in names for node in order):
-            return  # the loss of another stream
+            if stream.sharded:
+                self._refuse(ear, stream)
+            return  # else the loss of another stream
         last = stream.last_batches.members if stream.last_batches is not None else ()
         several = len(members) > 1 or len(last) > 1 or world_size() > 1
         if several:
@@ -207,6 +210,14 @@ class ExampleDoor:
         found.scale = ear.scale
         ear.examples = found
         self._tell(ear, stream, "")
+
+    def _refuse(self, ear: _Ear, stream: Stream) -> None:
+        ear.open = False
+        if ear.told is None:
+            ear.told = {"parameters": len(stream.params), "understood": 0, "missed": {}, "reason": SHARDED}
+            self._all.observer.event(
+                stream, "example_gradients", "", {"examples": 0, "looked_at": 0, **ear.told}
+            )
 
     def _tell(self, ear: _Ear, stream: Stream, reason: str) -> None:
         """Into the record, once: how much of the gradient is seen, and what is not."""
