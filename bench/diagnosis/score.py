@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.diagnosis.cases import SPINE, Case
+from bench.diagnosis.cases import BY_FLAGS, SPINE, Case
 from vario.nouns import Diagnosis, Finding
-from vario.record import open_run
+from vario.record import Run, open_run
 from vario.rules import diagnose
 from vario.rules._causes import consequences
 
@@ -21,6 +21,7 @@ class Outcome:
 
     case: Case
     diagnosis: Diagnosis
+    loss: float = np.nan  # the last held-out loss, that of training where nothing was evaluated
 
     @property
     def places(self) -> list[int | None]:
@@ -49,11 +50,39 @@ class Outcome:
 
 def diagnosed(case: Case, path: Path) -> Outcome:
     with open_run(path) as run:
-        return Outcome(case, diagnose(run))
+        return Outcome(case, diagnose(run), _last_loss(run))
+
+
+def _last_loss(run: Run) -> float:
+    record = run.records()[0] if run.records() else None
+    if record is None:
+        return np.nan
+    where = next(iter(record.wheres("eval/loss")), None)
+    values = (
+        record.series("loss/train")[1][-5:] if where is None else record.series("eval/loss", where)[1][-1:]
+    )
+    return float(np.median(values)) if len(values) else np.nan
+
+
+def without_harmless(outcomes: list[Outcome], *, harm: float = 1.05) -> tuple[list[Outcome], list[str]]:
+    """Without mild faults of settings that end no worse than the plain healthy run; and their names.
+
+    A setting that does no harm is no illness, whatever the case calls it.
+    """
+    healthy = {
+        (o.case.program, o.case.seed): o.loss for o in outcomes if o.case.number == 0 and not o.case.fault
+    }
+
+    def harmless(o: Outcome) -> bool:
+        plain = healthy.get((o.case.program, o.case.seed), np.nan)
+        return o.case.mild and o.case.fault in BY_FLAGS and o.loss < harm * plain
+
+    return [o for o in outcomes if not harmless(o)], [o.case.name for o in outcomes if harmless(o)]
 
 
 def report(outcomes: list[Outcome], *, show_all: bool = False) -> str:
     """The tables, first over all programs, then (what counts) over those not used for tuning."""
+    outcomes, harmless = without_harmless(outcomes)
     parts = [_cases(outcomes, show_all)]
     for title, chosen in (
         ("programs used for tuning", [o for o in outcomes if not o.case.held_out]),
@@ -62,6 +91,8 @@ def report(outcomes: list[Outcome], *, show_all: bool = False) -> str:
         if chosen:
             tables = (_recall(chosen), _pairs(chosen), _false_alarms(chosen), _calibration(chosen))
             parts.append("\n".join([f"== {title} ({len(chosen)} runs)", *filter(None, tables)]))
+    if harmless:
+        parts.append(f"left out, since they end no worse than the healthy run: {', '.join(harmless)}")
     parts.append(_failures(outcomes))
     return "\n\n".join(part for part in parts if part)
 
