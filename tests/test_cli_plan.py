@@ -120,7 +120,8 @@ def test_a_refusal_is_an_answer(tmp_path: Path) -> None:
         (lambda rows: rows[6].__setitem__(0, rows[6][0] / 1e6), "row 7, column N"),
         (lambda rows: rows.append(list(rows[0])), "rows 1 and 41"),
         (lambda rows: rows.__delitem__(slice(1, None)), "1 row"),
-        (lambda rows: rows[3].__setitem__(1, "many"), "column D holds text"),
+        (lambda rows: rows[3].__setitem__(1, "many"), "row 4, column D holds text .'many'."),
+        (lambda rows: rows[3].__setitem__(1, float("inf")), r"row 4, column D.*isfinite\(D\)"),
         (lambda rows: rows[3].pop(), "row 4: 2 cells"),
     ],
 )
@@ -129,6 +130,19 @@ def test_a_bad_table_is_named_by_row_and_column(tmp_path: Path, change: Any, wor
     change(rows)
     with pytest.raises(VarioError, match=words):
         call("fit", write(tmp_path / "runs.csv", rows), *COLUMNS, "--bootstrap", 20, "--json")
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "runs.parquet"])
+def test_a_file_that_is_no_table(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PAR1\xe9\xff junk")
+    with pytest.raises(VarioError, match="is not a"):
+        call("fit", tmp_path / name, *COLUMNS)
+
+
+def test_a_perplexity_is_told_from_a_loss(tmp_path: Path) -> None:
+    table = write(tmp_path / "runs.csv", [[n, d, float(np.exp(loss))] for n, d, loss in runs()])
+    said = call("fit", table, *COLUMNS, "--bootstrap", 20, "--law", "two-term", "--json")
+    assert any("log(ppl)" in one["text"] for one in said["warnings"])
 
 
 def test_a_missing_column_and_wrong_options(tmp_path: Path) -> None:

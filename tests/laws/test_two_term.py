@@ -78,3 +78,26 @@ def test_slopes_are_those_of_the_value() -> None:
             there = (law.evaluate(theta + step, x)[0] - law.evaluate(theta - step, x)[0]) / 2e-6
             np.testing.assert_allclose(slopes[:, i], there, atol=1e-7)
         assert value.shape == (3, 7)
+
+
+@pytest.mark.slow
+def test_stopped_early_the_intervals_are_far_too_narrow() -> None:
+    """P332: a mean in place of a sum, scipy's tolerance and one start give the first paper's intervals."""
+    from scipy.optimize import minimize
+
+    for seed in range(3):
+        x, loss = planted(seed=100 + seed)
+        n, d, y = np.log(x["N"]), np.log(x["D"]), np.log(loss)
+        rng, stopped = np.random.default_rng(seed), []
+        for _ in range(30):
+            rows = rng.integers(0, 240, 240)
+
+            def mean(t: np.ndarray, rows: np.ndarray = rows, n=n, d=d, y=y) -> float:  # type: ignore[no-untyped-def]
+                value = np.logaddexp(np.logaddexp(t[0], t[1] - t[2] * n[rows]), t[3] - t[4] * d[rows])
+                size = np.abs(value - y[rows])
+                return float((np.minimum(size, 1e-3) * (size - 0.5 * np.minimum(size, 1e-3))).mean())
+
+            stopped.append(minimize(mean, [0.5, 6.0, 0.35, 7.0, 0.35], method="L-BFGS-B").x[2])
+        low, high = np.quantile(stopped, (0.1, 0.9))
+        ours = np.quantile(bootstrap(fit(TWO_TERM, x, loss), draws=100, seed=seed)[0][:, 2], (0.1, 0.9))
+        assert np.ptp(ours) >= 5 * (high - low) and not low <= 0.3478 <= high

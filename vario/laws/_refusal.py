@@ -101,15 +101,16 @@ def unit_slips(done: Fit) -> list[Caution]:
                 f"the median run has {ratio:.3g} tokens per parameter, so one of the two columns "
                 f"is in another unit"
             )
-    if done.law.output == "loss" and done.law.link == "log" and float(np.exp(done.y.max())) > 20.0:
-        slips.append(
-            f"the largest loss is {np.exp(done.y.max()):.4g}, which reads like a perplexity, not nats or bits"
-        )
     told = (
         "; scale the column (N=params*1e6): exponents and objective keep, A, B and tokens "
         "per parameter do not"
     )
-    return [Caution("unit-slip", text + told) for text in slips]
+    found = [Caution("unit-slip", text + told) for text in slips]
+    largest_loss = float(np.exp(done.y.max())) if done.law.link == "log" else 0.0
+    if done.law.output == "loss" and largest_loss > 20.0:
+        text = f"the largest loss is {largest_loss:.4g}, which reads like a perplexity"
+        found.append(Caution("unit-slip", text + "; fit its log (loss=log(ppl))"))
+    return found
 
 
 def _ends(done: Fit) -> list[Caution]:

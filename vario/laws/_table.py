@@ -44,8 +44,11 @@ def read(path: str | Path) -> Columns:
         raise VarioError(f"{path} is not a file; give a .csv or .parquet file")
     if path.suffix == ".parquet":
         return _parquet(path)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise VarioError(f"{path} is not a table in UTF-8 text ({error}); give a .csv or .parquet") from error
     if len(rows) < 2:
         raise VarioError(f"{path} has no rows beneath its header")
     header = [name.strip() for name in rows[0]]
@@ -76,17 +79,19 @@ def check(columns: Mapping[str, NDArray[Any]], rows: NDArray[Any], *, positive: 
     """Raise on the first cell that no law can use, and on a lone value in another unit."""
     for name, column in columns.items():
         if column.dtype.kind not in "fiub":
+            at = next((i for i, cell in enumerate(column) if not _is_number(str(cell))), 0)
             raise VarioError(
-                f"column {name} holds text ({column[0]!r} in row {rows[0]}); a law needs numbers"
+                f"row {rows[at]}, column {name} holds text ({str(column[at])[:40]!r}); a law needs numbers"
             )
         values = column.astype(float)
         bad = ~np.isfinite(values) | ((values <= 0) if name in positive else False)
         if bad.any():
             at = int(np.argmax(bad))
             wants = "a positive number" if name in positive else "a finite number"
+            keep = f"{name} > 0" if np.isfinite(values[at]) else f"isfinite({name})"
             raise VarioError(
                 f"row {rows[at]}, column {name}: {values[at]:g} is not {wants}. "
-                f"Mend the row, or leave it out with --where '{name} > 0'"
+                f"Mend the row, or leave it out with --where '{keep}'"
             )
         if name in positive:
             _lone(name, values, rows)
@@ -181,9 +186,18 @@ def _column(columns: Columns, text: str, name: str) -> Any:
             return evaluate(text, columns)
         except VarioError as error:
             raise VarioError(
-                f"column {text!r} (for {name}) is missing; the file has {', '.join(columns)}"
+                f"column {text!r} (for {name}) is missing; the file has {', '.join(columns)}. "
+                f"Say which one it is: --columns {name}=COLUMN"
             ) from error
     return evaluate(text, columns)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return not cell.strip()
+    return True
 
 
 def _numbers(cells: list[str]) -> NDArray[Any]:
@@ -198,7 +212,10 @@ def _parquet(path: Path) -> Columns:
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise VarioError(f"{path}: reading Parquet needs pyarrow; pip install 'vario[export]'") from error
-    table = parquet.read_table(path)
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+        raise VarioError(f"{path} is not a Parquet file: {error}") from error
     return {name: np.asarray(table[name].to_numpy()) for name in table.column_names}
 
 
