@@ -57,7 +57,13 @@ def main() -> None:
                 subprocess.run([sys.executable, str(script)], check=True)
             middle, work_middle = time.perf_counter(), _work()
             jobs = [
-                Job("baseline", seed, (str(script),), Treatment("baseline").with_seed(seed).to_json())
+                Job(
+                    "baseline",
+                    seed,
+                    (str(script),),
+                    Treatment("baseline").with_seed(seed).to_json(),
+                    key=f"{turn} {seed}",
+                )
                 for seed in range(each)
             ]
             outcomes: list[Outcome] = []
@@ -68,6 +74,7 @@ def main() -> None:
             )  # fmt: skip
             end, work_end = time.perf_counter(), _work()
             assert not any(outcome.reason for outcome in outcomes), outcomes
+            assert len({outcome.path for outcome in outcomes}) == each, "a run was taken for another one"
             bare, busy = bare + middle - start, busy + end - middle
             bare_work, busy_work = bare_work + work_middle - work, busy_work + work_end - work_middle
             ratio = (end - middle) / ((middle - start) / given.jobs)

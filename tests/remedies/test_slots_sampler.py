@@ -41,6 +41,12 @@ TOKENS = {  # a language model's loss: targets of all examples in a row, some of
     "EACH": "F.cross_entropy(output.view(-1, 4), target.view(-1), ignore_index=-1, reduction='none')",
     "OVER": "(target != -1).sum()",
 }
+LOGS = {
+    "TARGET": "torch.randint(4, (24,))",
+    "LOSS": "F.nll_loss(output[:, 0].log_softmax(1), target)",
+    "EACH": "F.nll_loss(output[:, 0].log_softmax(1), target, reduction='none')",
+    "OVER": "len(target)",
+}
 SUMS = {
     "TARGET": "(torch.rand(24, 1) < 0.3).float()",
     "LOSS": "torch.nn.BCELoss(reduction='sum')(output[:, 0, :1].sigmoid(), target)",
@@ -63,7 +69,7 @@ def script(parts: dict[str, str], order: str = "shuffle=True", counts: str = "Tr
     return made
 
 
-@pytest.mark.parametrize("parts", [TOKENS, SUMS, MEANS], ids=["tokens", "sums", "means"])
+@pytest.mark.parametrize("parts", [TOKENS, LOGS, SUMS, MEANS], ids=["tokens", "logs", "sums", "means"])
 @pytest.mark.parametrize("method", ["infobatch:epochs=9", "importance"])
 def test_a_loss_is_made_of_the_weighted_losses_of_its_examples(
     method: str, parts: dict[str, str], tmp_path: Path

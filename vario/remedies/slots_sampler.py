@@ -153,9 +153,9 @@ def _error_norm(
     """Norms (b,) of the gradients of the examples' losses at the outputs, at the logits for probabilities."""
     output = output.detach().float()
     with torch.no_grad():
-        if name == "cross_entropy" and output.ndim == 2 and target.ndim == 1:
+        if name in ("cross_entropy", "nll_loss") and output.ndim == 2 and target.ndim == 1:
             kept = _counted(bound, target, output[:, 0])
-            error = output.softmax(1)
+            error = output.softmax(1) if name == "cross_entropy" else output.exp()
             error[torch.arange(len(target)), target.clamp(min=0)] -= 1
             error = error * kept[:, None]
         elif name in ("mse_loss", "binary_cross_entropy"):
@@ -166,7 +166,7 @@ def _error_norm(
             told.fail(
                 "sampler",
                 f"gradient norms of single examples are not known for {name} of {tuple(output.shape)}; they "
-                "are for cross_entropy of (n, classes), mse_loss and the binary cross entropies",
+                "are for cross_entropy and nll_loss of (n, classes), mse_loss, the binary cross entropies",
             )
         norms: torch.Tensor = torch.linalg.vector_norm(error.reshape(rows, -1), dim=1)
         return norms
