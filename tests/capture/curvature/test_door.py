@@ -174,6 +174,13 @@ def test_adams_limit_needs_a_step_before() -> None:
     assert listener.refused == [] and listener.offered[1]["curvature_limit"].share > 0
 
 
+def test_shards_are_refused_before_anything_of_them_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stream, "sharded", True)
+    train(plain, listener := Listener(SOME))
+    assert {need for need, _ in listener.refused} == SOME
+    assert all("shards" in why for _, why in listener.refused)
+
+
 def test_a_failure_of_ours_is_told_once_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise TypeError("ours")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tests.capture.per_example.test_probe import B, Model, draw, measure, seeded, tokens
+from tests.capture.per_example.test_probe import B, Model, agree, draw, measure, seeded, tokens
 from vario.capture.graph import bottom_up
 from vario.capture.per_example.masked import unsafe
 from vario.capture.per_example.probe import Probe
@@ -107,6 +107,35 @@ def test_odd_models_have_an_answer_or_a_reason_and_the_same_gradients(kind: str)
             assert torch.allclose(found.batch_squares[name].float(), wanted, rtol=1e-2, equal_nan=True)
         else:
             assert found.missed.get(name) or found.missed.get("")
+
+
+def test_a_quantised_layer_is_passed_and_what_trains_around_it_is_seen() -> None:
+    """As under an adapter: whole numbers and a scale are kept, and have no gradient."""
+
+    class Quantised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("whole", (draw(6, 5) * 20).to(torch.int8))
+            self.down, self.up = nn.Linear(5, 2, bias=False), nn.Linear(2, 6, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(x, self.whole.float() / 20) + self.up(self.down(x))
+
+    model = seeded(lambda: nn.Sequential(nn.Linear(4, 5), Quantised(), nn.Linear(6, 2)))
+    agree(model, draw(B, 4))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_what_torch_compiled_is_a_gap_and_what_surrounds_it_is_seen() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3), nn.Linear(3, 2)))
+    model[1] = torch.compile(model[1], backend="aot_eager")
+    x = draw(B, 5)
+    found = measure(model, model(x).square().sum())
+    assert {"2.weight", "2.bias"} <= set(found.squares)  # nearer to the loss than the region
+    missed = set(found.batch_squares) - set(found.squares)
+    assert missed and all(found.missed[name] for name in missed)
+    assert all("Compiled" in found.missed[name] for name in missed if "_orig_mod" in name)
 
 
 def test_a_loss_that_needs_no_gradient_has_a_reason() -> None:
