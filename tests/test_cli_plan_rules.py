@@ -191,3 +191,18 @@ def test_a_column_given_that_is_wrong_is_an_error_and_one_found_is_left_out(tmp_
     assert fit(tmp_path, own)["refused"] is None
     with pytest.raises(Exception, match="row 1, column C"):
         fit(tmp_path, own, "--columns", "C=flops")
+
+
+def test_tries_beyond_thirty_times_the_samples_are_marked_and_unsolved_problems_stay(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    correct = rng.binomial(50, rng.beta(0.35, 3, 200))
+    table = write(tmp_path / "counts.csv", [[50, int(one)] for one in correct], ("tries", "right"))
+    columns = ("--columns", "samples=tries,correct=right")
+    told = call("coverage", table, *columns, "--at", "1,50,1000,2000", "--json")
+    assert [row["far"] for row in told["coverage"]] == [False, False, False, True]
+    assert told["problems"] == 200 and told["solved"] == (correct > 0).sum() < 200
+    assert told["coverage"][0]["value"] == pytest.approx(correct.mean() / 50)
+    assert told["coverage"][1]["value"] == pytest.approx((correct > 0).mean())
+    bad = write(tmp_path / "bad.csv", [[50, 3], [50, 51]], ("samples", "correct"))
+    with pytest.raises(Exception, match="row 2: 51 right out of 50"):
+        call("coverage", bad, "--json")

@@ -206,6 +206,29 @@ def design(
 
 
 @app.command()
+def coverage(
+    table: Table,
+    at: Annotated[str, typer.Option("--at", help="Numbers of tries, separated by commas.")] = "1,10,100",
+    columns: ColumnsOption = "",
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap over problems.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """What k tries at a problem are worth (pass@k), from rows with the columns samples and correct."""
+    from vario.laws._answer import coverage_of
+
+    told = coverage_of(_read(table), columns, at.split(","), seed=seed)
+    if as_json:
+        print(json.dumps(told))
+        return
+    print(
+        f"{told['problems']} problems, {told['samples']} samples each, {told['solved']} solved at least once"
+    )
+    for row in told["coverage"]:
+        mark = "   beyond 30 times the samples: read it as a guess" if row["far"] else ""
+        print(f"  k {row['k']:<10g} {row['value']:.4f}   95 % {row['low']:.4f} to {row['high']:.4f}{mark}")
+
+
+@app.command()
 def mup(
     model: Annotated[
         Path, typer.Argument(help="A Python file with a function make(width) that returns a model.")
@@ -271,6 +294,12 @@ def _fit_text(shown: dict[str, Any]) -> str:
         f"  at delta {one['delta']:.3g} the objective is {one['objective']:.6g}"
         for one in shown["neighbours"]
     ]
+    if shown.get("frontier"):
+        number = shown["frontier"]["n_exponent"]
+        lines.append(
+            f"  {len(shown['frontier']['budgets'])} budgets by themselves: n_exponent "
+            f"{number['value']:.4g}   95 % {number['low']:.4g} to {number['high']:.4g}"
+        )
     return "\n".join(lines + [f"{one['id']}: {one['text']}" for one in shown["warnings"]])
 
 

@@ -161,6 +161,52 @@ def runs(
     return Runs({name: np.asarray(got[name], float) for name in needed}, rows, blocks, extra)
 
 
+def coverage_of(
+    table: Path | table_of.Columns, columns: str, tries: Sequence[str], *, seed: int = 0
+) -> dict[str, Any]:
+    """Coverage at every number of tries: measured without bias where the samples reach, forecast beyond.
+
+    Problems that were never solved stay in. ``far`` marks more than 30 times the samples.
+    """
+    from vario.laws.repeated_sampling import coverage, forecast
+
+    whole = table_of.read(table) if isinstance(table, Path) else table
+    given = table_of.pairs(columns, option="--columns") if columns else {}
+    got, rows = table_of.take(whole, {name: given.get(name, name) for name in ("samples", "correct")})
+    table_of.check(got, rows, positive=("samples",))
+    samples, correct = (np.asarray(got[name], float) for name in ("samples", "correct"))
+    wrong = np.flatnonzero((correct < 0) | (correct > samples) | (samples != samples[0]))
+    if len(wrong):
+        at = int(wrong[0])
+        raise VarioError(
+            f"row {rows[at]}: {correct[at]:g} right out of {samples[at]:g}; every problem needs 0 to "
+            f"{samples[0]:g} right out of the same {samples[0]:g}"
+        )
+    try:
+        ks = np.array([float(one) for one in tries])
+    except ValueError as error:
+        raise VarioError(f"--at {','.join(tries)}: whole numbers, separated by commas, are needed") from error
+    if (ks < 1).any():
+        raise VarioError(f"--at {','.join(tries)}: a number of tries is 1 or more")
+    count = int(samples[0])
+    said = forecast(correct, count, ks, seed=seed)
+    rng = np.random.default_rng(seed)
+    near = ks <= count
+    value, low, high = said.value.copy(), said.low.copy(), said.high.copy()
+    if near.any():
+        value[near] = coverage(correct, count, ks[near])
+        drawn = [coverage(rng.choice(correct, len(correct)), count, ks[near]) for _ in range(200)]
+        low[near], high[near] = np.quantile(drawn, (0.025, 0.975), axis=0)
+    points = zip(ks, value, low, high, said.far, strict=True)
+    return {
+        "problems": len(correct), "samples": count, "solved": int((correct > 0).sum()), "family": said.family,
+        "coverage": [
+            {"k": float(k), "value": float(v), "low": float(a), "high": float(b), "far": bool(f)}
+            for k, v, a, b, f in points
+        ],
+    }  # fmt: skip
+
+
 def load(path: Path) -> Forecaster:
     """The fit that `vario plan fit -o` kept in ``path``."""
     try:
