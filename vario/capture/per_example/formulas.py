@@ -229,7 +229,7 @@ class Convolution(_Formed):
         stride = [*self.stride] if self.a.dim() == 4 else [1, *self.stride]
         out_high, out_wide = g.shape[2:]
         g = g.flatten(2)
-        if stride != [1, 1] or a.shape[1] * high * wide <= 32:
+        if self._all_at_once():
             columns = F.unfold(a, (high, wide), padding=tuple(pad), stride=tuple(stride))  # (m, n, places)
             yield torch.bmm(g, columns.mT)
             return
@@ -238,6 +238,10 @@ class Convolution(_Formed):
         for row in range(high):
             piece = moved[:, :, row : row + out_high].flatten(2)
             yield torch.bmm(g, piece.mT)
+
+    def _all_at_once(self) -> bool:
+        """Whether the places are unfolded, in the order of the weight; else row by row of the kernel."""
+        return set(self.stride) != {1} or self.weight[0].numel() <= 32
 
     def squares(self, gradient: Tensor) -> Tensor:
         if not self.unfolds:
@@ -252,6 +256,16 @@ class Convolution(_Formed):
             return super().products(gradient)
         rows_ = (part.flatten(1) for part in self.parts(gradient))
         return sum((part @ part.T for part in rows_), torch.zeros((), device=gradient.device))
+
+    def spread(self, gradient: Tensor) -> Tensor:
+        if not self.unfolds:
+            return super().spread(gradient)
+        out, into = self.weight.shape[:2]
+        sums = [part.square_().sum(dim=0) for part in self.parts(gradient)]
+        if self._all_at_once():
+            return sums[0].reshape(self.weight.shape)
+        rows_ = [each.view(out, -1, into).mT for each in sums]  # (out, into, width of the kernel)
+        return torch.stack(rows_, dim=2).reshape(self.weight.shape)
 
 
 class Replay(_Formed):
