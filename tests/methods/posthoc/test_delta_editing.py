@@ -90,3 +90,34 @@ def test_refuses():
         ties(before, [after], density=0.0)
     with pytest.raises(ValueError, match="rank is -1"):
         low_rank(before, after, rank=-1)
+
+
+def moved_digits(seed, *factors):
+    """Accuracies in points on pictures moved by (3, 3): tuned on them, and with 90 % of the delta dropped."""
+    from tests.methods.digits import accuracy, mnist
+    from tests.methods.posthoc.fine_tuned import pretrained, shifted, trained
+
+    x, y, x_test, y_test = mnist()
+    start, test = pretrained(x, y, seed), shifted(x_test, 3, 3)
+    tuned = trained(start, shifted(x, 3, 3), y, seed=seed + 100, steps=300, lr=3e-4)
+    edited = [dare(start, tuned, drop=0.9, factor=factor, seed=seed) for factor in factors]
+    return [100 * accuracy(model, test, y_test) for model in (tuned, *edited)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [161, 162, 163])
+def test_a_dropped_delta_must_be_scaled(seed):
+    """P336, accept: without the factor 1 / (1 - p) at least 3 points worse."""
+    tuned, plain = moved_digits(seed, 0.1)
+    assert tuned - plain >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True,
+    reason="P336 has DARE within 1 point; measured 6.6 to 11.5 in five seeds, where tuning changes much: the "
+    "start has 13 % right, the tuned network 86 %",
+)
+def test_nine_tenths_of_a_delta_are_not_needed():
+    tuned, edited = moved_digits(161, 1.0)
+    assert tuned - edited <= 1

@@ -69,3 +69,21 @@ def test_limits():
     assert not model_stock(start, [end, {"w": -end["w"]}])["w"].any()
     with pytest.raises(ValueError, match="two or more"):
         model_stock(start, [end])
+
+
+@pytest.mark.slow
+def test_fine_tuned_digits_stay_better_on_moved_pictures():
+    """P354, accept: on pictures moved by (2, -2), at least the mean of the two, in at least 4 of 5 seeds."""
+    from tests.methods.digits import accuracy, mnist
+    from tests.methods.posthoc.fine_tuned import pretrained, shifted, trained
+
+    x, y, x_test, y_test = mnist()
+    moves = (-2, 0, 2)
+    many = torch.cat([shifted(x, right, down) for right in moves for down in moves])
+    moved, gains = shifted(x_test, 2, -2), []
+    for seed in range(171, 176):
+        start = pretrained(many, y.repeat(9), seed)
+        two = [trained(start, x, y, seed=seed + k, steps=300, lr=1e-3) for k in (100, 200)]
+        mean = sum(accuracy(model, moved, y_test) for model in two) / 2
+        gains.append(accuracy(model_stock(start, two), moved, y_test) - mean)
+    assert sum(gain >= 0 for gain in gains) >= 4, gains

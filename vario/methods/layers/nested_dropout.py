@@ -38,8 +38,9 @@ CARD = {
     "read: exp(-(k / sigma)^2) over k = 1..d, one k per batch, no rescaling",
     "changed": "the combination with Co-teaching is not built. The features are the last dimension, or "
     "dimension 1 with channels=True",
-    "shown": "not shown here: the test of MNIST-5k with 40 % symmetric noise was not run to its end "
-    "(plain: 66.6 % in one seed)",
+    "shown": "MNIST-5k, spread 10 of 256 features, three seeds. 40 % symmetric noise: 83.3 % against 67.2 "
+    "% plain and 86.1 % with plain dropout of .8, which is better here. Clean labels: 90.7 % "
+    "against 94.0 % plain and 94.8 % with dropout: it costs 3.3 points",
 }
 
 

@@ -46,7 +46,8 @@ CARD = {
     "with Gaussian weights by .020. With one example twice and two labels, what flows back rises by "
     ".039 per layer; the weights' gradient, which the paper has grow, by .0015: the two copies "
     "cancel. Tanh of width 32, 200 draws: relative variance of the squared length .004 and .001 at "
-    "depth 10 and 40 against .36 and 1.10",
+    "depth 10 and 40 against .36 and 1.10. Tanh of depth 30: 90 % of 1,000 digits in fewer full-batch "
+    "steps than the Gaussian start, at least 4 of 5 seeds",
 }
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -41,9 +41,9 @@ CARD = {
     "changed": "DARE draws from a seed; TIES trims each tensor on its own, as mergekit does, not the "
     "whole model; BitDelta edits every tensor and trains no scales; its extension codes what is left again",
     "shown": "DARE unbiased over 2,000 draws; the scale of signs is the best one; loss change within 5 % "
-    "by 50 "
-    "points, more than 20 % off in first order. Not shown here: "
-    "accuracies of fine-tuned digits (not run)",
+    "by 50 points, more than 20 % off in first order. Digits tuned on moved pictures, 90 % "
+    "dropped, five seeds: 85.7 % falls to 76.5 %, without the factor to 15.9 %. Within one "
+    "point, as large models are: not shown here",
 }
 
 

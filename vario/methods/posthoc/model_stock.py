@@ -37,7 +37,9 @@ CARD = {
     "changed": "a cosine below 0 counts as 0 (t = 0: the start), where the formula leaves the segment; the "
     "paper averages periodically during training as well, which is for the caller's loop",
     "shown": "isotropic shell of 2,000 dimensions: t within 3 % of the best, distance to the center at "
-    "most .65 of plain averaging, 10 seeds. Not shown here: fine-tuned digits (not run)",
+    "most .65 of plain averaging, 10 seeds. Digits trained on moved pictures and tuned on "
+    "upright ones, accuracy on moved ones: 1.2 to 1.8 points above the mean of the two tuned "
+    "networks, 5 of 5 seeds; the start is 7 to 10 points better still",
 }
 
 

@@ -52,10 +52,10 @@ CARD = {
     "updates; P298 leaves it open. Where the learning rate sits inside a momentum buffer (lars with "
     "lr_inside=True) the buffer is rescaled with it, the momentum correction of P248.",
     "shown": "noisy tanh teacher, factor 16: the loss stays within 5 % of the small batch under the "
-    "square-root rule and leaves it by more than 8 % under the linear one; noisy quadratic, factor 8: the "
-    "average of the "
-    "weights stays within 5 % with the EMA rule and is more than 2x off without. Equal updates closing the "
-    "generalization gap (P238): not shown here",
+    "square-root rule and leaves it by more than 8 % under the linear one; noisy quadratic, "
+    "factor 8: the average of the weights stays within 5 % with the EMA rule and is more than 2x "
+    "off without. MNIST-5k, factor 32, three seeds: equal updates, the square-root rate and "
+    "ghost parts leave less than 0.5 point of a gap that is at least 1 at equal epochs (P238)",
 }
 
 RULES = ("linear", "square-root", "learning-rate-only", "regime")
