@@ -205,6 +205,7 @@ class Convolution(_Formed):
         self.transposed, self.more = node._saved_transposed, list(node._saved_output_padding)
         plain = not self.transposed and self.groups == 1 and self.a.dim() in (3, 4)
         self.unfolds = plain and set(self.dilation) == {1}
+        self._known: Tensor | None = None  # squares that came with the spread
 
     def picked(self, value: Tensor) -> Tensor:
         """Examples that are looked at, of a tensor that has them first."""
@@ -244,6 +245,8 @@ class Convolution(_Formed):
         return set(self.stride) != {1} or self.weight[0].numel() <= 32
 
     def squares(self, gradient: Tensor) -> Tensor:
+        if self._known is not None:
+            return self._known
         if not self.unfolds:
             return super().squares(gradient)
         return sum(
@@ -261,7 +264,11 @@ class Convolution(_Formed):
         if not self.unfolds:
             return super().spread(gradient)
         out, into = self.weight.shape[:2]
-        sums = [part.square_().sum(dim=0) for part in self.parts(gradient)]
+        sums, squares = [], torch.zeros((), device=gradient.device)
+        for part in self.parts(gradient):
+            squares = squares + torch.linalg.vector_norm(part.flatten(1), dim=1).square()
+            sums.append(part.square_().sum(dim=0))
+        self._known = squares
         if self._all_at_once():
             return sums[0].reshape(self.weight.shape)
         rows_ = [each.view(out, -1, into).mT for each in sums]  # (out, into, width of the kernel)
