@@ -74,6 +74,8 @@ def test_a_run_that_writes_is_seen_to_grow_and_to_end(browser: Any, served: Serv
         time.sleep(3)  # the page asks for what a run has every few seconds
         write(writer, range(120, 130), loss=0.125)
         view.wait_for_selector(".pills button:text('Update over weight')")
+        view.wait_for_selector("#loss figcaption:has-text('Update over weight')")
+        assert view.locator(f"{LOSS}[data-kept=yes]").count() == 1  # nor did the new one beside it disturb it
         writer.event("", 129, "exit", data={"code": 0})
     view.wait_for_selector("[data-testid=status].well")
     listed.wait_for_selector("tr[data-id=live] .state.well")

@@ -31,8 +31,8 @@ export class Board {
   async refresh() {
     const asked = [];
     for (const slot of this.slots.values()) {
-      if (!slot.visible) slot.stale = true;
-      else if (slot.view) asked.push(this.#fresh(slot));
+      if (!slot.visible || !slot.view) slot.stale = true;
+      else asked.push(this.#fresh(slot));
     }
     await Promise.all(asked);
   }
@@ -74,6 +74,7 @@ export class Board {
       const view = await slot.mount(element);
       slot.view = view;
       if (this.ended || this.slots.get(element) !== slot) view?.destroy?.();
+      else if (slot.stale && slot.visible) this.#fresh(slot); // there was news while it was made
     } catch (error) {
       this.#failed(error, () => (slot.made = null));
       element.dataset.failed = "";
@@ -82,11 +83,13 @@ export class Board {
 
   // One question at a time for each view: a slow server must not collect a queue.
   async #fresh(slot) {
-    slot.stale = false;
-    if (slot.busy) return void (slot.stale = true);
+    if (slot.busy) return void (slot.again = true);
     slot.busy = true;
     try {
-      await slot.view.refresh?.();
+      do {
+        slot.stale = slot.again = false;
+        await slot.view.refresh?.();
+      } while (slot.again && !this.ended);
     } catch (error) {
       this.#failed(error, () => (slot.stale = true));
     }

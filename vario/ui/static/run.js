@@ -22,7 +22,7 @@ export function runPage(frame, route) {
 
 class RunPage {
   constructor(frame, { parts, query }) {
-    Object.assign(this, { frame, query, about: null, version: -1, asking: false, latest: null, asked: 0 });
+    Object.assign(this, { frame, query, about: null, version: -1, asking: false, latest: null, asked: 0, drawn: 0 });
     [this.id, this.stream = null] = parts;
     this.board = new Board();
     this.source = new AskedSource(this.id);
@@ -36,6 +36,7 @@ class RunPage {
       const about = await askJson(runPath(this.id), {}, this.source.end.signal);
       if (this.about) return this.learn(about);
       this.about = about;
+      this.drawn = about.steps;
       this.build();
       await this.board.settled();
       this.follow();
@@ -108,7 +109,7 @@ class RunPage {
     if (document.hidden) return;
     const { steps: count, last_step: last, findings_version: version, status } = news;
     const changed = status && status !== this.about.status;
-    const grown = count > this.about.steps;
+    const grown = count > this.drawn;
     if (!changed && !grown && (version === this.version || !this.told)) return;
     this.about.steps = Math.max(this.about.steps, count);
     this.linked.grow(Math.max(last, 1));
@@ -121,14 +122,21 @@ class RunPage {
       while (this.latest) {
         const now = this.latest;
         this.latest = null;
-        if (grown || changed) await this.board.refresh();
+        if (grown || changed) await this.refresh(now.steps);
         if (now.status !== this.about.status || performance.now() - this.asked > ABOUT_EVERY) await this.load();
+        if (this.about.steps > this.drawn) await this.refresh(this.about.steps); // it has gone on since the news
         if (now.findings_version !== this.version) await this.ask();
       }
     } catch (error) {
       this.#failed(error);
     }
     this.asking = false;
+  }
+
+  // The charts ask again; they then show `count` steps at least.
+  refresh(count) {
+    this.drawn = Math.max(this.drawn, count);
+    return this.board.refresh();
   }
 
   learn(about) {

@@ -43,7 +43,7 @@ export class RunSections {
     const streams = about.streams.filter(({ name }) => (this.choice.stream ? name === this.choice.stream : !name.includes("@")));
     const shown = streams.length ? streams : about.streams;
     const charts = (section) => about.charts.filter((chart) => chart.section === section);
-    this.#write("loss", charts("loss"), (told) => this.#grid(told, FIRST));
+    this.#keep("loss", charts("loss"));
     this.#layers(shown);
     const noisy = shown.filter(({ series }) => [SIGNAL, NOISE].every((name) => series.some((one) => one.name === name))).map(({ name }) => name);
     this.#write("noise", [noisy, charts("noise")], ([names, told]) => this.#grid([...names.map((name) => noiseChart(name, names.length > 1)), ...told]));
@@ -101,8 +101,23 @@ export class RunSections {
     box.hidden = !box.lastChild.childElementCount;
   }
 
-  #grid(told, now = 0) {
-    return told.length > 0 && el("div", { class: "grid" }, told.map((chart, i) => chartFigure(chart, { ...this.tools, now: i < now })));
+  // A chart that is to show what it shows already stays as it is: the reader may be looking at it.
+  #keep(at, told) {
+    const before = this.written.get(at) ?? new Map();
+    const after = new Map(told.map((chart, i) => {
+      const key = JSON.stringify(chart);
+      return [key, before.get(key) ?? chartFigure(chart, { ...this.tools, now: i < FIRST })];
+    }));
+    this.written.set(at, after);
+    for (const [key, figure] of before) if (!after.has(key)) this.tools.board.drop(figure);
+    const [box, figures] = [this.boxes.get(at), [...after.values()]];
+    box.hidden = !figures.length;
+    if (after.size === before.size && [...after.keys()].every((key) => before.has(key))) return;
+    clear(box.lastChild, el("div", { class: "grid" }, figures));
+  }
+
+  #grid(told) {
+    return told.length > 0 && el("div", { class: "grid" }, told.map((chart) => chartFigure(chart, this.tools)));
   }
 }
 
