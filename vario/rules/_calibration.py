@@ -12,8 +12,8 @@ import math
 
 __all__ = ["calibrated", "stated"]
 
-RIGHT, ALL = 0, 0  # errors and warnings that the map was fitted on
-INTERCEPT, SLOPE = 0.0, 1.0
+RIGHT, ALL = 104, 104  # errors and warnings that the map was fitted on
+INTERCEPT, SLOPE = 0.899, 1.000
 
 
 def calibrated(confidence: float) -> float:

@@ -53,7 +53,7 @@ if "duplicates" in fault:
     x_train[own:] = np.resize(x_train[:own], x_train[own:].shape)
     y_train[own:] = np.resize(y_train[:own], y_train[own:].shape)
 if "leakage" in fault:
-    count = round(len(x_test) * args.strength)
+    count = min(round(len(x_test) * args.strength), len(x_train))
     x_test[:count], y_test[:count] = x_train[:count], y_train[:count]
 train = TensorDataset(torch.from_numpy(x_train), torch.from_numpy(y_train))
 test = TensorDataset(torch.from_numpy(x_test), torch.from_numpy(y_test))
