@@ -43,8 +43,8 @@ CARD = {
     "the paper's "
     "equation is followed",
     "shown": "MNIST-5k, batch 2,048, 5 seeds: no worse than LARS with warm-up - 0.5 point. A lower largest "
-    "eigenvalue: "
-    "not measured",
+    "eigenvalue of the Hessian over the first 20 steps is not reproduced: 11.0 to 12.8 against 8.5 to "
+    "9.5 with warmed-up LARS, in none of 5 seeds lower",
 }
 
 
