@@ -152,3 +152,28 @@ def test_a_record_that_may_not_be_read_is_an_error(public_folder: Path) -> None:
 def test_file_system_knows_its_own_machine() -> None:
     if Path("/proc/self/mounts").exists():
         assert schema.file_system(Path("/proc/self")) == "proc"
+
+
+def test_a_writer_waits_for_one_who_has_the_record_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / schema.FILE_NAME
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("begin exclusive")
+    refused: list[int] = []
+
+    def impatient(address: str) -> sqlite3.Connection:
+        if refused:
+            holder.execute("rollback")
+        refused.append(1)
+        return sqlite3.connect(address, uri=True, timeout=0, isolation_level=None)
+
+    monkeypatch.setattr(schema, "_connect", impatient)
+    schema.open_for_writing(path).close()
+    assert len(refused) == 2
+    holder.execute("begin exclusive")
+    refused.clear()
+    monkeypatch.setattr(schema, "TIMEOUT_SECONDS", -1.0)
+    with pytest.raises(VarioError, match="locked"):
+        schema.open_for_writing(path)
+    holder.close()

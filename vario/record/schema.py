@@ -11,6 +11,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,22 @@ NETWORK_FILE_SYSTEMS = frozenset(
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """A connection to the record at `path`, which is made or migrated where that is needed."""
+    """A connection to the record at `path`, which is made or migrated where that is needed.
+
+    Processes that open or leave a record at the same moment shut one another out, and SQLite does not
+    always wait for its timeout then, so we do.
+    """
+    until = time.monotonic() + TIMEOUT_SECONDS
+    while True:
+        try:
+            return _opened_for_writing(path)
+        except VarioError as error:
+            if "locked" not in str(error.__cause__) or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
+
+
+def _opened_for_writing(path: Path) -> sqlite3.Connection:
     try:
         connection = _connect(f"{path.resolve().as_uri()}?mode=rwc")
     except sqlite3.Error as error:
