@@ -64,7 +64,7 @@ def test_it_draws_everything_and_asks_for_nothing(browser, sick: Path) -> None:
     for figure in view.query_selector_all("figure[data-chart]:visible"):
         figure.scroll_into_view_if_needed()
         figure.wait_for_selector("canvas")
-        assert len(figure.get_attribute("aria-label")) > 20
+        view.wait_for_function("figure => figure.ariaLabel?.length > 20", arg=figure)
     view.wait_for_selector("[data-testid=layer] figure.strip canvas")
     assert len(view.query_selector_all("[data-testid=heat-map] canvas")) >= 5
     assert view.asked == [sick.as_uri()] and view.wrong == []

@@ -104,6 +104,13 @@ def picture(view: Any, selector: str) -> str:
     return str(view.locator(selector).first.evaluate("canvas => canvas.toDataURL()"))
 
 
+def described(view: Any, figure: str, number: int = 0) -> str:
+    """What the chart tells those who hear it: known when its curves are, which is after its canvas."""
+    told = view.locator(f"{figure}[aria-label]").nth(number)
+    told.wait_for()
+    return str(told.get_attribute("aria-label"))
+
+
 def settled(view: Any, figure: str) -> None:
     """Waits until the chart is there and has been painted."""
     view.locator(figure).first.scroll_into_view_if_needed()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.report.sample import empty_run, healthy_run, sick_run
-from tests.ui.browsing import NEEDED, Served, chromium, foreign, fragment, opened, picture, settled
+from tests.ui.browsing import NEEDED, Served, chromium, described, foreign, fragment, opened, picture, settled
 from tests.ui.test_trials import a_trial
 from vario.laws._answer import answer
 from vario.nouns import Reading
@@ -131,7 +131,7 @@ def test_a_run_shows_findings_first_and_then_everything_else(browser: Any, serve
     assert "momentum" in view.inner_text("#settings") and "torch" in view.inner_text("#settings")
     for section in ("loss", "examples"):
         settled(view, f"#{section} figure.chart:visible")
-        assert len(view.locator(f"#{section} figure.chart").first.get_attribute("aria-label")) > 20
+        assert len(described(view, f"#{section} figure.chart")) > 20
     assert foreign(view, served) == [] and view.wrong == []
 
 
@@ -193,7 +193,7 @@ def test_smoothing_hides_no_spike_and_the_cursor_is_shared(browser: Any, served:
 def test_the_noise_scale_has_the_value_that_was_recorded(browser: Any, served: Served) -> None:
     view = opened(browser, served, "#/run/long?at=noise")
     view.wait_for_selector("#noise canvas")
-    told = view.locator("#noise figure.chart").first.get_attribute("aria-label")
+    told = described(view, "#noise figure.chart")
     scale = float(re.search(r"noise scale, in examples .* to (\S+) at step \d+;", told)[1])
     assert scale == pytest.approx(500, rel=0.05) and "to 32 at step" in told
 
@@ -252,7 +252,7 @@ def test_a_trial_shows_its_verdict_its_pairs_and_their_difference(browser: Any, 
     assert "−0.1 (−0.2 to open)" in row and "helps" in row and "1.9 ×" in row
     view.wait_for_function("() => document.querySelectorAll('[data-testid=pairs] canvas').length === 2")
     assert view.locator("svg.forest circle").count() == 1
-    assert "minus baseline from -0.1" in view.locator("figure.chart").nth(1).get_attribute("aria-label")
+    assert "minus baseline from -0.1" in described(view, "figure.chart", 1)
     view.click("text=2 pairs")
     assert view.locator("[data-testid=pairs] tbody tr").count() == 2  # the third run gave no value
     assert "diverged" in view.inner_text("main")
