@@ -145,6 +145,7 @@ def test_one_click_copies_the_trial(browser: Any, served: Served) -> None:
     assert copied == view.locator(".command code").first.inner_text()
 
 
+@pytest.mark.slow  # on a busy machine the page still moves while the mouse drags
 def test_dragging_asks_again_for_every_reading_and_links_keep_it(browser: Any, served: Served) -> None:
     view = opened(browser, served, "#/run/long")
     settled(view, LOSS)
