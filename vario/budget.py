@@ -22,6 +22,7 @@ OFTEN = {"probe": 4, "noise": 12}  # with the grant: due when this part of the r
 FIRST = 3  # steps that are always measured in full
 EARLY = 4  # steps from one to the next at least, while the cost is not known
 WARMED = 8  # steps after which the time of a step can be believed
+STALE = 64  # steps after which what a step costs is estimated anew at the latest: that costs time itself
 
 
 class Purse:
@@ -76,7 +77,7 @@ class Budget:
         self._own: dict[str, deque[float]] = {}  # seconds in our code, by kind of step; `none`: hooks alone
         self._bare: dict[str, deque[float]] = {}  # seconds of the script; besides `after` a dear one
         self._hidden: dict[str, float] = {}  # what the script takes longer
-        self._steps = 0
+        self._steps = self._stale = 0
         self._before = "none"  # kind of the step before
         self._dear = "probe"  # kind of the last dear one
         self._noise_known = False
@@ -113,7 +114,7 @@ class Budget:
         self._note(self._bare, f"after {before}" if after else kind, script)
         hidden = self._hidden.get(f"after {before}" if after else kind, 0.0)
         self._account(script - hidden, own + hidden, kind)
-        if kind in ("probe", "noise") or self._steps % EARLY == 0:
+        if kind in ("probe", "noise") or self._steps >= self._stale:
             self._estimate()
 
     def passed(self, steps: int, seconds: float, own: float) -> None:
@@ -126,7 +127,8 @@ class Budget:
         self._note(self._own, "none", own / steps)
         self._note(self._bare, "none", script / steps)
         self._account(script, own, "none")
-        self._estimate()
+        if self._steps >= self._stale:
+            self._estimate()
 
     def nothing_for(self) -> int:
         """For how many steps to come no dear one will surely be afforded."""
@@ -152,6 +154,7 @@ class Budget:
         notes[kind].append(seconds)
 
     def _estimate(self) -> None:
+        self._stale = self._steps + max(EARLY, min(self._steps // 8, STALE))
         own = {kind: statistics.median(seconds) for kind, seconds in self._own.items()}
         bare = {kind: statistics.median(seconds) for kind, seconds in self._bare.items()}
         quiet = len(self._bare.get("none", ())) >= WARMED

@@ -38,7 +38,7 @@ def sick_diagnosis() -> Diagnosis:
     rate = Finding(
         "learning-rate-too-high", "error", 0.96, (), (0, 399),
         (
-            Evidence("largest update ratio", 0.52, 0.52, 0.52, 0.1),
+            Evidence("largest update ratio, median of three", 0.52, 0.52, 0.52, 0.1),
             Evidence("loss at the end", 2.32, 2.31, 2.33, 77.0),
             Evidence("learning rate", 3.0, 3.0, 3.0, 0.0573),
         ),

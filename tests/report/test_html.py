@@ -73,7 +73,7 @@ def test_findings_are_readable_without_scripts(tmp_path: Path) -> None:
     text, outline = page_of(sick_run(tmp_path / "run"), sick_diagnosis())
     for words in (
         "The learning rate is too high, and 1 more cause",
-        "With a learning rate of 3 one step changed the weights by 52 %",
+        "With a learning rate of 3 a step changed the weights by 52 %",
         "lr 3 -> 0.05: the update is 52 % of the weight per step",
         "vario trial digits.py --lr 3.0 --batch 64 --set optimizer.lr=0.05",
         "A paper of worth",

@@ -102,7 +102,7 @@ def test_the_full_text_has_every_evidence_with_limit_and_every_reason(tmp_path: 
     run, diagnosis = sick_run(tmp_path / "run"), sick_diagnosis()
     text = findings_text(run, diagnosis, cures_of(diagnosis))
     assert "x learning-rate-too-high  (error, 96 % sure; whole model; steps 0 to 399)" in text
-    assert "largest update ratio: 52 %, limit 10 %" in text
+    assert "largest update ratio, median of three: 52 %, limit 10 %" in text
     assert "loss at the end: 2.32 (2.31 to 2.33), limit 77" in text
     assert "published, not in vario yet: A paper of worth (P248)" in text
     assert "- overfitting, memorization: no evaluation was seen" in text

@@ -48,6 +48,20 @@ def test_variance_removed_by_pairing() -> None:
     assert np.isnan(Paired.of([1.0], [2.0]).variance_removed)
 
 
+def test_the_interval_of_the_variance_removed_covers_it_and_few_pairs_tell_nothing() -> None:
+    draw, true, covered = np.random.default_rng(5), 0.6, 0
+    for _ in range(1_000):
+        seed_effect = np.sqrt(true) * draw.standard_normal(12)
+        a, b = (seed_effect + np.sqrt(1 - true) * draw.standard_normal(12) for _ in range(2))
+        low, high = Paired.of(a, b).variance_removed_interval
+        covered += low <= true <= high
+    assert 930 <= covered <= 975
+    values = draw.standard_normal(12)
+    assert Paired.of(values, values).variance_removed_interval == (1.0, 1.0)
+    assert Paired.of(values[:3], values[3:6]).variance_removed_interval == (-np.inf, np.inf)
+    assert Paired.of(values, np.ones(12)).variance_removed_interval == (-np.inf, np.inf)
+
+
 def test_equal_differences() -> None:
     zero, same = of([0.0] * 5), of([0.1] * 5)
     assert zero.spread == zero.t == 0 and zero.p_t == zero.p_anytime == zero.p_sign_flip == zero.p_sign == 1.0

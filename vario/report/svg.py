@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,14 @@ def curve(
     label: str,
     *,
     limits: Sequence[float] = (),
+    colors: Sequence[str] = COLORS,
     width: int = 560,
     height: int = 170,
 ) -> str:
-    """The curves over the steps; bands from low to high, dashed limits, logarithmic where it must be."""
+    """The curves over the steps; bands from low to high, dashed limits, logarithmic where it must be.
+
+    `colors` are used in turn; a point without neighbours is a dot.
+    """
     values = np.concatenate(
         [part[np.isfinite(part)] for _, _, *band in curves for part in band] or [np.zeros(0)]
     )
@@ -44,13 +49,14 @@ def curve(
     shown = [limit for limit in limits if math.isfinite(limit) and (not log or limit > 0)]
     span = _span(np.concatenate([values, np.array(shown)]), log)
     left, right, top, bottom = 58, width - 8, 8, height - 20
-    x = _Scale((float(steps.min()), float(max(steps.max(), steps.min() + 1))), (left, right), False)
+    first, last = float(steps.min()), float(steps.max())
+    x = _Scale((first - (first == last), last + (first == last)), (left, right), False)
     y = _Scale(span, (bottom, top), log)
     parts = [
         _axis(span, y, left, right, log),
-        _ends(float(steps.min()), float(steps.max()), left, right, height),
+        _ends(first, last, left, right, height),
     ]
-    for color, (name, at, low, mean, high) in zip(COLORS * 3, curves, strict=False):
+    for color, (name, at, low, mean, high) in zip(cycle(colors), curves, strict=False):
         if not np.array_equal(low, high, equal_nan=True):
             outline = [*zip(at, high, strict=True), *reversed(list(zip(at, low, strict=True)))]
             parts.append(f'<path d="{_path(outline, x, y, log)}Z" fill="{color}" opacity=".22"/>')
@@ -58,6 +64,7 @@ def curve(
             f'<path d="{_path(list(zip(at, mean, strict=True)), x, y, log)}" fill="none" stroke="{color}"'
             f' stroke-width="1.5"><title>{html.escape(name)}</title></path>'
         )
+        parts += [_dot(color, at[i], low[i], mean[i], high[i], x, y) for i in _alone(mean, log)]
     parts += [
         f'<path d="M{left} {y(limit):.1f}H{right}" stroke="{LIMIT}" stroke-dasharray="5 4" fill="none"/>'
         for limit in shown
@@ -152,6 +159,20 @@ def _path(points: Sequence[tuple[float, float]], x: _Scale, y: _Scale, log: bool
     return "".join(words) or "M0 0"
 
 
+def _alone(mean: Floats, log: bool) -> NDArray[np.intp]:
+    """Where a line would show nothing: points that can be drawn and whose neighbours cannot."""
+    drawn = np.pad(np.isfinite(mean) & (mean > (0.0 if log else -np.inf)), 1)
+    return np.flatnonzero(drawn[1:-1] & ~drawn[:-2] & ~drawn[2:])
+
+
+def _dot(color: str, at: float, low: float, mean: float, high: float, x: _Scale, y: _Scale) -> str:
+    bar = ""
+    if math.isfinite(low) and math.isfinite(high) and (low > 0 or not y.log):
+        line = f"M{x(at):.1f} {y(low):.1f}V{y(high):.1f}"
+        bar = f'<path d="{line}" stroke="{color}" stroke-width="5" opacity=".35"/>'
+    return f'{bar}<circle cx="{x(at):.1f}" cy="{y(mean):.1f}" r="3.5" fill="{color}"/>'
+
+
 def _axis(span: tuple[float, float], y: _Scale, left: int, right: int, log: bool) -> str:
     low, high = span
     middle = math.sqrt(low * high) if log else (low + high) / 2
@@ -163,6 +184,9 @@ def _axis(span: tuple[float, float], y: _Scale, left: int, right: int, log: bool
 
 
 def _ends(first: float, last: float, left: int, right: int, height: int) -> str:
+    if first == last:
+        middle = (left + right) / 2
+        return f'<text x="{middle}" y="{height - 4}" text-anchor="middle">step {first:,.0f}</text>'
     return (
         f'<text x="{left}" y="{height - 4}">step {first:,.0f}</text>'
         f'<text x="{right}" y="{height - 4}" text-anchor="end">{last:,.0f}</text>'

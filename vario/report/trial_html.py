@@ -16,7 +16,7 @@ import numpy as np
 from vario.nouns import Verdict
 from vario.remedies.figures import number
 from vario.report import svg
-from vario.report.trial_text import difference_words, verdict_words
+from vario.report.trial_text import difference_words, removed_words, verdict_words
 from vario.report.words import clean, duration
 from vario.trials.result import Arms, Trial
 
@@ -116,7 +116,7 @@ def _verdicts(trial: Trial) -> str:
                 f"{verdict.probability:.2f}",
                 str(verdict.pairs),
                 _times_as(verdict.cost),
-                _share(arm.variance_removed),
+                removed_words(arm) or "—",
             ]
         )
     head = (
@@ -166,7 +166,12 @@ def _charts(trial: Trial) -> str:
             figures.append(
                 _figure(
                     f"{_said(trial.metric)}: baseline and {name}, {len(seeds)} pairs",
-                    _alternating(lines, f"{trial.metric} of the pairs of {arm.name}"),
+                    svg.curve(
+                        lines,
+                        f"{trial.metric} of the pairs of {arm.name}",
+                        colors=svg.COLORS[:2],
+                        height=220,
+                    ),
                     f'<i style="color:{svg.COLORS[0]}">—</i> baseline '
                     f'<i style="color:{svg.COLORS[1]}">—</i> {name}',
                 )
@@ -185,20 +190,6 @@ def _charts(trial: Trial) -> str:
 def _line(name: str, points: Sequence[tuple[float, float]]) -> svg.Curve:
     at, values = np.array([p[0] for p in points]), np.array([p[1] for p in points])
     return name, at, values, values, values
-
-
-def _alternating(lines: Sequence[svg.Curve], label: str) -> str:
-    """Curves in two colours, in turn."""
-    drawn = svg.curve(lines, label, width=560, height=220)
-    for place in range(2, len(lines)):  # what follows the first two repeats their colours
-        color = svg.COLORS[place % len(svg.COLORS)]
-        name = escape(lines[place][0])
-        wanted = svg.COLORS[place % 2]
-        drawn = drawn.replace(
-            f'stroke="{color}" stroke-width="1.5"><title>{name}<',
-            f'stroke="{wanted}" stroke-width="1.5"><title>{name}<',
-        )
-    return drawn
 
 
 def _difference(arm: Arms) -> str:
@@ -343,7 +334,3 @@ def _seconds(value: float) -> str:
 
 def _times_as(cost: float) -> str:
     return f"{cost:.2f} ×" if math.isfinite(cost) else "—"
-
-
-def _share(share: float) -> str:
-    return f"{100 * share:.0f} %" if math.isfinite(share) else "—"

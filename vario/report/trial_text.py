@@ -12,7 +12,7 @@ from vario.trials.result import Arms, Trial
 from vario.trials.runner import Outcome
 from vario.trials.verdict import MOST_SEEDS
 
-__all__ = ["outcome_line", "standing", "trial_text", "verdict_words"]
+__all__ = ["difference_words", "outcome_line", "removed_words", "standing", "trial_text", "verdict_words"]
 
 BAR = 21  # characters of an interval's picture, zero in the middle
 
@@ -71,6 +71,16 @@ def difference_words(verdict: Verdict) -> str:
     return f"{value:+.4g} ({low:+.4g} to {high:+.4g})"
 
 
+def removed_words(arm: Arms) -> str:
+    """The share of the variance that pairing removed, with its interval; "" where it was not looked at."""
+    low, high = (arm.statistics.get(f"variance_removed_{end}", math.nan) for end in ("low", "high"))
+    if not math.isfinite(arm.variance_removed):
+        return ""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "not known from so few pairs"
+    return f"{100 * arm.variance_removed:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
 def _lines(trial: Trial) -> Iterator[str]:
     direction = "higher" if trial.higher_is_better else "lower"
     yield f"vario: trial {trial.id}: {' '.join(trial.command)}"
@@ -122,9 +132,9 @@ def _one(trial: Trial, verdict: Verdict) -> Iterator[str]:
             f"{s['p_permutation']:.2g}, sign p {s['p_sign']:.2g}"
         )
     if math.isfinite(verdict.cost):
-        removed = arm.variance_removed
-        pairing = f"; pairing removed {100 * removed:.0f} % of the variance" if math.isfinite(removed) else ""
-        yield f"    a step takes {verdict.cost:.2f} times as long as the baseline's{pairing}"
+        yield f"    a step takes {verdict.cost:.2f} times as long as the baseline's"
+    if removed := removed_words(arm):
+        yield f"    variance that pairing removed: {removed}"
 
 
 def _control(trial: Trial) -> Iterator[str]:

@@ -32,8 +32,8 @@ CARD = {
     "reads": ("loss/train", "update/ratio", "gradient/cosine", "hyper/lr"),
     "checked": "closed form: gradient descent on a parabola past twice the inverse curvature",
     "changed": "",
-    "summary": "With a learning rate of {learning rate} one step changed the weights by "
-    "{largest update ratio} "
+    "summary": "With a learning rate of {learning rate} a step changed the weights by "
+    "{largest update ratio, median of three} "
     "of their norm, and the loss does not fall as it should.",
 }
 
@@ -73,7 +73,7 @@ def check(
         return None
     severity: Severity = "error" if run.failing else "warning"
     evidence = [
-        exactly("largest update ratio", largest, min(limit, ratio_limit)),
+        exactly("largest update ratio, median of three", largest, min(limit, ratio_limit)),
         run.end.evidence("loss at the end", run.start.value),
     ]
     sound = _while_sound(run, steps, ratio, peak_limit)

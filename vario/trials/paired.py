@@ -162,6 +162,22 @@ class Paired:
         apart = float(self.baseline[both].var(ddof=1) + self.treated[both].var(ddof=1))
         return 1 - self.spread**2 / apart if apart > 0 else float("nan")
 
+    @property
+    def variance_removed_interval(self) -> Interval:
+        """95 %, by Fisher's z of the correlation between the arms; open with fewer than 4 pairs."""
+        if self.pairs < 4:
+            return -np.inf, np.inf
+        both = np.isfinite(self.baseline) & np.isfinite(self.treated)
+        one, other = self.baseline[both].std(), self.treated[both].std()
+        if not one * other > 0:
+            return -np.inf, np.inf
+        # The share is the correlation times what unequal spreads leave of it.
+        left = 2 * one * other / (one**2 + other**2)
+        correlation = np.clip(np.corrcoef(self.baseline[both], self.treated[both])[0, 1], -1, 1)
+        with np.errstate(divide="ignore"):  # the same values in both arms
+            ends = np.tanh(np.arctanh(correlation) + np.array([-1.96, 1.96]) / np.sqrt(self.pairs - 3))
+        return float(left * ends[0]), float(left * ends[1])
+
     def _around(self, critical: float) -> Interval:
         if not self.pairs:
             return -np.inf, np.inf

@@ -110,9 +110,11 @@ def _arm(table: Table, arm: Arm, examine: bool) -> Arms:
 def _statistics(paired: Paired) -> dict[str, float]:
     """What other tests say of the same pairs, each as if looked at once."""
     t, bootstrap = paired.interval(), paired.bootstrap_interval()
+    removed = paired.variance_removed_interval
     return {
         "t_low": t[0], "t_high": t[1], "bootstrap_low": bootstrap[0], "bootstrap_high": bootstrap[1],
         "p_t": paired.p_t, "p_permutation": paired.p_sign_flip, "p_sign": paired.p_sign,
+        "variance_removed_low": removed[0], "variance_removed_high": removed[1],
     }  # fmt: skip
 
 
