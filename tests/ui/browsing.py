@@ -112,9 +112,13 @@ def described(view: Any, figure: str, number: int = 0) -> str:
 
 
 def settled(view: Any, figure: str) -> None:
-    """Waits until the chart is there and has been painted."""
+    """Waits until the chart is there, has been painted, and nothing around it moves any more."""
     view.locator(figure).first.scroll_into_view_if_needed()
     view.wait_for_selector(f"{figure} canvas")
+    places: list[Any] = []
+    while len(places) < 4 or places[-1] != places[-4]:  # three tenths of a second without news or a move
+        view.wait_for_timeout(100)
+        places.append((view.locator(figure).first.bounding_box(), len(view.asked)))
     view.wait_for_function(
         "() => new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true), 30)))"
     )
