@@ -1,6 +1,6 @@
 """What watching costs: blocks of watched and bare steps take turns inside one process.
 
-    python bench/overhead.py [--pairs 8] [--seconds 1.5] [--budgets 0.01 0.03 0.1]
+    python bench/overhead.py [--pairs 8] [--seconds 1.5] [--budgets 0.01 0.03 0.1] [--device cuda]
 
 Prints, for each workload and budget, the median over pairs of blocks of (watched / bare - 1), with
 the middle half of the pairs, and what vario itself believes. Startup and the first steps, which are
@@ -76,7 +76,39 @@ def transformer() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
     return model, optimizer, lambda: _step(optimizer, lambda: F.cross_entropy(model(x).view(-1, 96), y))
 
 
+class CausalTransformer(nn.Module):
+    """Eight blocks of width 512 over 256 tokens, 29 million parameters: enough to fill an accelerator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(4096, 512)
+        block = nn.TransformerEncoderLayer(512, 8, 2048, dropout=0.0, batch_first=True, norm_first=True)
+        self.blocks = nn.TransformerEncoder(block, 8, enable_nested_tensor=False)
+        self.head = nn.Linear(512, 4096)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(256))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Scores of the next token, (batch, time, 4096)."""
+        return self.head(self.blocks(self.embed(tokens), mask=self.mask, is_causal=True))
+
+
+def wide_transformer() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
+    """In bfloat16 under autocast, batch 32 x 256 tokens, with the fused optimizer."""
+    torch.manual_seed(0)
+    model = CausalTransformer()
+    device = next(model.parameters()).device.type
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    x, y = torch.randint(0, 4096, (32, 256)), torch.randint(0, 4096, (32 * 256,))
+
+    def loss() -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16):
+            return F.cross_entropy(model(x).view(-1, 4096), y)
+
+    return model, optimizer, lambda: _step(optimizer, loss)
+
+
 WORKLOADS = {"MLP, 2 ms": mlp, "MNIST CNN": cnn, "char transformer": transformer}
+ON_ACCELERATORS = {"wide transformer": wide_transformer}
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor]) -> None:
@@ -86,10 +118,18 @@ def _step(optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor]) ->
 
 
 def _block(step: Step, count: int) -> float:
+    _finish()
     start = CLOCKS[0]()
     for _ in range(count):
         step()
+    _finish()
     return (CLOCKS[0]() - start) / count
+
+
+def _finish() -> None:
+    """Wait for what an accelerator still has to do."""
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.synchronize()
 
 
 def _bare(run: Watch, step: Step, count: int) -> float:
@@ -105,7 +145,7 @@ def _bare(run: Watch, step: Step, count: int) -> float:
 
 def measure(workload: str, budget: float, *, pairs: int, seconds: float) -> tuple[list[float], float, dict]:
     """Overheads of the pairs of blocks, seconds of a bare step, and vario's own account of the blocks."""
-    model, optimizer, step = WORKLOADS[workload]()
+    model, optimizer, step = {**WORKLOADS, **ON_ACCELERATORS}[workload]()
     once = statistics.median(_block(step, 1) for _ in range(30))
     count = max(4, int(seconds / once))
     found, bare_steps = [], []
@@ -153,6 +193,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5, help="of a block")
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.01, 0.03, 0.1])
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--cpu", action="store_true", help="processor seconds: for a machine that others use too"
     )
@@ -160,6 +201,7 @@ def main() -> None:
     if given.cpu:
         CLOCKS[0] = time.perf_counter = time.process_time  # vario's own clock too
     torch.set_num_threads(1)
+    torch.set_default_device(given.device)
     print(
         f"{'workload':18} {'step ms':>8} {'budget':>7} {'measured':>9} {'middle half':>17} {'own account':>12}  probes"  # noqa: E501
     )

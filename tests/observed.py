@@ -40,7 +40,7 @@ class Ran:
     def state(self) -> Any:
         import torch
 
-        return torch.load(self.place / "state.pt", weights_only=False)
+        return torch.load(self.place / "state.pt", weights_only=False, map_location="cpu")
 
     def printed(self, word: str) -> list[float]:
         """The numbers that follow `word` in what the script printed."""

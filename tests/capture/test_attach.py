@@ -111,6 +111,19 @@ def test_skipped_steps_are_events_and_their_losses_go_with_them(watched: Watched
     assert ran.record.events("autocast")[0].data["dtype"] == "bfloat16"
 
 
+def test_a_fused_optimizer_that_is_called_for_nothing_has_skipped_the_step(watched: Watched) -> None:
+    ran = watched("fused_scaler")
+    assert ran.code == 0 and "switched off" not in ran.err, ran.err
+    skipped = ran.out.splitlines().count("skipped")
+    assert skipped > 0
+    assert [event.step for event in ran.record.events("skipped_step")] == list(range(skipped))
+    steps, values = ran.record.series("loss/train")
+    assert list(steps) == list(range(skipped, 12))
+    assert values == pytest.approx(ran.printed("loss"), abs=1e-6)
+    assert np.isfinite(ran.record.series("gradient/norm")[1]).all()
+    assert (ran.record.series("gradient/norm")[1] < 1e3).all()  # unscaled: the scale is 1e38
+
+
 def test_two_models_are_two_streams(watched: Watched) -> None:
     ran = watched("gan")
     lines = [line.split() for line in ran.out.splitlines()]

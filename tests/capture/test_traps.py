@@ -97,6 +97,28 @@ def test_gradients_that_are_never_cleared_are_carried(trained: Any) -> None:
     assert all(raw["carried"] > 0 for _, _, raw in notes.steps[1:])
 
 
+def test_a_graph_in_the_making_is_left_alone(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with attached() as notes:
+        step(*trained)
+        monkeypatch.setattr("vario.capture.attach.capturing", lambda: True)
+        for _ in range(3):
+            step(*trained)
+        monkeypatch.setattr("vario.capture.attach.capturing", lambda: False)
+        step(*trained)
+    assert [number for _, number, _ in notes.steps] == [0, 1]
+    assert [kind for _, kind, _, _ in notes.happened].count("graph_captured") == 1
+
+
+def test_the_wait_for_a_queue_is_not_our_time(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = Notes()
+    attachment = Attachment(notes)
+    monkeypatch.setattr("vario.capture.attach.wait_for_queue", lambda tensor: 1000.0)
+    for _ in range(2):
+        step(*trained)
+    assert -4001 < attachment.own < -2999  # before gradients are asked for, and where each step ends
+    attachment.detach()
+
+
 def test_a_subclass_that_calls_its_parents_step_takes_one_step(trained: Any) -> None:
     class Careful(torch.optim.SGD):
         def step(self, closure: Any = None) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from vario.capture import hooks
+from vario.capture.accelerators import capturing, wait_for_queue
 from vario.capture.batches import Gathered, carried, one_clip
 from vario.capture.by_hand import ByHand
 from vario.capture.closures import nested, with_closure
@@ -64,6 +65,7 @@ class Attachment:
         self.doze = Doze(self)
         self._unusual = False  # whether backwards matter even where nothing of the step is wanted
         self.inside: Stream | None = None  # the stream whose optimizer is stepping
+        self._graphs_told = False  # that a CUDA graph was captured, of which nothing can be seen
         self._of_optimizer: dict[int, tuple[Any, Stream | None]] = {}
         self._only = None if only is None else frozenset(map(id, only.parameters()))
         self._waiting: list[Callable[[], None]] = []  # told before the first stream is known
@@ -87,6 +89,9 @@ class Attachment:
         """Called by the hooks: nothing but KeyboardInterrupt and its like gets out of here."""
         if event in self._off:
             return None
+        if capturing():
+            self._graph_captured()
+            return None
         outermost, start = self._hearing_since is None, time.perf_counter()
         if outermost:
             self._hearing_since = start
@@ -106,6 +111,12 @@ class Attachment:
         """Seconds spent in here so far, those of the call under way included."""
         since = self._hearing_since
         return self._own if since is None else self._own + time.perf_counter() - since
+
+    def _graph_captured(self) -> None:
+        """What runs in it is replayed without a word of Python: it is told once that it is not seen."""
+        if not self._graphs_told:
+            self._graphs_told = True
+            self._happened("graph_captured", "", {})
 
     def spent(self, seconds: float) -> None:
         """Time of ours inside the script's own backward."""
@@ -289,6 +300,11 @@ class Attachment:
     ) -> None:
         """Offer what is known before the optimizer moves. `late`: it has; `grads`, `weights` are copies."""
         wanted, batches = stream.wanted, self.gathered.batches
+        if "weights_before" in wanted:  # much will be asked of the device, and that is to be ours
+            self._own -= wait_for_queue(stream.params[0])
+        if not late and "times" in wanted and stream.skips():
+            self._happened("skipped_step", "", {})
+            return
         if not late and "grads" in wanted:
             grads = [parameter.grad for parameter in stream.params]
         if not late and "weights_before" in wanted:
@@ -321,6 +337,8 @@ class Attachment:
 
     def step_taken(self, stream: Stream) -> None:
         """The optimizer has moved: the step ends, the next begins."""
+        if "times" in stream.wanted:  # something will be read
+            self._own -= wait_for_queue(stream.params[0])
         now = time.perf_counter()
         stream.seconds, stream.ended = now - stream.ended, now
         self.observer.stepped(stream, {})

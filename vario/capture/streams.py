@@ -76,6 +76,12 @@ class Stream:
         scale = getattr(optimizer, "grad_scale", None)
         return grad if scale is None else grad / scale
 
+    def skips(self) -> bool:
+        """Whether this step of a fused optimizer does nothing: a GradScaler found gradients not finite."""
+        optimizer = self.optimizers[0]() if self.optimizers else None
+        found = getattr(optimizer, "found_inf", None)
+        return found is not None and bool(found)
+
     def times(self, own: float) -> dict[str, float | None]:
         """Seconds of the last step, of waiting for its data, and of ours; `own`: all of ours so far."""
         wait, spent = self.data_wait, own - self.own_before

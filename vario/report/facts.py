@@ -24,6 +24,7 @@ __all__ = [
     "steps_seen",
     "switched_off",
     "title",
+    "unseen",
 ]
 
 
@@ -118,6 +119,12 @@ def switched_off(run: Run) -> Iterator[tuple[str, str]]:
         if name not in seen:
             seen.add(name)
             yield name, clean(str(event.data.get("error", "")), longest=200)
+
+
+def unseen(run: Run) -> Iterator[str]:
+    """What the run did that cannot be watched, one sentence each."""
+    if next(iter(run.events("graph_captured")), None) is not None:
+        yield "steps inside a CUDA graph: it is replayed without a word of Python"
 
 
 def _schedule(run: Run) -> dict[str, Any]:

@@ -87,6 +87,8 @@ def _text(
     _unknown(page, diagnosis, brief)
     for name, error in facts.switched_off(run):
         page.line(f"switched off: {name} ({error})", "33", indent=2)
+    for what in facts.unseen(run):
+        page.line(f"not seen: {what}", "33", indent=2)
     page.line(_own_cost(run), "2", indent=2)
     if brief and diagnosis.findings:
         page.line(

@@ -148,6 +148,7 @@ def _cost(run: Run, records: Sequence[Record]) -> list[list[Any]]:
             [f"{several}{name}", f"{count:,} of {record.step_count:,} steps"] for name, count in read.items()
         ]
     rows += [[f"switched off: {name}", error] for name, error in facts.switched_off(run)]
+    rows += [["not seen", what] for what in facts.unseen(run)]
     return rows
 
 

@@ -1,0 +1,35 @@
+"""What an accelerator asks of whoever watches: its queue is the script's, and so is a graph in the making.
+
+Work is queued there and done later. Whoever reads a number waits for all that was queued before it, and
+must not take that wait for his own time. While a CUDA graph is captured nothing may be read at all: that
+would end the capture, and the run with it.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+__all__ = ["capturing", "wait_for_queue"]
+
+_CUDA = torch.backends.cuda.is_built()
+
+
+def capturing() -> bool:
+    """Whether the current stream is being captured into a CUDA graph."""
+    return _CUDA and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
+def wait_for_queue(tensor: Tensor) -> float:
+    """Seconds until all is done that was queued on the tensor's device; 0 on the processor."""
+    device = tensor.device
+    if device.type in ("cpu", "meta"):
+        return 0.0
+    start = time.perf_counter()
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()  # side streams, as of a prefetcher, go on
+    else:
+        torch.get_device_module(device).synchronize()
+    return time.perf_counter() - start
