@@ -377,14 +377,25 @@ def test_the_check_refuses_what_a_wrong_rule_let_through(monkeypatch: pytest.Mon
         lambda h: h - h.mean(dim=0, keepdim=True),
         lambda h: h @ h.T @ h,
         lambda h: h.flip(0),
+        lambda h: h / h.abs().mean(),
         nn.BatchNorm1d(5),
     ],
-    ids=["mean over the batch", "products of examples", "turned round", "batch norm"],
+    ids=["mean over the batch", "products of examples", "turned round", "one number of all", "batch norm"],
 )
 def test_mixed_examples_are_refused_even_without_the_check(mix: Callable[[Tensor], Tensor]) -> None:
     model = seeded(lambda: nn.Linear(5, 5))
     result = measure(model, mix(model(draw(B, 5))).tanh().sum(), check=None)
     assert result.squares == {} and {"weight", "bias"} <= set(result.missed)
+
+
+def test_a_factor_of_a_number_made_of_all_examples_is_no_term_of_the_loss() -> None:
+    def run(m: nn.Module, x: Tensor) -> Tensor:
+        hidden = m.layer(x)
+        return hidden / (hidden.abs().mean() * m.scale)
+
+    model = seeded(lambda: Model(run, layer=nn.Linear(5, 5), scale=nn.Parameter(torch.tensor(0.7))))
+    result = measure(model, model(draw(B, 5)).tanh().sum(), check=None)
+    assert result.squares == {} and "cannot be followed" in result.missed["scale"]
 
 
 def test_transposed_and_selected_activations_are_followed() -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 __all__ = ["Examples", "Layout", "below_batch_norm", "by_example", "is_packed", "kind_of", "layouts"]
@@ -30,23 +31,32 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """``count`` examples of a batch, of which those of ``picked`` are looked at (None: all)."""
+    """``count`` examples of a batch, of which those at ``places`` are looked at (None: all)."""
 
     count: int
-    picked: Tensor | None = None
+    places: tuple[int, ...] | None = None
+    _moved: dict[torch.device, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def looked_at(self) -> int:
-        return self.count if self.picked is None else len(self.picked)
+        return self.count if self.places is None else len(self.places)
 
     def numbers(self) -> list[int]:
         """Places in the batch of those that are looked at."""
-        return list(range(self.count)) if self.picked is None else [int(k) for k in self.picked]
+        return list(range(self.count) if self.places is None else self.places)
+
+    def pick(self, value: Tensor) -> Tensor:
+        """Those that are looked at, of a tensor that has the examples as its first dimension."""
+        if self.places is None:
+            return value
+        index = self._moved.get(value.device)
+        if index is None:  # once for each device
+            index = self._moved[value.device] = torch.tensor(self.places, device=value.device)
+        return value.index_select(0, index)
 
     def of(self, value: Tensor, layout: Layout) -> Tensor:
         """(examples looked at, outer, ..., inner, ...), detached."""
-        parts = by_example(value.detach(), layout, self.count)
-        return parts if self.picked is None else parts.index_select(0, self.picked.to(parts.device))
+        return self.pick(by_example(value.detach(), layout, self.count))
 
 
 def by_example(value: Tensor, layout: Layout, examples: int) -> Tensor:
@@ -75,13 +85,13 @@ def layouts(
         nr, layout = next(iter(mine.items()))
         if len(mine) > 1 and any(other != layout for other in mine.values()):
             layout = None
-        out: Shape = tuple(node._input_metadata[nr].shape) if layout is not None else ()
+        out: Shape = node._input_metadata[nr].shape if layout is not None else ()
         for edge, (below, number) in enumerate(node.next_functions):
             if below is None or kind_of(below) == "AccumulateGrad":
                 continue
             there = None
             if layout is not None:
-                shape = tuple(below._input_metadata[number].shape)
+                shape = below._input_metadata[number].shape
                 there = _below(node, layout, out, shape, edge, examples)
             key = (below, number)
             found[key] = there if key not in found or found[key] == there else None

@@ -8,6 +8,7 @@ them, so shares are carried when they are heard.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -37,11 +38,9 @@ class Chain:
 
     def __init__(self, order: list[Any]) -> None:
         self.top, self._order = order[0], order  # each node before those that it reads from
-        kinds = [kind_of(node) for node in order if kind_of(node) != "AccumulateGrad"]
-        self.leaves = [node for node in order if kind_of(node) == "AccumulateGrad"]
-        self.keeps_norm = all(kind in _PLACED | _CUT for kind in kinds) and len(self.leaves) == 1
-        self.direct = {"ToCopy"} >= set(kinds)
-        self.turned = kinds.count("T") % 2 == 1 if {"T", "ToCopy"} >= set(kinds) else None  # None: unknown
+        kinds = tuple(kind_of(node) for node in order)
+        self.leaves = [node for node, kind in zip(order, kinds, strict=True) if kind == "AccumulateGrad"]
+        self.keeps_norm, self.direct, self.turned = _nature(kinds)  # turned: None where unknown
 
     def carry(self, share: Tensor, number: int = 0) -> dict[Any, Tensor]:
         """The gradient of each leaf for a gradient of output ``number`` of the top."""
@@ -63,6 +62,15 @@ class Chain:
                 if place[0] is not None and value is not None:
                     arriving[place] = arriving[place] + value if place in arriving else value
         return found
+
+
+@functools.cache
+def _nature(kinds: tuple[str, ...]) -> tuple[bool, bool, bool | None]:
+    """Whether a norm is as below, whether every entry is, and whether the matrix is transposed."""
+    between = [kind for kind in kinds if kind != "AccumulateGrad"]
+    keeps_norm = all(kind in _PLACED | _CUT for kind in between) and len(kinds) - len(between) == 1
+    turned = between.count("T") % 2 == 1 if {"T", "ToCopy"} >= set(between) else None
+    return keeps_norm, {"ToCopy"} >= set(between), turned
 
 
 class Chains:

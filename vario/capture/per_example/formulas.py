@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vario.capture.per_example.arriving import Arriving, by_rows
 from vario.capture.per_example.batch_axis import Examples, Layout
 
-__all__ = ["Convolution", "Formula", "Linear", "Lookup", "Replay", "Shares"]
+__all__ = ["Convolution", "Formula", "Linear", "Lookup", "Replay", "RowSums", "Shares"]
 
 _GHOST = 1.25  # measured: below this many times i o / (i + o) rows, products of rows are cheaper
 _BLOCK = 1 << 24  # entries that are formed at once
@@ -85,35 +86,55 @@ class Shares(_Formed):
         return self.form(gradient).square().sum(dim=0)
 
 
+class RowSums(Shares):
+    """The gradient itself, summed over the rows of each example: of a bias."""
+
+    def __init__(self, arriving: Arriving) -> None:
+        super().__init__(lambda g: arriving.rows(g).sum(dim=1), arriving.examples)
+        self._arriving = arriving
+
+    def squares(self, gradient: Tensor) -> Tensor:
+        if self._single(gradient):
+            return self._arriving.lengths(gradient).square()
+        return super().squares(gradient)
+
+    def products(self, gradient: Tensor) -> Tensor:
+        return self._arriving.products(gradient) if self._single(gradient) else super().products(gradient)
+
+    def spread(self, gradient: Tensor) -> Tensor:
+        if self._single(gradient):
+            return self._arriving.squared(gradient).sum(dim=0)
+        return super().spread(gradient)
+
+    def _single(self, gradient: Tensor) -> bool:
+        return self._arriving.rows(gradient).shape[1] == 1
+
+
 class Linear(_Formed):
     """out = a @ w: a is (m, T, i), g is (m, T, o), the share (i, o); several uses are joined along T."""
 
-    def __init__(self, a: Tensor, layout: Layout, examples: Examples) -> None:
-        self.layout, self.examples = layout, examples
-        self.a = rows(a, layout, examples, 1)
-        self._g: Tensor | None = None
+    def __init__(self, a: Tensor, arriving: Arriving) -> None:
+        self.examples = arriving.examples
+        self.a = by_rows(a, arriving.layout, arriving.examples, 1)
+        self.arriving = arriving
 
     @classmethod
-    def of(cls, a: Tensor, g: Tensor, examples: Examples) -> Linear:
-        """For inputs (m, T, i) and gradients (m, T, o) that are by example already."""
+    def joined(cls, a: Tensor, examples: Examples) -> Linear:
+        """For inputs (m, T, i) that are by example already; such are the gradients that it is given."""
         whole = object.__new__(cls)
-        whole.layout, whole.examples, whole.a, whole._g = Layout(0, 1, 1), examples, a, g
+        whole.examples, whole.a, whole.arriving = examples, a, Arriving(Layout(0, 1, 1), _all_of(examples))
         return whole
 
-    def arriving(self, gradient: Tensor) -> Tensor:
-        return rows(gradient, self.layout, self.examples, 1) if self._g is None else self._g
-
     def squares(self, gradient: Tensor) -> Tensor:
-        return self.of_rows(self.a, self.arriving(gradient))
+        if self.a.shape[1] == 1:
+            lengths: Tensor = torch.linalg.vector_norm(self.a[:, 0], dim=1)
+            return (lengths * self.arriving.lengths(gradient)).square_()
+        return self.of_rows(self.a, self.arriving.rows(gradient))
 
     @staticmethod
     def of_rows(a: Tensor, g: Tensor) -> Tensor:
-        """Squares for inputs (m, T, i) and gradients (m, T, o)."""
+        """Squares for several rows each: inputs (m, T, i) and gradients (m, T, o)."""
         count, (into, out) = a.shape[1], (a.shape[2], g.shape[2])
-        if count == 1:
-            sizes = [torch.linalg.vector_norm(part.squeeze(1), dim=1) for part in (a, g)]
-            product: Tensor = (sizes[0] * sizes[1]).square_()
-            return product
         if count * (into + out) < _GHOST * into * out:
             dots: Tensor = torch.linalg.vecdot((a @ a.mT).flatten(1), (g @ g.mT).flatten(1))
             return dots
@@ -125,12 +146,12 @@ class Linear(_Formed):
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).square()
 
     def share(self, gradient: Tensor, place: int) -> Tensor:
-        return self.a[place].T @ self.arriving(gradient)[place]
+        return self.a[place].T @ self.arriving.rows(gradient)[place]
 
     def products(self, gradient: Tensor) -> Tensor:
-        g = self.arriving(gradient)
         if self.a.shape[1] == 1:
-            return (self.a[:, 0] @ self.a[:, 0].T) * (g[:, 0] @ g[:, 0].T)
+            return (self.a[:, 0] @ self.a[:, 0].T).mul_(self.arriving.products(gradient))
+        g = self.arriving.rows(gradient)
         into, out, many = self.a.shape[2], g.shape[2], len(self.a)
         total = torch.zeros(many, many, device=g.device)
         for start in range(0, out, per := max(1, _BLOCK // (into * many))):
@@ -139,29 +160,28 @@ class Linear(_Formed):
         return total
 
     def spread(self, gradient: Tensor) -> Tensor:
-        g = self.arriving(gradient)
+        """Made as (o, i), which is the faster way round, and turned."""
         if self.a.shape[1] == 1:
-            return self.a[:, 0].square().T @ g[:, 0].square()
-        total = torch.zeros(self.a.shape[2], g.shape[2], device=g.device)
+            return (self.arriving.squared(gradient).T @ self.a[:, 0].square()).T
+        g = self.arriving.rows(gradient)
+        total = torch.zeros(g.shape[2], self.a.shape[2], device=g.device)
         room = torch.empty_like(total)  # one for all: fresh memory costs more than the products
         for into, out in zip(self.a, g, strict=True):
-            torch.mm(into.T, out, out=room)
+            torch.mm(out.T, into, out=room)
             total.addcmul_(room, room)
-        return total
+        return total.T
 
 
 class Lookup(_Formed):
     """Rows of a table: tokens (m, T), g (m, T, d), the share (rows of the table, d)."""
 
-    def __init__(
-        self, tokens: Tensor, layout: Layout, examples: Examples, *, size: int, padding: int
-    ) -> None:
-        self.layout, self.examples, self.size = layout, examples, size
-        self.tokens = examples.of(tokens, layout).reshape(examples.looked_at, -1)
+    def __init__(self, tokens: Tensor, arriving: Arriving, *, size: int, padding: int) -> None:
+        self.examples, self.size, self._all = arriving.examples, size, arriving
+        self.tokens = self.examples.of(tokens, arriving.layout).reshape(self.examples.looked_at, -1)
         self.live = self.tokens != padding if 0 <= padding < size else None
 
     def arriving(self, gradient: Tensor) -> Tensor:
-        g = rows(gradient, self.layout, self.examples, 1)
+        g = self._all.rows(gradient)
         return g if self.live is None else g * self.live[..., None]
 
     def squares(self, gradient: Tensor) -> Tensor:
@@ -187,7 +207,7 @@ class Lookup(_Formed):
 
     def with_linear(self, gradient: Tensor, other: Linear, arriving: Tensor) -> Tensor:
         """Inner product of each share with that of a product whose weight is the same table, turned."""
-        mine, g = self.arriving(gradient), other.arriving(arriving)  # (m, T, d), (m, S, size)
+        mine, g = self.arriving(gradient), other.arriving.rows(arriving)  # (m, T, d), (m, S, size)
         found = []
         for k, tokens in enumerate(self.tokens):
             found.append(((mine[k] @ other.a[k].T) * g[k].index_select(1, tokens).T).sum())
@@ -199,7 +219,7 @@ class Convolution(_Formed):
 
     def __init__(self, node: Any, examples: Examples) -> None:
         self.examples = examples
-        self.a, self.weight = self.picked(node._saved_input), node._saved_weight.detach()
+        self.a, self.weight = examples.pick(node._saved_input.detach()), node._saved_weight.detach()
         self.stride, self.padding = list(node._saved_stride), list(node._saved_padding)
         self.dilation, self.groups = list(node._saved_dilation), node._saved_groups
         self.transposed, self.more = node._saved_transposed, list(node._saved_output_padding)
@@ -207,13 +227,8 @@ class Convolution(_Formed):
         self.unfolds = plain and set(self.dilation) == {1}
         self._known: Tensor | None = None  # squares that came with the spread
 
-    def picked(self, value: Tensor) -> Tensor:
-        """Examples that are looked at, of a tensor that has them first."""
-        value = value.detach()
-        return value if self.examples.picked is None else value[self.examples.picked.to(value.device)]
-
     def share(self, gradient: Tensor, place: int) -> Tensor:
-        return self._backward(self.picked(gradient)[place : place + 1], place).float()
+        return self._backward(self.examples.pick(gradient)[place : place + 1], place).float()
 
     def _backward(self, g: Tensor, place: int) -> Tensor:
         settings = [self.stride, self.padding, self.dilation, self.transposed, self.more, self.groups]
@@ -222,7 +237,7 @@ class Convolution(_Formed):
 
     def parts(self, gradient: Tensor) -> Iterator[Tensor]:
         """The share in pieces (m, o, n), one for each row of the kernel."""
-        g, a = self.picked(gradient).float(), self.a.float()
+        g, a = self.examples.pick(gradient).float(), self.a.float()
         if a.dim() == 3:
             g, a = g.unsqueeze(2), a.unsqueeze(2)
         high, wide = self.weight.shape[2:] if self.a.dim() == 4 else (1, self.weight.shape[2])
@@ -278,8 +293,8 @@ class Convolution(_Formed):
 class Replay(_Formed):
     """An operation without a formula: its own backward is run on the rows of one example at a time."""
 
-    def __init__(self, node: Any, edge: int, layout: Layout, examples: Examples) -> None:
-        self.node, self.edge, self.layout, self.examples = node, edge, layout, examples
+    def __init__(self, node: Any, edge: int, arriving: Arriving) -> None:
+        self.node, self.edge, self.layout, self.examples = node, edge, arriving.layout, arriving.examples
         self.others: tuple[Tensor | None, ...] = ()
 
     def share(self, gradient: Tensor, place: int) -> Tensor:
@@ -297,14 +312,9 @@ class Replay(_Formed):
         return dense.float()
 
 
-def rows(value: Tensor, layout: Layout, examples: Examples, last: int) -> Tensor:
-    """(m, rows, ...) with the last ``last`` dimensions kept."""
-    value = value.detach().float()
-    if layout.dim == 0 and layout.outer == 1:  # the examples lie outermost: no entry moves
-        parts = value.reshape(examples.count, -1, *value.shape[value.ndim - last :])
-        return parts if examples.picked is None else parts.index_select(0, examples.picked.to(value.device))
-    parts = examples.of(value, layout)
-    return parts.reshape(examples.looked_at, -1, *value.shape[value.ndim - last :])
+def _all_of(examples: Examples) -> Examples:
+    """Those that are looked at, as if they were the batch."""
+    return Examples(examples.looked_at)
 
 
 def _gathered(g: Tensor, tokens: Tensor) -> Tensor:

@@ -43,9 +43,10 @@ def square(gradient: Tensor) -> Tensor:
     """Squared norm; in pieces where single precision would not do over all of it."""
     if gradient.is_sparse:
         gradient = gradient.coalesce().values()
+    if gradient.is_complex():
+        gradient = torch.view_as_real(gradient.resolve_conj())
     flat = gradient.reshape(-1)
     flat = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
     if flat.numel() <= _PIECE:
-        norm: Tensor = torch.linalg.vector_norm(flat)
-        return norm.square()
-    return torch.stack(torch._foreach_norm(torch.split(flat, _PIECE))).double().square().sum()
+        return torch.dot(flat, flat)
+    return torch.stack([torch.dot(part, part) for part in flat.split(_PIECE)]).double().sum()

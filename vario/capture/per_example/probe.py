@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vario.capture.graph import bottom_up
+from vario.capture.per_example.arriving import Arriving
 from vario.capture.per_example.batch_axis import (
     Examples,
     Layout,
@@ -71,18 +71,18 @@ class Probe:
         self._joint: dict[str, Joint] = {}
         self._expected: dict[str, Tensor] = {}
         self.seconds = 0.0
-        self._examples = Examples(examples, None if picked is None else torch.tensor(picked))
+        self._examples = Examples(examples, None if picked is None else tuple(picked))
         self._check = check
         self._result.picked = self._examples.numbers()
         if order is None:
             order = bottom_up([loss.grad_fn])[::-1] if loss.grad_fn is not None else []
         leaves = self._leaves(order, names)
         under = Chains(order, leaves)
-        roots = {} if examples < 1 else _roots(order, under, examples, time_first)
+        roots, top = _roots(loss, under, examples, time_first) if order and examples > 0 else ({}, set())
         if not roots:
             self._result.missed[""] = f"no output of {examples} examples was found at the loss"
             return
-        uses, even = self._find_uses(order, layouts(order, roots, examples), under, leaves)
+        uses, even = self._find_uses(order, layouts(order, roots, examples), under, leaves, top)
         self._plan(uses, leaves, products=products, spreads=spreads)
         if check is not None:
             self._compute_alone(loss, order, roots, even, leaves, hooked=hooked)
@@ -142,23 +142,30 @@ class Probe:
         found: Mapping[tuple[Any, int], Layout | None],
         under: Chains,
         leaves: Mapping[Any, str | None],
+        top: Container[Any],
     ) -> tuple[list[Use], list[Any]]:
         """Every operation that reads parameters; and terms of the loss that no example is in."""
         uses: list[Use] = []
         even: list[Any] = []
-        mixed = below_batch_norm(order)
+        mixed: set[Any] | None = None  # not looked for unless something is missed
         for node in order:
-            if node in under and found.get((node, 0)) is None:
+            reads = [(e, below, nr) for e, (below, nr) in enumerate(node.next_functions) if below in under]
+            if not reads:
                 continue
-            for edge, (below, number) in enumerate(node.next_functions):
-                if below not in under or found.get((below, number)) is not None:
+            layout = found.get((node, 0))
+            if layout is None and node in under:
+                continue
+            at = None if layout is None else Arriving(layout, self._examples)
+            for edge, below, number in reads:
+                if found.get((below, number)) is not None:
                     continue
                 chain = under.under(below)
                 mine = {leaf: name for leaf in chain.leaves if (name := leaves[leaf]) is not None}
                 if not mine:
                     continue
-                use, reason = self._use(node, edge, found.get((node, 0)), chain)
+                use, reason = self._use(node, edge, at, chain, top)
                 if use is None:
+                    mixed = below_batch_norm(order) if mixed is None else mixed
                     reason = _MIXED if node in mixed else reason
                     for name in mine.values():
                         self._result.missed.setdefault(name, reason)
@@ -169,17 +176,19 @@ class Probe:
                 uses.append(use)
         return uses, even
 
-    def _use(self, node: Any, edge: int, layout: Layout | None, chain: Chain) -> tuple[Use | None, str]:
+    def _use(
+        self, node: Any, edge: int, at: Arriving | None, chain: Chain, top: Container[Any]
+    ) -> tuple[Use | None, str]:
         kind = type(node).__name__
-        if layout is None:
+        if at is None:
             below, number = node.next_functions[edge]
-            if not node._input_metadata[0].shape and not below._input_metadata[number].shape:
+            if node in top and not node._input_metadata[0].shape and not below._input_metadata[number].shape:
                 return Use(below, None, chain, self._examples), ""  # a term of the loss, such as a penalty
             return None, f"the examples cannot be followed to {kind}"
         if is_packed(node):
             return None, f"what {kind} keeps is saved by a hook (checkpointing or offloading)"
         try:
-            formula = find_formula(node, edge, layout, self._examples)
+            formula = find_formula(node, edge, at)
         except Exception as error:
             return None, f"{kind}: {type(error).__name__}: {error}"
         if formula is None:
@@ -226,12 +235,12 @@ class Probe:
         def hear(gradients: tuple[Tensor | None, ...]) -> None:
             start = time.perf_counter()
             for use in uses:
-                names = [name for name in use.names.values() if name in self._joint]
+                told = {name: self._joint[name] for name in use.names.values() if name in self._joint}
                 try:
-                    if names and gradients[0] is not None:
-                        use.hear(gradients, {name: self._joint[name] for name in names})
+                    if told and gradients[0] is not None:
+                        use.hear(gradients, told)
                 except Exception as error:  # an observer must never fail the user's backward
-                    for name in names:
+                    for name in told:
                         self._joint.pop(name, None)
                         self._result.leave_out(name, f"{type(error).__name__}: {error}")
             self.seconds += time.perf_counter() - start
@@ -251,18 +260,32 @@ class Probe:
         return hear
 
 
-def _roots(order: list[Any], under: Chains, examples: int, time_first: bool) -> dict[tuple[Any, int], Layout]:
-    """Outputs whose rows the loss is taken over: what is read where a tensor becomes a number."""
+def _roots(
+    loss: Tensor, under: Chains, examples: int, time_first: bool
+) -> tuple[dict[tuple[Any, int], Layout], set[Any]]:
+    """Outputs whose rows the loss is taken over, where a tensor becomes a number; and all nodes above them.
+
+    Nothing below such rows is looked at: a number in there is made of several examples, and mixes them.
+    """
     roots: dict[tuple[Any, int], Layout] = {}
-    for node in order:
-        if _is_leaf(node) or len(node._input_metadata[0].shape) > 0:
+    todo: list[Any] = [loss.grad_fn]
+    seen: set[Any] = set()
+    while todo:
+        node = todo.pop()
+        if node in seen:
             continue
+        seen.add(node)
+        number = not node._input_metadata[0].shape
         for below, nr in node.next_functions:
-            shape = () if below is None else tuple(below._input_metadata[nr].shape)
-            if shape and below not in under and shape[0] % examples == 0 and shape[0]:
+            if below is None or below in under:
+                continue
+            shape = below._input_metadata[nr].shape
+            if number and shape and shape[0] and shape[0] % examples == 0:
                 each = shape[0] // examples
                 roots[below, nr] = Layout(0, each, 1) if time_first else Layout(0, 1, each)
-    return roots
+            else:
+                todo.append(below)
+    return roots, seen
 
 
 def _compare(result: ExampleGradients, expected: Mapping[str, Tensor], place: int) -> None:

@@ -8,64 +8,76 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vario.capture.per_example.arriving import Arriving, by_rows
 from vario.capture.per_example.batch_axis import Examples, Layout, by_example, kind_of
-from vario.capture.per_example.formulas import Convolution, Formula, Linear, Lookup, Replay, Shares, rows
+from vario.capture.per_example.formulas import (
+    Convolution,
+    Formula,
+    Linear,
+    Lookup,
+    Replay,
+    RowSums,
+    Shares,
+)
 
 __all__ = ["find_formula"]
 
 _NOT_TWICE = ("CudnnRnn", "MiopenRnn")  # their backward uses up what they keep
 
 
-def find_formula(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
-    """For what is read at ``edge`` of ``node``; None where there is no way to its shares."""
+def find_formula(node: Any, edge: int, at: Arriving) -> Formula | None:
+    """For what is read at ``edge`` of ``node``, ``at`` its output; None where its shares cannot be had."""
     kind = kind_of(node)
     rule = _RULES.get(kind)
-    found = None if rule is None else rule(node, edge, layout, examples)
+    found = None if rule is None else rule(node, edge, at)
     if found is None and kind not in _NOT_TWICE and not isinstance(node, torch.autograd.function.FunctionCtx):
-        return Replay(node, edge, layout, examples)
+        return Replay(node, edge, at)
     return found
 
 
-def _product(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
+def _product(node: Any, edge: int, at: Arriving) -> Formula | None:
     """(..., i) @ (i, o) with rows of examples, and a bias where the operation has one."""
     kind = kind_of(node)
     if kind == "Addmm":
         if edge == 0:
-            return _added(node, edge, layout, examples) if node._saved_beta == 1 else None
-        plain = edge == 2 and node._saved_alpha == 1 and layout.dim == 0
-        return Linear(node._saved_mat1, layout, examples) if plain else None
+            return _added(node, edge, at) if node._saved_beta == 1 else None
+        plain = edge == 2 and node._saved_alpha == 1 and at.layout.dim == 0
+        return Linear(node._saved_mat1, at) if plain else None
     if kind == "Bmm":  # einsum makes of a plain product one with a single matrix
-        plain = edge == 1 and node._input_metadata[0].shape[0] == 1 and layout.dim == 1
-        return Linear(node._saved_self, layout, examples) if plain else None
-    return Linear(node._saved_self, layout, examples) if edge == 1 and layout.dim == 0 else None
+        plain = edge == 1 and node._input_metadata[0].shape[0] == 1 and at.layout.dim == 1
+        return Linear(node._saved_self, at) if plain else None
+    return Linear(node._saved_self, at) if edge == 1 and at.layout.dim == 0 else None
 
 
-def _added(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
+def _added(node: Any, edge: int, at: Arriving) -> Formula | None:
     """Broadcast over the examples and added."""
     if kind_of(node) in ("Add", "Sub"):
         if edge == 1 and node._saved_alpha != 1:
             return None
-    return _reduced(node, edge, layout, examples, lambda g: g)
+    below, number = node.next_functions[edge]
+    out, shape = node._input_metadata[0].shape, below._input_metadata[number].shape
+    if len(out) > 1 and shape == out[-1:] and at.layout.dim < len(out) - 1:
+        return RowSums(at)
+    return _reduced(node, edge, at, lambda g: g)
 
 
-def _scaled(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
+def _scaled(node: Any, edge: int, at: Arriving) -> Formula | None:
     """Broadcast over the examples and multiplied with another."""
     other = node._saved_other if edge == 0 else node._saved_self
     if other is None:
         return None
     other = other.detach().float()
-    return _reduced(node, edge, layout, examples, lambda g: g.float() * other)
+    return _reduced(node, edge, at, lambda g: g.float() * other)
 
 
-def _prelu(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
+def _prelu(node: Any, edge: int, at: Arriving) -> Formula | None:
     below = node._saved_self.detach().float().clamp(max=0)
-    return _reduced(node, edge, layout, examples, lambda g: g.float() * below) if edge == 1 else None
+    return _reduced(node, edge, at, lambda g: g.float() * below) if edge == 1 else None
 
 
-def _reduced(
-    node: Any, edge: int, layout: Layout, examples: Examples, product: Callable[[Tensor], Tensor]
-) -> Formula | None:
+def _reduced(node: Any, edge: int, at: Arriving, product: Callable[[Tensor], Tensor]) -> Formula | None:
     below, number = node.next_functions[edge]
+    layout, examples = at.layout, at.examples
     shape = tuple(below._input_metadata[number].shape)
 
     def form(gradient: Tensor) -> Tensor:
@@ -83,66 +95,66 @@ def _reduced(
     return Shares(form, examples)
 
 
-def _convolution(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
-    if layout != Layout(0, 1, 1):
+def _convolution(node: Any, edge: int, at: Arriving) -> Formula | None:
+    if at.layout != Layout(0, 1, 1):
         return None
     if edge == 1:
-        return Convolution(node, examples)
-    return _by_channel(examples, lambda g: g)
+        return Convolution(node, at.examples)
+    return _by_channel(at.examples, lambda g: g)
 
 
 def _by_channel(examples: Examples, product: Callable[[Tensor], Tensor]) -> Formula:
     """Sums over places, channel by channel, of tensors (examples, channels, ...)."""
 
     def form(gradient: Tensor) -> Tensor:
-        value = product(gradient.float())
-        value = value if examples.picked is None else value[examples.picked.to(value.device)]
+        value = examples.pick(product(gradient.float()))
         return value.reshape(len(value), value.shape[1], -1).sum(dim=2)
 
     return Shares(form, examples)
 
 
-def _layer_norm(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
+def _layer_norm(node: Any, edge: int, at: Arriving) -> Formula | None:
     last = len(node._saved_normalized_shape)
     value, mean, scale = node._saved_input.detach(), node._saved_result1, node._saved_result2
 
     def form(gradient: Tensor) -> Tensor:
         g = gradient.float()
         g = g * (value - mean) * scale if edge == 1 else g
-        return rows(g, layout, examples, last).sum(dim=1)
+        return by_rows(g, at.layout, at.examples, last).sum(dim=1)
 
-    return Shares(form, examples) if edge in (1, 2) else None
+    return Shares(form, at.examples) if edge in (1, 2) else None
 
 
-def _rms_norm(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
+def _rms_norm(node: Any, edge: int, at: Arriving) -> Formula | None:
     last = len(node._saved_normalized_shape)
     value, scale = node._saved_input.detach(), node._saved_result1
     if edge != 1:
         return None
     return Shares(
-        lambda g: rows(g.float() * value.float() * scale, layout, examples, last).sum(dim=1), examples
+        lambda g: by_rows(g.float() * value.float() * scale, at.layout, at.examples, last).sum(dim=1),
+        at.examples,
     )
 
 
-def _group_norm(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
-    if layout != Layout(0, 1, 1) or edge not in (1, 2):
+def _group_norm(node: Any, edge: int, at: Arriving) -> Formula | None:
+    if at.layout != Layout(0, 1, 1) or edge not in (1, 2):
         return None
     if edge == 2:
-        return _by_channel(examples, lambda g: g)
+        return _by_channel(at.examples, lambda g: g)
     value, groups = node._saved_input.detach().float(), node._saved_group
     mean, scale = (
         part.detach().float().view(-1, groups, 1) for part in (node._saved_result1, node._saved_result2)
     )
     grouped = value.reshape(len(value), groups, -1)
-    return _by_channel(examples, lambda g: g * ((grouped - mean) * scale).view(value.shape))
+    return _by_channel(at.examples, lambda g: g * ((grouped - mean) * scale).view(value.shape))
 
 
-def _batch_norm(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
+def _batch_norm(node: Any, edge: int, at: Arriving) -> Formula | None:
     """What is normalised with constants; with the batch's own statistics, only the scale and shift above."""
-    if layout != Layout(0, 1, 1) or edge not in (1, 2):
+    if at.layout != Layout(0, 1, 1) or edge not in (1, 2):
         return None
     if edge == 2:
-        return _by_channel(examples, lambda g: g)
+        return _by_channel(at.examples, lambda g: g)
     value = node._saved_input.detach().float()
     wide = (1, -1, *[1] * (value.dim() - 2))
     if node._saved_training:
@@ -150,20 +162,20 @@ def _batch_norm(node: Any, edge: int, layout: Layout, examples: Examples) -> For
     else:
         mean, scale = node._saved_running_mean, (node._saved_running_var + node._saved_eps).rsqrt()
     mean, scale = mean.detach().float().view(wide), scale.detach().float().view(wide)
-    return _by_channel(examples, lambda g: g * (value - mean) * scale)
+    return _by_channel(at.examples, lambda g: g * (value - mean) * scale)
 
 
-def _embedding(node: Any, edge: int, layout: Layout, examples: Examples) -> Formula | None:
+def _embedding(node: Any, edge: int, at: Arriving) -> Formula | None:
     del edge
     if node._saved_scale_grad_by_freq:
         return None
     size, padding = int(node._saved_weight_sym_argsize_0), int(node._saved_padding_idx)
     tokens = node._saved_indices
-    by_example(tokens, layout, examples.count)  # raises where the batch is not an axis of the tokens
-    return Lookup(tokens, layout, examples, size=size, padding=padding)
+    by_example(tokens, at.layout, at.examples.count)  # raises where the batch is no axis of the tokens
+    return Lookup(tokens, at, size=size, padding=padding)
 
 
-_RULES: dict[str, Callable[[Any, int, Layout, Examples], Formula | None]] = {
+_RULES: dict[str, Callable[[Any, int, Arriving], Formula | None]] = {
     **dict.fromkeys(("Addmm", "Mm", "Bmm"), _product),
     **dict.fromkeys(("Add", "Sub", "Expand"), _added),
     "Mul": _scaled,

@@ -34,7 +34,6 @@ class Use:
         gradient = gradients[0]
         if gradient is None:
             return
-        gradient = gradient.detach()
         if isinstance(self.formula, Replay):
             self.formula.others = gradients[1:]
         formed = []
@@ -148,15 +147,15 @@ class _Joined(_Later):
         for use, gradient in kept:
             assert isinstance(use.formula, Linear)
             into.append(use.formula.a)
-            out.append(use.formula.arriving(gradient))
-        whole = Linear.of(torch.cat(into, dim=1), torch.cat(out, dim=1), kept[0][0].examples)
+            out.append(use.formula.arriving.rows(gradient))
+        whole, arriving = Linear.joined(torch.cat(into, dim=1), kept[0][0].examples), torch.cat(out, dim=1)
         with torch.no_grad():
             if self._wanted[0]:
-                self.products = whole.products(out[0])
+                self.products = whole.products(arriving)
             if self._wanted[1]:
-                spread = whole.spread(out[0])
+                spread = whole.spread(arriving)
                 self.spread = spread.T if kept[0][0].chain.turned else spread
-            return whole.squares(out[0])
+            return whole.squares(arriving)
 
 
 class _Summed(_Later):
