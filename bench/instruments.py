@@ -1,11 +1,12 @@
 """What each instrument costs, as a share of a plain training step, beside code that people write by hand.
 
-`python3 -m bench.instruments` prints one table; every figure is the median over rounds in which the plain
-step and all measurements follow one another in one process, on one thread.
+`python3 -m bench.instruments [--device cuda]` prints one table; every figure is the median over rounds in
+which the plain step and all measurements follow one another in one process, on one thread.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.overhead import CausalTransformer, finish
 from vario.capture.graph import walk
 from vario.capture.moment import LossCall, Moment
 from vario.instruments import ALL
@@ -57,12 +59,18 @@ def transformer() -> tuple[nn.Module, Tensor, Tensor]:
     return Transformer(), torch.randint(0, 65, (16, 64)), torch.randint(0, 65, (16 * 64,))
 
 
+def wide() -> tuple[nn.Module, Tensor, Tensor]:
+    model = nn.Sequential(CausalTransformer(), nn.Flatten(0, 1))
+    return model, torch.randint(0, 4096, (16, 256)), torch.randint(0, 4096, (16 * 256,))
+
+
 MODELS: dict[str, Callable[[], tuple[nn.Module, Tensor, Tensor]]] = {
     "mlp 3x64": lambda: mlp(64, 3, 64),
     "mlp 9x512": lambda: mlp(512, 9, 128),
     "cnn": cnn,
     "transformer": transformer,
 }
+ON_ACCELERATORS = {"wide": wide}
 
 
 class Loop:
@@ -70,7 +78,7 @@ class Loop:
 
     def __init__(self, name: str) -> None:
         torch.manual_seed(0)
-        self.model, self.x, self.y = MODELS[name]()
+        self.model, self.x, self.y = {**MODELS, **ON_ACCELERATORS}[name]()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
         self.names, self.params = zip(*self.model.named_parameters(), strict=True)
         self.ids = {id(p): n for n, p in self.model.named_parameters()}
@@ -104,8 +112,10 @@ class Loop:
 
 
 def timed(cost: dict[str, float], name: str, run: Callable[[], Any]) -> Any:
+    finish()
     start = time.perf_counter()
     result = run()
+    finish()
     cost[name] = cost.get(name, 0.0) + time.perf_counter() - start
     return result
 
@@ -159,9 +169,9 @@ def measure(name: str) -> tuple[float, dict[str, float]]:
     plain: list[float] = []
     found: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
-        start = time.perf_counter()
-        loop.step()
-        plain.append(time.perf_counter() - start)
+        step: dict[str, float] = {}
+        timed(step, "plain", loop.step)
+        plain.append(step["plain"])
         raw, cost = loop.offer()
         for instrument in ALL:
             timed(cost, instrument.name, partial(read_all, (instrument,), raw))
@@ -174,8 +184,13 @@ def measure(name: str) -> tuple[float, dict[str, float]]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    columns = {name: measure(name) for name in MODELS}
+    torch.set_default_device(given.device)
+    names = [*MODELS, *(ON_ACCELERATORS if given.device != "cpu" else ())]
+    columns = {name: measure(name) for name in names}
     print(f"{'share of a plain step, in %':34}" + "".join(f"{name:>14}" for name in columns))
     print(f"{'(plain step, ms)':34}" + "".join(f"{plain * 1e3:14.2f}" for plain, _ in columns.values()))
     for key in next(iter(columns.values()))[1]:

@@ -118,15 +118,15 @@ def _step(optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor]) ->
 
 
 def _block(step: Step, count: int) -> float:
-    _finish()
+    finish()
     start = CLOCKS[0]()
     for _ in range(count):
         step()
-    _finish()
+    finish()
     return (CLOCKS[0]() - start) / count
 
 
-def _finish() -> None:
+def finish() -> None:
     """Wait for what an accelerator still has to do."""
     if torch.get_default_device().type == "cuda":
         torch.cuda.synchronize()

@@ -55,7 +55,7 @@ def test_losses_are_those_that_the_script_prints(
     printed = ran.printed("loss")
     losses = ran.record.series("loss/train")[1]
     assert len(losses) == len(printed) - lost
-    assert set(np.round(losses, 5)) <= set(np.round(printed, 5))
+    assert np.abs(np.asarray(losses)[:, None] - np.asarray(printed)).min(axis=1).max() < 1e-6
     assert ran.record.series("eval/loss", "loader 1")[1] == pytest.approx(ran.printed("test"), abs=2e-3)
 
 
@@ -77,10 +77,8 @@ def test_what_is_recorded_is_what_is_recorded_on_the_processor(tmp_path: Path) -
         steps, values = here.series(name, where)
         steps_there, values_there = there.series(name, where)
         assert list(steps) == list(steps_there), (name, where)
-        assert np.asarray(values_there) == pytest.approx(np.asarray(values), rel=1e-6, abs=1e-9), (
-            name,
-            where,
-        )
+        close = pytest.approx(np.asarray(values), rel=1e-5, abs=1e-7)  # single precision within
+        assert np.asarray(values_there) == close, (name, where)
 
 
 def _recorded(device: str, home: Path) -> Record:
