@@ -63,12 +63,14 @@ def run_(
         Path | None, typer.Option(help="Where records go (default: $VARIO_HOME or ./.vario).")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No lines of vario's own.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Tell what is found while it still runs.")] = False,
 ) -> None:
     """Run a training script or command, unchanged, and watch it: vario run train.py --lr 0.1"""
     from vario.running import run
 
     arguments = [command, *context.args]
-    raise typer.Exit(run(arguments, home=home, overhead=overhead, metrics=metric or [], quiet=quiet))
+    code = run(arguments, home=home, overhead=overhead, metrics=metric or [], quiet=quiet, live=live)
+    raise typer.Exit(code)
 
 
 @app.command()

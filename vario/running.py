@@ -11,6 +11,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,15 @@ def run(
     overhead: str = "3%",
     metrics: Sequence[str] = (),
     quiet: bool = False,
+    live: bool = False,
 ) -> int:
     """Run ``command`` under watch; its own exit code (128 + n where signal n ended it).
 
-    ``overhead`` is "3%" or "0.03"; ``metrics`` are "NAME=REGEX". Raises VarioError for a mistake in
-    them, before anything is started.
+    ``overhead`` is "3%" or "0.03"; ``metrics`` are "NAME=REGEX"; ``live`` tells findings while it runs.
+    Raises VarioError for a mistake in them, before anything is started.
     """
     from vario.capture.launch import launch
+    from vario.live import Telling
     from vario.record.runs import create_run
     from vario.record.runs import home as default_home
 
@@ -47,7 +50,8 @@ def run(
         return launch(list(command), None, overhead=share, metrics=patterns)
     budget = f"{100 * share:.3g} % of the step time, and half a second to begin with"
     say(f"vario: watching {_short(command)} as {directory.name} (budget: {budget})")
-    code = launch(list(command), directory, overhead=share, metrics=patterns)
+    with Telling(directory, _say) if live else nullcontext():
+        code = launch(list(command), directory, overhead=share, metrics=patterns)
     _close(directory, code, say)
     return code
 

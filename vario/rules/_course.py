@@ -13,7 +13,7 @@ import numpy as np
 
 from vario.nouns import NotApplicable
 from vario.record import Record
-from vario.rules._evidence import Estimate, Floats, Steps, finite, level, tail, trend
+from vario.rules._evidence import Estimate, Floats, Steps, finite, level, reaching, tail, trend
 
 State = Literal["non-finite", "worse", "stuck", "learning"]
 
@@ -91,7 +91,9 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     ):
         state = "worse"
     elif (
-        fell < max(clear * scale, noise) or end.low > 0.97 * chance or _is_level(good_steps, good, start, end)
+        fell < max(clear * scale, noise)
+        or end.low > 0.97 * chance
+        or _is_level(good_steps, good, first, last)
     ):
         state = "stuck"
     else:
@@ -113,9 +115,13 @@ def _levels(values: Floats, least: int) -> tuple[Steps, Floats]:
     return edges, np.array([np.median(values[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)])
 
 
-def _is_level(steps: Steps, values: Floats, start: Estimate, end: Estimate) -> bool:
-    """Whether neither the two ends nor the trend between them tells the loss from one that never fell."""
-    return end.high >= start.low and trend(steps, values).high >= 0
+def _is_level(steps: Steps, values: Floats, first: Floats, last: Floats) -> bool:
+    """Whether neither the two ends nor the trend between them tells the loss from one that never fell.
+
+    This is said where no fall can be seen, so of all intervals the usual, narrow one is the careful one.
+    """
+    with reaching(1.96):
+        return level(last).high >= level(first).low and trend(steps, values).high >= 0
 
 
 def is_failing(record: Record, *, unknown: bool = False) -> bool:

@@ -6,7 +6,7 @@ A rule that fails unexpectedly is reported as not applicable, with its error, an
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -33,14 +33,14 @@ class Rule(Protocol):
         """A finding, None where all is well; raises NotApplicable where it cannot know."""
 
 
-def diagnose(run: Run | Record, rules: Iterable[Rule | str] | None = None) -> Diagnosis:
+def diagnose(run: Run | Record | Sequence[Record], rules: Iterable[Rule | str] | None = None) -> Diagnosis:
     """Run ``rules`` (names of this room's modules, or rules of your own; all by default) on ``run``."""
     if rules is None:
         from vario.rules import ALL
 
         rules = ALL
     loaded = [_load(rule) for rule in rules]
-    records = run.records() if isinstance(run, Run) else [run]
+    records = run.records() if isinstance(run, Run) else [run] if isinstance(run, Record) else run
     together = len({record.stream.partition("@")[0] for record in records}) > 1
     findings: list[Finding] = []
     reasons: dict[str, str] = {}

@@ -6,7 +6,9 @@ over single readings. Everything is exact arithmetic on ranks: no draws, no assu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +28,31 @@ __all__ = [
     "first_step",
     "level",
     "need_finite",
+    "reach",
+    "reaching",
     "share",
     "spikes",
     "tail",
     "trend",
 ]
+
+
+_REACH: ContextVar[float] = ContextVar("reach", default=1.96)
+
+
+def reach() -> float:
+    """Standard errors from the middle of an interval to its ends: 1.96 (95 %), more where looks repeat."""
+    return _REACH.get()
+
+
+@contextmanager
+def reaching(errors: float) -> Iterator[None]:
+    """Intervals made inside reach this many standard errors to either side."""
+    before = _REACH.set(errors)
+    try:
+        yield
+    finally:
+        _REACH.reset(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +110,9 @@ def level(values: Floats, blocks: int = 20) -> Estimate:
     medians = np.sort(_block_medians(values, blocks))
     count = len(medians)
     # Normal approximation to the binomial ranks of a median; exact enough from six blocks on.
-    reach = int(np.ceil(0.98 * np.sqrt(count))) if count >= 6 else count
-    low = medians[max(count // 2 - reach, 0)]
-    high = medians[min((count - 1) // 2 + reach, count - 1)]
+    ranks = int(np.ceil(reach() / 2 * np.sqrt(count))) if count >= 6 else count
+    low = medians[max(count // 2 - ranks, 0)]
+    high = medians[min((count - 1) // 2 + ranks, count - 1)]
     middle = float(np.median(values))
     return Estimate(middle, min(float(low), middle), max(float(high), middle))
 
@@ -111,7 +133,7 @@ def trend(steps: Steps, values: Floats, blocks: int = 40) -> Estimate:
     if not len(slopes):
         return Estimate(np.nan, -np.inf, np.inf)
     n = len(y)
-    spread = 1.96 * np.sqrt(n * (n - 1) * (2 * n + 5) / 18)  # of Kendall's sum under no trend
+    spread = reach() * np.sqrt(n * (n - 1) * (2 * n + 5) / 18)  # of Kendall's sum under no trend
     low = int(np.floor((len(slopes) - spread) / 2))
     high = int(np.ceil((len(slopes) + spread) / 2))
     span = float(steps[-1] - steps[0])
@@ -127,7 +149,7 @@ def share(mask: Mask | Sequence[bool]) -> Estimate:
     n = len(mask)
     if not n:
         return Estimate(np.nan, 0.0, 1.0)
-    p, z = float(np.mean(mask)), 1.96
+    p, z = float(np.mean(mask)), reach()
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return Estimate(p, max(0.0, float(middle - half)), min(1.0, float(middle + half)))

@@ -6,7 +6,7 @@ import numpy as np
 
 from vario.nouns import NotApplicable
 from vario.record import Record
-from vario.rules._evidence import Estimate, Floats, Steps, finite
+from vario.rules._evidence import Estimate, Floats, Steps, finite, reach
 
 __all__ = [
     "batch_size",
@@ -24,7 +24,7 @@ def rate(part: float, count: float) -> Estimate:
     """A share of ``count`` independent examples, with Wilson's 95 % interval."""
     if not count >= 1 or not np.isfinite(part):
         return Estimate(np.nan, 0.0, 1.0)
-    p, z = min(max(part, 0.0), 1.0), 1.96
+    p, z = min(max(part, 0.0), 1.0), reach()
     middle = (p + z * z / (2 * count)) / (1 + z * z / count)
     half = z * np.sqrt(p * (1 - p) / count + z * z / (4 * count * count)) / (1 + z * z / count)
     return Estimate(p, max(0.0, float(middle - half)), min(1.0, float(middle + half)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vario.record import Record
-from vario.rules._evidence import Estimate
+from vario.rules._evidence import Estimate, reach
 from vario.rules._examples import class_totals
 
 __all__ = ["sorting"]
@@ -29,5 +29,5 @@ def sorting(record: Record, *, readings: int = 5) -> Estimate | None:
         return None  # one class only: sorted and mixed are the same
     each = (purity - expected) / (1 - expected)
     middle = float(each.mean())
-    half = 1.96 * float(each.std(ddof=1)) / np.sqrt(len(each))
+    half = reach() * float(each.std(ddof=1)) / np.sqrt(len(each))
     return Estimate(middle, middle - half, middle + half)

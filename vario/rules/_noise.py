@@ -8,7 +8,7 @@ import numpy as np
 
 from vario.nouns import NotApplicable
 from vario.record import Record
-from vario.rules._evidence import Estimate
+from vario.rules._evidence import Estimate, reach
 
 __all__ = ["NoiseScale", "noise_scale"]
 
@@ -72,11 +72,11 @@ def noise_scale(record: Record, *, count: int = 8, window: int = 200, blocks: in
     )
 
 
-def _widening(count: int, z: float = 1.96) -> float:
+def _widening(count: int) -> float:
     """Student's over the normal 97.5 % quantile (Cornish, Fisher), times the bias of a resampled spread."""
-    freedom = count - 1
+    freedom, z = count - 1, reach()
     student = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-    return float(student / z * np.sqrt(count / freedom))
+    return float(student / 1.96 * np.sqrt(count / freedom))
 
 
 def _interval(draws: np.ndarray, value: float) -> Estimate:

@@ -17,7 +17,7 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
-from vario.rules._evidence import Floats
+from vario.rules._evidence import Floats, reach
 from vario.rules._examples import class_totals, graded, has_positions
 from vario.rules._held_out import held_out
 
@@ -55,7 +55,7 @@ def check(
     largest, smallest = float(total.max()), float(total[seen].min())
     value = largest / smallest
     # Logarithm of a ratio of two counts; each adds the variance 1 / count.
-    half = 1.96 * np.sqrt(1 / largest + 1 / smallest)
+    half = reach() * np.sqrt(1 / largest + 1 / smallest)
     found = Evidence(
         "largest over smallest class", value, value * np.exp(-half), value * np.exp(half), ratio,
         f"class {int(np.where(seen, total, np.inf).argmin())}",

@@ -17,7 +17,7 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
-from vario.rules._evidence import Estimate, Floats, Steps, exactly, finite, level
+from vario.rules._evidence import Estimate, Floats, Steps, exactly, finite, level, reach
 from vario.rules._examples import graded
 from vario.rules._held_out import accuracy_at, passes
 
@@ -52,7 +52,7 @@ def check(
     # Differences of neighbours hold the noise twice and little of the trend; half-normal to sigma: 1.4826.
     changes = np.abs(np.diff(losses) - np.median(np.diff(losses)))
     noise = 1.4826 * float(np.median(changes)) / np.sqrt(2)
-    half = 1.96 * noise / np.sqrt(len(last))
+    half = reach() * noise / np.sqrt(len(last))
     now = Estimate(*(float(np.median(last) + shift) / float(losses[best]) for shift in (0.0, -half, half)))
     if now.low < 1 + rise or float(np.median(last) - losses[best]) < noises * noise:
         return None

@@ -17,7 +17,7 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
-from vario.rules._evidence import Estimate, exactly, finite, share
+from vario.rules._evidence import Estimate, exactly, finite, reach, share
 from vario.rules._examples import batch_size, graded, has_positions
 from vario.rules._mixing import sorting
 from vario.rules._model import rows, training_loaders
@@ -107,5 +107,5 @@ def _sorted_targets(record: Record, readings: int) -> Estimate | None:
         return None
     value = max(0.0, between - within / size) / (between + within)
     # Relative error of a variance from n values: sqrt(2 / n).
-    half = 1.96 * value * (1 - value) * np.sqrt(2 / len(both)) * 2
+    half = reach() * value * (1 - value) * np.sqrt(2 / len(both)) * 2
     return Estimate(value, max(value - half, 0.0), min(value + half, 1.0))

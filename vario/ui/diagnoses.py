@@ -156,8 +156,9 @@ def findings_told(run: Run) -> dict[str, Any]:
     """The contract of `vario findings --json`, and the charts that show each finding."""
     from vario.remedies.prescribe import prescribe_all
     from vario.rules import diagnose
+    from vario.rules._live import live
 
-    diagnosis = diagnose(run)
+    diagnosis = live(run) if run.status == "running" else diagnose(run)
     cures = prescribe_all(diagnosis, run)
     told = findings_dict(run, diagnosis, cures)
     records = run.records()
