@@ -163,9 +163,8 @@ BY_HAND = {
 }
 
 
-def measure(name: str) -> tuple[float, dict[str, float]]:
+def measure(loop: Loop) -> tuple[float, dict[str, float]]:
     """Median seconds of a plain step, and of every measurement."""
-    loop = Loop(name)
     plain: list[float] = []
     found: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
@@ -188,9 +187,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    torch.set_default_device(given.device)
     names = [*MODELS, *(ON_ACCELERATORS if given.device != "cpu" else ())]
-    columns = {name: measure(name) for name in names}
+    with torch.device(given.device):
+        loops = {name: Loop(name) for name in names}
+    columns = {name: measure(loop) for name, loop in loops.items()}
     print(f"{'share of a plain step, in %':34}" + "".join(f"{name:>14}" for name in columns))
     print(f"{'(plain step, ms)':34}" + "".join(f"{plain * 1e3:14.2f}" for plain, _ in columns.values()))
     for key in next(iter(columns.values()))[1]:

@@ -62,7 +62,7 @@ class CharTransformer(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Scores of the next character, (batch, time, 96)."""
-        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1])
+        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1], device=tokens.device)
         x = self.embed(tokens) + self.place.weight[: tokens.shape[1]]
         return self.head(self.blocks(x, mask=mask, is_causal=True))
 
@@ -128,7 +128,7 @@ def _block(step: Step, count: int) -> float:
 
 def finish() -> None:
     """Wait for what an accelerator still has to do."""
-    if torch.get_default_device().type == "cuda":
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
@@ -143,9 +143,12 @@ def _bare(run: Watch, step: Step, count: int) -> float:
     return seconds
 
 
-def measure(workload: str, budget: float, *, pairs: int, seconds: float) -> tuple[list[float], float, dict]:
+def measure(
+    workload: str, budget: float, *, pairs: int, seconds: float, device: str = "cpu"
+) -> tuple[list[float], float, dict]:
     """Overheads of the pairs of blocks, seconds of a bare step, and vario's own account of the blocks."""
-    model, optimizer, step = {**WORKLOADS, **ON_ACCELERATORS}[workload]()
+    with torch.device(device):
+        model, optimizer, step = {**WORKLOADS, **ON_ACCELERATORS}[workload]()
     once = statistics.median(_block(step, 1) for _ in range(30))
     count = max(4, int(seconds / once))
     found, bare_steps = [], []
@@ -201,13 +204,14 @@ def main() -> None:
     if given.cpu:
         CLOCKS[0] = time.perf_counter = time.process_time  # vario's own clock too
     torch.set_num_threads(1)
-    torch.set_default_device(given.device)
     print(
         f"{'workload':18} {'step ms':>8} {'budget':>7} {'measured':>9} {'middle half':>17} {'own account':>12}  probes"  # noqa: E501
     )
     for workload in given.workloads:
         for budget in given.budgets:
-            found, bare, account = measure(workload, budget, pairs=given.pairs, seconds=given.seconds)
+            found, bare, account = measure(
+                workload, budget, pairs=given.pairs, seconds=given.seconds, device=given.device
+            )
             low, middle, high = statistics.quantiles(found, n=4)
             print(
                 f"{workload:18} {bare * 1e3:8.2f} {budget:7.0%} {middle:9.1%} {low:8.1%} {high:8.1%} "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from vario.capture.needs import Pending
+from vario.capture.segments import Segments, alone_or_joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +42,7 @@ __all__ = [
 
 
 CACHE = 1 << 17  # entries of a piece on a CPU: 512 KB of float32
-LARGE = 1 << 24  # elsewhere, where a launch costs more than a cache miss and sums are trees
+LARGE = 1 << 22  # elsewhere, where a launch costs more than a cache miss and sums are trees
 BINS = 64
 _SUSPECT = 1e-16  # below it squares of entries leave float32 (its smallest is 1e-38)
 
@@ -110,24 +111,14 @@ def statistics(pieces: Pieces) -> Pending | None:
     """``Statistics`` of each tensor, and of all (where "")."""
     if not pieces.flat:
         return None
-    means: list[Tensor] = []
-    spreads: list[Tensor] = []
-    ends: list[Tensor] = []
-    stored: list[Tensor] = []
-    room = torch.empty(0)
-    for piece in pieces.flat:  # all of one piece before the next one: it is read from memory once
-        piece = _at_least_single(piece)
-        if room.dtype != piece.dtype or room.device != piece.device or room.numel() < piece.numel():
-            room = torch.empty_like(piece)
-        work = room[: piece.numel()]
-        mean = piece.mean()
-        means.append(mean)
-        spreads.append(torch.linalg.vector_norm(torch.sub(piece, mean, out=work)))
-        ends.extend(torch.aminmax(piece))
-        stored.append(torch.ne(piece, 0, out=work).sum())  # ten times faster than count_nonzero on a CPU
+    alone, groups = alone_or_joined(pieces.flat)
+    parts = _statistics_alone([pieces.flat[index] for index in alone]) if alone else []
+    for group in groups:
+        parts += _statistics_joined([pieces.flat[index] for index in group])
 
     def finish(host: list[Array]) -> dict[str, Statistics]:
-        mean, spread, largest, nonzero = host[0], host[1], np.abs(host[2]).reshape(-1, 2).max(axis=1), host[3]
+        mean, spread, low, high, nonzero = _in_order(host, [alone, *groups] if alone else groups, 5)
+        largest = np.maximum(np.abs(low), np.abs(high))
         for index in np.flatnonzero(
             (largest > 0) & ((largest < _SUSPECT) | np.isinf(spread)) & np.isfinite(largest)
         ):
@@ -136,7 +127,37 @@ def statistics(pieces: Pieces) -> Pending | None:
             spread[index] = float(torch.linalg.vector_norm(entries - entries.mean()))
         return _combine(pieces, mean, spread, largest, nonzero)
 
-    return Pending([torch.stack(means), torch.stack(spreads), torch.stack(ends), torch.stack(stored)], finish)
+    return Pending(parts, finish)
+
+
+def _statistics_alone(flat: Sequence[Tensor]) -> list[Tensor]:
+    """Mean, norm about it, least, largest and number of entries that are not zero, of each tensor."""
+    found: list[list[Tensor]] = [[] for _ in range(5)]
+    means, spreads, lows, highs, stored = found
+    room = torch.empty(0)
+    for piece in flat:  # all of one piece before the next one: it is read from memory once
+        piece = _at_least_single(piece)
+        if room.dtype != piece.dtype or room.device != piece.device or room.numel() < piece.numel():
+            room = torch.empty_like(piece)
+        work = room[: piece.numel()]
+        mean = piece.mean()
+        means.append(mean)
+        spreads.append(torch.linalg.vector_norm(torch.sub(piece, mean, out=work)))
+        low, high = torch.aminmax(piece)
+        lows.append(low)
+        highs.append(high)
+        stored.append(torch.ne(piece, 0, out=work).sum())  # ten times faster than count_nonzero on a CPU
+    return [torch.stack(values) for values in found]
+
+
+def _statistics_joined(flat: Sequence[Tensor]) -> list[Tensor]:
+    """The same of small tensors, with the same few calls for all."""
+    segments = Segments(tuple(piece.numel() for piece in flat), flat[0].device)
+    joined = segments.join(flat)
+    mean = segments.sums(joined) / segments.counts()
+    spread = segments.sums((joined - segments.spread_out(mean)).square_()).sqrt_()
+    low, high = segments.ends(joined)
+    return [mean, spread, low, high, segments.sums((joined != 0).to(joined.dtype))]
 
 
 def histograms(pieces: Pieces) -> Pending | None:
@@ -151,9 +172,11 @@ def histograms(pieces: Pieces) -> Pending | None:
             table[joined.device] = torch.from_numpy(_bin_of_key()).to(joined.device)
         key = joined.view(torch.int32).bitwise_and(0x7FFFFFFF).bitwise_right_shift_(16)
         bins = table[joined.device].index_select(0, key)
-        counts.extend(
-            torch.bincount(part, minlength=BINS + 1) for part in torch.split(bins, [p.numel() for p in group])
-        )
+        lengths = [piece.numel() for piece in group]
+        if joined.device.type == "cpu" or len(group) == 1:
+            counts.extend(torch.bincount(part, minlength=BINS + 1) for part in torch.split(bins, lengths))
+        else:
+            counts.append(_counts_joined(bins, Segments(tuple(lengths), joined.device)))
 
     def finish(host: list[Array]) -> dict[str, list[float]]:
         each = host[0].reshape(-1, BINS + 1)[:, :BINS]
@@ -163,6 +186,15 @@ def histograms(pieces: Pieces) -> Pending | None:
         return dict(zip(_wheres(pieces), rows.tolist(), strict=True))
 
     return Pending([torch.cat(counts)], finish)
+
+
+def _counts_joined(bins: Tensor, segments: Segments) -> Tensor:
+    """The counts of all tensors that were joined, one after the other."""
+    first = torch.arange(len(segments.lengths), device=bins.device) * (BINS + 1)
+    counts: Tensor = torch.bincount(
+        segments.spread_out(first).add_(bins), minlength=len(segments.lengths) * (BINS + 1)
+    )
+    return counts
 
 
 def log_edges() -> Array:
@@ -180,32 +212,65 @@ def cosines(now: Pieces, before: Pieces) -> Pending | None:
     """Cosine between two lists of tensors, of each tensor and of all (where "")."""
     if not _alike(now, before):
         return None
-    dots = [torch.dot(*_wide(a, b)) for a, b in zip(now.flat, before.flat, strict=True)]
+    dots, order = _of_pairs(now, before, torch.dot, lambda segments, a, b: segments.sums(a * b))
 
     def finish(host: list[Array]) -> dict[str, float]:
-        dot = _by_owner(now, host[0])
-        lengths = np.sqrt(_by_owner(now, host[1] ** 2)), np.sqrt(_by_owner(now, host[2] ** 2))
+        (dot,) = _in_order(host[2:], order, 1)
+        dot = _by_owner(now, dot)
+        lengths = np.sqrt(_by_owner(now, host[0] ** 2)), np.sqrt(_by_owner(now, host[1] ** 2))
         with np.errstate(all="ignore"):
             cosine = dot / (lengths[0] * lengths[1])
         cosine[np.minimum(*lengths) < _SUSPECT] = np.nan  # products left float32
         return {where: value for where, (value,) in _by_where(now, cosine).items() if math.isfinite(value)}
 
-    return Pending([torch.stack(dots), _norm_of_each(now.flat), _norm_of_each(before.flat)], finish)
+    return Pending([_norm_of_each(now.flat), _norm_of_each(before.flat), *dots], finish)
 
 
 def changes(now: Pieces, before: Pieces) -> Pending | None:
     """Norm of the difference of two lists of tensors, and norm of the second: of each and of all."""
     if not _alike(now, before):
         return None
-    differences = []
-    for a, b in zip(now.flat, before.flat, strict=True):
-        a, b = _wide(a, b)
-        differences.append(torch.linalg.vector_norm(a - b))
+    distances, order = _of_pairs(
+        now,
+        before,
+        lambda a, b: torch.linalg.vector_norm(a - b),
+        lambda segments, a, b: segments.sums((a - b).square_()).sqrt_(),
+    )
 
     def finish(host: list[Array]) -> dict[str, tuple[float, ...]]:
-        return _by_where(now, *(np.sqrt(_by_owner(now, values**2)) for values in host))
+        (distance,) = _in_order(host[1:], order, 1)
+        return _by_where(now, *(np.sqrt(_by_owner(now, norm**2)) for norm in (distance, host[0])))
 
-    return Pending([torch.stack(differences), _norm_of_each(before.flat)], finish)
+    return Pending([_norm_of_each(before.flat), *distances], finish)
+
+
+def _of_pairs(
+    now: Pieces,
+    before: Pieces,
+    of_two: Callable[[Tensor, Tensor], Tensor],
+    of_joined: Callable[[Segments, Tensor, Tensor], Tensor],
+) -> tuple[list[Tensor], list[list[int]]]:
+    """A number for each pair of pieces, by `of_two` or many at once by `of_joined`; and whose each is."""
+    alone, groups = alone_or_joined(now.flat)
+    parts = []
+    if alone:
+        parts.append(torch.stack([of_two(*_wide(now.flat[k], before.flat[k])) for k in alone]))
+    for group in groups:
+        segments = Segments(tuple(now.flat[k].numel() for k in group), now.flat[group[0]].device)
+        pair = (segments.join([pieces.flat[k] for k in group]) for pieces in (now, before))
+        parts.append(of_joined(segments, *_wide(*pair)))
+    return parts, [alone, *groups] if alone else groups
+
+
+def _in_order(host: Sequence[Array], groups: Sequence[Sequence[int]], columns: int) -> list[Array]:
+    """Columns of all pieces, out of those of groups of pieces."""
+    order = np.concatenate([np.asarray(group) for group in groups])
+    found = []
+    for column in range(columns):
+        values = np.empty(len(order))
+        values[order] = np.concatenate(host[column : columns * len(groups) : columns])
+        found.append(values)
+    return found
 
 
 def row_ranges(tensors: Sequence[Tensor], names: Sequence[str]) -> Pending | None:
@@ -278,7 +343,7 @@ def _groups(flat: list[Tensor]) -> list[list[Tensor]]:
         alike = groups and groups[-1][0].device == piece.device and groups[-1][0].dtype == piece.dtype
         if not alike or piece.numel() > room:
             groups.append([])
-            room = CACHE
+            room = CACHE if piece.device.type == "cpu" else LARGE
         groups[-1].append(piece)
         room -= piece.numel()
     return groups
