@@ -62,16 +62,27 @@ class PerpGrad(AroundOptimizer):
         super().__init__(base, {"rescale": rescale})
 
     def _change(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
-        return [_across(p, g, group["rescale"]) for p, g in zip(params, grads, strict=True)]
+        changed = list(grads)
+        alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+        for k, p in enumerate(params):
+            if p.numel() > 1:
+                alike.setdefault((p.device, p.dtype), []).append(k)
+        for places in alike.values():
+            turned = _across([params[k] for k in places], [grads[k] for k in places], group["rescale"])
+            for k, across in zip(places, turned, strict=True):
+                changed[k] = across.view(grads[k].shape).to(grads[k].dtype)
+        return changed
 
 
-def _across(param: Tensor, grad: Tensor, rescale: bool) -> Tensor:
-    if param.numel() < 2:
-        return grad
-    wide = torch.promote_types(param.dtype, torch.float32)  # bfloat16 sums lose small terms
-    w, g = param.reshape(-1).to(wide), grad.reshape(-1).to(wide)
-    across = torch.addcmul(g, w, torch.dot(w, g) / (torch.dot(w, w) + 1e-30), value=-1)
-    length, left = torch.linalg.vector_norm(g), torch.linalg.vector_norm(across)
+def _across(params: list[Tensor], grads: list[Tensor], rescale: bool) -> list[Tensor]:
+    """Flat parts of the gradients across their weights; what is known of each tensor stands in one vector."""
+    wide = torch.promote_types(params[0].dtype, torch.float32)  # bfloat16 sums lose small terms
+    ws, gs = ([t.detach().reshape(-1).to(wide) for t in tensors] for tensors in (params, grads))
+    along = torch.stack([torch.dot(w, g) for w, g in zip(ws, gs, strict=True)])
+    shares = along / (torch.stack([torch.dot(w, w) for w in ws]) + 1e-30)
+    across = [torch.addcmul(g, w, s, value=-1) for g, w, s in zip(gs, ws, shares.unbind(), strict=True)]
+    length, left = torch.stack(torch._foreach_norm(gs)), torch.stack(torch._foreach_norm(across))
     seen = left > 8 * torch.finfo(wide).eps * length
-    across *= torch.where(seen, length / (left + 1e-30) if rescale else torch.ones_like(left), 0.0)
-    return across.view_as(grad).to(grad.dtype)
+    factors = torch.where(seen, length / (left + 1e-30) if rescale else torch.ones_like(left), 0.0)
+    torch._foreach_mul_(across, list(factors.unbind()))
+    return across
