@@ -103,7 +103,7 @@ def inked(view: Any, share: float) -> bool:
 
 def windows(asked: list[str]) -> list[tuple[int, int]]:
     """The ranges of steps for which the training loss was asked."""
-    found = [re.search(r"name=loss%2Ftrain.*from=(\d+)&to=(\d+)", url) for url in asked]
+    found = [re.search(r"loss%2Ftrain.*from=(\d+)&to=(\d+)", url) for url in asked]
     return [(int(one[1]), int(one[2])) for one in found if one]
 
 
@@ -173,6 +173,16 @@ def test_dragging_asks_again_for_every_reading_and_links_keep_it(browser: Any, s
     view.wait_for_timeout(200)
     assert "x=" not in fragment(view) and picture(view, f"{LOSS} canvas") == before
     assert view.wrong == [] and again.wrong == []
+
+
+def test_the_first_curves_are_asked_for_once_and_together(browser: Any, served: Served) -> None:
+    view = opened(browser, served, "#/run/long")
+    view.wait_for_selector(".checks details", state="attached")
+    before = view.asked[: next(i for i, url in enumerate(view.asked) if url.endswith("/findings"))]
+    assert sum("/series?first=" in url for url in before) == 1
+    assert not any("loss%2Ftrain" in url for url in before)
+    assert f"at step {STEPS - 1}" in described(view, LOSS)
+    assert view.wrong == []
 
 
 def test_smoothing_hides_no_spike_and_the_cursor_is_shared(browser: Any, served: Served) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from pathlib import Path
 
 from vario.ui import script
-from vario.ui.script import SHARED, STATIC, joined
+from vario.ui.script import SHARED, STATIC, joined, page, styles
 
 
 def test_every_module_of_the_page_is_in_it_once_and_after_what_it_needs() -> None:
@@ -37,6 +39,22 @@ def test_the_page_asks_for_nothing_but_what_the_server_has() -> None:
     assert "/static/all.js" in asked
     for url in asked:
         folder, name = url.lstrip("/").split("/", 1)
-        assert name == "all.js" or ({"static": STATIC, "shared": SHARED}[folder] / name).is_file(), url
+        made = name in ("all.js", "all.css")
+        assert made or ({"static": STATIC, "shared": SHARED}[folder] / name).is_file(), url
     # Nothing inline, and nothing from elsewhere.
     assert not re.search(r"<script>|<style|\bstyle=|\bon\w+=|https?:", page)
+
+
+def test_the_one_script_inside_the_page_is_named_by_what_it_is() -> None:
+    html, named = page()
+    inside = re.findall(rb"<script>(.*?)</script>", html, re.S)
+    assert inside == [(STATIC / "early.js").read_bytes()] and b"early.js" not in html
+    digest = base64.b64encode(hashlib.sha256(inside[0]).digest()).decode()
+    assert named == f"'sha256-{digest}'"
+
+
+def test_the_style_of_the_page_comes_after_what_it_changes() -> None:
+    text = styles().decode()
+    parts = [SHARED / "uplot/uPlot.min.css", SHARED / "page.css", STATIC / "app.css"]
+    places = [text.index(part.read_text()) for part in parts]
+    assert places == sorted(places)

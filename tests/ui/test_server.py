@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -118,8 +119,9 @@ def test_a_series_comes_in_full_where_it_fits_and_in_stretches_where_not(asking:
         steps, values = run.main.series("gradient/norm", "conv1.weight")
     query = f"/api/run/{SICK}/series?name=gradient/norm&where=conv1.weight&where=nowhere"
     header, numbers = asking.get(f"{query}&points=1000").unpacked()
-    assert header["counts"] == [len(steps), 0] and header["wheres"] == ["conv1.weight", "nowhere"]
-    assert header["last_step"] == 399 and header["columns"] == ["step", "mean", "low", "high"]
+    assert header["counts"] == [len(steps), 0]
+    assert [line[2] for line in header["lines"]] == ["conv1.weight", "nowhere"]
+    assert header["steps"] == 400 and header["columns"] == ["step", "mean", "low", "high"]
     at, mean, low, high = numbers.reshape(4, -1)
     np.testing.assert_array_equal(at, steps)
     for part in (mean, low, high):
@@ -137,8 +139,33 @@ def test_a_column_of_a_vector_series(asking: Asking, home: Path) -> None:
         name = next(name for name in run.main.names() if run.main.width(name) and "" in run.main.wheres(name))
         steps, values = run.main.series(name)
     header, numbers = asking.get(f"/api/run/{SICK}/series?name={name}&column=3&points=5000").unpacked()
-    assert header["width"] == values.shape[1] and header["counts"] == [len(steps)]
+    assert header["counts"] == [len(steps)] and header["lines"] == [["model", name, "", 3]]
     np.testing.assert_array_equal(numbers.reshape(4, -1)[1], values[:, 3])
+
+
+def test_lines_of_several_series_come_in_one_answer(asking: Asking, home: Path) -> None:
+    wanted = [["model", "loss/train", "", 0], ["model", "gradient/norm", "conv1.weight", 0]]
+    query = "&".join(f"line={quote(json.dumps(line))}" for line in wanted)
+    header, numbers = asking.get(f"/api/run/{SICK}/series?{query}&points=1000").unpacked()
+    assert header["lines"] == wanted
+    with open_run(home / SICK) as run:
+        for (_, name, where, _), count in zip(wanted, header["counts"], strict=True):
+            steps, values = run.main.series(name, where)
+            at, mean, *_ = numbers[: 4 * count].reshape(4, count)
+            np.testing.assert_array_equal(at, steps)
+            np.testing.assert_array_equal(mean, values)
+            numbers = numbers[4 * count :]
+    assert not len(numbers)
+
+
+def test_the_first_charts_can_be_had_before_anybody_knows_what_they_are(asking: Asking) -> None:
+    told = asking.get(f"/api/run/{SICK}").json()
+    first = [chart for chart in told["charts"] if chart["section"] == "loss"][:2]
+    wanted = [
+        [line[key] for key in ("stream", "name", "where")] for chart in first for line in chart["lines"]
+    ]
+    header, _ = asking.get(f"/api/run/{SICK}/series?first=2").unpacked()
+    assert [line[:3] for line in header["lines"]] == wanted and min(header["counts"]) > 0
 
 
 def test_a_heat_map_has_a_row_per_layer_in_the_order_of_the_model(asking: Asking, home: Path) -> None:
@@ -202,6 +229,10 @@ def test_an_export_is_the_readings_as_a_table(asking: Asking, home: Path) -> Non
         (f"/api/run/{SICK}/series?name=loss/train&points=-1", 400, "out of range"),
         (f"/api/run/{SICK}/series?name=loss/train&from=1e999", 400, "from=1e999"),
         (f"/api/run/{SICK}/series?name=loss/train&stream=none", 404, "stream"),
+        (f"/api/run/{SICK}/series?line=loss", 400, "line=loss"),
+        (f"/api/run/{SICK}/series?line=[1,2,3,4]", 400, "line=[1"),
+        (f"/api/run/{SICK}/series?line=" + quote('["none", "loss/train", "", 0]'), 404, "stream"),
+        (f"/api/run/{SICK}/series?first=many", 400, "first=many"),
         (f"/api/run/{SICK}/export?name=loss/train&format=exe", 400, "csv"),
         (f"/api/run/{SICK}/heatmap?name=a&columns=1000000", 400, "columns"),
         ("/api/events?run=nobody", 404, "nobody"),

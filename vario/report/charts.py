@@ -185,13 +185,12 @@ def _whole(record: Record, name: str, records: Sequence[Record]) -> Iterator[Lin
 def _lines(record: Record, name: str, wheres: Iterable[str]) -> tuple[Line, ...]:
     found: list[Line] = []
     for where in wheres:
-        steps, values = record.series(name, where)
         label = clean(where, longest=60) if where else _spoken(name)
-        if not len(steps):
-            continue
-        if values.ndim == 1:
-            found.append(Line(record, name, where, label))
-        elif name == "examples/loss_quantiles" and values.shape[1] == 11:
+        width = record.width(name, where)
+        if not width:
+            steps, *_ = record.overview(name, where, bins=1)  # long ones need not be opened for it
+            found += [Line(record, name, where, label)] if len(steps) else []
+        elif name == "examples/loss_quantiles" and width == 11:
             found += [Line(record, name, where, text, column) for column, text in QUANTILE_COLUMNS]
     return tuple(found[: max(MOST_LINES, len(QUANTILE_COLUMNS))])
 

@@ -5,6 +5,7 @@ This half loads numpy and the reader of records; the page itself is served befor
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from vario.record import Record, Run
+from vario.report.charts import course
 from vario.ui import curves, news
 from vario.ui.about import about
 from vario.ui.diagnoses import Diagnoses
@@ -104,7 +106,7 @@ class Answers:
         if request.query_params.get("format", "csv") != "csv":
             raise Asked("the dashboard exports csv; `vario export` writes parquet and tensorboard.")
         with self.shelf.reading(request.path_params["id"]) as run:
-            record, name = _record(run, request), _name(request)
+            record, name = _record(run, request.query_params.get("stream")), _name(request)
             stream, wheres = record.stream, _wheres(record, name, request)
 
         def lines() -> Iterator[bytes]:
@@ -119,30 +121,52 @@ class Answers:
 
 
 def _series(run: Run, request: Request) -> bytes:
-    record, name = _record(run, request), _name(request)
     points = _number(request, "points", 800, least=1, most=MOST_POINTS) or 800
-    return curves.series_reply(
-        record, name, wheres=_wheres(record, name, request), window=_window(request), points=points,
-        column=_number(request, "column", 0, least=0, most=100_000) or 0,
-    )  # fmt: skip
+    return curves.series_reply(_lines(run, request), window=_window(request), points=points)
+
+
+def _lines(run: Run, request: Request) -> list[curves.Line]:
+    """What is asked for: `line`s, the `first` charts of the course, or one series by name at its places."""
+    if first := _number(request, "first", 0, least=0, most=20):
+        charts = [chart for chart in course(run.records()) if chart.section == "loss"][:first]
+        lines = [line for chart in charts for line in chart.lines]
+        return [curves.Line(line.record, line.name, line.where, max(line.column, 0)) for line in lines]
+    asked = request.query_params.getlist("line")
+    if len(asked) > MOST_WHERES:
+        raise Asked(f"{len(asked)} lines were asked for at once; {MOST_WHERES} are answered.")
+    if asked:
+        return [_line(run, text) for text in asked]
+    record, name = _record(run, request.query_params.get("stream")), _name(request)
+    column = _number(request, "column", 0, least=0, most=100_000) or 0
+    return [curves.Line(record, name, where, column) for where in _wheres(record, name, request)]
+
+
+def _line(run: Run, text: str) -> curves.Line:
+    try:
+        stream, name, where, column = json.loads(text)
+        if not (all(isinstance(part, str) for part in (stream, name, where)) and isinstance(column, int)):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise Asked(f'line={text[:80]} is not like ["stream", "series", "place", 0].') from None
+    return curves.Line(_record(run, stream), name, where, max(column, 0))
 
 
 def _heatmap(run: Run, request: Request) -> bytes:
     columns = _number(request, "columns", 200, least=1, most=2_000) or 200
     over = request.query_params.get("over", "")
-    record = _record(run, request)
+    record = _record(run, request.query_params.get("stream"))
     return curves.heatmap_reply(record, _name(request), window=_window(request), columns=columns, over=over)
 
 
 def _distribution(run: Run, request: Request) -> bytes:
     columns = _number(request, "columns", 200, least=1, most=2_000) or 200
     where = request.query_params.get("where", "")
-    return curves.distribution_reply(_record(run, request), where, columns=columns)
+    record = _record(run, request.query_params.get("stream"))
+    return curves.distribution_reply(record, where, columns=columns)
 
 
-def _record(run: Run, request: Request) -> Record:
+def _record(run: Run, stream: str | None) -> Record:
     """The stream that is asked for; the main one where none is named."""
-    stream = request.query_params.get("stream")
     if not stream:
         return run.main
     found = next((record for record in run.records() if record.stream == stream), None)

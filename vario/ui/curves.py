@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from vario.report.curves import EDGES, SHARES, distribution
 from vario.report.layers import layer_order
 from vario.ui.binary import envelope
 
-__all__ = ["csv_lines", "distribution_reply", "heatmap_reply", "series_reply"]
+__all__ = ["Line", "csv_lines", "distribution_reply", "heatmap_reply", "series_reply"]
 
 FINE = 16  # steps per column up to which every reading finds its own
 COLUMNS = ("step", "mean", "low", "high")
@@ -22,24 +23,33 @@ Window = tuple[int | None, int | None]
 Floats = NDArray[np.float64]
 
 
-def series_reply(
-    record: Record, name: str, *, wheres: Sequence[str], window: Window, points: int, column: int
-) -> bytes:
-    """Each place's step, mean, low and high: reading by reading where they fit, else stretch by stretch."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve that is asked for: a series of a stream at a place; `column` of a vector series."""
+
+    record: Record
+    name: str
+    where: str
+    column: int = 0
+
+
+def series_reply(lines: Sequence[Line], *, window: Window, points: int) -> bytes:
+    """Each line's step, mean, low and high: reading by reading where they fit, else stretch by stretch."""
     arrays: list[Floats] = []
     counts = []
-    for where in wheres:
-        steps, low, mean, high = record.overview(name, where, bins=points, first=window[0], last=window[1])
+    for line in lines:
+        steps, low, mean, high = line.record.overview(
+            line.name, line.where, bins=points, first=window[0], last=window[1]
+        )
         if mean.ndim == 2:
-            low, mean, high = (part[:, min(column, part.shape[1] - 1)] for part in (low, mean, high))
+            low, mean, high = (part[:, min(line.column, part.shape[1] - 1)] for part in (low, mean, high))
         counts.append(len(steps))
         arrays += [steps, mean, low, high]
     header = {
-        "wheres": list(wheres),
+        "lines": [[line.record.stream, line.name, line.where, line.column] for line in lines],
         "columns": COLUMNS,
         "counts": counts,
-        "width": record.width(name, wheres[0]) if wheres else 0,
-        "last_step": record.step_count - 1,
+        "steps": max((line.record.step_count for line in lines), default=0),
     }
     return envelope(header, arrays)
 

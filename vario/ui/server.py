@@ -17,14 +17,14 @@ from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from vario.nouns import VarioError
-from vario.ui.doors import Doors, refusal
+from vario.ui.doors import POLICY, Doors, refusal
 from vario.ui.files import Files
-from vario.ui.script import joined
+from vario.ui.script import joined, page, styles
 
 if TYPE_CHECKING:
     from vario.ui.answers import Answers
@@ -57,7 +57,7 @@ class Dashboard:
             Route("/api/trial/{id}", ask("trial")),
             Route("/api/plan/{id}", ask("plan")),
             Route("/api/events", self._events),
-            Mount("/static", Files(STATIC, {"all.js": joined})),
+            Mount("/static", Files(STATIC, {"all.js": joined, "all.css": styles})),
             Mount("/shared", Files(SHARED)),
             Mount("/", _nothing),
         ]
@@ -82,13 +82,17 @@ class Dashboard:
         return Answers(self.home)
 
     async def _page(self, request: Request) -> Response:
-        page = STATIC / "index.html"
-        if not page.is_file():
+        try:
+            html, script = page()
+        except OSError as error:
+            lost = Path(error.filename or "index.html").name
             return refusal(
-                500, f"the page {page.name} is missing from this installation: pip install vario again."
+                500, f"the page {lost} is missing from this installation: pip install vario again."
             )
+        policy = {"content-security-policy": f"{POLICY}; script-src 'self' {script}"}
         # The browser is busy with the page's own files; what it will ask next is loaded meanwhile.
-        return FileResponse(page, media_type="text/html", background=BackgroundTask(lambda: self.answers))
+        load = BackgroundTask(lambda: self.answers)
+        return Response(html, media_type="text/html", headers=policy, background=load)
 
     def _asked(self, name: str, *, slow: bool = False) -> Callable[[Request], Any]:
         """An endpoint that answers in a thread, and tells what is wrong as JSON with the fitting status."""

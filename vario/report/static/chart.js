@@ -22,7 +22,7 @@ export async function lineChart(figure, spec, source, linked) {
 
 class LineChart {
   constructor(figure, spec, source, linked) {
-    Object.assign(this, { figure, spec, source, linked, plot: null, curves: [], asked: 0 });
+    Object.assign(this, { figure, spec, source, linked, plot: null, curves: [], asked: 0, pointed: null });
     this.log = null; // null until the curves decide or a person does
     this.chosen = false;
     this.end = new AbortController();
@@ -70,6 +70,7 @@ class LineChart {
     if (!this.chosen) this.log = wantsLog(this.curves);
     this.logged.setAttribute("aria-pressed", this.log);
     this.plot?.destroy();
+    this.pointed = null;
     this.holder.replaceChildren();
     this.plot = plotted(this);
     this.told();
@@ -109,9 +110,14 @@ class LineChart {
     return color(`line-${((this.spec.lines[i].ink ?? i + 1) - 1) % LINES + 1}`);
   }
 
-  told(index = null) {
-    readout(this, index);
+  told() {
+    readout(this, this.pointed);
     this.figure.setAttribute("aria-label", described(this.spec, this.curves));
+  }
+
+  // The reading under the pointer; null where there is none.
+  point(index) {
+    if (index !== this.pointed) readout(this, (this.pointed = index));
   }
 
   async saveTable() {
@@ -174,7 +180,7 @@ function plotted(chart) {
       hooks: {
         drawClear: [(u) => shade(u, spec.span), (u) => broken(u, chart.curves)],
         draw: [(u) => limits(u, spec.limits)],
-        setCursor: [(u) => chart.plot === u && readout(chart, u.cursor.left < 0 ? null : u.cursor.idx)],
+        setCursor: [(u) => chart.plot === u && chart.point(u.cursor.left < 0 ? null : u.cursor.idx)],
         setSelect: [
           (u) => {
             if (u.select.width < 4) return;
@@ -197,7 +203,9 @@ function plotted(chart) {
 
 // uPlot leaves a gap where a value is null, and bridges where it is undefined (another curve's step).
 function usable(values, log) {
-  return Array.from(values, (value) => (Number.isFinite(value) && (!log || value > 0) ? value : null));
+  const found = Array(values.length);
+  for (let i = 0; i < values.length; i++) found[i] = Number.isFinite(values[i]) && (!log || values[i] > 0) ? values[i] : null;
+  return found;
 }
 
 function around(low, high, log, marks, always) {

@@ -9,8 +9,9 @@ export function number(value, digits = 3) {
   return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
 }
 
+const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 export function steps(value) {
-  return Math.round(value).toLocaleString("en");
+  return grouped.format(Math.round(value));
 }
 
 // Long names keep both ends: the end names the layer, the beginning its block.
@@ -21,18 +22,19 @@ export function shortened(name, most) {
 }
 
 // A custom property of the page's style as a colour that a canvas understands, in the theme of now. Asking
-// makes the browser compute styles anew, so answers are kept for as long as nothing else can happen.
+// makes the browser compute styles anew, so answers are kept for as long as the theme stays.
+const dark = matchMedia("(prefers-color-scheme: dark)");
 const probe = document.createElement("span");
 const colors = new Map();
 probe.hidden = true;
 export function color(name) {
-  if (!colors.size) setTimeout(() => colors.clear());
-  if (!colors.has(name)) {
+  const key = `${name} ${document.documentElement.dataset.theme ?? dark.matches}`;
+  if (!colors.has(key)) {
     if (!probe.isConnected) document.body.append(probe);
     probe.style.color = `var(--${name})`;
-    colors.set(name, getComputedStyle(probe).color);
+    colors.set(key, getComputedStyle(probe).color);
   }
-  return colors.get(name);
+  return colors.get(key);
 }
 
 export function faded(rgb, alpha) {

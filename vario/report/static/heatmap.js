@@ -62,9 +62,9 @@ class HeatMap {
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     linked.on("point", ({ step, from }) => from !== this && this.mark(step), end.signal);
     linked.on("zoom", () => this.zoomed(), end.signal);
-    this.sizes = new ResizeObserver(() => this.draw());
-    this.sizes.observe(box);
     this.draw();
+    this.sizes = new ResizeObserver(() => this.box.clientWidth !== this.drawn && this.draw());
+    this.sizes.observe(box);
   }
 
   async refresh() {
@@ -78,6 +78,7 @@ class HeatMap {
 
   // Only the rows whose names hold all of the words.
   filter(words) {
+    if (words === this.words) return;
     this.words = words;
     this.sift();
     this.draw();
@@ -90,32 +91,40 @@ class HeatMap {
   }
 
   draw() {
-    const width = this.box.clientWidth;
+    const width = (this.drawn = this.box.clientWidth);
     if (!width) return;
-    const ratio = devicePixelRatio;
     this.size = Math.max(LEAST, Math.min(18, Math.floor((this.map.tall ?? 900) / Math.max(this.rows.length, 1))));
     const context = this.canvas.getContext("2d");
     context.font = "11px system-ui";
-    const longest = Math.max(0, ...this.rows.slice(0, 400).map(({ name }) => context.measureText(shortened(name, 60)).width));
-    this.names = this.size >= 9 ? Math.min(200, width * 0.34, longest + 10) : 0;
+    const names = this.size >= 9 ? this.rows.map(({ name }) => context.measureText(shortened(name, 60)).width) : [];
+    this.names = names.length ? Math.min(200, width * 0.34, Math.max(...names) + 10) : 0;
     this.height = this.rows.length * this.size;
     this.width = width - this.names;
+    this.cells = null;
+    if (this.rows.length) this.measure();
+    this.show();
+    if (this.rows.length) this.describe();
+  }
+
+  // What was measured, with the chosen row marked.
+  show() {
+    const ratio = devicePixelRatio;
+    const [width, height] = [this.names + this.width, this.height + FOOT];
+    const context = this.canvas.getContext("2d");
     this.canvas.width = width * ratio;
-    this.canvas.height = (this.height + FOOT) * ratio;
+    this.canvas.height = height * ratio;
     this.canvas.style.width = `${width}px`;
-    this.canvas.style.height = `${this.height + FOOT}px`;
+    this.canvas.style.height = `${height}px`;
     context.scale(ratio, ratio);
-    if (!this.rows.length) return this.nothing(context);
-    this.measure();
-    this.paint(context);
-    this.describe();
+    if (this.rows.length) this.paint(context);
+    else this.nothing(context);
   }
 
   paint(context) {
     context.imageSmoothingEnabled = false;
-    const cells = this.cells();
+    const cells = (this.cells ??= this.colored());
     if (this.size > 7) {
-      this.rows.forEach((row, i) => context.drawImage(this.lineOf(cells, i), this.names, i * this.size, this.width, this.size - GAP));
+      this.rows.forEach((row, i) => context.drawImage(cells, 0, i, cells.width, 1, this.names, i * this.size, this.width, this.size - GAP));
     } else {
       context.drawImage(cells, this.names, 0, this.width, this.height);
     }
@@ -136,15 +145,18 @@ class HeatMap {
     const early = read.reduce((least, [first]) => Math.min(least, first), Infinity);
     const late = read.reduce((most, [, last]) => Math.max(most, last), early + 1);
     [this.first, this.last] = this.linked.range ?? (this.source.live ? this.linked.all : [early, late]);
-    const some = this.all.filter((row, i) => i % Math.ceil(this.all.length / 50) === 0);
-    const gaps = some.flatMap(({ curve: { steps: at } }) => Array.from(at.slice(1), (step, i) => step - at[i])).sort((x, y) => x - y);
+    const some = new Set(this.all.filter((row, i) => i % Math.ceil(this.all.length / 50) === 0).map(({ curve }) => curve.steps));
+    const gaps = [...some].flatMap((at) => Array.from(at.slice(1), (step, i) => step - at[i])).sort((x, y) => x - y);
     // At least a pixel or two wide, so that a single early reading can be seen at all.
     this.usual = Math.max(gaps[gaps.length >> 1] ?? 1, ((this.last - this.first) * 3) / Math.max(this.width, 1));
     const total = this.all.reduce((sum, { curve }) => sum + curve.mean.length, 0);
     const every = Math.ceil(total / SAMPLE);
     const values = [];
-    let k = 0;
-    for (const { curve } of this.all) for (const value of curve.mean) if (k++ % every === 0 && Number.isFinite(value) && (this.map.scale !== "log" || value > 0)) values.push(value);
+    let k = 0; // where the next of every so many lies in this row
+    for (const { curve: { mean } } of this.all) {
+      for (; k < mean.length; k += every) if (Number.isFinite(mean[k]) && (this.map.scale !== "log" || mean[k] > 0)) values.push(mean[k]);
+      k -= mean.length;
+    }
     const sorted = Float64Array.from(values).sort();
     const at = (share) => sorted[Math.min(Math.floor(share * sorted.length), sorted.length - 1)];
     // One wild value must not take the colours of all others: the span leaves out 1 % at either end.
@@ -159,7 +171,7 @@ class HeatMap {
 
   // A picture with one pixel per row and two screen pixels of steps. A reading holds until the next one; the
   // last one holds to the end, paler where that is far off.
-  cells() {
+  colored() {
     const wide = Math.max(1, Math.floor(this.width));
     const picture = make("canvas");
     [picture.width, picture.height] = [wide, this.rows.length];
@@ -167,36 +179,39 @@ class HeatMap {
     const image = context.createImageData(wide, this.rows.length);
     const pixels = new Uint32Array(image.data.buffer);
     const scale = Array.from({ length: 256 }, (_, i) => pixel(viridis(i / 255)));
-    const x = (step) => Math.min(Math.max((step - this.first) / (this.last - this.first), 0), 1) * wide;
+    const numberless = pixel(NUMBERLESS);
+    const places = new Map(); // rows that were read at the same steps fall on the same pixels
     this.rows.forEach(({ curve: { steps: at, mean } }, row) => {
-      const fill = (left, right, value) => pixels.fill(value, row * wide + Math.floor(left), row * wide + Math.min(Math.ceil(right), wide));
-      let i = 0;
-      while (i < at.length) {
-        // All readings that fall on the same two pixels make one cell.
-        const left = x(at[i]);
-        let [sum, count, bad, next] = [0, 0, 0, i];
-        do {
-          if (Number.isFinite(mean[next])) [sum, count] = [sum + mean[next], count + 1];
-          else bad++;
-          next++;
-        } while (next < at.length && x(at[next]) - left < 2);
-        const [end, held] = next < at.length ? [at[next], at[next]] : [this.last + 1, at[next - 1] + FAR * this.usual];
-        const shade = bad ? pixel(NUMBERLESS) : scale[Math.round(255 * Math.min(Math.max(this.share(sum / count), 0), 1))];
-        i = next;
-        if (end < this.first || left >= wide) continue;
-        if (end > held) fill(x(held), x(end), ((shade & 0xffffff) | 0xad000000) >>> 0);
-        fill(left, Math.max(x(held), left + 1.5), shade);
+      if (!places.has(at)) places.set(at, this.cellsOf(at, wide));
+      const start = row * wide;
+      for (const { from, to, left, held, end } of places.get(at)) {
+        let [sum, count] = [0, 0];
+        for (let i = from; i < to; i++) if (Number.isFinite(mean[i])) [sum, count] = [sum + mean[i], count + 1];
+        const bad = count < to - from;
+        const shade = bad ? numberless : scale[Math.round(255 * Math.min(Math.max(this.share(sum / count), 0), 1))];
+        if (end > held) pixels.fill(((shade & 0xffffff) | 0xad000000) >>> 0, start + held, start + end);
+        pixels.fill(shade, start + left, start + held);
       }
     });
     context.putImageData(image, 0, 0);
     return picture;
   }
 
-  lineOf(cells, row) {
-    const picture = make("canvas");
-    [picture.width, picture.height] = [cells.width, 1];
-    picture.getContext("2d").drawImage(cells, 0, row, cells.width, 1, 0, 0, cells.width, 1);
-    return picture;
+  // Which readings make one cell (all that fall on the same two pixels), its first pixel, the one after those
+  // for which it holds, and the one after its paler rest.
+  cellsOf(at, wide) {
+    const x = (step) => Math.min(Math.max((step - this.first) / (this.last - this.first), 0), 1) * wide;
+    const cells = [];
+    for (let from = 0, to = 0; from < at.length; from = to) {
+      const left = x(at[from]);
+      do to++;
+      while (to < at.length && x(at[to]) - left < 2);
+      const [end, held] = to < at.length ? [at[to], at[to]] : [this.last + 1, at[to - 1] + FAR * this.usual];
+      if (end < this.first || left >= wide) continue;
+      const whole = Math.min(Math.ceil(Math.max(x(held), left + 1.5)), wide);
+      cells.push({ from, to, left: Math.floor(left), held: whole, end: Math.max(Math.ceil(x(end)), whole) });
+    }
+    return cells;
   }
 
   // The readings of the row that has most of them, as ticks beneath the map.
@@ -296,7 +311,7 @@ class HeatMap {
   select(name) {
     this.name = name;
     this.chosen = this.rows.findIndex((row) => row.name === name);
-    this.draw();
+    if (this.drawn) this.show();
     const at = this.chosen * this.size;
     const { scrollTop, clientHeight } = this.stage;
     if (this.chosen >= 0 && (at < scrollTop || at > scrollTop + clientHeight - this.size)) this.stage.scrollTop = at - clientHeight / 2;

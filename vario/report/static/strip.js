@@ -44,9 +44,9 @@ class Strip {
     });
     linked.on("point", ({ step, from }) => from !== this && this.mark(step), end.signal);
     linked.on("zoom", () => this.draw(), end.signal);
-    this.sizes = new ResizeObserver(() => this.draw());
-    this.sizes.observe(box);
     this.draw();
+    this.sizes = new ResizeObserver(() => this.box.clientWidth !== this.drawn && this.draw());
+    this.sizes.observe(box);
   }
 
   async refresh() {
@@ -57,7 +57,7 @@ class Strip {
   }
 
   draw() {
-    const width = this.box.clientWidth;
+    const width = (this.drawn = this.box.clientWidth);
     if (!width) return;
     const ratio = devicePixelRatio;
     this.canvas.width = width * ratio;

@@ -93,7 +93,10 @@ export class SvgContext {
     return this.ruler.measureText(text);
   }
 
-  drawImage(canvas, x, y, width, height) {
+  // Nine numbers take a part of the picture, five all of it.
+  drawImage(canvas, ...boxes) {
+    if (boxes.length > 4) return this.drawImage(cut(canvas, boxes.slice(0, 4)), ...boxes.slice(4));
+    const [x, y, width, height] = boxes;
     this.into.append(svgElement("image", { href: canvas.toDataURL(), x, y, width, height, preserveAspectRatio: "none", "image-rendering": "pixelated" }));
   }
 
@@ -112,4 +115,11 @@ export function save(name, text, type) {
 
 function short(value) {
   return Math.round(value * 100) / 100;
+}
+
+function cut(canvas, [x, y, width, height]) {
+  const part = document.createElement("canvas");
+  [part.width, part.height] = [width, height];
+  part.getContext("2d").drawImage(canvas, x, y, width, height, 0, 0, width, height);
+  return part;
 }

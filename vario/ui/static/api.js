@@ -45,9 +45,9 @@ class Link extends EventTarget {
 export const link = new Link();
 
 // What early.js asked already, once.
-function early(path) {
-  const asked = window.early?.path === path ? window.early.answer : null;
-  if (asked) window.early = null;
+export function early(address) {
+  const asked = window.early?.get(address) ?? null;
+  window.early?.delete(address);
   return asked;
 }
 
@@ -85,7 +85,12 @@ export async function askJson(path, query = {}, signal = undefined) {
 
 // The header of a binary answer and where its numbers begin.
 export async function askBytes(path, query = {}, signal = undefined) {
-  const buffer = await (await ask(path, query, signal)).arrayBuffer();
+  return opened(await ask(path, query, signal));
+}
+
+// The same of an answer that is there already.
+export async function opened(answer) {
+  const buffer = await answer.arrayBuffer();
   const size = new DataView(buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size)));
   return { header, buffer, at: (4 + size + 7) & ~7 };

@@ -1,11 +1,12 @@
 // Where the charts of the dashboard get their curves from: the server, for the steps that are shown.
 
-import { askBytes, runPath } from "./api.js";
+import { askBytes, early, opened, runPath } from "./api.js";
 
-const POINTS = 800; // stretches of a curve over all steps; more than a chart has pixels for its line
-const CLOSE = 2400; // of a part of the steps: there every reading shall be seen
+const POINTS = 480; // stretches of a curve: as many as a chart has pixels for its line; the band keeps every spike
+const CLOSE = 960; // of a part of the steps: every pixel of a sharp screen
 const WHOLE = 20000; // for a file
-const QUERY = 6000; // letters of places in one question
+const FIRST = `/series?first=4&points=${POINTS}`; // early.js asks for it before this is here
+const QUERY = 6000; // letters of lines in one question
 const COLUMNS = 240; // of a heat map and of a distribution
 const NOTHING = { steps: new Float64Array(), mean: new Float64Array(), low: new Float64Array(), high: new Float64Array() };
 
@@ -14,11 +15,12 @@ export class AskedSource {
     this.run = run;
     this.live = true;
     this.waiting = new Map();
+    this.first = this.#early();
     this.end = new AbortController();
   }
 
   // `key`: {stream, name, where, column}, with a `run` where it is another; or {ask(source, range)}.
-  // Curves of the same series that are wanted at once travel together.
+  // Curves that are wanted at once travel together.
   curve(key, range = null) {
     if (key.ask) return key.ask(this, range);
     return this.#together(key, range, range ? CLOSE : POINTS);
@@ -44,6 +46,14 @@ export class AskedSource {
     return { ...header, quantiles, density: all.subarray(header.shares.length * columns) };
   }
 
+  // What was asked for before this page was there is good for its first charts, and then no more. The steps
+  // that the run had by then.
+  async settled() {
+    const told = await this.first;
+    this.first = null;
+    return told ? told.header.steps : Infinity;
+  }
+
   close() {
     this.end.abort();
   }
@@ -52,29 +62,49 @@ export class AskedSource {
     return askBytes(runPath(run, path), query, this.end.signal);
   }
 
-  #together({ run = this.run, stream, name, where, column = -1 }, range, points) {
-    const group = JSON.stringify([run, stream, name, column, range, points]);
+  // What early.js asked for; null where it did not, or where that went wrong.
+  #early() {
+    const answer = early(runPath(this.run, FIRST));
+    return answer && answer.then((found) => (found.ok ? opened(found) : null)).catch(() => null);
+  }
+
+  async #together({ run = this.run, stream, name, where, column = -1 }, range, points) {
+    const line = JSON.stringify([stream, name, where, Math.max(column, 0)]);
+    if (this.first && run === this.run && !range && points === POINTS) {
+      const told = await this.first;
+      const place = told ? placeOf(told, line) : -1;
+      if (place >= 0) return part(told, place);
+    }
+    return this.#asked(line, run, range, points);
+  }
+
+  async #asked(line, run, range, points) {
+    const group = JSON.stringify([run, range, points]);
     let waiting = this.waiting.get(group);
     if (!waiting || waiting.letters > QUERY) {
-      waiting = { places: new Map(), letters: 0 };
-      waiting.answer = Promise.resolve().then(() => {
-        if (this.waiting.get(group) === waiting) this.waiting.delete(group);
-        const query = { stream, name, where: [...waiting.places.keys()], column: column >= 0 ? column : null, points, ...window(range) };
-        return this.#bytes(run, "/series", query);
+      const mine = { lines: new Set(), letters: 0 };
+      mine.answer = Promise.resolve().then(() => {
+        if (this.waiting.get(group) === mine) this.waiting.delete(group);
+        return this.#bytes(run, "/series", { line: [...mine.lines], points, ...window(range) });
       });
-      this.waiting.set(group, waiting);
+      this.waiting.set(group, (waiting = mine));
     }
-    if (!waiting.places.has(where)) {
-      waiting.places.set(where, waiting.places.size);
-      waiting.letters += 3 * where.length + 7;
+    if (!waiting.lines.has(line)) {
+      waiting.lines.add(line);
+      waiting.letters += 2 * line.length;
     }
-    return waiting.answer.then((answer) => part(answer, where));
+    const told = await waiting.answer;
+    return part(told, placeOf(told, line));
   }
 }
 
-// The curve of one place out of an answer that holds several, one after another.
-function part({ header, buffer, at }, where) {
-  const place = header.wheres.indexOf(where);
+function placeOf({ header }, line) {
+  header.places ??= new Map(header.lines.map((one, i) => [JSON.stringify(one), i]));
+  return header.places.get(line) ?? -1;
+}
+
+// The curve of one line out of an answer that holds several, one after another.
+function part({ header, buffer, at }, place) {
   if (place < 0) return NOTHING;
   const before = header.counts.slice(0, place).reduce((sum, count) => sum + count, 0);
   const count = header.counts[place];
@@ -88,9 +118,10 @@ function window(range) {
   return { from: Math.floor(range[0] - margin), to: Math.ceil(range[1] + margin) };
 }
 
-// A row of a heat map without the columns in which nothing was read.
+// A row of a heat map without the columns in which nothing was read; rows that lack none share their steps.
 function known(at, values) {
   const kept = [];
-  for (let i = 0; i < values.length; i++) if (!Number.isNaN(values[i])) kept.push(i);
+  for (let i = 0; i < values.length; i++) if (values[i] === values[i]) kept.push(i); // NaN is not itself
+  if (kept.length === values.length) return { steps: at, mean: values };
   return { steps: kept.map((i) => at[i]), mean: kept.map((i) => values[i]) };
 }

@@ -39,6 +39,7 @@ class RunPage {
       this.drawn = about.steps;
       this.build();
       await this.board.settled();
+      this.drawn = Math.min(this.drawn, await this.source.settled());
       this.follow();
       await this.ask();
     } catch (error) {
