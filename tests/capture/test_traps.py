@@ -100,10 +100,10 @@ def test_gradients_that_are_never_cleared_are_carried(trained: Any) -> None:
 def test_a_graph_in_the_making_is_left_alone(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with attached() as notes:
         step(*trained)
-        monkeypatch.setattr("vario.capture.attach.capturing", lambda: True)
+        monkeypatch.setattr("vario.capture.accelerators.capturing", lambda: True)
         for _ in range(3):
             step(*trained)
-        monkeypatch.setattr("vario.capture.attach.capturing", lambda: False)
+        monkeypatch.setattr("vario.capture.accelerators.capturing", lambda: False)
         step(*trained)
     assert [number for _, number, _ in notes.steps] == [0, 1]
     assert [kind for _, kind, _, _ in notes.happened].count("graph_captured") == 1

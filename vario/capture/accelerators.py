@@ -8,11 +8,13 @@ would end the capture, and the run with it.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["capturing", "wait_for_queue"]
+__all__ = ["Graphs", "capturing", "wait_for_queue"]
 
 _CUDA = torch.backends.cuda.is_built()
 
@@ -20,6 +22,22 @@ _CUDA = torch.backends.cuda.is_built()
 def capturing() -> bool:
     """Whether the current stream is being captured into a CUDA graph."""
     return _CUDA and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
+class Graphs:
+    """Tells once that a CUDA graph was captured: replayed without a word of Python, it is not seen."""
+
+    def __init__(self, happened: Callable[[str, str, dict[str, Any]], None]) -> None:
+        self._happened, self._told = happened, False
+
+    def in_the_making(self) -> bool:
+        """Whether one is captured just now."""
+        if not capturing():
+            return False
+        if not self._told:
+            self._told = True
+            self._happened("graph_captured", "", {})
+        return True
 
 
 def wait_for_queue(tensor: Tensor) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from vario.capture import hooks
-from vario.capture.accelerators import capturing, wait_for_queue
+from vario.capture.accelerators import Graphs, wait_for_queue
 from vario.capture.batches import Gathered, carried, one_clip
 from vario.capture.by_hand import ByHand
 from vario.capture.closures import nested, with_closure
@@ -65,7 +65,7 @@ class Attachment:
         self.doze = Doze(self)
         self._unusual = False  # whether backwards matter even where nothing of the step is wanted
         self.inside: Stream | None = None  # the stream whose optimizer is stepping
-        self._graphs_told = False  # that a CUDA graph was captured, of which nothing can be seen
+        self._graphs = Graphs(self._happened)
         self._of_optimizer: dict[int, tuple[Any, Stream | None]] = {}
         self._only = None if only is None else frozenset(map(id, only.parameters()))
         self._waiting: list[Callable[[], None]] = []  # told before the first stream is known
@@ -89,8 +89,7 @@ class Attachment:
         """Called by the hooks: nothing but KeyboardInterrupt and its like gets out of here."""
         if event in self._off:
             return None
-        if capturing():
-            self._graph_captured()
+        if self._graphs.in_the_making():
             return None
         outermost, start = self._hearing_since is None, time.perf_counter()
         if outermost:
@@ -111,12 +110,6 @@ class Attachment:
         """Seconds spent in here so far, those of the call under way included."""
         since = self._hearing_since
         return self._own if since is None else self._own + time.perf_counter() - since
-
-    def _graph_captured(self) -> None:
-        """What runs in it is replayed without a word of Python: it is told once that it is not seen."""
-        if not self._graphs_told:
-            self._graphs_told = True
-            self._happened("graph_captured", "", {})
 
     def spent(self, seconds: float) -> None:
         """Time of ours inside the script's own backward."""
@@ -279,9 +272,8 @@ class Attachment:
         self.observer.event(stream, "modules", "", stream.modules_event())
         if optimizers:
             self.observer.event(stream, "optimizer", "", stream.optimizer_event())
-        waiting, self._waiting = self._waiting, []
-        for tell in waiting:
-            tell()
+        while self._waiting:
+            self._waiting.pop(0)()
         return stream
 
     def _is_free(self, name: str) -> bool:
@@ -398,15 +390,11 @@ class Attachment:
         self.inputs.forward(module, arguments)
 
     def _happened(self, kind: str, where: str, data: dict[str, Any]) -> None:
-        self.doze.count()
-        if self.streams:
-            self.observer.event(self.streams[0], kind, where, data)
-        else:
-            self._waiting.append(lambda: self._happened(kind, where, data))
+        self._tell(lambda: self.observer.event(self.streams[0], kind, where, data))
 
     def _evaluated(self, readings: list[Reading]) -> None:
+        self._tell(lambda: self.observer.readings(self.streams[0], readings))
+
+    def _tell(self, tell: Callable[[], None]) -> None:
         self.doze.count()
-        if self.streams:
-            self.observer.readings(self.streams[0], readings)
-        else:
-            self._waiting.append(lambda: self._evaluated(readings))
+        tell() if self.streams else self._waiting.append(tell)
