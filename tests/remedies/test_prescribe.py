@@ -32,8 +32,10 @@ def constant(value: float) -> tuple[np.ndarray, np.ndarray]:
     return STEPS, np.full(len(STEPS), float(value))
 
 
-def changes(id: str, seen: Record, **options) -> list[str]:
-    return [cure.change for cure in prescribe(finding(id, **options), seen)]
+def changes(id: str, seen: Record, evidence: tuple[Evidence, ...] = (), **options) -> list[str]:
+    """The plain changes, without the methods of the catalogue."""
+    cures = prescribe(finding(id, *evidence, **options), seen)
+    return [cure.change for cure in cures if not cure.method]
 
 
 def test_every_finding_of_the_vocabulary_has_a_maker_and_no_other() -> None:
@@ -127,6 +129,34 @@ def test_inputs_are_shifted_and_scaled_by_what_was_measured() -> None:
         0
     ]
     assert "(x - 130) / 70" in change
+
+
+def test_broken_targets_are_named_as_targets() -> None:
+    seen = record(
+        {"target/non_finite": (STEPS, np.where(STEPS == 30, 2.0, 0.0)), "input/non_finite": constant(0)}
+    )
+    first, second = changes("non-finite-input", seen)[:2]
+    assert "of the targets" in first and "1 of 100 measured batches" in first and first.endswith("step 30")
+    assert "target is missing" in second
+
+
+def test_batches_cut_by_hand_get_no_setting_of_a_loader() -> None:
+    by_hand, loaded = record(), record({}, Event("loader", 0, "loader 1", {"sampler": "SequentialSampler"}))
+    assert "torch.randperm" in changes("unshuffled-data", by_hand)[0]
+    assert "--set loader.shuffle=true" in prescribe(finding("unshuffled-data"), loaded)[0].trial
+
+
+def test_the_wrong_mode_is_said_with_the_share_that_was_found() -> None:
+    off = Evidence("steps in eval mode", 0.8, 0.8, 0.8, 0.0)
+    fine = Evidence("evaluations in train mode", 0.0, 0.0, 0.0, 0.0)
+    only = changes("train-eval-mode", record(), evidence=(off, fine), where=("Dropout",))
+    assert len(only) == 1 and "model.train()" in only[0] and "80 % of the steps" in only[0]
+
+
+def test_strong_dropout_falls_to_a_number_that_one_types() -> None:
+    layers = [{"name": "drop", "class": "Dropout", "p": 0.97}]
+    only = changes("excessive-regularization", record({}, Event("modules", 0, "", {"modules": layers})))[0]
+    assert only.startswith("dropout 0.97 -> 0.5 (drop):")
 
 
 def test_clipping_is_set_from_the_norms_before_the_trouble() -> None:

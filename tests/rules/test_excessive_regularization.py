@@ -37,6 +37,20 @@ def test_is_advice_without_evaluation_at_extreme_dropout_only(make):
     assert check(make(400, HIGH, events=dropout(0.5))) is None
 
 
+def test_fires_where_answers_without_dropout_are_right_far_more_often(make):
+    def answers(seen):
+        return HIGH | evaluated(1.75) | {
+            "accuracy/train": seen,
+            ("eval/accuracy", "loader 1"): ([199, 399], [0.5, 0.7]),
+            ("eval/examples", "loader 1"): ([199, 399], [1000.0, 1000.0]),
+        }  # fmt: skip
+
+    found = check(make(400, answers(0.15), events=dropout(0.9)))
+    assert found.severity == "warning"
+    assert next(e for e in found.evidence if "accuracy" in e.name).value == pytest.approx(0.7 / 0.15)
+    assert check(make(400, answers(0.5), events=dropout(0.9))) is None
+
+
 def test_silent_where_the_loss_is_low_or_evaluation_is_no_better(make):
     assert check(make(400, evaluated(0.1), events=dropout(0.5))) is None
     assert check(make(400, HIGH | evaluated(1.75), events=dropout(0.9))) is None

@@ -31,6 +31,14 @@ def test_fires_on_an_evaluation_in_train_mode(make, kind):
     assert measured(found, "steps in eval mode") == 0
 
 
+def test_the_share_of_steps_is_of_steps_and_not_of_readings(make):
+    """Readings lie close together at the start, where the mode was still right."""
+    at = np.r_[0:40, 40:400:36]
+    was_on = (at, np.where(at < 40, 1.0, 0.0))
+    found = train_eval_mode.check(make(400, EVALUATED | {("mode/train_share", "Dropout"): was_on}))
+    assert measured(found, "steps in eval mode") == pytest.approx(360 / 400)
+
+
 def test_fires_on_training_that_went_on_in_eval_mode(make):
     found = train_eval_mode.check(
         make(400, EVALUATED | mode("BatchNorm1d", train=np.where(N < 62, 1.0, 0.0)))

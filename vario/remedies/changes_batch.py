@@ -59,6 +59,10 @@ def batch_norm(finding: Finding, record: Record) -> list[Change]:
 
 def unshuffled(finding: Finding, record: Record) -> list[Change]:
     seen = loader(record)
+    if not seen:
+        return [
+            Change("draw the batches of each epoch in a new random order: torch.randperm(n).split(batch)")
+        ]
     sampler = f" (its sampler is {seen['sampler']})" if seen.get("sampler") else ""
     return [Change(f"DataLoader(..., shuffle=True){sampler}", "loader.shuffle=true")]
 

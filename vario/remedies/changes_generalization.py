@@ -49,10 +49,11 @@ def excessive(finding: Finding, record: Record) -> list[Change]:
     dropout = {name: p for name, p in module_settings(record, "Dropout", "p").items() if p > 0.1}
     if dropout:
         name, p = max(dropout.items(), key=lambda item: item[1])
+        more = f" and {len(dropout) - 1} more" if len(dropout) > 1 else ""
         changes.append(
             Change(
-                f"dropout {setting(p)} -> {setting(p / 2)} ({name} and {len(dropout) - 1} more): the"
-                " model cannot fit its training data"
+                f"dropout {setting(p)} -> {setting(max(round(p / 2, 1), 0.1))} ({name or 'the model'}{more}):"
+                " the model cannot fit its training data"
             )
         )
     decay = hyper(record, "weight_decay")

@@ -58,23 +58,28 @@ def non_finite(finding: Finding, record: Record) -> list[Change]:
 
 
 def non_finite_input(finding: Finding, record: Record) -> list[Change]:
-    steps, counts = record.series("input/non_finite")
-    bad = steps[counts > 0] if counts.ndim == 1 else steps[:0]
-    seen = (
-        f"{len(bad)} of {len(steps)} measured batches hold NaN or infinite values, the first at step {bad[0]}"
-        if len(bad)
-        else ""
-    )
-    return [
-        Change(
-            "drop or mend the broken examples before training: check torch.isfinite in the"
-            f" dataset{'; ' + seen if seen else ''}"
-        ),
-        Change(
+    changes = []
+    for kind, instead in (
+        (
+            "input",
             "if missing values are meant, replace them by the mean of the feature and add a 0/1 column"
-            " that says so"
+            " that says so",
         ),
-    ]
+        ("target", "examples whose target is missing have nothing to teach: leave them out of the loss"),
+    ):
+        steps, counts = record.series(f"{kind}/non_finite")
+        bad = steps[counts > 0] if counts.ndim == 1 else steps[:0]
+        if not len(bad):
+            continue
+        changes += [
+            Change(
+                f"drop or mend the broken examples before training: check torch.isfinite of the {kind}s in"
+                f" the dataset; {len(bad)} of {len(steps)} measured batches hold NaN or infinite values, the"
+                f" first at step {bad[0]}"
+            ),
+            Change(instead),
+        ]
+    return changes or [Change("drop or mend the broken examples before training: check torch.isfinite")]
 
 
 def underflow(finding: Finding, record: Record) -> list[Change]:
@@ -197,22 +202,20 @@ def rank_collapse(finding: Finding, record: Record) -> list[Change]:
 
 def mode(finding: Finding, record: Record) -> list[Change]:
     kinds = ", ".join(where for where in finding.where if where) or "Dropout or BatchNorm"
-    train = min(
-        (median(record, "mode/train_share", where=w) for w in record.wheres("mode/train_share")),
-        default=float("nan"),
-    )
-    evaluation = max(
-        (median(record, "mode/eval_share", where=w) for w in record.wheres("mode/eval_share")),
-        default=float("nan"),
-    )
+    in_train, in_eval = evidence(finding, "in train mode"), evidence(finding, "in eval mode")
     changes = []
-    if train < 1:
-        changes.append(Change(f"call model.train() at the start of each epoch: {kinds} trained in eval mode"))
-    if evaluation > 0:
+    if in_eval and in_eval.value > 0:
         changes.append(
             Change(
-                f"call model.eval() before evaluation: {percent(evaluation)} of {kinds} was in train mode"
-                " there"
+                f"call model.train() at the start of each epoch: at {percent(in_eval.value)} of the steps"
+                f" {kinds} trained in eval mode"
+            )
+        )
+    if in_train and in_train.value > 0:
+        changes.append(
+            Change(
+                f"call model.eval() before evaluation: at {percent(in_train.value)} of the evaluations"
+                f" {kinds} was in train mode"
             )
         )
     return changes or [

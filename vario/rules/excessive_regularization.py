@@ -4,9 +4,10 @@ What it means: dropout (or noise like it) hides so much that the loss with it st
 model without it, in evaluation, does clearly better on data that it has never seen.
 How it is decided: a regulariser that acts only in training is there (dropout with p of at least 0.5), the
 training loss has lost less than half of its start, and the last evaluations lie below the training loss
-at those times by more than 15 % of it. Dropout of at least 0.8 adds noise of four times the square of the
-signal (p over 1 - p) to every unit: there a loss that never fell suffices, and without evaluations one that
-fell by less than half gives advice.
+at those times by more than 15 % of it, or are right twice as often as training (dropout can hide what is
+learned from the loss while the answers already show it). Dropout of at least 0.8 adds noise of four times the
+square of the signal (p over 1 - p) to every unit: there a loss that never fell suffices, and without
+evaluations one that fell by less than half gives advice.
 Not applicable: the list of modules was not recorded; no dropout of that strength.
 """
 
@@ -18,12 +19,14 @@ from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import exactly, finite, level
+from vario.rules._examples import train_accuracy
+from vario.rules._held_out import accuracy_at, passes
 from vario.rules._model import rows
 
 ID = "excessive-regularization"
 CARD = {
     "papers": (),
-    "reads": ("loss/train", "eval/loss"),
+    "reads": ("loss/train", "eval/loss", "accuracy/train", "eval/accuracy"),
     "checked": "closed form: constant losses on both sides of the limits",
     "changed": "",
     "summary": "With dropout of {strongest dropout} the training loss stays at {loss at the end}.",
@@ -37,6 +40,7 @@ def check(
     extreme: float = 0.8,
     slow: float = 0.5,
     gap: float = 0.15,
+    times: float = 2.0,  # held-out over training accuracy; usually they are within a few points
 ) -> Finding | None:
     """A finding where dropout keeps the training loss high and evaluation is clearly better."""
     modules = rows(record, "modules")
@@ -62,6 +66,9 @@ def check(
     # Nothing was learned, with it or without: noise of several times the signal in every unit explains that.
     if run.state == "stuck" and strongest >= extreme:
         return Finding(ID, "warning", 0.75, tuple(found), steps, tuple(evidence))
+    hidden = _hidden(record, times)
+    if hidden is not None:
+        return Finding(ID, "warning", 0.85, tuple(found), steps, (*evidence, hidden))
     if np.isfinite(evaluation):
         if evaluation > (1 - gap) * run.end.low:
             return None
@@ -70,6 +77,19 @@ def check(
     if strongest < extreme:
         return None
     return Finding(ID, "advice", 0.65, tuple(found), steps, tuple(evidence))
+
+
+def _hidden(record: Record, times: float) -> Evidence | None:
+    """How many times as often as in training the last evaluation is right, where that is clear."""
+    try:
+        where, steps, _ = passes(record, "eval/accuracy")
+        seen = train_accuracy(record, float(steps[-1]) / 2, float(steps[-1]))
+        unseen = accuracy_at(record, where, float(steps[-1]))
+    except NotApplicable:
+        return None
+    if unseen.low <= times * seen.high:
+        return None
+    return exactly("held-out over training accuracy", unseen.value / max(seen.value, 1e-9), times, where)
 
 
 def _last_evaluation(record: Record) -> float:

@@ -49,7 +49,10 @@ def check(
         if "Dropout" in kind and _never_drops(record, kind):
             continue
         for name, (steps, mask) in _mistakes(record, kind, evaluated, wrong, lasting).items():
-            evidence.append(exactly(name, float(mask.mean()), wrong, kind))
+            # Training is read more often at its start, so a reading stands for the steps until the next.
+            stands = np.diff(steps, append=max(record.step_count, int(steps[-1]) + 1))
+            part = float(np.average(mask, weights=stands if name.startswith("steps") else None))
+            evidence.append(exactly(name, part, wrong, kind))
             spans.append((int(steps[mask][0]), int(steps[mask][-1])))
             where.append(kind)
     if not evidence:
