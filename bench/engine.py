@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def plain(w: Workload) -> Way:
     return step
 
 
-def ours(w: Workload, *, rows: int = 0, check: bool = False, **more: bool) -> Way:
+def ours(w: Workload, *, rows: int = 0, check: bool = False, **more: Any) -> Way:
     """The probe of `vario.capture.per_example.probe`; `rows` examples of the batch."""
     names = {id(p): n for n, p in w.model.named_parameters()}
     picked = list(range(0, w.batch, w.batch // rows)) if rows else None
@@ -138,7 +139,7 @@ WAYS: dict[str, Callable[[Workload], Way]] = {
     "ours: norms of all": ours,
     "ours: norms of all, checked": lambda w: ours(w, check=True),
     "ours: norms of 1/8": lambda w: ours(w, rows=w.batch // 8),
-    "ours: second moments": lambda w: ours(w, spreads=True),
+    "ours: second moments": lambda w: ours(w, spreads={}),
     "ours: inner products": lambda w: ours(w, products=True),
     "ours: inner products of 1/4": lambda w: ours(w, rows=w.batch // 4, products=True),
     "loop over examples": loop,

@@ -61,6 +61,13 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)),
         (5, 1, 4, 4),
     ),
+    "convs": (
+        lambda: nn.Sequential(
+            *(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.Tanh(), nn.Conv2d(4, 4, 2, groups=2), nn.Tanh()),
+            *(nn.ConvTranspose2d(4, 2, 2, bias=False), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)),
+        ),
+        (3, 1, 4, 4),
+    ),
     "batch norm": (
         lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)),
         (6, 4),
@@ -130,7 +137,11 @@ def test_the_hessian_is_that_of_dense_algebra(name: str) -> None:
     torch.testing.assert_close(flat, torch.cat([g.flatten() for g in expected]), rtol=1e-9, atol=1e-12)
 
 
-CASES = [*(("mlp", loss) for loss in LOSSES), ("attention", "cross entropy"), ("tied", "mse")]
+CASES = [
+    *(("mlp", loss) for loss in LOSSES),
+    *((name, "cross entropy") for name in ("attention", "conv", "convs")),
+    ("tied", "mse"),
+]
 
 
 @pytest.mark.parametrize(("name", "loss"), CASES)

@@ -168,7 +168,7 @@ def test_products_and_spreads_are_those_of_the_shares(name: str) -> None:
         for parameter, grad in zip(params, grads, strict=True):
             rows.setdefault(parameter, []).append(torch.zeros(()) if grad is None else grad)
     loss = model(x).tanh().sum()
-    probe = Probe(loss, {id(p): n for n, p in params.items()}, examples=B, products=True, spreads=True)
+    probe = Probe(loss, {id(p): n for n, p in params.items()}, examples=B, products=True, spreads={})
     loss.backward()
     found = probe.close()
     assert found.missed == {}
@@ -244,3 +244,17 @@ def test_weighted_classes_and_ignored_tokens(reduction: str) -> None:
     found = measure(model, loss)
     assert torch.allclose(found.squares["1.weight"], torch.stack(wanted), rtol=1e-4)
     assert found.squares["1.weight"][2] == 0
+
+
+def test_spreads_of_several_steps_add_up_and_what_is_left_out_loses_them() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))
+    names, totals = {id(p): n for n, p in model.named_parameters()}, {"0.weight": torch.ones(3, 5)}
+    squares = []
+    for seed in (0, 1):
+        loss = model(draw(B, 5, seed=seed)).tanh().sum()
+        probe = Probe(loss, names, examples=B, spreads=totals)
+        loss.backward()
+        squares.append(probe.close().squares)
+    assert set(totals) == {"1.weight", "1.bias", "2.weight", "2.bias"}  # nothing is known below the norm
+    for name, total in totals.items():
+        assert torch.allclose(total.sum(), sum(found[name].sum() for found in squares)), name

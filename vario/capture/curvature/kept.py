@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from vario.capture.curvature import graph
+from vario.capture.curvature.convolutions import convolution_nodes, linear_convolutions
 from vario.capture.curvature.graph import gradient
 from vario.nouns import NotApplicable
 
@@ -116,10 +117,10 @@ class KeptGraph:
             curved = gradient(
                 [a for a, _ in pairs],
                 self.heads(),
-                [w.to(a) for a, w in pairs],
+                [w.to(a) / self.scale for a, w in pairs],  # here they are small
                 allow_unused=True,
             )
-            return self._back(self.heads(), curved) / self.scale
+            return self._back(self.heads(), curved)
 
     def heads(self) -> list[GradientEdge]:
         """The network's outputs that a convex loss is taken of. Raises NotApplicable where none is known."""
@@ -186,7 +187,7 @@ class KeptGraph:
                 )
         except RuntimeError as error:
             raise NotApplicable(f"no second derivative: {_first_line(error)}") from None
-        return self.flat(found) / self.scale
+        return self.flat(found).div_(self.scale)
 
     def _back(self, edges: Sequence[GradientEdge], values: Sequence[Tensor | None]) -> Tensor:
         """The transposed Jacobian of the outputs times ``values``."""
@@ -210,11 +211,12 @@ class KeptGraph:
                 with graph.plain_attention(self.attentions):
                     arriving = gradient(self.loss, edges, create_graph=True, allow_unused=True)
                     known = [
-                        torch.zeros(self.head_shape(e)) if a is None else a
+                        self.zeros_like().new_zeros(self.head_shape(e)) if a is None else a
                         for e, a in zip(edges, arriving, strict=True)
                     ]
                     dummies = [torch.zeros_like(a).requires_grad_() for a in known]
-                    found = gradient(edges, self.params, dummies, create_graph=True, allow_unused=True)
+                    with linear_convolutions(convolution_nodes(self.order)):
+                        found = gradient(edges, self.params, dummies, create_graph=True, allow_unused=True)
             except RuntimeError as error:
                 raise NotApplicable(f"no second derivative: {_first_line(error)}") from None
             transposed = [

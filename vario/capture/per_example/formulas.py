@@ -34,8 +34,8 @@ class Formula(Protocol):
     def products(self, gradient: Tensor) -> Tensor:
         """Inner products of the shares (m, m)."""
 
-    def spread(self, gradient: Tensor) -> Tensor:
-        """Sum over examples of the squares of each entry of the shares, in their shape."""
+    def add_spread(self, gradient: Tensor, total: Tensor) -> None:
+        """The squares of each entry of the shares, in their shape, are added to ``total``."""
 
 
 class _Formed:
@@ -58,12 +58,10 @@ class _Formed:
         rows = torch.stack(list(self.blocks(gradient)))
         return rows @ rows.T
 
-    def spread(self, gradient: Tensor) -> Tensor:
-        total = self.share(gradient, 0).square()
-        for place in range(1, self.examples.looked_at):
+    def add_spread(self, gradient: Tensor, total: Tensor) -> None:
+        for place in range(self.examples.looked_at):
             share = self.share(gradient, place)
             total.addcmul_(share, share)
-        return total
 
 
 class Shares(_Formed):
@@ -82,8 +80,8 @@ class Shares(_Formed):
         rows = self.form(gradient).flatten(1)
         return rows @ rows.T
 
-    def spread(self, gradient: Tensor) -> Tensor:
-        return self.form(gradient).square().sum(dim=0)
+    def add_spread(self, gradient: Tensor, total: Tensor) -> None:
+        total.add_(self.form(gradient).square().sum(dim=0))
 
 
 class RowSums(Shares):
@@ -101,10 +99,11 @@ class RowSums(Shares):
     def products(self, gradient: Tensor) -> Tensor:
         return self._arriving.products(gradient) if self._single(gradient) else super().products(gradient)
 
-    def spread(self, gradient: Tensor) -> Tensor:
+    def add_spread(self, gradient: Tensor, total: Tensor) -> None:
         if self._single(gradient):
-            return self._arriving.squared(gradient).sum(dim=0)
-        return super().spread(gradient)
+            total.add_(self._arriving.squared(gradient).sum(dim=0))
+        else:
+            super().add_spread(gradient, total)
 
     def _single(self, gradient: Tensor) -> bool:
         return self._arriving.rows(gradient).shape[1] == 1
@@ -117,18 +116,19 @@ class Linear(_Formed):
         self.examples = arriving.examples
         self.a = by_rows(a, arriving.layout, arriving.examples, 1)
         self.arriving = arriving
+        self._known: Tensor | None = None  # squares that came with the spread
 
     @classmethod
     def joined(cls, a: Tensor, examples: Examples) -> Linear:
         """For inputs (m, T, i) that are by example already; such are the gradients that it is given."""
-        whole = object.__new__(cls)
-        whole.examples, whole.a, whole.arriving = examples, a, Arriving(Layout(0, 1, 1), _all_of(examples))
-        return whole
+        return cls(a, Arriving(Layout(0, 1, 1), Examples(examples.looked_at)))
 
     def squares(self, gradient: Tensor) -> Tensor:
         if self.a.shape[1] == 1:
             lengths: Tensor = torch.linalg.vector_norm(self.a[:, 0], dim=1)
             return (lengths * self.arriving.lengths(gradient)).square_()
+        if self._known is not None:
+            return self._known
         return self.of_rows(self.a, self.arriving.rows(gradient))
 
     @staticmethod
@@ -153,23 +153,24 @@ class Linear(_Formed):
             return (self.a[:, 0] @ self.a[:, 0].T).mul_(self.arriving.products(gradient))
         g = self.arriving.rows(gradient)
         into, out, many = self.a.shape[2], g.shape[2], len(self.a)
-        total = torch.zeros(many, many, device=g.device)
+        total = torch.zeros(many, many, dtype=g.dtype, device=g.device)
         for start in range(0, out, per := max(1, _BLOCK // (into * many))):
             part = (g[..., start : start + per].mT @ self.a).flatten(1)
             total.addmm_(part, part.T)
         return total
 
-    def spread(self, gradient: Tensor) -> Tensor:
-        """Made as (o, i), which is the faster way round, and turned."""
+    def add_spread(self, gradient: Tensor, total: Tensor) -> None:
         if self.a.shape[1] == 1:
-            return (self.arriving.squared(gradient).T @ self.a[:, 0].square()).T
+            total.T.addmm_(self.arriving.squared(gradient).T, self.a[:, 0].square())
+            return
         g = self.arriving.rows(gradient)
-        total = torch.zeros(g.shape[2], self.a.shape[2], device=g.device)
-        room = torch.empty_like(total)  # one for all: fresh memory costs more than the products
+        room = torch.empty_like(total.T)  # one for all: fresh memory costs more than the products
+        squares = []
         for into, out in zip(self.a, g, strict=True):
             torch.mm(out.T, into, out=room)
-            total.addcmul_(room, room)
-        return total.T
+            total.T.addcmul_(room, room)
+            squares.append(torch.linalg.vector_norm(room))
+        self._known = torch.stack(squares).square_()
 
 
 class Lookup(_Formed):
@@ -193,14 +194,15 @@ class Lookup(_Formed):
 
     def share(self, gradient: Tensor, place: int) -> Tensor:
         g = self.arriving(gradient)[place]
-        return torch.zeros(self.size, g.shape[1], device=g.device).index_add_(0, self.tokens[place], g)
+        table = torch.zeros(self.size, g.shape[1], dtype=g.dtype, device=g.device)
+        return table.index_add_(0, self.tokens[place], g)
 
     def products(self, gradient: Tensor) -> Tensor:
         g = self.arriving(gradient)
         used, place = torch.unique(self.tokens, return_inverse=True)
         if len(used) * g.shape[2] * len(g) > _BLOCK:
             return super().products(gradient)
-        table = torch.zeros(len(g), len(used), g.shape[2], device=g.device)
+        table = torch.zeros(len(g), len(used), g.shape[2], dtype=g.dtype, device=g.device)
         for row, where, value in zip(table, place, g, strict=True):
             row.index_add_(0, where, value)
         return table.flatten(1) @ table.flatten(1).T
@@ -264,30 +266,29 @@ class Convolution(_Formed):
             return self._known
         if not self.unfolds:
             return super().squares(gradient)
-        return sum(
-            (torch.linalg.vector_norm(part.flatten(1), dim=1).square() for part in self.parts(gradient)),
-            torch.zeros((), device=gradient.device),
-        )
+        each = [torch.linalg.vector_norm(part.flatten(1), dim=1) for part in self.parts(gradient)]
+        return _sum_of([norms.square_() for norms in each])
 
     def products(self, gradient: Tensor) -> Tensor:
         if not self.unfolds:
             return super().products(gradient)
         rows_ = (part.flatten(1) for part in self.parts(gradient))
-        return sum((part @ part.T for part in rows_), torch.zeros((), device=gradient.device))
+        return _sum_of([part @ part.T for part in rows_])
 
-    def spread(self, gradient: Tensor) -> Tensor:
+    def add_spread(self, gradient: Tensor, total: Tensor) -> None:
         if not self.unfolds:
-            return super().spread(gradient)
+            super().add_spread(gradient, total)
+            return
         out, into = self.weight.shape[:2]
-        sums, squares = [], torch.zeros((), device=gradient.device)
+        sums, squares = [], []
         for part in self.parts(gradient):
-            squares = squares + torch.linalg.vector_norm(part.flatten(1), dim=1).square()
+            squares.append(torch.linalg.vector_norm(part.flatten(1), dim=1).square_())
             sums.append(part.square_().sum(dim=0))
-        self._known = squares
-        if self._all_at_once():
-            return sums[0].reshape(self.weight.shape)
-        rows_ = [each.view(out, -1, into).mT for each in sums]  # (out, into, width of the kernel)
-        return torch.stack(rows_, dim=2).reshape(self.weight.shape)
+        self._known = _sum_of(squares)
+        if not self._all_at_once():
+            rows = [each.view(out, -1, into).mT for each in sums]  # (out, into, width of the kernel)
+            sums = [torch.stack(rows, dim=2)]
+        total.add_(sums[0].reshape(total.shape))
 
 
 class Replay(_Formed):
@@ -312,12 +313,15 @@ class Replay(_Formed):
         return dense.float()
 
 
-def _all_of(examples: Examples) -> Examples:
-    """Those that are looked at, as if they were the batch."""
-    return Examples(examples.looked_at)
+def _sum_of(values: list[Tensor]) -> Tensor:
+    total = values[0]
+    for value in values[1:]:
+        total += value
+    return total
 
 
 def _gathered(g: Tensor, tokens: Tensor) -> Tensor:
     """Sum of the gradients of each token that occurs."""
     kinds, place = torch.unique(tokens, return_inverse=True)
-    return torch.zeros(len(kinds), g.shape[1], device=g.device).index_add_(0, place, g)
+    table = torch.zeros(len(kinds), g.shape[1], dtype=g.dtype, device=g.device)
+    return table.index_add_(0, place, g)

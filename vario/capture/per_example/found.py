@@ -18,7 +18,8 @@ class ExampleGradients:
 
     ``squares``: squared norms (examples looked at,); ``batch_squares``: squared norm of the sum of the
     shares of all ``examples``, of this backward alone, of every parameter. On request ``products`` (inner
-    products of shares, square) and ``spreads`` (sum over examples of squared entries, as the parameter).
+    products of shares, square) and ``spreads`` (sums over examples of squared entries, as the parameter,
+    added to what was there; a parameter that is left out loses them).
     """
 
     examples: int

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vario.capture.graph import bottom_up
@@ -49,6 +50,7 @@ class Probe:
     ``picked``: places in the batch of the examples to look at (all). ``check``: one of those places.
     ``time_first``: rows of the loss that are more than the examples have time outside, examples inside.
     ``hooked``: the graph may carry hooks of others. ``order``: its nodes, loss first, where known.
+    ``spreads``: by parameter, what the sum over examples of squared entries is added to; made where missing.
     ``seconds``: what listening took so far.
     """
 
@@ -61,12 +63,12 @@ class Probe:
         check: int | None = None,
         picked: Sequence[int] | None = None,
         products: bool = False,
-        spreads: bool = False,
+        spreads: dict[str, Tensor] | None = None,
         time_first: bool = False,
         hooked: bool = False,
         order: list[Any] | None = None,
     ) -> None:
-        self._result = ExampleGradients(examples)
+        self._result = ExampleGradients(examples, spreads={} if spreads is None else spreads)
         self._removers: list[Callable[[], None]] = []
         self._joint: dict[str, Joint] = {}
         self._expected: dict[str, Tensor] = {}
@@ -83,7 +85,7 @@ class Probe:
             self._result.missed[""] = f"no output of {examples} examples was found at the loss"
             return
         uses, even = self._find_uses(order, layouts(order, roots, examples), under, leaves, top)
-        self._plan(uses, leaves, products=products, spreads=spreads)
+        self._plan(uses, leaves, products, spreads)
         if check is not None:
             self._compute_alone(loss, order, roots, even, leaves, hooked=hooked)
         by_node: dict[Any, list[Use]] = {}
@@ -106,8 +108,6 @@ class Probe:
                 result.squares[name] = one.squares()
                 if one.products is not None:
                     result.products[name] = one.products
-                if one.spread is not None:
-                    result.spreads[name] = one.spread
             except Exception as error:
                 result.leave_out(name, f"{type(error).__name__}: {error}")
         if expected:
@@ -168,7 +168,7 @@ class Probe:
                     mixed = below_batch_norm(order) if mixed is None else mixed
                     reason = _MIXED if node in mixed else reason
                     for name in mine.values():
-                        self._result.missed.setdefault(name, reason)
+                        self._result.leave_out(name, reason)
                     continue
                 if use.node is below:
                     even.append(below)
@@ -196,19 +196,28 @@ class Probe:
         return Use(node, formula, chain, self._examples), ""
 
     def _plan(
-        self, uses: list[Use], leaves: Mapping[Any, str | None], *, products: bool, spreads: bool
+        self,
+        uses: list[Use],
+        leaves: Mapping[Any, str | None],
+        products: bool,
+        spreads: dict[str, Tensor] | None,
     ) -> None:
         by_name: dict[str, list[Use]] = {}
-        sizes = {name: leaf.variable.numel() for leaf, name in leaves.items() if name is not None}
+        variables = {name: leaf.variable for leaf, name in leaves.items() if name is not None}
         for use in uses:
             for name in use.names.values():
                 by_name.setdefault(name, []).append(use)
         for name, mine in by_name.items():
-            if name not in self._result.missed:
-                try:
-                    self._joint[name] = joint(mine, sizes[name], products=products, spreads=spreads)
-                except ValueError as error:
-                    self._result.missed[name] = str(error)
+            if name in self._result.missed:
+                continue
+            like = variables[name]
+            if spreads is not None and name not in spreads:
+                spreads[name] = torch.zeros(like.shape, dtype=torch.float32, device=like.device)
+            total = None if spreads is None else spreads[name]
+            try:
+                self._joint[name] = joint(mine, like.numel(), products=products, total=total)
+            except ValueError as error:
+                self._result.leave_out(name, str(error))
 
     def _compute_alone(
         self,
@@ -226,7 +235,7 @@ class Probe:
         reason = "the graph carries hooks" if hooked else unsafe(order, set(mine))
         if reason:
             for name in list(self._joint):
-                self._result.missed[name] = f"not checked by a backward of one example: {reason}"
+                self._result.leave_out(name, f"not checked by a backward of one example: {reason}")
             self._joint = {}
             return
         self._expected = alone(loss, roots, even, mine, example=self._at(), examples=self._examples.count)

@@ -62,7 +62,6 @@ class Joint(Protocol):
     """All uses of one parameter."""
 
     products: Tensor | None
-    spread: Tensor | None
 
     def hear(self, use: Use, gradient: Tensor) -> None:
         """A gradient has come to a use."""
@@ -71,33 +70,36 @@ class Joint(Protocol):
         """Squared norms, once all have come; lets go of everything."""
 
 
-def joint(uses: list[Use], size: int, *, products: bool, spreads: bool) -> Joint:
-    """The cheapest way to add these uses of a parameter of ``size`` entries."""
+def joint(uses: list[Use], size: int, *, products: bool, total: Tensor | None) -> Joint:
+    """The cheapest way to add these uses of a parameter of ``size`` entries.
+
+    ``total``: what the sum over examples of squared entries is added to, in the parameter's shape.
+    """
     formulas, direct = [use.formula for use in uses], all(use.chain.direct for use in uses)
     turns = {use.chain.turned for use in uses}
+    known = len(turns) == 1 and None not in turns
     if len(uses) == 1 and uses[0].chain.keeps_norm and formulas[0] is not None:
-        if not spreads or uses[0].chain.turned is not None:
-            return _Alone(products=products, spreads=spreads)
-    if all(isinstance(formula, Linear) for formula in formulas) and len(turns) == 1 and None not in turns:
-        return _Joined(len(uses), products=products, spreads=spreads)
+        if total is None or known:
+            return _Alone(products, total)
+    if all(isinstance(formula, Linear) for formula in formulas) and known:
+        return _Joined(len(uses), products, total)
     if all(isinstance(formula, Shares) for formula in formulas) and direct:
-        return _Summed(len(uses), products=products, spreads=spreads)
+        return _Summed(len(uses), products, total)
     kinds = sorted(type(formula).__name__ for formula in formulas)
-    if kinds == ["Linear", "Lookup"] and not (products or spreads) and None not in turns:
+    if kinds == ["Linear", "Lookup"] and not products and total is None and None not in turns:
         if all(use.chain.turned == isinstance(use.formula, Linear) for use in uses):
             return _Tied()
     if size * uses[0].examples.looked_at > _MOST:
         raise ValueError("the shares would have to be formed, and are too large for that")
-    return _Formed(uses[0].examples.looked_at, products=products, spreads=spreads)
+    return _Formed(uses[0].examples.looked_at, products, total)
 
 
 class _Alone:
     """One use: its formula says everything as soon as the gradient comes."""
 
-    def __init__(self, *, products: bool, spreads: bool) -> None:
+    def __init__(self, products: bool, total: Tensor | None) -> None:
         self.products: Tensor | None = None
-        self.spread: Tensor | None = None
-        self._wanted = products, spreads
+        self._wanted, self._total = products, total
         self._found: Tensor | None = None
 
     def hear(self, use: Use, gradient: Tensor) -> None:
@@ -105,11 +107,10 @@ class _Alone:
         if formula is None or self._found is not None:
             raise RuntimeError("backward came to this operation twice")
         with torch.no_grad():
-            if self._wanted[0]:
+            if self._wanted:
                 self.products = formula.products(gradient)
-            if self._wanted[1]:
-                spread = formula.spread(gradient)
-                self.spread = spread.T if use.chain.turned else spread
+            if self._total is not None:
+                formula.add_spread(gradient, self._total.T if use.chain.turned else self._total)
             self._found = formula.squares(gradient) if self.products is None else self.products.diagonal()
         use.formula = None  # nothing of this operation needs to stay in memory
 
@@ -122,10 +123,9 @@ class _Alone:
 class _Later:
     """Gradients are kept until all have come."""
 
-    def __init__(self, count: int, *, products: bool = False, spreads: bool = False) -> None:
+    def __init__(self, count: int, products: bool = False, total: Tensor | None = None) -> None:
         self.products: Tensor | None = None
-        self.spread: Tensor | None = None
-        self._wanted, self._count = (products, spreads), count
+        self._wanted, self._total, self._count = products, total, count
         self._kept: list[tuple[Use, Tensor]] = []
 
     def hear(self, use: Use, gradient: Tensor) -> None:
@@ -150,33 +150,32 @@ class _Joined(_Later):
             out.append(use.formula.arriving.rows(gradient))
         whole, arriving = Linear.joined(torch.cat(into, dim=1), kept[0][0].examples), torch.cat(out, dim=1)
         with torch.no_grad():
-            if self._wanted[0]:
+            if self._wanted:
                 self.products = whole.products(arriving)
-            if self._wanted[1]:
-                spread = whole.spread(arriving)
-                self.spread = spread.T if kept[0][0].chain.turned else spread
+            if self._total is not None:
+                whole.add_spread(arriving, self._total.T if kept[0][0].chain.turned else self._total)
             return whole.squares(arriving)
 
 
 class _Summed(_Later):
     """Shares that are small are formed as they come."""
 
-    def __init__(self, count: int, *, products: bool, spreads: bool) -> None:
-        super().__init__(count, products=products, spreads=spreads)
-        self._total: Tensor | None = None
+    def __init__(self, count: int, products: bool, total: Tensor | None) -> None:
+        super().__init__(count, products, total)
+        self._shares: Tensor | None = None
         self._heard = 0
 
     def hear(self, use: Use, gradient: Tensor) -> None:
         assert isinstance(use.formula, Shares)
         with torch.no_grad():
             shares = use.formula.form(gradient)
-            self._total = shares if self._total is None else self._total + shares
+            self._shares = shares if self._shares is None else self._shares + shares
         self._heard += 1
 
     def squares(self) -> Tensor:
-        if self._total is None or self._heard != self._count:
+        if self._shares is None or self._heard != self._count:
             raise RuntimeError(f"backward came to {self._heard} of {self._count} operations that read it")
-        return _of_formed(self, self._total, self._wanted)
+        return _of_formed(self, self._shares, self._wanted, self._total)
 
 
 class _Tied(_Later):
@@ -202,10 +201,9 @@ class _Tied(_Later):
 class _Formed:
     """The shares themselves, because nothing less will do."""
 
-    def __init__(self, examples: int, *, products: bool, spreads: bool) -> None:
+    def __init__(self, examples: int, products: bool, total: Tensor | None) -> None:
         self.products: Tensor | None = None
-        self.spread: Tensor | None = None
-        self._wanted = products, spreads
+        self._wanted, self._total = products, total
         self._shares: list[Tensor | None] = [None] * examples
 
     def hear(self, use: Use, gradient: Tensor) -> None:
@@ -220,12 +218,12 @@ class _Formed:
         shares, self._shares = [share for share in self._shares if share is not None], []
         if not shares:
             raise RuntimeError("backward did not come to an operation that reads it")
-        return _of_formed(self, torch.stack(shares), self._wanted)
+        return _of_formed(self, torch.stack(shares), self._wanted, self._total)
 
 
-def _of_formed(one: _Summed | _Formed, shares: Tensor, wanted: tuple[bool, bool]) -> Tensor:
-    if wanted[0]:
+def _of_formed(one: _Summed | _Formed, shares: Tensor, wanted: bool, total: Tensor | None) -> Tensor:
+    if wanted:
         one.products = shares.flatten(1) @ shares.flatten(1).T
-    if wanted[1]:
-        one.spread = shares.square().sum(dim=0)
+    if total is not None:
+        total.add_(shares.square().sum(dim=0))
     return shares.flatten(1).square().sum(dim=1)
