@@ -131,6 +131,13 @@ def test_inputs_are_shifted_and_scaled_by_what_was_measured() -> None:
     assert "(x - 130) / 70" in change
 
 
+def test_features_of_different_units_get_no_common_scale_but_pixels_do() -> None:
+    table = {"input/mean": constant(130), "input/std": constant(70), "input/feature_spread": constant(1e6)}
+    assert "each feature" in changes("unnormalized-inputs", record(table))[0]
+    pixels = table | {"input/smallest": constant(0), "input/largest": constant(255)}
+    assert "(x - 130) / 70" in changes("unnormalized-inputs", record(pixels))[0]
+
+
 def test_broken_targets_are_named_as_targets() -> None:
     seen = record(
         {"target/non_finite": (STEPS, np.where(STEPS == 30, 2.0, 0.0)), "input/non_finite": constant(0)}

@@ -37,6 +37,18 @@ def test_a_classifier_may_settle_on_its_classes(make):
     assert rank_collapse.check(make(400, settled)) is None
 
 
+def test_what_was_low_from_the_start_is_a_collapse_only_where_training_fails(make):
+    low = rank(1.5)
+    assert rank_collapse.check(make(400, low)) is None
+    assert rank_collapse.check(make(400, low | {"loss/train": 2.303})) is not None
+
+
+def test_two_classes_told_apart_lie_on_a_line(make):
+    two = rank(np.where(N < 100, 60.0, 1.5)) | {"batch/class_counts": (N, np.full((400, 2), 16.0))}
+    assert rank_collapse.check(make(400, two | {"loss/train": 0.69 * np.exp(-N / 50)})) is None
+    assert rank_collapse.check(make(400, two | {"loss/train": 0.6931})) is not None
+
+
 def test_cannot_know_without_ranks(make):
     with pytest.raises(NotApplicable, match="0 readings of rank/effective"):
         rank_collapse.check(make(400))

@@ -8,7 +8,7 @@ from vario.nouns import Finding
 from vario.record import Record
 from vario.remedies import changes_rate
 from vario.remedies.changes import Change, Maker, event_rows, hyper, median, modules, place, within
-from vario.remedies.figures import number, rounded, setting
+from vario.remedies.figures import number, percent, rounded, setting
 
 __all__ = ["MAKERS"]
 
@@ -129,7 +129,9 @@ def clipping(finding: Finding, record: Record) -> list[Change]:
 def accumulate(finding: Finding, record: Record) -> list[Change]:
     carried = median(record, "gradient/carried", finding.steps)
     how = (
-        f": the gradient already there is {number(carried)} times the one at the step" if carried > 0 else ""
+        f": what earlier steps left there is {percent(carried)} of the gradient that a step uses"
+        if carried > 0
+        else ""
     )
     return [Change(f"call optimizer.zero_grad() before each backward(){how}")]
 

@@ -120,23 +120,22 @@ def softmax_collapse(finding: Finding, record: Record) -> list[Change]:
 def unnormalized(finding: Finding, record: Record) -> list[Change]:
     mean, std = median(record, "input/mean"), median(record, "input/std")
     spread = median(record, "input/feature_spread")
-    changes = []
+    lowest, highest = (record.series(f"input/{name}")[1] for name in ("smallest", "largest"))
+    pixels = len(lowest) and len(highest) and lowest.min() >= 0 and 100 < highest.max() <= 255
+    if spread > 10 and not pixels:  # a pixel at the rim that is nearly always 0 needs no scale of its own
+        return [
+            Change(
+                "standardize each feature by its own mean and standard deviation on the training set: their"
+                f" spreads differ by a factor of up to {number(spread)}, so that no one number serves all"
+            )
+        ]
     if std > 0:
-        changes.append(
+        return [
             Change(
                 f"x -> (x - {number(mean)}) / {number(std)}: mean and standard deviation of the inputs seen"
             )
-        )
-    if spread > 10:
-        changes.append(
-            Change(
-                "scale each feature by its own standard deviation: they differ by a factor of up to"
-                f" {number(spread)}"
-            )
-        )
-    return changes or [
-        Change("subtract the mean and divide by the standard deviation of the training inputs")
-    ]
+        ]
+    return [Change("subtract the mean and divide by the standard deviation of the training inputs")]
 
 
 def double_softmax(finding: Finding, record: Record) -> list[Change]:

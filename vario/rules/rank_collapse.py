@@ -5,10 +5,12 @@ could tell apart is lost. It is the usual failure of self-supervised training wi
 of deep nets whose signal mixes into one direction.
 How it is decided: the effective rank of a layer's outputs (the exponential of the entropy of the
 normalised singular values), median of the last readings; the high end of its interval is below 2, or
-below a twentieth of the width and of its own start. Classifiers end with a rank of about the number of
-classes, which is no collapse; layers as narrow as 3 are not judged.
-Not applicable: no reading of the effective rank (``rank/effective`` beside ``rank/width``), which an
-instrument that takes singular values of the activations must record.
+below a twentieth of the width and of its own start. Unless the training fails, it must also have fallen to a
+third of its start: few inputs or one output need few directions from the first step on. Classifiers that
+learn end with a rank of about the number of classes, with two below 2, which is no collapse; layers as narrow
+as 3 are not judged.
+Not applicable: fewer than 5 readings of the effective rank (``rank/effective`` beside ``rank/width``), which
+is read whenever a run has doubled: from about 32 steps on.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
+from vario.rules._course import is_failing
 from vario.rules._evidence import Steps, finite, level, tail
 from vario.rules._examples import classes, graded
 
@@ -35,10 +38,10 @@ def check(
     *,
     least: float = 2.0,  # one direction and some noise
     part: float = 0.05,  # collapsed runs of P132 keep a few of hundreds
+    shrunk: float = 1 / 3,  # of its start: beyond what learning a task with few answers takes
     readings: int = 5,
 ) -> Finding | None:
     """A finding where a layer's outputs span far fewer directions than they could, or once did."""
-    " their hundreds."
     wheres = record.wheres("rank/effective")
     most = max((len(finite(*record.series("rank/effective", w))[1]) for w in wheres), default=0)
     if most < readings:
@@ -46,6 +49,9 @@ def check(
             f"{most} readings of rank/effective (the effective rank of a layer's outputs); "
             f"{readings} are needed"
         )
+    failing, settled = is_failing(record), classes(record) - 1 if classes(record) else np.inf
+    if settled == 1 and not failing:
+        return None  # two classes told apart lie on a line
     found: list[tuple[Evidence, Steps]] = []
     for where in wheres:
         steps, ranks = finite(*record.series("rank/effective", where))
@@ -54,9 +60,9 @@ def check(
             continue
         now = level(tail(ranks, at_least=readings))
         # A classifier's last layers settle on one direction per class, less one.
-        settled = classes(record) - 1 if classes(record) else np.inf
-        limit = max(least, min(part * width, part * float(np.median(ranks[:readings])), settled))
-        if now.high < limit:
+        start = float(np.median(ranks[:readings]))
+        limit = max(least, min(part * width, part * start, settled))
+        if now.high < limit and (failing or now.high < shrunk * start):
             found.append((now.evidence("effective rank", limit, where), steps))
     if not found:
         return None
