@@ -92,7 +92,7 @@ def cores() -> int:
 
 
 def devices() -> tuple[str, ...]:
-    """The NVIDIA accelerators that may be used, as CUDA_VISIBLE_DEVICES names them. Not verified on CUDA."""
+    """The NVIDIA accelerators that may be used, as CUDA_VISIBLE_DEVICES names them."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     if told is not None:
         return tuple(part.strip() for part in told.split(",") if part.strip() not in ("", "-1"))
