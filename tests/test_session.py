@@ -121,6 +121,12 @@ def test_a_small_budget_measures_the_first_steps_and_then_rarely() -> None:
     assert len(writer.read) < 600, "even the loss must be thinned: a step takes 0.1 ms"
 
 
+def test_what_is_dear_runs_whenever_the_run_has_doubled() -> None:
+    writer, _, _ = train(Norm(), Norm("representation-rank"), steps=300, overhead=0.5)
+    ran = writer.facts["schedule"]["model"]["ran"]
+    assert 6 <= ran["representation-rank"] <= 10 and ran["representation-rank"] < ran["norm"]
+
+
 def test_an_instrument_that_raises_is_switched_off_and_named_once() -> None:
     writer, said, weights = train(Broken(), Loss())
     assert [event[1:] for event in writer.happened if event[1] == "switched_off"] == [

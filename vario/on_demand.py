@@ -107,8 +107,8 @@ class OnDemandSession(Session):
         spent.next_due = self._is_due(spent, stream.step + 1)
         if spent.due:
             plan = self._plans[stream.name]
-            have = {instrument.name for instrument in plan.running}
-            plan.running += tuple(i for i in self._more if i.name not in have)
+            asked = {instrument.name for instrument in self._more}
+            plan.running = tuple(i for i in plan.running if i.name not in asked) + self._more
             wanted |= self._needs | {"inputs", "losses"}
             spent.own_before = self.own_time()
         return wanted | {KEEP} if spent.next_due else wanted

@@ -28,6 +28,7 @@ __all__ = ["Session", "Writer"]
 FREE = frozenset({"losses", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
 CALL = FREE | {"loss_calls"}
 NEEDS = {"none": frozenset[str](), "cheap": FREE, "call": CALL, "noise": CALL | EXAMPLES | {"inputs"}}
+SELDOM = frozenset({"representation-rank"})  # instruments for probes whenever the run has doubled
 LOST = 500  # steps measured in full after the loss broke: the run is lost anyway, and its cause need not be
 
 
@@ -49,6 +50,7 @@ class _Plan:
         self.next_probe = True
         self.kind = "probe"
         self.running: tuple[Instrument, ...] = ()
+        self.doubled = 0  # step from which the seldom instruments run again
         self.lost = 0  # steps since the loss ceased to be a number
         self.moment: Moment | None = None
         self.events: list[tuple[str, str, dict[str, Any]]] = []
@@ -103,6 +105,10 @@ class Session:
             stream.step + 1 < FIRST or lost or (due and not plan.probe) or budget.affords_probe()
         )
         plan.running, wanted = self._kinds.get(plan.kind) or self._kind(plan.kind)
+        if plan.probe and stream.step < plan.doubled and budget.share < 1:
+            plan.running = tuple(i for i in plan.running if i.name not in SELDOM)
+        elif plan.probe:
+            plan.doubled = 2 * stream.step
         plan.moment = None
         return wanted | {"keep_grads", "grads"} if plan.next_probe else wanted
 

@@ -246,3 +246,10 @@ def test_a_layer_without_a_bias_is_a_layer_and_a_product_of_activations_is_none(
     layer = nn.ModuleDict({"fc": nn.Linear(4, 4)})
     hidden = torch.sigmoid(layer["fc"](draw(4, 4)))
     assert kinds(seen_of(layer, F.gelu(hidden @ hidden.T).sum())) == [("fc", "sigmoid")]
+
+
+def test_what_an_lstm_gives_out_is_seen() -> None:
+    model = nn.ModuleDict({"lstm": nn.LSTM(3, 5, batch_first=True), "head": nn.Linear(5, 2)})
+    outputs, _ = model["lstm"](draw(4, 6, 3))
+    seen = seen_of(model, model["head"](outputs[:, -1]).sum())
+    assert torch.equal(value_of(seen, "lstm", "lstm"), outputs.detach().transpose(0, 1))

@@ -98,8 +98,9 @@ def test_outputs_have_their_channels_as_columns() -> None:
     image[:, 2] = image[:, 0]
     found = of_activations(
         [
-            Activation("conv", "relu", image, 1),
             Activation("conv", "linear", torch.ones(9, 9), 1),
+            Activation("conv", "relu", image, 1),
+            Activation("conv", "sigmoid", torch.ones(9, 9), 1),
             Activation("head", "linear", torch.ones(9, 5), 1),
             Activation("loss", "softmax", torch.ones(9), 0),
         ]

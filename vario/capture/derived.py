@@ -146,6 +146,14 @@ def _representation_spectra(offer: Offer) -> dict[str, Spectrum] | None:
     return of_activations(offer["activations"])
 
 
+def _representation_spectra_few(offer: Offer) -> dict[str, Spectrum] | None:
+    if "activations" not in offer:
+        return None
+    from vario.capture.spectra import FEW_ROWS, of_activations
+
+    return of_activations(offer["activations"], FEW_ROWS)
+
+
 DERIVED: dict[str, Derived] = {
     "gradient_pieces": Derived(frozenset({"grads", "names"}), _gradient_pieces),
     "gradient_norms": Derived(frozenset({"gradient_pieces"}), _gradient_norms),
@@ -174,4 +182,5 @@ DERIVED: dict[str, Derived] = {
     "gradient_spectra": Derived(frozenset({"grads", "names"}), _gradient_spectra),
     "weight_spectra": Derived(frozenset({"params", "names"}), _weight_spectra),
     "representation_spectra": Derived(frozenset({"activations"}), _representation_spectra),
+    "representation_spectra_few": Derived(frozenset({"activations"}), _representation_spectra_few),
 }

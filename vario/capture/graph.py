@@ -28,6 +28,8 @@ _OUTPUTS = {
     "TanhBackward0": ("tanh", "_saved_result"),
     "SoftmaxBackward0": ("softmax", "_saved_result"),
     "SafeSoftmaxBackward0": ("softmax", "_saved_result"),
+    "MkldnnRnnLayerBackward0": ("lstm", "_saved_result0"),  # nn.LSTM in one piece, on a CPU
+    "CudnnRnnBackward0": ("rnn", "_saved_result0"),  # and LSTM, GRU, RNN on a GPU
     "LeakyReluBackward0": ("leaky_relu", ""),
     "LeakyReluBackward1": ("leaky_relu", "_saved_result"),
     "ThresholdBackward0": ("relu", ""),

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vario.capture.curvature.lanczos import density
 from vario.capture.needs import Activation
 
 if TYPE_CHECKING:
@@ -25,11 +24,12 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["EXACT", "Spectrum", "matrix_of", "of_activations", "of_matrices", "spectrum"]
+__all__ = ["EXACT", "FEW_ROWS", "Spectrum", "matrix_of", "of_activations", "of_matrices", "spectrum"]
 
 EXACT = 768  # of the shorter side: beyond it all values cost more than a training step
 SKETCH = 48
 ROWS = 4096  # of a layer's output that are looked at
+FEW_ROWS = 256  # where it must be quick: the small Gram matrix then has at most this side
 POWERS = 2  # of the matrix, to sharpen the range
 TINY = 1e-9  # of the largest: below it the Gram matrix has only rounding
 
@@ -77,20 +77,28 @@ def of_matrices(tensors: Sequence[Tensor | None], names: Sequence[str]) -> dict[
     return found
 
 
-def of_activations(found: Sequence[Activation]) -> dict[str, Spectrum]:
-    """Of the first output at each place, with channels as columns and all else as rows, ``ROWS`` at most."""
+def of_activations(found: Sequence[Activation], most: int = ROWS) -> dict[str, Spectrum]:
+    """Of the last output at each place, with channels as columns and all else as rows, ``most`` at most.
+
+    Gates and shares (of sigmoid and softmax) are no representation: they are all much alike.
+    """
     spectra: dict[str, Spectrum] = {}
-    for one in found:
+    for one in reversed(found):
         value = one.value
-        if one.where in spectra or value.ndim < 2 or not value.is_floating_point() or not value.numel():
+        if one.where in spectra or one.kind in ("sigmoid", "softmax") or value.ndim < 2:
             continue
-        rows = value.detach().movedim(one.channel_dim, -1).flatten(0, -2)
-        if len(rows) > ROWS:
-            rows = rows[torch.linspace(0, len(rows) - 1, ROWS, device=rows.device).long()]
+        if not value.is_floating_point() or not value.numel():
+            continue
+        rows = value.detach().movedim(one.channel_dim, -1)
+        count = math.prod(rows.shape[:-1])
+        if count > most:  # picked before they are laid out, which copies them
+            picked = torch.linspace(0, count - 1, most, dtype=torch.float64, device=rows.device).long()
+            rows = rows[torch.unravel_index(picked, rows.shape[:-1])]
+        rows = rows.flatten(0, -2)
         known = spectrum(rows) if min(rows.shape) > 1 else None
         if known is not None:
             spectra[one.where] = known
-    return spectra
+    return dict(reversed(spectra.items()))
 
 
 def spectrum(matrix: Tensor, *, exact: int = EXACT, sketch: int = SKETCH, seed: int = 0) -> Spectrum | None:
@@ -112,6 +120,8 @@ def spectrum(matrix: Tensor, *, exact: int = EXACT, sketch: int = SKETCH, seed: 
 
 
 def _sketched(tall: Tensor, size: float, sketch: int, seed: int) -> Spectrum:
+    from vario.capture.curvature.lanczos import density
+
     draw = torch.Generator().manual_seed(seed)
     count = min(sketch + 8, tall.shape[1])
     basis = torch.randn(tall.shape[1], count, generator=draw).to(tall)

@@ -30,6 +30,7 @@ _PLACES = {  # file: class
     "weight_symmetry": "WeightSymmetry",
     "update": "Update",
     "activation": "Activation",
+    "representation_rank": "QuickRepresentationRank",
     "logits": "Logits",
     "logits_doubled": "LogitsDoubled",
     "input": "Input",

@@ -15,10 +15,11 @@ from vario.nouns import Reading
 
 CARD = {
     "papers": ("P132",),
-    "cost": "one small eigenvalue problem for each layer; on demand",
+    "cost": "one small eigenvalue problem for each layer; of 256 rows whenever the run has doubled, of 4,096 "
+    "on demand",
     "checked": "closed form: k equal directions give k, one gives 1; invariance to turning",
-    "changed": "rows are the examples, and the places of a sequence or an image, at most 4,096 of them, of "
-    "one batch: with fewer rows than channels the rank is one of the rows",
+    "changed": "rows are the examples, and the places of a sequence or an image, of one batch: with fewer "
+    "rows than channels the rank is one of the rows",
 }
 
 
@@ -30,8 +31,14 @@ class RepresentationRank:
     needs: frozenset[str] = frozenset({"representation_spectra"})
 
     def read(self, moment: Moment) -> Iterator[Reading]:
-        if "representation_spectra" not in moment:
-            return
-        for where, one in moment["representation_spectra"].items():
-            yield moment.reading("rank/effective", one.effective_rank, where)
-            yield moment.reading("rank/width", float(one.width), where)
+        for need in self.needs:
+            for where, one in (moment[need] if need in moment else {}).items():
+                yield moment.reading("rank/effective", one.effective_rank, where)
+                yield moment.reading("rank/width", float(one.width), where)
+
+
+@dataclass(frozen=True)
+class QuickRepresentationRank(RepresentationRank):
+    """The same of 256 rows, for ordinary runs: enough to see a collapse."""
+
+    needs: frozenset[str] = frozenset({"representation_spectra_few"})
