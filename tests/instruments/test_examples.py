@@ -93,6 +93,13 @@ def test_a_regression_has_losses_only() -> None:
     assert of("mse_loss", output, target) == expected
 
 
+def test_an_output_may_be_one_number_per_example() -> None:
+    """The usual `model(x).squeeze(1)`: a batch of numbers without a second dimension."""
+    output, target = torch.tensor([0.0, 1.0, 5.0]), torch.tensor([0.0, 0.0, 0.0])
+    losses = of("mse_loss", output, target)["loss_quantiles"]
+    assert (losses[0], losses[5], losses[10]) == (0.0, 1.0, 25.0)
+
+
 def test_large_outputs_are_read_in_evenly_spaced_rows() -> None:
     output, target = torch.zeros(100_000, 100), torch.zeros(100_000, dtype=torch.long)
     output[::3, 0] = 50.0  # the loss of every third row is 0; every third row is read

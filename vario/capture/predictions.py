@@ -128,7 +128,8 @@ def regression_losses(calls: Sequence[LossCall]) -> Pending | None:
             function = getattr(torch.nn.functional, call.name)
             shape = np.broadcast_shapes(call.output.shape, call.target.shape)
             output, target = call.output.detach().expand(shape), call.target.detach().expand(shape)
-            losses.append(function(output.float(), target.float(), reduction="none").flatten(1).mean(dim=1))
+            each = function(output.float(), target.float(), reduction="none")
+            losses.append(each.flatten(1).mean(dim=1) if each.ndim > 1 else each)
     return Pending([torch.cat(losses)], lambda host: host[0]) if losses else None
 
 
