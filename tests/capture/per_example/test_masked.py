@@ -203,3 +203,43 @@ def test_a_compiled_region_is_one_operation_that_is_not_looked_into() -> None:
     )
     found = measure(model, model(draw(B, 5)).square().sum())
     assert set(found.squares) == {"v"} and "RegionBackward" in found.missed["w"]
+
+
+def test_a_backward_inside_autocast_is_measured_in_full_precision() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)))
+    names, found = {id(p): n for n, p in model.named_parameters()}, []
+    for inside in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(draw(B, 4, 5)).float().tanh().sum()
+        probe = Probe(loss, names, examples=B, check=1, products=True, spreads={})
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+            loss.backward()
+        found.append(probe.close())
+    assert found[1].missed == {}
+    for of in ("squares", "products", "spreads", "batch_squares"):
+        outside, inside_ = getattr(found[0], of), getattr(found[1], of)
+        assert all(torch.allclose(inside_[n], outside[n], rtol=1e-5) for n in names.values()), of
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_what_the_script_sets_as_default_does_not_matter(dtype: torch.dtype) -> None:
+    """A default device, as scripts set "cuda": no tensor of ours may land there by itself."""
+    run = lambda m, x: m.head(m.layer(m.into(m.embed(x)))[0])  # noqa: E731
+    parts = {"embed": nn.Embedding(7, 5), "into": nn.Linear(5, 5), "layer": nn.LSTM(5, 4, batch_first=True)}
+    model = seeded(lambda: Model(run, head=nn.Linear(4, 2), **parts))
+    names = {id(p): n for n, p in model.named_parameters()}
+    plain = measure(model, model(tokens(B, 3)).square().sum())
+    x, before = tokens(B, 3), torch.get_default_dtype()
+    torch.set_default_device("meta")
+    torch.set_default_dtype(dtype)
+    try:
+        loss = model(x).square().sum()
+        probe = Probe(loss, names, examples=B, picked=[0, 2], check=2, products=True, spreads={})
+        loss.backward()
+        found = probe.close()
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(before)
+    assert found.missed == plain.missed and set(found.spreads) == set(found.squares) == set(plain.squares)
+    for name, squares in found.squares.items():
+        assert torch.allclose(squares, plain.squares[name][[0, 2]], rtol=1e-4), name

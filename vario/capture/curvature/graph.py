@@ -42,6 +42,7 @@ _ATTENTION = {  # node: where it keeps the mask that is added to the scores ("" 
     "ScaledDotProductFlashAttentionForCpuBackward0": "_saved_attn_mask",
     "ScaledDotProductFlashAttentionBackward0": "",
     "ScaledDotProductEfficientAttentionBackward0": "_saved_attn_bias",
+    "ScaledDotProductCudnnAttentionBackward0": "_saved_attn_bias",
 }
 _LOSSES = {  # node of a loss that is convex in its first input: the edges that lead to it and its target
     "LogSoftmaxBackward0": (0,),

@@ -265,8 +265,8 @@ def mask_of(value: Tensor, rows: Sequence[int], examples: int) -> Tensor:
             f"{examples} examples"
         )
     each = value.shape[0] // examples
-    chosen = torch.zeros(examples, dtype=torch.bool)
-    chosen[torch.as_tensor(list(rows))] = True
+    chosen = torch.zeros(examples, dtype=torch.bool, device="cpu")
+    chosen[list(rows)] = True
     return chosen.repeat_interleave(each).view(-1, *[1] * (value.dim() - 1)).to(value.device)
 
 

@@ -77,8 +77,8 @@ class Density:
 
 def random_start(like: Tensor, seed: int) -> Tensor:
     """A Gaussian vector from a generator of its own: the script's random numbers are not touched."""
-    draw = torch.Generator().manual_seed(seed)
-    return torch.randn(like.shape, generator=draw, dtype=torch.float32).to(like)
+    draw = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(like.shape, generator=draw, dtype=torch.float32, device="cpu").to(like)
 
 
 class _Run:

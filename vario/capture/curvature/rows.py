@@ -18,7 +18,9 @@ from torch.autograd.graph import GradientEdge
 from vario.capture.curvature import graph
 from vario.capture.curvature.graph import gradient
 from vario.capture.curvature.kept import KeptGraph, mask_of
+from vario.capture.curvature.lanczos import random_start
 from vario.capture.curvature.trace import Estimate, mean_of
+from vario.capture.per_example.found import on_host, square
 from vario.capture.per_example.probe import Probe
 from vario.nouns import NotApplicable
 
@@ -33,7 +35,7 @@ def sampled_trace(kept: KeptGraph, *, examples: int, draws: int = 4, seed: int =
     found = [_softmax(kept, node, edge) for node, edge in graph.softmaxes(kept.loss)]
     if not found or len(found) != len(kept.heads()):
         raise NotApplicable("labels can be drawn only where every output goes through a softmax")
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator("cpu").manual_seed(seed)
     edges = [edge for edge, _, _, _ in found]
     traces = []
     for _ in range(draws):
@@ -46,13 +48,13 @@ def sampled_trace(kept: KeptGraph, *, examples: int, draws: int = 4, seed: int =
                 grads = gradient(edges, kept.params, seeds, allow_unused=True)
         finally:
             squares = probe.close().squares
-        total = 0.0
+        told = []
         for name, grad in zip(kept.names, grads, strict=True):
             if name in squares:  # examples apart: what they share has mean zero, and would only add noise
-                total += float(squares[name].double().sum())
+                told.append(squares[name].sum())
             elif grad is not None:
-                total += float(grad.double().square().sum())
-        traces.append(total / kept.scale)
+                told.append(square(grad))
+        traces.append(math.fsum(on_host(told)) / kept.scale)
     return mean_of(traces, products=draws)
 
 
@@ -66,7 +68,7 @@ def _softmax(kept: KeptGraph, node: Any, edge: GradientEdge) -> tuple[GradientEd
     weights = -arriving.detach().sum(dim, keepdim=True)
     if bool((weights < 0).any()):
         raise NotApplicable("some examples have a negative weight: the matrix has no label distribution")
-    tangent = torch.randn(shares.shape, generator=torch.Generator().manual_seed(0)).to(shares)
+    tangent = random_start(shares, 0)
     expected = weights * shares * (tangent - (shares * tangent).sum(dim, keepdim=True))
     curved = _second_at(kept, edge, tangent)
     if not torch.allclose(curved, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()) + 1e-12):
@@ -116,8 +118,9 @@ def tangent_kernel(kept: KeptGraph, rows: Sequence[int], *, examples: int) -> Te
     for edge in kept.heads():
         meta = edge.node._input_metadata[edge.output_nr]
         each = math.prod(meta.shape) // examples if examples else 0
-        value = torch.full(tuple(meta.shape), 1.0 / math.sqrt(max(1, each)))
-        ones.append(value.to(dtype=meta.dtype, device=meta.device))
+        ones.append(
+            torch.full(tuple(meta.shape), 1.0 / math.sqrt(max(1, each)), dtype=meta.dtype, device=meta.device)
+        )
     found = _rows(kept, kept.heads(), ones, rows, examples)
     return (found @ found.T).double()
 

@@ -47,7 +47,7 @@ def hutchinson(
     product: Product, like: Tensor, *, probes: int = 8, seed: int = 0
 ) -> tuple[Estimate, Tensor, Tensor]:
     """The trace; the diagonal (n,) and its standard error (n,), both from the same ``probes`` products."""
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator("cpu").manual_seed(seed)
     total, squares = torch.zeros_like(like), torch.zeros_like(like)
     traces = []
     for _ in range(probes):
@@ -66,7 +66,7 @@ def hutchinson(
 def hutch_pp(product: Product, like: Tensor, *, products: int = 24, seed: int = 0) -> Estimate:
     """The trace from about ``products`` products: a third each for the range, its trace, and the rest."""
     third = max(1, min(products // 3, like.numel()))
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator("cpu").manual_seed(seed)
     images = torch.stack([product(_signs(like, draw)) for _ in range(third)], dim=1)  # (n, third)
     _finite(float(images.sum()))
     basis, _ = torch.linalg.qr(images)
@@ -80,7 +80,7 @@ def hutch_pp(product: Product, like: Tensor, *, products: int = 24, seed: int = 
 
 
 def _signs(like: Tensor, draw: torch.Generator) -> Tensor:
-    return (torch.randint(0, 2, like.shape, generator=draw) * 2 - 1).to(like)
+    return (torch.randint(0, 2, like.shape, generator=draw, device="cpu") * 2 - 1).to(like)
 
 
 def _finite(value: float) -> float:

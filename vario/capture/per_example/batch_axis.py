@@ -16,7 +16,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Examples", "Layout", "below_batch_norm", "by_example", "is_packed", "kind_of", "layouts"]
+__all__ = [
+    "BATCH_NORMS",
+    "Examples",
+    "Layout",
+    "below_batch_norm",
+    "by_example",
+    "is_packed",
+    "kind_of",
+    "layouts",
+]
 
 Shape = tuple[int, ...]
 
@@ -105,7 +114,7 @@ def below_batch_norm(order: Iterable[Any]) -> set[Any]:
     for node in order:
         if node in below:
             below.update(under for under, _ in node.next_functions if under is not None)
-        elif kind_of(node) == "NativeBatchNorm" and node._saved_training and node.next_functions[0][0]:
+        elif kind_of(node) in BATCH_NORMS and node._saved_training and node.next_functions[0][0]:
             below.add(node.next_functions[0][0])
     return below
 
@@ -321,8 +330,13 @@ _ELEMENTWISE = frozenset(
 )
 # what else these read are parameters
 _ONE_INPUT = frozenset(
-    """Convolution FusedRmsNorm Linear NativeBatchNorm NativeGroupNorm
+    """Convolution CudnnBatchNorm FusedRmsNorm Linear MiopenBatchNorm NativeBatchNorm NativeGroupNorm
     NativeLayerNorm""".split()
+)
+BATCH_NORMS = ("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm")
+_ATTENTIONS = tuple(
+    f"ScaledDotProduct{kind}Attention{where}"
+    for kind, where in (("Flash", "ForCpu"), ("Flash", ""), ("Efficient", ""), ("Cudnn", ""))
 )
 _POOLS = """AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D AdaptiveMaxPool3D AvgPool2D AvgPool3D
     MaxPool2DWithIndices MaxPool3DWithIndices MkldnnAdaptiveAvgPool2D UpsampleBicubic2D UpsampleBilinear2D
@@ -339,12 +353,9 @@ _RULES: dict[str, Callable[..., Layout | None]] = {
     **dict.fromkeys(
         ("Convolution", "NativeGroupNorm", "PixelShuffle", "PixelUnshuffle", *_POOLS), _leading(1)
     ),
-    **dict.fromkeys(
-        ("ScaledDotProductFlashAttentionForCpu", "ScaledDotProductEfficientAttention"), _leading(1)
-    ),
-    "ScaledDotProductFlashAttention": _leading(1),
+    **dict.fromkeys(_ATTENTIONS, _leading(1)),
     **dict.fromkeys(("NativeLayerNorm", "FusedRmsNorm"), _normalized),
-    "NativeBatchNorm": _batch_norm,
+    **dict.fromkeys(BATCH_NORMS, _batch_norm),
     "Linear": _all_but_last,
     "Transpose": _transpose,
     "Permute": _permute,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vario.capture.graph import bottom_up
 from vario.capture.needs import EXAMPLES
-from vario.capture.per_example.found import ExampleGradients, square
+from vario.capture.per_example.found import ExampleGradients, on_host, square
 from vario.capture.per_example.parts import GradientParts, PartListener, world_size
 from vario.capture.streams import Stream
 
@@ -182,9 +182,11 @@ class ExampleDoor:
 
         kinds = frozenset(type(node).__name__ for node in order)
         ear.checks = ear.heard >= ear.next_check or not kinds <= ear.kinds
-        draw = torch.Generator().manual_seed(stream.step)  # its own: the script's random numbers are its own
+        draw = torch.Generator("cpu").manual_seed(
+            stream.step
+        )  # its own: the script's random numbers are its own
         count = min(ear.size, max(FEWEST, ear.size // SHARE))
-        picked = sorted(torch.randperm(ear.size, generator=draw)[:count].tolist())
+        picked = sorted(torch.randperm(ear.size, generator=draw, device="cpu")[:count].tolist())
         ear.new_kinds = kinds
         ear.probe = Probe(
             loss,
@@ -286,5 +288,6 @@ def _is_plain(gradient: Tensor) -> bool:
 
 
 def _same(part: dict[str, Tensor], whole: dict[str, Tensor]) -> bool:
-    both = [(float(part[name]), float(whole[name])) for name in part if name in whole]
-    return all(abs(a - b) <= 1e-5 * max(a, b) for a, b in both)
+    names = [name for name in part if name in whole]
+    pairs = zip(on_host([part[n] for n in names]), on_host([whole[n] for n in names]), strict=True)
+    return all(abs(a - b) <= 1e-5 * max(a, b) for a, b in pairs)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-__all__ = ["ExampleGradients", "square"]
+__all__ = ["ExampleGradients", "exact", "on_host", "square"]
 
 _PIECE = 1 << 18  # entries over which single precision adds without loss
 
@@ -38,6 +40,24 @@ class ExampleGradients:
         self.missed.setdefault(name, reason)
         for found in (self.squares, self.products, self.spreads):
             found.pop(name, None)
+
+
+def exact(gradient: Tensor) -> AbstractContextManager[object]:
+    """Autocast off: a backward that is called inside it would have our sums of squares in half precision."""
+    kind = gradient.device.type
+    on = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
+
+
+def on_host(values: Sequence[Tensor]) -> list[float]:
+    """The numbers in tensors of one entry, with one transfer for each device."""
+    found = [0.0] * len(values)
+    for device in {value.device for value in values}:
+        places = [place for place, value in enumerate(values) if value.device == device]
+        numbers = torch.stack([values[place].detach().reshape(()).float() for place in places]).tolist()
+        for place, number in zip(places, numbers, strict=True):
+            found[place] = number
+    return found
 
 
 def square(gradient: Tensor) -> Tensor:

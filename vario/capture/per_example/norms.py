@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vario.capture.needs import Pending
@@ -85,21 +84,20 @@ def example_gram(found: ExampleGradients, rows: Rows | None) -> Pending | None:
     if not found.products:
         return None
     names = list(found.batch_squares)
-    gram = torch.stack(list(found.products.values())).sum(dim=0)
+    gram = _added(list(found.products.values()))
     labels = [] if rows is None or rows.labels.shape != (found.examples,) else [rows.labels]
 
     def finish(host: list[Array]) -> ExampleGram:
-        batch = dict(zip(names, host[1], strict=True))
+        batch = {name: float(value[0]) for name, value in zip(names, host[1:], strict=False)}
         seen = sum(batch[name] for name in found.products if name in batch)
         whole = sum(batch.values())
         return ExampleGram(
             host[0].reshape(gram.shape) * (found.examples / found.scale) ** 2,
             float(seen / whole) if whole > 0 else 1.0,
-            host[2][found.picked] if labels else None,
+            host[-1][found.picked] if labels else None,
         )
 
-    squares = torch.cat(_flat(found.batch_squares.values()))
-    return Pending([gram, squares, *labels], finish)
+    return Pending([gram, *_flat(found.batch_squares.values()), *labels], finish)
 
 
 def part_norms(found: GradientParts) -> Pending | None:
@@ -121,3 +119,11 @@ def part_norms(found: GradientParts) -> Pending | None:
 
 def _flat(values: Iterable[Tensor]) -> list[Tensor]:
     return [value.reshape(1) for value in values]
+
+
+def _added(values: list[Tensor]) -> Tensor:
+    """Their sum, where the first of them lies: a model may lie on several devices."""
+    total = values[0].clone()
+    for value in values[1:]:
+        total += value.to(total.device)
+    return total

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.per_example.found import square
+from vario.capture.per_example.found import exact, square
 
 __all__ = ["GradientParts", "PartListener", "world_size"]
 
@@ -71,7 +71,8 @@ class PartListener:
             start = time.perf_counter()
             try:
                 if gradients[0] is not None:
-                    self._squares[name] = square(gradients[0].detach())
+                    with exact(gradients[0]):
+                        self._squares[name] = square(gradients[0].detach())
             except Exception as error:  # an observer must never fail the user's backward
                 self._squares.pop(name, None)
                 del error

@@ -33,7 +33,7 @@ from vario.capture.per_example.batch_axis import (
     layouts,
 )
 from vario.capture.per_example.chains import Chain, Chains
-from vario.capture.per_example.found import ExampleGradients, square
+from vario.capture.per_example.found import ExampleGradients, exact, on_host, square
 from vario.capture.per_example.masked import alone, unsafe
 from vario.capture.per_example.shares import find_formula
 from vario.capture.per_example.uses import Joint, Use, joint
@@ -247,7 +247,8 @@ class Probe:
                 told = {name: self._joint[name] for name in use.names.values() if name in self._joint}
                 try:
                     if told and gradients[0] is not None:
-                        use.hear(gradients, told)
+                        with exact(gradients[0]):
+                            use.hear(gradients, told)
                 except Exception as error:  # an observer must never fail the user's backward
                     for name in told:
                         self._joint.pop(name, None)
@@ -261,7 +262,8 @@ class Probe:
             start, gradient = time.perf_counter(), gradients[0]
             try:
                 if gradient is not None:
-                    self._result.batch_squares[name] = square(gradient.detach())
+                    with exact(gradient):
+                        self._result.batch_squares[name] = square(gradient.detach())
             except Exception as error:
                 self._result.leave_out(name, f"{type(error).__name__}: {error}")
             self.seconds += time.perf_counter() - start
@@ -298,17 +300,20 @@ def _roots(
 
 
 def _compare(result: ExampleGradients, expected: Mapping[str, Tensor], place: int) -> None:
-    largest = max((float(value) for value in expected.values()), default=0.0)
-    sums = [float(squares.sum()) for squares in result.squares.values()]
-    if not all(math.isfinite(value) for value in [*map(float, expected.values()), *sums]):
+    names = list(result.squares)
+    mine = on_host([squares[place] for squares in result.squares.values()])
+    sums = on_host([squares.sum() for squares in result.squares.values()])
+    alone = dict(zip(expected, on_host(list(expected.values())), strict=True))
+    if not all(map(math.isfinite, (*sums, *alone.values()))):
         result.finite = False
-        for name in list(result.squares):
+        for name in names:
             result.leave_out(name, "squares of its gradient are not finite, so it could not be checked")
         return
     result.checked = True
-    for name in list(result.squares):
-        norms = float(result.squares[name][place]) ** 0.5, float(expected[name]) ** 0.5
-        if not abs(norms[0] - norms[1]) <= _CLOSE * max(norms[1], 1e-3 * largest**0.5):
+    least = 1e-3 * max(alone.values(), default=0.0) ** 0.5
+    for name, squared in zip(names, mine, strict=True):
+        wanted = alone[name] ** 0.5
+        if not abs(squared**0.5 - wanted) <= _CLOSE * max(wanted, least):
             result.leave_out(
                 name, "a backward of one example alone gave another norm: its rows are regrouped or mixed"
             )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vario.capture.per_example.arriving import Arriving, by_rows
-from vario.capture.per_example.batch_axis import Examples, Layout, by_example, kind_of
+from vario.capture.per_example.batch_axis import BATCH_NORMS, Examples, Layout, by_example, kind_of
 from vario.capture.per_example.formulas import (
     Convolution,
     Formula,
@@ -184,6 +184,6 @@ _RULES: dict[str, Callable[[Any, int, Arriving], Formula | None]] = {
     "NativeLayerNorm": _layer_norm,
     "FusedRmsNorm": _rms_norm,
     "NativeGroupNorm": _group_norm,
-    "NativeBatchNorm": _batch_norm,
+    **dict.fromkeys(BATCH_NORMS, _batch_norm),
     "Embedding": _embedding,
 }

@@ -12,6 +12,7 @@ from torch import Tensor
 from vario.capture.per_example.batch_axis import Examples
 from vario.capture.per_example.chains import Chain
 from vario.capture.per_example.formulas import Formula, Linear, Lookup, Replay, Shares
+from vario.capture.per_example.found import exact
 
 __all__ = ["Joint", "Use", "joint"]
 
@@ -149,7 +150,7 @@ class _Joined(_Later):
             into.append(use.formula.a)
             out.append(use.formula.arriving.rows(gradient))
         whole, arriving = Linear.joined(torch.cat(into, dim=1), kept[0][0].examples), torch.cat(out, dim=1)
-        with torch.no_grad():
+        with torch.no_grad(), exact(arriving):
             if self._wanted:
                 self.products = whole.products(arriving)
             if self._total is not None:
@@ -185,17 +186,15 @@ class _Tied(_Later):
         super().__init__(2)
 
     def squares(self) -> Tensor:
-        total: Tensor | None = None
         found: dict[type, tuple[Any, Tensor]] = {}
         for use, gradient in self._all():
             assert use.formula is not None
             found[type(use.formula)] = use.formula, gradient
-            mine = use.formula.squares(gradient)
-            total = mine if total is None else total + mine
         (table, at_table), (product, at_product) = found[Lookup], found[Linear]
-        assert total is not None
-        whole: Tensor = total + 2 * table.with_linear(at_table, product, at_product)
-        return whole
+        with torch.no_grad(), exact(at_table):
+            whole: Tensor = 2 * table.with_linear(at_table, product, at_product)
+            whole += table.squares(at_table) + product.squares(at_product)
+            return whole
 
 
 class _Formed:
@@ -223,7 +222,8 @@ class _Formed:
 
 def _of_formed(one: _Summed | _Formed, shares: Tensor, wanted: bool, total: Tensor | None) -> Tensor:
     if wanted:
-        one.products = shares.flatten(1) @ shares.flatten(1).T
+        with exact(shares):
+            one.products = shares.flatten(1) @ shares.flatten(1).T
     if total is not None:
         total.add_(shares.square().sum(dim=0))
     return shares.flatten(1).square().sum(dim=1)
