@@ -166,6 +166,12 @@ def test_strong_dropout_falls_to_a_number_that_one_types() -> None:
     assert only.startswith("dropout 0.97 -> 0.5 (drop):")
 
 
+@pytest.mark.parametrize(("rms", "eps", "goal"), [(3e-3, 1.0, "1e-08, the default"), (1e-8, 1e-8, "1e-10")])
+def test_epsilon_goes_to_its_default_where_that_is_small_enough(rms: float, eps: float, goal: str) -> None:
+    seen = record({"gradient/std": constant(rms), ("hyper/eps", "group 0"): constant(eps)})
+    assert changes("adam-epsilon-dominates", seen)[0].startswith(f"eps {eps:.4g} -> {goal}:")
+
+
 def test_clipping_is_set_from_the_norms_before_the_trouble() -> None:
     norms = np.where(STEPS < 50, 2.0, 1e6)
     change = changes("exploding-gradients", record({"gradient/norm": (STEPS, norms)}), steps=(50, 99))[0]

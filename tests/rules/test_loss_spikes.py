@@ -23,6 +23,20 @@ def test_a_single_jump_is_advice(make):
     assert check(make(400, {"loss/train": jump(300, 300, 3.0)})).severity == "advice"
 
 
+def test_a_loss_that_differs_by_factors_from_batch_to_batch_is_no_warning(make):
+    """Fourth powers of normal inputs: a batch of few examples is now and then twenty times the usual one."""
+    draw = np.random.default_rng(1)
+    heavy = np.abs(draw.standard_normal((600, 8)) ** 4).mean(axis=1) * 0.1
+    found = check(make(600, {"loss/train": lambda s, v: (s, 3 * np.exp(-s / 15) + heavy)}))
+    assert next(e.value for e in found.evidence if e.name == "number of spikes") > 2
+    assert found.severity == "advice"
+
+
+def test_three_jumps_in_a_steady_loss_are_a_warning(make):
+    struck = {"loss/train": lambda s, v: (s, v + np.where(np.isin(s, (200, 260, 333)), 3.0, 0.0))}
+    assert check(make(400, struck)).severity == "warning"
+
+
 def test_silent_on_healthy_runs_of_ten_thousand_steps(make):
     for seed in range(5):
         assert check(make(10_000, seed=seed)) is None

@@ -13,6 +13,7 @@ from vario.remedies.figures import number, percent, rounded, setting
 __all__ = ["MAKERS"]
 
 STABLE_SPAM, STABLEMAX, BATCH_NORM = "P005", "P064", "P321"
+ADAM_EPSILON = 1e-8  # the default of torch
 
 
 def dead(finding: Finding, record: Record) -> list[Change]:
@@ -239,12 +240,12 @@ def epsilon(finding: Finding, record: Record) -> list[Change]:
     eps, rms = hyper(record, "eps"), _gradient_rms(record, finding)
     if not (eps > 0 and rms > 0):
         return [Change("make eps a hundred times smaller than the root mean square of a gradient entry")]
-    goal = min(rounded(rms / 100), rounded(eps / 10))
+    usual = rms / 100 >= ADAM_EPSILON
+    goal = ADAM_EPSILON if usual else min(rounded(rms / 100), rounded(eps / 10))
     return [
         Change(
-            f"eps {setting(eps)} -> {setting(goal)}: the root mean square of a gradient entry is"
-            f" {number(rms)}; eps should"
-            " be lost beside it",
+            f"eps {setting(eps)} -> {setting(goal)}{', the default' if usual else ''}: the root mean square"
+            f" of a gradient entry is {number(rms)}; eps should be lost beside it",
             f"optimizer.eps={setting(goal)}",
         )
     ]

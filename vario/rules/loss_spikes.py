@@ -5,7 +5,10 @@ fit.
 How it is decided: the loss stands more than 8 usual deviations above the block of 50 readings before it,
 and the jump is more than half of all that had been won until then (starting loss minus level before). A
 spike names its step and the layers whose gradient stood out at that step. It is a warning where the loss
-stayed up for more than one step, or where it happened more than twice; advice otherwise.
+stayed up (at three of five neighbouring readings), or where it happened more than twice; advice otherwise.
+What happened more than twice must stand out in the logarithm of the loss as well: a loss that differs by
+factors from batch to batch (few examples, inputs of heavy tails, nearly all learned) jumps as a matter of
+course.
 Not applicable: fewer than 100 readings of the training loss; several models trained against each other.
 """
 
@@ -16,7 +19,7 @@ import numpy as np
 from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
-from vario.rules._evidence import Floats, exactly, spikes
+from vario.rules._evidence import Floats, Mask, exactly, spikes
 from vario.rules.gradient_spikes import _layers
 
 ID = "loss-spikes"
@@ -37,6 +40,7 @@ def check(
     *,
     deviations: float = 8.0,
     part: float = 0.5,  # of what was won before: a smaller jump is noise of a hard batch
+    rare: int = 2,
 ) -> Finding | None:
     """A finding where the loss jumped by a large part of what had been won."""
     run = course(record, count=100)
@@ -56,13 +60,21 @@ def check(
         exactly("step of the largest spike", step, step),
         exactly("loss at the largest spike", run.values[largest], before[largest] + part * won[largest]),
         exactly("level before it", before[largest], before[largest]),
-        exactly("number of spikes", len(places), 2),
+        exactly("number of spikes", len(places), rare),
     ]
-    lasting = bool((np.diff(places) == 1).any())
-    severity: Severity = "warning" if lasting or len(places) > 2 else "advice"
+    stayed = bool((np.convolve(found, np.ones(5)) >= 3).any())
+    often = int((found & stands_out(run.values, deviations)).sum()) > rare
+    severity: Severity = "warning" if stayed or often else "advice"
     sure = 0.9 if severity == "warning" else 0.75
     span = (int(run.steps[places[0]]), int(run.steps[places[-1]]))
     return Finding(ID, severity, sure, _layers(record, step), span, tuple(evidence))
+
+
+def stands_out(values: Floats, deviations: float) -> Mask:
+    """Which readings of a loss are spikes by factors too; all where a loss is not positive."""
+    return (
+        spikes(np.log(values), deviations) if len(values) and values.min() > 0 else np.ones_like(values, bool)
+    )
 
 
 def _level_before(values: Floats, window: int = 50) -> Floats:
