@@ -56,6 +56,7 @@ def test_a_plain_loop_is_seen_whole(watched: Watched) -> None:
     assert record.series("eval/accuracy", "loader 1")[1] == pytest.approx([float(w[4]) for w in tests])
     assert set(record.series("eval/examples", "loader 1")[1]) == {64.0}
     assert [event.data["shuffle"] for event in record.events("loader")] == [True, False]
+    assert [event.data["replacement"] for event in record.events("loader")] == [False, False]
     assert [(event.step, event.data["epoch"]) for event in record.events("epoch")] == [
         (0, 0),
         (6, 1),

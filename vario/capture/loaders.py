@@ -132,6 +132,7 @@ def _settings(loader: DataLoader[Any]) -> dict[str, Any]:
         "batch_sampler": type(loader.batch_sampler).__name__ if loader.batch_sampler is not None else None,
         "batch_size": loader.batch_size or getattr(loader.batch_sampler, "batch_size", None),
         "shuffle": isinstance(sampler, RandomSampler) or bool(getattr(sampler, "shuffle", False)),
+        "replacement": bool(getattr(sampler, "replacement", False)),
         "length": length,
         "drop_last": bool(getattr(loader.batch_sampler, "drop_last", loader.drop_last)),
         "workers": loader.num_workers,
