@@ -34,6 +34,20 @@ def test_silent_on_few_and_on_sampling_with_replacement(make):
     assert duplicate_examples.check(make(400, {"data/duplicate_share": 0.5}, events=weighted)) is None
 
 
+def test_silent_where_one_epoch_draws_more_rows_than_there_are(make):
+    """A sampler without end: 400 batches of 64 in the only epoch over 3,600 rows."""
+
+    def endless(length):
+        return [
+            Event("loader", 0, "loader 0", {"sampler": "RandomSampler", "length": length}),
+            Event("epoch", 0, "loader 0", {"epoch": 0}),
+        ]
+
+    assert duplicate_examples.check(make(400, {"data/duplicate_share": 0.5}, events=endless(3600))) is None
+    whole = duplicate_examples.check(make(400, {"data/duplicate_share": 0.5}, events=endless(400 * 64)))
+    assert whole.severity == "warning"
+
+
 def test_cannot_know_without_hashes(make):
     with pytest.raises(NotApplicable, match="0 readings"):
         duplicate_examples.check(make(400))

@@ -37,6 +37,11 @@ def test_evaluating_the_training_data_beside_held_out_data_is_no_leak(make):
     assert train_test_leakage.check(make(400, seen(1.0, "loader 0"))).severity == "warning"
 
 
+def test_training_data_are_known_as_such_once_training_has_gone_through_them(make):
+    growing = seen(1.0, "loader 0") | {("eval/seen_share", "loader 0"): (PASSES, np.linspace(0.3, 0.96, 10))}
+    assert train_test_leakage.check(make(400, growing | seen(0.0))) is None
+
+
 @pytest.mark.parametrize(("length", "severity"), [(1000, "advice"), (4000, "warning")])
 def test_a_pass_over_all_of_the_training_data_is_meant_as_one(make, length, severity):
     events = [

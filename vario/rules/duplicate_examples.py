@@ -4,11 +4,13 @@ What it means: equal rows count double in the loss, fill memory with nothing new
 after they were doubled, put training rows into the test set.
 How it is decided: the share of rows of a batch that had been seen earlier in the same epoch, mean over the
 run, by hash; the low end of its interval must pass 0.02. Advice; a warning above 0.2. Not raised where the
-loader draws with replacement, which repeats rows on purpose.
+loader draws with replacement, or more rows in one epoch than there are: both repeat rows on purpose.
 Not applicable: rows could not be hashed, or too few steps were read for 200 rows.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
@@ -19,7 +21,7 @@ from vario.rules._model import training_loaders
 ID = "duplicate-examples"
 CARD = {
     "papers": (),
-    "reads": ("data/duplicate_share", "batch/size"),
+    "reads": ("data/duplicate_share", "data/repeat_share", "batch/size", "loss/backwards"),
     "checked": "closed form",
     "changed": "",
     "summary": "{share of repeated rows} of the training rows had been seen before in the same epoch.",
@@ -41,6 +43,8 @@ def check(
         loader.get("replacement") for loader in loaders
     ):
         return None
+    if _goes_round(record):
+        return None
     steps, values = finite(*record.need("data/duplicate_share"))
     size = batch_size(record)
     count = len(values) * (size if size >= 1 else 1)
@@ -56,3 +60,19 @@ def check(
     sure = graded(found.low, least, clear, least=0.7)
     evidence = (found.evidence("share of repeated rows", least),)
     return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), evidence)
+
+
+def _goes_round(record: Record, *, most: float = 1.05) -> bool:
+    """Whether a loader gave more rows in one epoch than its data have (the last batch may be filled up)."""
+    each = np.nan_to_num(batch_size(record)) * max(_passes(record), 1.0)
+    for event in record.events("loader"):
+        starts = [e.step for e in record.events("epoch") if e.where == event.where and e.step is not None]
+        longest = float(np.diff(sorted({*starts, record.step_count})).max(initial=0)) if starts else 0.0
+        if longest * each > most * float(event.data.get("length") or np.inf):
+            return True
+    return False
+
+
+def _passes(record: Record) -> float:
+    backwards = finite(*record.series("loss/backwards"))[1]
+    return float(np.median(backwards)) if len(backwards) else 1.0
