@@ -172,6 +172,30 @@ def test_epsilon_goes_to_its_default_where_that_is_small_enough(rms: float, eps:
     assert changes("adam-epsilon-dominates", seen)[0].startswith(f"eps {eps:.4g} -> {goal}:")
 
 
+def test_units_that_start_at_their_flat_ends_are_started_anew_first() -> None:
+    def first(share: np.ndarray) -> str:
+        seen = record({("activation/saturation_share", "net.0"): (STEPS, share)})
+        return changes("saturated-activations", seen, where=("net.0",))[0]
+
+    assert first(np.full(100, 0.9)).startswith("initialize")
+    assert first(np.linspace(0, 0.9, 100)).startswith("sigmoid or tanh -> ReLU")
+
+
+def test_of_an_evaluation_on_training_data_nothing_can_be_taken_out() -> None:
+    def first(share: float) -> str:
+        return changes("train-test-leakage", record({("eval/seen_share", "loader 1"): constant(share)}))[0]
+
+    assert first(0.3).startswith("take the shared examples out") and "30 % of the rows" in first(0.3)
+    assert "hold out a tenth" in first(1.0)
+
+
+def test_clipping_leaves_nine_of_ten_gradients_whole() -> None:
+    norms = np.exp(np.random.default_rng(0).normal(-1, 0.5, 100))
+    seen = record({"clipping/norm_before": (STEPS, norms), "clipping/factor": (STEPS, 1e-3 / norms)})
+    goal = float(changes("gradient-clipping-dominates", seen)[0].split("-> ")[1].split(":")[0])
+    assert np.quantile(norms, 0.9) <= goal < 2 * np.quantile(norms, 0.9)
+
+
 def test_clipping_is_set_from_the_norms_before_the_trouble() -> None:
     norms = np.where(STEPS < 50, 2.0, 1e6)
     change = changes("exploding-gradients", record({"gradient/norm": (STEPS, norms)}), steps=(50, 99))[0]

@@ -13,6 +13,7 @@ from vario.remedies.figures import number, percent
 __all__ = ["MAKERS"]
 
 DATA_DIET, NOISY_FEATURES = "P024", "P060"
+NEARLY_ALL = 0.9
 
 
 def label_noise(finding: Finding, record: Record) -> list[Change]:
@@ -51,8 +52,15 @@ def leakage(finding: Finding, record: Record) -> list[Change]:
         if known
         else ""
     )
+    # Where nearly all rows were trained on, nothing would be left of the set.
+    whole = bool(known) and known[worst] > NEARLY_ALL
+    first = (
+        f"evaluate on examples that training never sees: hold out a tenth of the data before training{seen}"
+        if whole
+        else f"take the shared examples out of the evaluation set{seen}; until then its score says little"
+    )
     return [
-        Change(f"take the shared examples out of the evaluation set{seen}; until then its score says little"),
+        Change(first),
         Change(
             "split by what belongs together (person, document, day), not row by row, and drop duplicates"
             " before splitting"

@@ -106,7 +106,7 @@ def clipping(finding: Finding, record: Record) -> list[Change]:
         now = factor * float(np.median(norms))
         changes.append(
             Change(
-                f"max_norm {number(now)} -> {setting(rounded(usual))}: the norm before clipping is"
+                f"max_norm {number(now)} -> {setting(rounded(1.4 * usual))}: the norm before clipping is"
                 f" {number(float(np.median(norms)))}"
                 f" at the median and below {number(usual)} on nine of ten steps, so that clipping catches"
                 " only outliers"

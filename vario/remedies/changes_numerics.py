@@ -34,13 +34,17 @@ def saturated(finding: Finding, record: Record) -> list[Change]:
     largest = {where: median(record, "activation/saturation_share", where=where) for where in finding.where}
     worst = max((w for w in largest if np.isfinite(largest[w])), key=lambda w: largest[w], default="")
     seen = f": {percent(largest[worst])} of the outputs of {worst} are at the flat ends" if worst else ""
-    return [
+    begun = record.series("activation/saturation_share", worst)[1][:1] if worst else np.empty(0)
+    changes = [
         Change(f"sigmoid or tanh -> ReLU or GELU in {place(finding)}{seen}"),
         Change(
             f"normalize what goes into {place(finding)} (BatchNorm or LayerNorm before it)", paper=BATCH_NORM
         ),
-        Change("initialize by nn.init.xavier_normal_(weight): outputs then start in the steep part"),
     ]
+    start = "initialize by nn.init.xavier_normal_(weight): outputs then start in the steep part"
+    if len(begun) and begun[0] > 0.5:
+        return [Change(f"{start}; at the first step {percent(begun[0])} were at the flat ends"), *changes]
+    return [*changes, Change(start)]
 
 
 def non_finite(finding: Finding, record: Record) -> list[Change]:
