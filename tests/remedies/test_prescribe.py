@@ -189,6 +189,30 @@ def test_of_an_evaluation_on_training_data_nothing_can_be_taken_out() -> None:
     assert "hold out a tenth" in first(1.0)
 
 
+def test_a_warm_up_takes_no_more_than_a_tenth_of_the_run() -> None:
+    epochs = [Event("epoch", 25 * k, "loader 0", {"epoch": k}) for k in range(4)]
+    sick = record({"update/ratio": constant(0.4), ("hyper/lr", "group 0"): constant(1.0)}, *epochs)
+    assert "over the first 10 steps (0.4 epochs of 25)" in changes("learning-rate-too-high", sick)[1]
+
+
+def test_units_that_were_dead_from_the_first_step_are_started_anew_and_no_rate_is_blamed() -> None:
+    seen = record(
+        {("activation/dead_channels", "net.0"): constant(9), ("hyper/lr", "group 0"): constant(0.1)}
+    )
+    begun = changes("dead-units", seen, where=("net.0",), steps=(0, 99))
+    later = changes("dead-units", seen, where=("net.0",), steps=(40, 99))
+    assert begun[0].startswith("initialize") and not any(change.startswith("lr") for change in begun)
+    assert later[0].startswith("ReLU") and later[1].startswith("lr 0.1")
+
+
+def test_a_matrix_of_zeros_has_no_gradient_because_of_what_it_is() -> None:
+    rows = {"parameters": [{"name": "emb.weight", "shape": [9, 4]}]}
+    zeros = record({("weight/norm", "emb.weight"): constant(0)}, Event("parameters", 0, "", rows))
+    fine = record({("weight/norm", "emb.weight"): constant(1)}, Event("parameters", 0, "", rows))
+    assert changes("no-gradient", zeros, where=("emb.weight",))[0].startswith("initialize emb.weight")
+    assert "detach" in changes("no-gradient", fine, where=("emb.weight",))[0]
+
+
 def test_clipping_leaves_nine_of_ten_gradients_whole() -> None:
     norms = np.exp(np.random.default_rng(0).normal(-1, 0.5, 100))
     seen = record({"clipping/norm_before": (STEPS, norms), "clipping/factor": (STEPS, 1e-3 / norms)})

@@ -38,6 +38,11 @@ def test_silent_where_only_the_last_layer_is_below(make):
     assert check(make(400, ill, optimizer="Adam")) is None
 
 
+def test_gradients_of_exactly_zero_are_below_any_epsilon_and_no_witness(make):
+    cut_off = {("gradient/norm", f"layers.{2 * depth}.weight"): 0.0 for depth in range(4)}
+    assert check(make(400, FAILING | cut_off | eps(1e-8), optimizer="Adam")) is None
+
+
 def test_cannot_know_without_epsilon(make):
     with pytest.raises(NotApplicable, match="no epsilon"):
         check(make(400, FAILING))

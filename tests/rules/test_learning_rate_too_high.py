@@ -43,6 +43,17 @@ def test_silent_with_large_steps_in_a_run_that_learns(make):
     assert check(make()) is None
 
 
+@pytest.mark.parametrize(("start", "fires"), [(8.0, True), (0.1, False)])
+def test_matrices_that_start_near_zero_must_grow_and_are_no_witness(make, start, fires):
+    """Slow, not failing: rates of 30 % in every matrix count, unless they started at next to nothing."""
+    slow = {"loss/train": lambda s, v: (s, 1.6 + 0.7 * np.exp(-s / 40))}
+    for depth in range(5):
+        slow["update/ratio", f"layers.{2 * depth}.weight"] = early(0.3)
+        slow["weight/norm", f"layers.{2 * depth}.weight"] = lambda s, v: (s, start + s / 100)
+    slow = {k: v(np.arange(400), None) if isinstance(k, tuple) else v for k, v in slow.items()}
+    assert (check(make(400, slow)) is not None) == fires
+
+
 def test_silent_where_a_run_fails_with_small_steps(make):
     assert check(make(400, {"loss/train": 2.303})) is None
 

@@ -37,9 +37,10 @@ def vanishing(finding: Finding, record: Record) -> list[Change]:
     saturating = modules(record, *SATURATING)
     if saturating:
         kinds = " and ".join(sorted({str(row["class"]) for row in saturating}))
+        places = f"{len(saturating)} place{'s' if len(saturating) > 1 else ''}"
         changes.append(
             Change(
-                f"{kinds} -> ReLU or GELU in {len(saturating)} places: the slope of a sigmoid is at most"
+                f"{kinds} -> ReLU or GELU in {places}: the slope of a sigmoid is at most"
                 " 0.25, that of a"
                 " saturated tanh near 0, and slopes multiply from layer to layer"
             )
@@ -161,6 +162,15 @@ def not_updated(finding: Finding, record: Record) -> list[Change]:
 
 
 def no_gradient(finding: Finding, record: Record) -> list[Change]:
+    matrices = {str(row["name"]) for row in event_rows(record, "parameters") if len(row["shape"]) > 1}
+    sizes = {w: record.series("weight/norm", w)[1] for w in finding.where if w in matrices}
+    zero = [where for where, size in sizes.items() if len(size) and not size.any()]
+    if zero:
+        return [
+            Change(
+                f"initialize {_some(zero)} at random: they are exactly 0, and so is every product with them"
+            )
+        ]
     return [
         Change(
             f"look between {place(finding)} and the loss for .detach(), .item(), .data, argmax,"

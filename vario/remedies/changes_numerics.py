@@ -17,17 +17,17 @@ ADAM_EPSILON = 1e-8  # the default of torch
 
 
 def dead(finding: Finding, record: Record) -> list[Change]:
-    rate = changes_rate.too_high(finding, record)[0]
     count = len(modules(record, "ReLU"))
-    return [
-        Change(
-            f"ReLU -> LeakyReLU(0.01) or GELU{f' in {count} places' if count else ''}: a unit below zero"
-            " keeps a"
-            f" gradient and can come back{_dead_count(finding, record)}"
-        ),
-        rate,
-        Change("initialize by fan-in: nn.init.kaiming_normal_(weight, nonlinearity='relu') and zero biases"),
-    ]
+    places = f" in {count} place{'s' if count > 1 else ''}" if count else ""
+    leaky = Change(
+        f"ReLU -> LeakyReLU(0.01) or GELU{places}: a unit below zero keeps a gradient and can come"
+        f" back{_dead_count(finding, record)}"
+    )
+    fan_in = "initialize by fan-in: nn.init.kaiming_normal_(weight, nonlinearity='relu') and zero biases"
+    read = [record.series("activation/dead_channels", where)[0] for where in finding.where]
+    if any(len(steps) and steps[0] >= finding.steps[0] for steps in read):  # no step of training did it
+        return [Change(f"{fan_in}: units were dead from the first step on"), leaky]
+    return [leaky, changes_rate.too_high(finding, record)[0], Change(fan_in)]
 
 
 def saturated(finding: Finding, record: Record) -> list[Change]:

@@ -15,19 +15,20 @@ __all__ = ["MAKERS"]
 # (Goodfellow et al., Deep Learning; Karpathy's course notes). Beyond these ends it is called unusual.
 USUAL_LOW, USUAL_HIGH = 0.001, 0.01
 LINEAR_WARMUP = "P248"  # gradual warm-up over the first five epochs
-WARMUP_EPOCHS = 5
+WARMUP_EPOCHS = 5  # of 90; of a short run a tenth is taken
 
 
 def too_high(finding: Finding, record: Record) -> list[Change]:
     lr = hyper(record, "lr")
     changes = [_scaled(lr, _ratio(finding, record), down=True)]
     epoch = steps_per_epoch(record)
-    if epoch and finding.steps[0] < epoch:
+    steps = min(WARMUP_EPOCHS * epoch, record.step_count // 10)
+    if steps > 0 and finding.steps[0] < epoch:
+        why = f"{number(steps / epoch)} epochs of {epoch}"
         changes.append(
             Change(
-                f"raise lr linearly to its value over the first {WARMUP_EPOCHS * epoch} steps"
-                f" ({WARMUP_EPOCHS} epochs of"
-                f" {epoch}): it was too high already in the first epoch",
+                f"raise lr linearly to its value over the first {steps} steps ({why}): it was too high"
+                " already in the first epoch",
                 paper=LINEAR_WARMUP,
             )
         )

@@ -5,7 +5,8 @@ gradients get small steps, as with plain SGD at a rate that nobody chose.
 How it is decided: only with Adam-like optimizers, in a run that fails, has lost less than half of its
 starting loss, or moves its weights by less than 0.01 % a step. For each matrix the typical size of its
 gradient's entries (root mean square, median over the second half) is compared with epsilon; fires when
-epsilon is larger for at least half of all entries of the matrices.
+epsilon is larger for at least half of all entries of the matrices. Matrices whose gradient is exactly zero
+are left out: no epsilon is small enough for them.
 Not applicable: the optimizer has no epsilon, or fewer than 5 readings of the gradient.
 """
 
@@ -47,9 +48,10 @@ def check(
         values = finite(*record.series("gradient/norm", parameter.name))[1]
         if parameter.is_matrix and len(values) >= 5:
             typical = float(np.median(values[len(values) // 2 :])) / np.sqrt(parameter.size)
-            sizes[parameter.name] = (parameter.size, typical)
+            if typical > 0:
+                sizes[parameter.name] = (parameter.size, typical)
     if not sizes:
-        raise NotApplicable("no matrix with 5 readings of its gradient's norm")
+        raise NotApplicable("no matrix with 5 readings of a gradient that is not exactly zero")
     total = sum(size for size, _ in sizes.values())
     below = [name for name, (_, typical) in sizes.items() if typical < epsilon]
     share = sum(sizes[name][0] for name in below) / total

@@ -9,9 +9,9 @@ no longer a number), its loss exploded early, or it had fallen and rose again by
 and the largest update in that time, running median of three steps, was more than 10 % of the norm of the
 weights. Where the loss exploded before it failed, 2 % suffices; where the run fails and successive
 gradients point against each other, 1 % does. In a run that fails or has lost less than half of its loss,
-10 % in the typical matrix count as well. The rate that would make the same update 1 % of the weights is
-given as the limit beside the rate that was used; where the loss exploded, of the weights as they were
-before it did.
+10 % in the typical matrix count as well (of those that do not start near zero). The rate that would make the
+same update 1 % of the weights is given as the limit beside the rate that was used; where the loss exploded,
+of the weights as they were before it did.
 Not applicable: fewer than 5 readings of the training loss or none of the update ratio; a run whose
 gradients are carried over from step to step grows its steps by itself and is judged there.
 """
@@ -29,7 +29,7 @@ from vario.rules._parameters import parameters, running_max
 ID = "learning-rate-too-high"
 CARD = {
     "papers": ("P345", "P248"),
-    "reads": ("loss/train", "update/ratio", "gradient/cosine", "hyper/lr"),
+    "reads": ("loss/train", "update/ratio", "gradient/cosine", "hyper/lr", "weight/norm"),
     "checked": "closed form: gradient descent on a parabola past twice the inverse curvature",
     "changed": "",
     "summary": "With a learning rate of {learning rate} a step changed the weights by "
@@ -110,12 +110,19 @@ def _while_sound(run: Course, steps: np.ndarray, ratio: np.ndarray, peak_limit: 
     return float(np.median(before)) if len(before) else 0.0
 
 
-def _typical_matrix(record: Record, run: Course) -> float:
-    """The median over all matrices of the largest update ratio of each; nan where none was read."""
+def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> float:
+    """The median over the matrices of the largest update ratio of each; nan where none was read.
+
+    Matrices that start at zero, or below ``small`` of the usual 1 / sqrt(fan-in), must grow by many times
+    their size to do anything: their ratio says nothing.
+    """
     until = np.inf if run.bad_step is None else run.bad_step
     found = []
     for parameter in parameters(record):
         if not parameter.is_matrix:
+            continue
+        start = finite(*record.series("weight/norm", parameter.name))[1][:1]
+        if len(start) and start[0] < small * np.sqrt(parameter.shape[0]):  # sqrt(size / fan-in)
             continue
         steps, ratio = finite(*record.series("update/ratio", parameter.name))
         inside = steps <= until
