@@ -133,3 +133,10 @@ def test_steps_that_passed_unheard_cost_and_earn_as_others_do() -> None:
     one, other = account(True), account(False)
     assert one.own == pytest.approx(other.own) and one.bare == pytest.approx(other.bare)
     assert one._steps == other._steps and one.probes.since == other.probes.since
+
+
+def test_runs_that_are_compared_have_no_grant() -> None:
+    """A trial is many runs: what a single short one may take to be diagnosed at all would be paid by each."""
+    compared, watched = Budget(0.03, every_step=True), Budget(0.03)
+    assert (compared.probes.grant, compared.noise.grant) == (0.0, 0.0)
+    assert watched.probes.grant > 0 and watched.noise.grant > 0

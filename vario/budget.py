@@ -28,8 +28,8 @@ STALE = 64  # steps after which what a step costs is estimated anew at the lates
 class Purse:
     """Seconds put by for one dear kind of step."""
 
-    def __init__(self, kind: str) -> None:
-        self.held, self.grant, self._often = 0.0, GRANTS[kind], OFTEN[kind]
+    def __init__(self, kind: str, *, granted: bool = True) -> None:
+        self.held, self.grant, self._often = 0.0, GRANTS[kind] * granted, OFTEN[kind]
         self.cost = 0.0  # seconds that the next one should take
         self.since = 0  # steps
         self._granted = 0  # that are decided and not yet taken
@@ -68,11 +68,11 @@ class Budget:
 
     def __init__(self, share: float, *, every_step: bool = False) -> None:
         self.share = share
-        self.every_step = every_step  # the cheap instruments, whatever they cost
+        self.every_step = every_step  # the cheap instruments, whatever they cost; others have no grant then
         self.own = 0.0  # seconds that watching took
         self.bare = 0.0  # seconds of the script without it
         self.plain = 0.0  # seconds of a step that is not measured
-        self.probes, self.noise = Purse("probe"), Purse("noise")
+        self.probes, self.noise = (Purse(kind, granted=not every_step) for kind in ("probe", "noise"))
         self.periods = {"cheap": 1, "call": EARLY}  # every how many steps each of these is due
         self._own: dict[str, deque[float]] = {}  # seconds in our code, by kind of step; `none`: hooks alone
         self._bare: dict[str, deque[float]] = {}  # seconds of the script; besides `after` a dear one
