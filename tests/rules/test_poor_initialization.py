@@ -26,6 +26,16 @@ def test_fires_where_the_first_answers_are_wrong_and_sure(make):
     assert poor_initialization.check(make(400, first_loss(30.0))).severity == "advice"
 
 
+def test_fires_where_yes_or_no_labels_get_logits_of_hundreds(make):
+    def sure(high, low):
+        labels = {"batch/class_counts": None, "logits/largest": high, "logits/smallest": low}
+        return poor_initialization.check(make(400, labels))
+
+    assert sure(300.0, -200.0).evidence[0].value == 200
+    assert sure(2.0, -2.0) is None
+    assert sure(2.0, -1e9) is None  # a mask
+
+
 @pytest.mark.parametrize("factor", [10.0, 0.1])
 def test_fires_where_the_spread_grows_or_shrinks_with_depth(make, factor):
     found = poor_initialization.check(make(400, spreads(factor)))

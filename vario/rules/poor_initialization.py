@@ -4,12 +4,12 @@ What it means: signals grow or shrink from layer to layer, so the first outputs 
 carry nothing, and gradients explode or vanish on the way back. Initialisers that scale with the width of
 a layer, or normalisation, keep the spread near 1.
 How it is decided: (1) the median loss of the first batch is above 3 times ln(k) for k classes, since a
-model that knows nothing should say so; (2) the standard deviation of the outputs of the deepest layer is
-more than 1,000 times larger or smaller than that of the first (layers that end in a tanh or sigmoid, and
-dead ones, are left to their own rules). A warning where the run fails, advice
-where it recovers.
-Not applicable: neither per-example losses of classes within the first 10 steps nor the activations of
-three layers there were read.
+model that knows nothing should say so; where each example has several yes-or-no labels, the first logits
+reach beyond 20 in both directions, which is e^20 to one; (2) the standard deviation of the outputs of the
+deepest layer is more than 1,000 times larger or smaller than that of the first (layers that end in a tanh or
+sigmoid, and dead ones, are left to their own rules). A warning where the run fails, advice where it recovers.
+Not applicable: neither per-example losses of classes or logits within the first 10 steps nor the activations
+of three layers there were read.
 """
 
 from __future__ import annotations
@@ -26,12 +26,19 @@ from vario.rules._model import layers
 ID = "poor-initialization"
 CARD = {
     "papers": ("P316", "P257"),
-    "reads": ("examples/loss_quantiles", "activation/std", "batch/class_counts", "loss/train"),
+    "reads": (
+        "examples/loss_quantiles",
+        "logits/largest",
+        "logits/smallest",
+        "activation/std",
+        "batch/class_counts",
+        "loss/train",
+    ),
     "checked": "closed form",
     "changed": "the papers say how spread moves with depth; the limits are ours",
     "summary": "The model started badly: its first loss was {first loss over ln k} times that of "
-    "a guess, and the spread of the signal "
-    "changed {change of spread over depth} times from the first to the deepest layer.",
+    "a guess; its first logits reached to {size of the first logits} on both sides; the spread of "
+    "the signal changed {change of spread over depth} times from the first to the deepest layer.",
 }
 
 
@@ -40,10 +47,11 @@ def check(
     *,
     times_chance: float = 3.0,  # default initialisers give 1.0 to 1.2, wrong and sure guesses ten and more
     times_spread: float = 1e3,  # ten layers that each gain or lose a factor of two; most runs survive that
+    sure: float = 20.0,  # default initialisers give logits of about 1
     within: int = 10,  # steps, so that the start is judged and not what training made of it
 ) -> Finding | None:
     """A finding where the first answers are wrong and sure, or the signal explodes or dies on its way."""
-    loss = _first_loss(record, times_chance, within)
+    loss = _first_loss(record, times_chance, within) or _first_logits(record, sure, within)
     spread = _spread(record, times_spread, within)
     if loss is None and spread is None:
         raise NotApplicable(
@@ -56,8 +64,8 @@ def check(
     failing = is_failing(record)
     worst = max(e.low / e.limit for e in beyond)
     where = tuple(e.where for e in beyond if e.where)
-    sure = graded(float(np.log(worst)), 0.0, 2.3)
-    return Finding(ID, "warning" if failing else "advice", sure, where, (0, within), tuple(evidence))
+    certain = graded(float(np.log(worst)), 0.0, 2.3)
+    return Finding(ID, "warning" if failing else "advice", certain, where, (0, within), tuple(evidence))
 
 
 def _first_loss(record: Record, limit: float, within: int) -> Evidence | None:
@@ -73,6 +81,15 @@ def _first_loss(record: Record, limit: float, within: int) -> Evidence | None:
     width = quantiles.shape[1]
     low, middle, high = (float(first[round(q * (width - 1))]) / np.log(count) for q in (0.3, 0.5, 0.7))
     return Estimate(middle, low, high).evidence("first loss over ln k", limit)
+
+
+def _first_logits(record: Record, limit: float, within: int) -> Evidence | None:
+    """How far the first logits reach to both sides, of losses without classes (one end may be a mask)."""
+    ends = [record.series(f"logits/{end}") for end in ("largest", "smallest")]
+    first = [float(values[0]) for steps, values in ends if len(steps) and steps[0] < within]
+    if classes(record) or len(first) < 2 or not np.isfinite(first).all():
+        return None
+    return exactly("size of the first logits", max(min(first[0], -first[1]), 0.0), limit)
 
 
 def _spread(record: Record, limit: float, within: int) -> Evidence | None:
