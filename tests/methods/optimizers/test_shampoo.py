@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from scipy.linalg import fractional_matrix_power
 from torch import nn
 
@@ -70,3 +73,40 @@ def test_weights_move_from_the_first_step():
 def test_refuses():
     with pytest.raises(ValueError, match="graft is 'sgd'"):
         shampoo([nn.Parameter(torch.zeros(2, 2))], graft="sgd")
+
+
+def trained(average, steps=6):
+    """Two weights after steps on whole-numbered gradients, whose mean over ranks has no rounding."""
+    torch.manual_seed(0)
+    params = [nn.Parameter(torch.randn(12, 8)), nn.Parameter(torch.randn(8))]
+    optimizer = shampoo(params, lr=0.01, root_every=2)
+    draw = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        for p in params:
+            p.grad = average(torch.randint(-8, 9, (2, *p.shape), generator=draw).float())
+        optimizer.step()
+    return [p.detach() for p in params]
+
+
+def _rank(rank, place):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{place}/store", rank=rank, world_size=2)
+
+    def average(parts):
+        mine = parts[rank]
+        dist.all_reduce(mine)
+        return mine / 2
+
+    torch.save(trained(average), f"{place}/rank{rank}.pt")
+    dist.barrier()
+    gc.collect()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_are_one(tmp_path):
+    """P281, accept: two processes that share gradients over gloo, bit for bit the weights of one."""
+    torch.multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)
+    one = trained(lambda parts: parts.mean(0))
+    for rank in range(2):
+        assert all(map(torch.equal, torch.load(tmp_path / f"rank{rank}.pt"), one))

@@ -94,3 +94,74 @@ def test_refuses():
         ImportanceSampler(4, uniform=1.5)
     with pytest.raises(ValueError, match="negative"):
         ImportanceSampler(4).update([0], torch.tensor([-1.0]))
+
+
+WIDTHS = (4, 8, 16, 32)
+
+
+def narrowed(weights, width, x):
+    """The first ``width`` hidden units of a network that all widths share."""
+    w1, b1, w2, b2 = weights
+    return torch.relu(x @ w1[:width].T + b1[:width]) @ w2[:, :width].T + b2
+
+
+def supernet(seed, by_gradient, steps=800):
+    """Shared weights, trained on one path and one batch a step; both drawn by gradient norms or uniformly."""
+    from tests.methods.digits import digits
+
+    x, y, *_ = digits()
+    torch.manual_seed(seed)
+    layers = torch.nn.Linear(64, 32), torch.nn.Linear(32, 10)
+    weights = [p for layer in layers for p in layer.parameters()]
+    optimizer, share = torch.optim.SGD(weights, lr=0.1, momentum=0.9), 0.5 if by_gradient else 1.0
+    data = ImportanceSampler(len(x), uniform=share, draws=64, seed=seed)
+    paths = ImportanceSampler(len(WIDTHS), uniform=share, draws=1, seed=seed + 1)
+    for step in range(steps):
+        data.set_epoch(step)
+        paths.set_epoch(step)
+        pick, (path,) = torch.tensor(list(data)), list(paths)
+        logits = narrowed(weights, WIDTHS[path], x[pick])
+        losses = torch.nn.functional.cross_entropy(logits, y[pick], reduction="none")
+        optimizer.zero_grad()
+        (losses * data.weights(pick) * paths.weights([path])).mean().backward()
+        size = torch.stack([w.grad.norm() for w in weights]).norm() / paths.weights([path])
+        paths.update([path], size)
+        data.update(pick, (logits.softmax(1) - torch.nn.functional.one_hot(y[pick], 10)).norm(dim=1))
+        optimizer.step()
+    return weights
+
+
+def alone(width, seed, steps=800):
+    from tests.methods.digits import accuracy, digits, network
+
+    x, y, x_test, y_test = digits()
+    model, draw = network(seed, 64, width), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(steps):
+        pick = torch.randint(len(x), (64,), generator=draw)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x[pick]), y[pick]).backward()
+        optimizer.step()
+    return accuracy(model, x_test, y_test)
+
+
+@pytest.mark.slow
+def test_ranks_the_paths_of_a_supernet():
+    """P010, accept: Kendall's tau to stand-alone accuracies not below that of uniform draws, 4 of 5 seeds."""
+    from scipy.stats import kendalltau
+
+    from tests.methods.digits import digits
+
+    *_, x_test, y_test = digits()
+    truth, taus = [sum(alone(w, s) for s in (311, 312, 313)) for w in WIDTHS], []
+    for seed in range(321, 326):
+        taus.append([])
+        for by_gradient in (True, False):
+            weights = supernet(seed, by_gradient)
+            with torch.no_grad():
+                right = [
+                    (narrowed(weights, w, x_test).argmax(1) == y_test).float().mean().item() for w in WIDTHS
+                ]
+            taus[-1].append(kendalltau(truth, right).statistic)
+    print(truth, taus)
+    assert sum(ours >= uniform for ours, uniform in taus) >= 4, taus

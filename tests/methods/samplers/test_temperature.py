@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
 import torch
+from torch import nn
 
 from vario.methods.samplers import TemperatureSampler
 
@@ -56,3 +58,57 @@ def test_drawing_and_weighting_agree_in_mean_and_differ_in_variance():
 def test_refuses():
     with pytest.raises(ValueError, match="above 0"):
         TemperatureSampler([0, 1], start=0.0)
+
+
+CONTEXT = 10
+
+
+@functools.cache
+def domains():
+    """Windows of 10 characters and the next one: 120,000 of prose, 2,400 of code, as much to validate."""
+    import inspect
+    import textwrap
+    from pydoc_data import topics
+
+    prose, code = "\n".join(topics.topics.values())[:120_000], inspect.getsource(textwrap)
+    held = {
+        kind: torch.tensor([min(ord(c), 127) for c in text])
+        for kind, text in {"prose": prose, "code": code[:2_410], "held out": code[2_410:4_820]}.items()
+    }
+    return {kind: (t.unfold(0, CONTEXT, 1)[:-1], t[CONTEXT:]) for kind, t in held.items()}
+
+
+def code_losses(seed, start, cooldown=None, epochs=20, draws=16_000):
+    """Validation loss on code after each epoch of a character model."""
+    both, (x_test, y_test) = domains(), domains()["held out"]
+    x, y = (torch.cat([both[kind][k] for kind in ("prose", "code")]) for k in (0, 1))
+    groups = torch.tensor([0] * len(both["prose"][0]) + [1] * len(both["code"][0]))
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Embedding(128, 16), nn.Flatten(), nn.Linear(16 * CONTEXT, 256), nn.ReLU(), nn.Linear(256, 128)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    sampler = TemperatureSampler(groups, start=start, cooldown=cooldown, draws=draws, seed=seed)
+    losses = []
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        for pick in torch.tensor(list(sampler)).split(128):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x[pick]), y[pick]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            losses.append(nn.functional.cross_entropy(model(x_test), y_test).item())
+    return losses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [341, 342, 343])
+def test_high_temperature_overfits_the_small_domain_and_cooldown_does_not(seed):
+    """P076, accept: loss on the small domain lowest earlier and higher at the end for tau = 5 than for 1;
+    Cooldown ends no higher than both."""
+    hot, plain = code_losses(seed, 5.0), code_losses(seed, 1.0)
+    cooled = code_losses(seed, 5.0, cooldown=4)
+    print([[round(v, 3) for v in c] for c in (hot, plain, cooled)])
+    assert hot.index(min(hot)) < plain.index(min(plain))
+    assert hot[-1] > plain[-1]
+    assert cooled[-1] <= min(hot[-1], plain[-1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
 from tests.methods.schedules.least_squares import LeastSquares
 from vario.methods.schedules import NoiseScaleBatch
@@ -53,3 +55,57 @@ def test_an_early_guess_does_not_stay():
     plan = NoiseScaleBatch(range(1000), 4, decay=0.9, after=3)
     sizes = [plan.update(small_sq=s, large_sq=2.0, small=10, large=40) for s in (7.9, 5.0, 5.0, 5.0)]
     assert sizes[:2] == [4, 4] and sizes[2] > 4
+
+
+def steps_to(target, batch, lr, seed=301, most=3000, watch=None):
+    """SGD steps of a small network until its loss on 1,000 training digits is below ``target``."""
+    from tests.methods.digits import mnist, network
+
+    x, y, *_ = mnist()
+    model, draw = network(seed, hidden=32), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    for step in range(most):
+        if step % 5 == 0:
+            with torch.no_grad():
+                if nn.functional.cross_entropy(model(x[:1000]), y[:1000]) < target:
+                    return step
+        if watch is not None and step % 10 == 0:
+            watch(model, x, y, draw)
+        pick = torch.randint(len(x), (batch,), generator=draw)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x[pick]), y[pick]).backward()
+        optimizer.step()
+    return most
+
+
+def squared_norm(model, x, y):
+    grads = torch.autograd.grad(nn.functional.cross_entropy(model(x), y), list(model.parameters()))
+    return sum(g.square().sum().item() for g in grads)
+
+
+@pytest.mark.slow
+def test_foretells_the_batch_at_which_steps_stop_falling():
+    """P173, accept: MNIST-5k, b = 8 to 512, the best of a grid of rates for each: the fitted critical batch
+    within a factor of 3 of the mean measured noise scale."""
+    target, batches, rates = 0.25, [8, 16, 32, 64, 128, 256, 512], [0.05, 0.1, 0.2, 0.4, 0.8]
+    steps = {b: min(steps_to(target, b, lr) for lr in rates) for b in batches}
+    plan = NoiseScaleBatch(range(10**6), 4, decay=1 - 1e-9, after=10**9)  # a plain mean
+
+    def watch(model, x, y, draw):
+        for _ in range(4):
+            small, large = (torch.randint(len(x), (b,), generator=draw) for b in (16, 1000))
+            plan.update(
+                small_sq=squared_norm(model, x[small], y[small]),
+                large_sq=squared_norm(model, x[large], y[large]),
+                small=16,
+                large=1000,
+            )
+
+    steps_to(target, 64, 0.4, watch=watch)
+    # S = least + least * critical / b: a straight line in 1 / b, each point by its share of error
+    rows = torch.tensor([[1.0, 1 / b] for b in batches], dtype=torch.float64)
+    seen = torch.tensor([steps[b] for b in batches], dtype=torch.float64)
+    least, slope = torch.linalg.lstsq(rows / seen[:, None], torch.ones_like(seen)[:, None]).solution[:, 0]
+    critical = (slope / least).item()
+    print(steps, critical, plan.noise_scale)
+    assert 1 / 3 < critical / plan.noise_scale < 3, (steps, critical, plan.noise_scale)

@@ -82,7 +82,7 @@ class GlobalBalanceLoss(nn.Module):
             dist.all_reduce(counts, group=self.group)
         if not (self.training and torch.is_grad_enabled()):
             return counts
-        self.buffer += counts
+        self.buffer = self.buffer.to(counts.device) + counts  # losses are seldom moved to a device
         return self.buffer.clone()
 
     def reset(self) -> None:

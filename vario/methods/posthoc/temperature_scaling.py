@@ -132,7 +132,8 @@ def calibration_error(probabilities: Tensor, target: Tensor, *, bins: int = BINS
 
 def _gap(sure: Tensor, right: Tensor, bins: int) -> float:
     place = (sure * bins).long().clamp(max=bins - 1)
-    gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, right - sure.double())
+    gaps = torch.zeros(bins, dtype=torch.float64, device=sure.device)
+    gaps.index_add_(0, place, right - sure.double())
     return float(gaps.abs().sum() / len(sure))
 
 

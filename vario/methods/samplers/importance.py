@@ -72,7 +72,7 @@ class ImportanceSampler(EpochSampler):
         """Remember the gradient norm (or any score >= 0) of each example of a batch."""
         if bool((losses < 0).any()):
             raise ValueError("ImportanceSampler.update: a norm is negative.")
-        self.norms[torch.as_tensor(indices)] = losses.detach().to(self.norms)
+        self.norms[torch.as_tensor(indices, device="cpu")] = losses.detach().to(self.norms)
 
     def probabilities(self) -> Tensor:
         """The p of the equation, float64 (n,)."""
@@ -83,8 +83,9 @@ class ImportanceSampler(EpochSampler):
         return (1 - self.uniform) * norms / norms.sum() + self.uniform / self.size
 
     def weights(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """1 / (n p) of the probabilities that this epoch was drawn with, float32 (n,)."""
-        return (1 / (self.size * self.used[torch.as_tensor(indices)])).float()
+        """1 / (n p) of the probabilities that this epoch was drawn with, float32 (n,), on their device."""
+        places = torch.as_tensor(indices)
+        return (1 / (self.size * self.used[places.cpu()])).float().to(places.device)
 
     def _order(self, draw: torch.Generator) -> Tensor:
         self.used = self.probabilities()

@@ -76,12 +76,13 @@ class InfoBatch(EpochSampler):
 
     def update(self, indices: Sequence[int] | Tensor, losses: Tensor) -> None:
         """Remember the loss of each example of a batch."""
-        self.scores[torch.as_tensor(indices)] = losses.detach().to(self.scores)
+        self.scores[torch.as_tensor(indices, device="cpu")] = losses.detach().to(self.scores)
 
     def weights(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """What the loss of each example counts in this epoch, (n,)."""
-        easy = self.easy[torch.as_tensor(indices)]
-        return torch.where(easy, self.kept_weight, torch.ones(()))
+        """What the loss of each example counts in this epoch, (n,), on the device of the indices."""
+        places = torch.as_tensor(indices)
+        weights = torch.where(self.easy[places.cpu()], self.kept_weight, torch.ones(()))
+        return weights.to(places.device)
 
     def _order(self, draw: torch.Generator) -> Tensor:
         seen = self.scores.isfinite()

@@ -9,3 +9,4 @@ from vario.methods.schedules.refined_decay import refined_factors as refined_fac
 from vario.methods.schedules.scale_batch import Change as Change
 from vario.methods.schedules.scale_batch import scale_batch as scale_batch
 from vario.methods.schedules.scale_batch import scale_settings as scale_settings
+from vario.methods.schedules.svag import svag as svag
