@@ -71,9 +71,9 @@ def test_large_batch_keeps_the_loss_of_the_small_one():
 @pytest.mark.slow
 def test_warmup_saves_a_rate_at_which_its_lack_diverges():
     """P248, accept: at least one rate; diverged: worse than knowing nothing (log 10), or not a number."""
-    rates = [0.005 * 2**k for k in range(6)]
+    rates = [0.04 * 2 ** (k / 2) for k in range(9)]
     pairs = [
         (final_loss(16, lr, 292, epochs=10), final_loss(16, lr, 292, warmup=5, epochs=10)) for lr in rates
     ]
     print(pairs)
-    assert any(not bare < math.log(10) and warm < math.log(10) / 2 for bare, warm in pairs), pairs
+    assert any(not bare < math.log(10) and warm < math.log(10) for bare, warm in pairs), pairs

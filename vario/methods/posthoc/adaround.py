@@ -38,7 +38,8 @@ CARD = {
     "checked": "equation; torch's experimental adaround, read (BSD): zeta 1.1, gamma "
     "-0.1, warm-up 0.2, beta 20 to 2",
     "changed": "one symmetric scale per layer, the best of a grid in squared error; the nonlinearity f is "
-    "left out of the loss; Linear and Conv2d only; biases stay",
+    "left out of the loss; Linear and Conv2d only; biases stay; a layer keeps the nearest values where they "
+    "come closer on the inputs",
     "shown": "digits, 2, 3, 4 bits: error of test logits .43, .046, .008 against 3.5, .46, .070 of nearest "
     "rounding, accuracy not lower. Not shown here: the best of all 256 roundings of 8 weights was reached in "
     "6 of 10 cases (9 wanted), and 1 of 10 was worse than the nearest",
@@ -142,7 +143,14 @@ def _round(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return scale * (floor + (_soft(v.detach()) >= 0.5)).clamp(-top, top - 1)
+    rounded = scale * (floor + (_soft(v.detach()) >= 0.5)).clamp(-top, top - 1)
+
+    def error(candidate: Tensor) -> float:
+        made = torch.func.functional_call(layer, {"weight": candidate}, (seen,))
+        return float((made - wanted).square().sum())
+
+    with torch.no_grad():
+        return min(rounded, nearest(weight, scale, bits), key=error)
 
 
 def _soft(v: Tensor) -> Tensor:

@@ -38,10 +38,12 @@ CARD = {
     "cost": "one float per example, and per-example gradient norms (or the error norm of the outputs "
     "instead)",
     "checked": "equation; Monte Carlo against the closed form of the variance",
-    "changed": "the data half of PA&DA, without its super-network; draws are with replacement",
-    "shown": "1,000 per-example gradients of MNIST-5k: unbiased, variance within 5 % of the closed form "
-    "and below "
-    "uniform sampling. Faster training: not shown here",
+    "changed": "one sampler for data or for the paths of a supernet, which is not built; draws are with "
+    "replacement",
+    "shown": "1,000 per-example gradients of MNIST-5k: unbiased, variance within 5 % of the closed form and "
+    "below uniform sampling. Not shown here: faster training; paths drawn by gradient norms beside the data "
+    "rank the four widths of a supernet on digits no better than uniform draws (Kendall's tau .67 to 1 "
+    "against 1 in all of 5 seeds)",
 }
 
 
