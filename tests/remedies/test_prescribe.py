@@ -213,6 +213,11 @@ def test_a_matrix_of_zeros_has_no_gradient_because_of_what_it_is() -> None:
     assert "detach" in changes("no-gradient", fine, where=("emb.weight",))[0]
 
 
+def test_an_optimizer_of_another_model_is_built_anew() -> None:
+    seen = record({"update/norm": constant(0)})
+    assert changes("no-gradient", seen)[0].startswith("build the optimizer from the parameters of the model")
+
+
 def test_clipping_leaves_nine_of_ten_gradients_whole() -> None:
     norms = np.exp(np.random.default_rng(0).normal(-1, 0.5, 100))
     seen = record({"clipping/norm_before": (STEPS, norms), "clipping/factor": (STEPS, 1e-3 / norms)})

@@ -26,6 +26,18 @@ def test_is_an_error_where_most_of_a_failing_model_has_none_and_says_since_when(
     assert found.steps[0] == 30
 
 
+def without_gradients(updates):
+    names = ["", *(f"layers.{2 * d}.{kind}" for d in range(5) for kind in ("weight", "bias"))]
+    return {("gradient/norm", n): None for n in names} | {"update/norm": updates, "loss/train": 2.303}
+
+
+def test_is_an_error_where_the_optimizer_holds_another_model(make):
+    found = check(make(400, without_gradients(0.0)))
+    assert (found.severity, len(found.where)) == ("error", 10)
+    with pytest.raises(NotApplicable, match="0 readings of gradient/norm"):
+        check(make(400, without_gradients(0.1)))  # the weights move: gradients were only not read
+
+
 def test_a_single_bias_is_advice(make):
     assert check(make(400, zero("layers.8.bias"))).severity == "advice"
 

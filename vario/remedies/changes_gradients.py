@@ -171,6 +171,13 @@ def no_gradient(finding: Finding, record: Record) -> list[Change]:
                 f"initialize {_some(zero)} at random: they are exactly 0, and so is every product with them"
             )
         ]
+    if len(record.series("update/norm")[0]) and not len(record.series("gradient/norm")[0]):
+        return [
+            Change(
+                "build the optimizer from the parameters of the model that is trained, and after it: none of"
+                " those that it holds ever got a gradient (a second copy of the model, or one made anew?)"
+            )
+        ]
     return [
         Change(
             f"look between {place(finding)} and the loss for .detach(), .item(), .data, argmax,"

@@ -5,10 +5,12 @@ What it means: the loss does not depend on them as computed: they are unused, cu
 loss).
 How it is decided: for each parameter in the optimizer that asks for a gradient: none was ever there
 although others were measured, or it was exactly zero at all of its last readings (a fifth of them, at
-least 5). Where this holds for most entries of the model and the run fails, it is an error; a model part
+least 5). Where no parameter ever had one, no norm could be read at all: then updates that were read and were
+exactly zero each time say the same, as when the optimizer was made for another copy of the model. Where this
+holds for most entries of the model and the run fails, it is an error; a model part
 that got no gradient from the first step on is a warning when it holds more than 1 % of the entries, and
 advice below that.
-Not applicable: fewer than 5 readings of the gradient's norm.
+Not applicable: fewer than 5 readings of the gradient's norm, and of updates.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from vario.rules._parameters import parameters
 ID = "no-gradient"
 CARD = {
     "papers": (),
-    "reads": ("gradient/norm", "loss/train"),
+    "reads": ("gradient/norm", "update/norm", "loss/train"),
     "checked": "closed form: counts of parameters",
     "changed": "",
     "summary": "{parameters without gradient} of {all parameters} parameters get no gradient.",
@@ -38,7 +40,9 @@ def check(
     small: float = 0.01,  # share of the entries below which an unused part costs little
 ) -> Finding | None:
     """A finding naming the parameters that the loss does not reach."""
-    steps, _ = record.need("gradient/norm", readings)
+    if not _idle(record, readings):
+        record.need("gradient/norm", readings)
+    steps = record.series("gradient/norm")[0]
     sizes = {p.name: p.size for p in parameters(record) if p.trainable and p.in_optimizer}
     if not sizes:
         sizes = {where: 1 for where in record.wheres("gradient/norm") if where}
@@ -72,6 +76,12 @@ def check(
         severity = "warning"
     first = min((since.get(name, 0) for name in names), default=0)
     return Finding(ID, severity, 0.9, tuple(names), (int(first), record.step_count - 1), tuple(evidence))
+
+
+def _idle(record: Record, readings: int) -> bool:
+    """Whether no gradient was ever there to be read, and no update changed anything."""
+    updates = record.series("update/norm")[1]
+    return not len(record.series("gradient/norm")[0]) and len(updates) >= readings and not updates.any()
 
 
 def _zero_since(record: Record, where: str, readings: int) -> int | None:
