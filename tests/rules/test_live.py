@@ -11,7 +11,7 @@ from vario.record.memory import record_of
 from vario.record.until import until
 from vario.rules import _live, diagnose
 from vario.rules._evidence import level
-from vario.rules._live import ALPHA, GROWTH, LASTING, RIPE, level_of, live, look_before
+from vario.rules._live import ALPHA, GROWTH, LASTING, level_of, live, look_before
 
 
 class AboveZero:
@@ -85,7 +85,7 @@ def test_what_has_not_come_yet_is_not_told_early() -> None:
     flat = 2.3 + 0.01 * np.random.default_rng(2).standard_normal(1_300)
     rules = ["loss_plateau"]
     assert diagnose(curve(flat[:200]), rules).findings
-    assert told(curve(flat), rules)[0] >= RIPE
+    assert told(curve(flat), rules)[0] >= 1_000
 
 
 def test_a_loss_that_breaks_is_told_at_once() -> None:
