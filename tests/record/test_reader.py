@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sqlite3
 import time
+import weakref
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -226,3 +229,17 @@ def test_another_machine_is_believed_for_ten_minutes(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "record.sqlite") as connection:
         connection.execute("update process set heartbeat=heartbeat - ?", (processes.SILENCE_SECONDS + 1,))
     assert open_run(tmp_path).status == "killed"
+
+
+def test_a_closed_run_lets_go_of_its_points_at_once(tmp_path: Path) -> None:
+    with closing(RecordWriter(tmp_path)) as writer:
+        for step in range(2_000):
+            writer.readings("model", step, [Reading("loss/train", 1.0)])
+    gc.disable()  # points in a circle of references would wait for it, and a dashboard would grow
+    try:
+        with open_run(tmp_path) as run:
+            held = weakref.ref(run.main.series("loss/train")[1])
+            assert held() is not None
+        assert held() is None
+    finally:
+        gc.enable()

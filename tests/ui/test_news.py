@@ -147,6 +147,7 @@ def test_every_step_of_a_run_reaches_the_page_while_it_is_written(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # ten minutes where the machine has time for it, more where it has not
 def test_ten_minutes_at_200_steps_a_second_with_the_page_open(tmp_path: Path) -> None:
     result = live(tmp_path, seconds=600, pages=2, control=True)
     memory = result["memory_mb"]

@@ -99,6 +99,12 @@ class Loading:
             self._let_go()
         return loaded.result
 
+    def forget(self) -> None:
+        """Let go of all points."""
+        self._loaded.clear()
+        self._summed.clear()
+        self._spent = 0
+
     def window(
         self,
         series: int,

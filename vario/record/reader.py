@@ -159,7 +159,7 @@ class _File:
         self._loading = Loading(self._connection, self._report, budget)
         self._records: dict[str, Record] = {}
         with self._reading():
-            pass
+            self._loading.forget()
 
     def record(self, stream: str) -> Record:
         return self._records.setdefault(stream, Record(self, stream))
@@ -252,6 +252,10 @@ class _File:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+            # Records and the loading point back here: the points must not wait for the collector of cycles.
+            self._records.clear()
+            self._kept.pop("tail", None)
+            self._loading.forget()
 
     def _tail(self, series: int) -> list[Piece]:
         return self._keep("tail", self._read_tail).get(series, [])
