@@ -159,7 +159,7 @@ class _File:
         self._loading = Loading(self._connection, self._report, budget)
         self._records: dict[str, Record] = {}
         with self._reading():
-            self._loading.forget()
+            pass
 
     def record(self, stream: str) -> Record:
         return self._records.setdefault(stream, Record(self, stream))
