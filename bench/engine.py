@@ -2,27 +2,30 @@
 
     python -m bench.engine [--models mlp cnn tfm wide] [--rounds 15] [--only WORDS]
 
-One step is a forward and a backward. All ways take turns inside one process, and each figure is the median
-of its CPU times over the median of the plain step's, with the largest live memory above its start. Peers
-that are not installed are left out (backpack-for-pytorch, opacus); so is what a peer
-refuses, with its words. Every way's norms are compared with a loop over the examples first.
+One step is a forward and a backward. All ways take turns inside one process. Each figure is the median of
+its CPU times over the median of the plain step's; its largest live memory over that of the plain step, and
+what it is more. Peers that are not installed are named and left out; so is what a peer refuses, with its
+words. Every way's norms are compared with a loop over the examples first.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.engine_models import MODELS, Workload
 from vario.capture.per_example.probe import Probe
 
 Way = Callable[[], Tensor | None]
+PEERS = {"backpack": "backpack-for-pytorch", "opacus": "opacus", "gns_pytorch": "gns-pytorch"}
 
 
 def plain(w: Workload) -> Way:
@@ -134,6 +137,55 @@ def opacus_samples(w: Workload) -> Way:
     return step
 
 
+def noise_scale(w: Workload, *, rows: int = 0) -> Way:
+    """Ours: the norms, and the variance of one example over the squared length of the true gradient."""
+    names = {id(p): n for n, p in w.model.named_parameters()}
+    picked = list(range(0, w.batch, w.batch // rows)) if rows else None
+
+    def step() -> None:
+        w.model.zero_grad()
+        loss = w.loss()
+        probe = Probe(loss, names, examples=w.batch, picked=picked)
+        loss.backward()
+        found = probe.close()
+        small = w.batch**2 * float(torch.stack(list(found.squares.values())).sum(dim=0).mean())
+        large = sum(float(square) for square in found.batch_squares.values())
+        noise = (small - large) / (1 - 1 / w.batch)
+        del noise
+
+    return step
+
+
+def gns_pytorch(w: Workload, **settings: Any) -> Way:
+    """gns-pytorch: a backward for each example, from one graph; it wants the losses of single examples."""
+    from gns_pytorch import compute_gns
+
+    def step() -> None:
+        w.model.zero_grad()
+        each = F.cross_entropy(w.model(w.x).flatten(0, -2), w.y.flatten(), reduction="none")
+        each = each.view(w.batch, -1).mean(dim=1)
+        compute_gns(each, w.model, **settings)
+        each.mean().backward()
+
+    return step
+
+
+def micro_batches(w: Workload, count: int) -> Way:
+    """Squared norms of the gradients of parts, as a loop that one owns could have them."""
+
+    def step() -> None:
+        w.model.zero_grad()
+        before: list[Tensor] = []
+        for k in range(count):
+            (w.loss(slice(k, None, count)) / count).backward()
+            grads = [p.grad.clone() for p in w.model.parameters() if p.grad is not None]
+            part = torch._foreach_sub(grads, before) if before else grads
+            sum(norm.square() for norm in torch._foreach_norm(part))
+            before = grads
+
+    return step
+
+
 WAYS: dict[str, Callable[[Workload], Way]] = {
     "plain": plain,
     "ours: norms of all": ours,
@@ -142,26 +194,44 @@ WAYS: dict[str, Callable[[Workload], Way]] = {
     "ours: second moments": lambda w: ours(w, spreads={}),
     "ours: inner products": lambda w: ours(w, products=True),
     "ours: inner products of 1/4": lambda w: ours(w, rows=w.batch // 4, products=True),
+    "ours: noise scale from all": noise_scale,
+    "ours: noise scale from 1/8": lambda w: noise_scale(w, rows=w.batch // 8),
     "loop over examples": loop,
     "torch.func vmap": vmapped,
     "torch.func vmap, chunks of 16": lambda w: vmapped(w, 16),
     "BackPACK BatchL2Grad": backpack_norms,
     "Opacus ghost": opacus_ghost,
     "Opacus grad_sample": opacus_samples,
+    "noise scale, 2 micro-batches": lambda w: micro_batches(w, 2),
+    "gns-pytorch, its defaults": gns_pytorch,
+    "gns-pytorch, all": lambda w: gns_pytorch(w, param_percentage=1.0, batch_percentage=1.0),
+    "gns-pytorch, all, vmap": lambda w: gns_pytorch(
+        w, param_percentage=1.0, batch_percentage=1.0, use_vmap=True
+    ),
 }
 
 
+def tell_peers(peers: dict[str, str]) -> None:
+    """Which of the other tools can be measured here, and how to have the rest."""
+    here = [name for module, name in peers.items() if importlib.util.find_spec(module)]
+    gone = [name for name in peers.values() if name not in here]
+    print(f"peers installed: {', '.join(here) or 'none'}")
+    if gone:
+        print(f"absent, so not measured: {', '.join(gone)} (pip install --target DIR; PYTHONPATH=DIR)")
+
+
 def memory(way: Way) -> float:
-    """Largest live bytes of one run above what was there before, in MB (10^6)."""
+    """Largest rise of live bytes in one run, in MB (10^6): from when the gradients of the last are freed."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         way()
-    live = peak = 0
+    live = least = peak = 0
     for event in sorted(seen.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
         if event.name() == "[memory]":
             live += event.nbytes()
-            peak = max(peak, live)
+            least = min(least, live)
+            peak = max(peak, live - least)
     return peak / 1e6
 
 
@@ -186,7 +256,7 @@ def measure(name: str, rounds: int, only: list[str]) -> None:
             ways[label]()
         except Exception as error:
             ways.pop(label, None)
-            print(f"  {label:30} -- {type(error).__name__}: {str(error).splitlines()[0][:70]}")
+            print(f"  {label:30} -- {type(error).__name__}: {str(error).partition(chr(10))[0][:70]}")
     wanted = loop(w)()
     assert wanted is not None
     errors = {label: agrees(way(), wanted) for label, way in ways.items()}
@@ -200,22 +270,24 @@ def measure(name: str, rounds: int, only: list[str]) -> None:
             way()
             times[label].append(time.thread_time() - start)
     base = statistics.median(times["plain"])
-    print(f"{name}: plain {base * 1e3:.1f} ms, {memory(ways['plain']):.1f} MB, batch {w.batch}")
+    room = memory(ways["plain"])
+    print(f"{name}: plain {base * 1e3:.1f} ms, {room:.1f} MB, batch {w.batch}")
     for label, way in ways.items():
         if label != "plain":
-            ratio = statistics.median(times[label]) / base
-            more = memory(way) - memory(ways["plain"])
-            print(f"  {label:30} x{ratio:7.2f} {more:+8.1f} MB   error {errors[label]}")
+            ratio, most = statistics.median(times[label]) / base, memory(way)
+            wrong = f"   error {errors[label]}" if errors[label] else ""
+            print(f"  {label:30} x{ratio:7.2f}  memory x{most / room:6.2f} {most - room:+8.1f} MB{wrong}")
 
 
 def main() -> None:
     """Read the arguments."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    ask.add_argument("--models", nargs="+", default=["mlp", "cnn", "tfm"], choices=list(MODELS))
+    ask.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     ask.add_argument("--rounds", type=int, default=15)
     ask.add_argument("--only", nargs="*", default=[], help="ways whose label holds one of these words")
     given = ask.parse_args()
     torch.set_num_threads(1)
+    tell_peers(PEERS)
     for name in given.models:
         measure(name, given.rounds, given.only)
 

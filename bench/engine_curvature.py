@@ -5,7 +5,7 @@
 One step is a forward and a backward. All ways take turns inside one process; each figure is the median of
 its CPU times over the median of the plain step's, with the largest live memory above its start. A product
 "on the kept graph" leaves out the gradient that is taken once for all of them, which has a line of its own.
-Peers that are not installed are left out (curvlinops-for-pytorch, hessian-eigenthings, pyhessian), and
+Peers that are not installed are named and left out, and
 what a peer refuses is printed with its words. Products are compared with ours in float32 first.
 """
 
@@ -21,13 +21,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.engine import memory
+from bench.engine import memory, tell_peers
 from bench.engine_models import MODELS, Workload
 from vario.capture.curvature.kept import KeptGraph
 from vario.capture.curvature.lanczos import lanczos, largest, random_start
 from vario.capture.curvature.rows import sampled_trace
 
 Way = Callable[[], Tensor | None]
+PEERS = {
+    "curvlinops": "curvlinops-for-pytorch",
+    "hessian_eigenthings": "hessian-eigenthings",
+    "pyhessian": "pyhessian",
+}
 BATCHES = 30  # steps of descent before anything is measured
 
 
@@ -199,6 +204,7 @@ def main() -> None:
     ask.add_argument("--rounds", type=int, default=9)
     given = ask.parse_args()
     torch.set_num_threads(1)
+    tell_peers(PEERS)
     for name in given.models:
         measure(name, given.rounds)
 

@@ -12,7 +12,9 @@ from torch.func import functional_call, jacrev
 
 from tests.capture.curvature.test_kept import build, ids, matrix
 from vario.capture.curvature.kept import KeptGraph
+from vario.capture.curvature.lanczos import random_start
 from vario.capture.curvature.rows import example_gradients, inverse_fisher, sampled_trace, tangent_kernel
+from vario.capture.curvature.trace import hutch_pp
 from vario.nouns import NotApplicable
 
 F64 = torch.float64
@@ -124,3 +126,23 @@ def test_the_kernel_nears_the_exact_one_as_the_readout_widens() -> None:
     slope = math.log(distances[-1] / distances[0]) / math.log(widths[-1] / widths[0])
     assert distances[0] > 0.1
     assert slope <= -0.35
+
+
+def test_a_default_device_of_the_script_does_not_matter() -> None:
+    model, x, y = build("attention", torch.float32)
+
+    def numbers() -> list[float]:
+        with KeptGraph(F.cross_entropy(model(x), y), ids(model)) as kept:
+            start = random_start(kept.zeros(), 0)
+            products = [kept.gauss_newton(start), kept.part([0, 1], examples=3).hessian(start)]
+            kernel = tangent_kernel(kept, [0, 1], examples=3)
+            traces = sampled_trace(kept, examples=3).value, hutch_pp(kept.hessian, kept.zeros()).value
+        return [*traces, *(float(found.norm()) for found in (*products, kernel))]
+
+    plain = numbers()
+    torch.set_default_device("meta")  # as scripts set "cuda": no tensor of ours may land there by itself
+    try:
+        moved = numbers()
+    finally:
+        torch.set_default_device(None)
+    assert moved == pytest.approx(plain, rel=1e-5)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.capture.per_example.test_probe import B, Model, agree, draw, measure, seeded, tokens
+from vario.capture.per_example import formulas
 from vario.capture.per_example.probe import Probe
 
 
@@ -258,3 +259,25 @@ def test_spreads_of_several_steps_add_up_and_what_is_left_out_loses_them() -> No
     assert set(totals) == {"1.weight", "1.bias", "2.weight", "2.bias"}  # nothing is known below the norm
     for name, total in totals.items():
         assert torch.allclose(total.sum(), sum(found[name].sum() for found in squares)), name
+
+
+@pytest.mark.parametrize("ghost", [0.0, 1e9], ids=["formed", "by rows"])
+def test_products_by_either_way_and_in_pieces_are_the_same(
+    ghost: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = lambda m, x: m.head(m.layer(m.embed(x)))  # noqa: E731
+    parts = {"embed": nn.Embedding(7, 6), "layer": nn.Linear(6, 5), "head": nn.Linear(5, 3, bias=False)}
+    model, x = seeded(lambda: Model(run, **parts)), tokens(B, 3)
+    names = {id(p): n for n, p in model.named_parameters()}
+    found = []
+    for changed in (False, True):
+        if changed:
+            for name, value in (("_GHOST_PRODUCTS", ghost), ("_GHOST", ghost), ("_BLOCK", 50)):
+                monkeypatch.setattr(formulas, name, value)
+        loss = model(x).tanh().sum()
+        probe = Probe(loss, names, examples=B, products=True)
+        loss.backward()
+        found.append(probe.close())
+    assert found[1].missed == {} and set(found[1].products) == set(names.values())
+    for name, products in found[1].products.items():
+        assert torch.allclose(products, found[0].products[name], rtol=1e-4, atol=1e-6), name

@@ -18,8 +18,9 @@ from vario.capture.per_example.batch_axis import Examples, Layout
 
 __all__ = ["Convolution", "Formula", "Linear", "Lookup", "Replay", "RowSums", "Shares"]
 
-_GHOST = 1.25  # measured: below this many times i o / (i + o) rows, products of rows are cheaper
-_BLOCK = 1 << 24  # entries that are formed at once
+# measured: below so many times i o / (i + o) rows, products of rows are cheaper than the shares
+_GHOST, _GHOST_PRODUCTS = 1.25, 2.0
+_BLOCK = 1 << 20  # entries that are formed at once: more leave the cache
 
 
 class Formula(Protocol):
@@ -152,12 +153,13 @@ class Linear(_Formed):
         if self.a.shape[1] == 1:
             return (self.a[:, 0] @ self.a[:, 0].T).mul_(self.arriving.products(gradient))
         g = self.arriving.rows(gradient)
-        into, out, many = self.a.shape[2], g.shape[2], len(self.a)
-        total = torch.zeros(many, many, dtype=g.dtype, device=g.device)
-        for start in range(0, out, per := max(1, _BLOCK // (into * many))):
-            part = (g[..., start : start + per].mT @ self.a).flatten(1)
-            total.addmm_(part, part.T)
-        return total
+        (many, count, into), out = self.a.shape, g.shape[2]
+        if many * count * (into + out) < _GHOST_PRODUCTS * into * out:
+            inner = [value.flatten(0, 1) @ value.flatten(0, 1).T for value in (self.a, g)]
+            return inner[0].mul_(inner[1]).view(many, count, many, count).sum(dim=(1, 3))
+        per = max(1, _BLOCK // (into * many))
+        parts = ((piece.mT @ self.a).flatten(1) for piece in g.split(per, dim=2))
+        return _sum_of([part @ part.T for part in parts])
 
     def add_spread(self, gradient: Tensor, total: Tensor) -> None:
         if self.a.shape[1] == 1:
@@ -200,12 +202,13 @@ class Lookup(_Formed):
     def products(self, gradient: Tensor) -> Tensor:
         g = self.arriving(gradient)
         used, place = torch.unique(self.tokens, return_inverse=True)
-        if len(used) * g.shape[2] * len(g) > _BLOCK:
-            return super().products(gradient)
-        table = torch.zeros(len(g), len(used), g.shape[2], dtype=g.dtype, device=g.device)
-        for row, where, value in zip(table, place, g, strict=True):
-            row.index_add_(0, where, value)
-        return table.flatten(1) @ table.flatten(1).T
+        found = []
+        for piece in g.split(max(1, _BLOCK // (len(used) * len(g))), dim=2):
+            table = torch.zeros(len(g), len(used), piece.shape[2], dtype=g.dtype, device=g.device)
+            for row, where, value in zip(table, place, piece, strict=True):
+                row.index_add_(0, where, value)
+            found.append(table.flatten(1) @ table.flatten(1).T)
+        return _sum_of(found)
 
     def with_linear(self, gradient: Tensor, other: Linear, arriving: Tensor) -> Tensor:
         """Inner product of each share with that of a product whose weight is the same table, turned."""
