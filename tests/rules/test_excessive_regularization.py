@@ -26,6 +26,10 @@ def test_fires_where_evaluation_is_far_better_than_training(make):
     assert (found.severity, found.where) == ("warning", ("drop",))
 
 
+def test_is_advice_at_a_usual_dropout_since_wrong_labels_leave_the_same_picture(make):
+    assert check(make(400, HIGH | evaluated(0.7), events=dropout(0.5))).severity == "advice"
+
+
 def test_a_run_that_learned_nothing_needs_no_better_evaluation(make):
     stuck = {"loss/train": 2.303}
     assert check(make(400, stuck | evaluated(2.303), events=dropout(0.9))).severity == "warning"

@@ -7,7 +7,7 @@ training loss has lost less than half of its start, and the last evaluations lie
 at those times by more than 15 % of it, or are right twice as often as training (dropout can hide what is
 learned from the loss while the answers already show it). Dropout of at least 0.8 adds noise of four times the
 square of the signal (p over 1 - p) to every unit: there a loss that never fell suffices, and without
-evaluations one that fell by less than half gives advice.
+evaluations one that fell by less than half gives advice. Advice, too, where the dropout is below 0.7.
 Not applicable: the list of modules was not recorded; no dropout of that strength.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding, NotApplicable
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import exactly, finite, level
@@ -37,6 +37,7 @@ def check(
     record: Record,
     *,
     strong: float = 0.5,  # the usual strongest setting
+    unusual: float = 0.7,  # below it wrong labels or a short run leave the same picture as often
     extreme: float = 0.8,
     slow: float = 0.5,
     gap: float = 0.15,
@@ -66,14 +67,15 @@ def check(
     # Nothing was learned, with it or without: noise of several times the signal in every unit explains that.
     if run.state == "stuck" and strongest >= extreme:
         return Finding(ID, "warning", 0.75, tuple(found), steps, tuple(evidence))
+    severity: Severity = "warning" if strongest >= unusual else "advice"
     hidden = _hidden(record, times)
     if hidden is not None:
-        return Finding(ID, "warning", 0.85, tuple(found), steps, (*evidence, hidden))
+        return Finding(ID, severity, 0.85, tuple(found), steps, (*evidence, hidden))
     if np.isfinite(evaluation):
         if evaluation > (1 - gap) * run.end.low:
             return None
         evidence.append(exactly("loss in evaluation", evaluation, (1 - gap) * run.end.value))
-        return Finding(ID, "warning", 0.85, tuple(found), steps, tuple(evidence))
+        return Finding(ID, severity, 0.85, tuple(found), steps, tuple(evidence))
     if strongest < extreme:
         return None
     return Finding(ID, "advice", 0.65, tuple(found), steps, tuple(evidence))
