@@ -174,6 +174,17 @@ def test_weights_tied_between_an_embedding_and_the_head() -> None:
     agree(seeded(lambda: Model(run, embed=nn.Embedding(7, 5), fc=nn.Linear(5, 5))), tokens(B, 3))
 
 
+def test_weights_tied_between_two_modules() -> None:
+    def tied() -> nn.Module:
+        parts = {"embed": nn.Embedding(7, 5), "fc": nn.Linear(5, 5), "head": nn.Linear(5, 7)}
+        model = Model(lambda m, x: m.head(torch.tanh(m.fc(m.embed(x)))), **parts)
+        model.head.weight = model.embed.weight
+        return model
+
+    found = agree(seeded(tied), tokens(B, 3))
+    assert set(found.squares) == {"embed.weight", "fc.weight", "fc.bias", "head.bias"}
+
+
 def test_functional_products_and_raw_parameters() -> None:
     def run(m: nn.Module, x: Tensor) -> Tensor:
         return F.linear((torch.relu(x @ m.matrix) * m.gain + m.shift).square() - m.offset, m.other)
