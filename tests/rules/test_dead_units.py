@@ -26,6 +26,11 @@ def test_a_layer_that_is_all_dead_in_a_failing_run_is_an_error(make):
     assert dead_units.check(make(400, dead(100.0))).severity == "warning"
 
 
+def test_what_a_run_that_learns_can_spare_is_advice(make):
+    assert dead_units.check(make(400, dead(60.0))).severity == "advice"
+    assert dead_units.check(make(400, dead(60.0) | {"loss/train": 2.303})).severity == "warning"
+
+
 def test_names_every_layer_the_worst_first(make):
     found = dead_units.check(make(400, dead(60.0) | dead(90.0, "layers.2")))
     assert found.where == ("layers.2", "layers.0")

@@ -105,3 +105,14 @@ def test_nan_that_came_from_another_model_of_the_run_is_listed_below_its_cause()
     ]
     other = rank([found("loss-plateau", "netG", 0.99), found("non-finite-input", "netD", 0.98)])
     assert [f.explained_by for f in other] == ["", ""]
+
+
+def test_a_loss_that_rises_beside_an_opponent_is_no_failure_but_other_signs_count(make):
+    one = rule("one", found("one"))
+    one.CARD = {"alone": "worse"}
+    better = make(400, stream="netD")
+    worse = make(400, {"loss/train": lambda steps, loss: (steps, loss[::-1].copy())}, stream="netG")
+    stuck = make(400, {"loss/train": 2.303}, stream="netG")
+    assert diagnose([worse], rules=[one]).findings
+    assert [f.stream for f in diagnose([better, worse], rules=[one]).findings] == ["netD"]
+    assert [f.stream for f in diagnose([better, stuck], rules=[one]).findings] == ["netD", "netG"]

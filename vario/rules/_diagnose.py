@@ -16,15 +16,20 @@ from vario.nouns import SEVERITIES, Diagnosis, Finding, NotApplicable
 from vario.record import Record, Run
 from vario.rules._calibration import calibrated
 from vario.rules._causes import consequences
+from vario.rules._course import course
 
 __all__ = ["Rule", "diagnose", "rank"]
 
-# Rules whose CARD says "alone" read a rising loss as an illness, which it need not be beside an opponent.
+# Rules whose CARD says "alone" read a rising loss as an illness, which it need not be beside an opponent;
+# those with "alone": "worse" read more than the loss, and are asked unless it rose.
 _TOGETHER = "several models are trained together; the loss of one may rise because another gets better"
 
 
 class Rule(Protocol):
-    """What a rule must have; the modules of this room do. ``CARD["alone"]``: only for runs of one model."""
+    """What a rule must have; the modules of this room do. ``CARD["alone"]``: only for runs of one model.
+
+    With "worse" in place of True it is left out only where the loss of its model rose.
+    """
 
     ID: str
     CARD: dict[str, Any]
@@ -47,7 +52,8 @@ def diagnose(run: Run | Record | Sequence[Record], rules: Iterable[Rule | str] |
     checked: list[str] = []
     for rule in loaded:
         outcomes = [
-            _TOGETHER if together and rule.CARD.get("alone") else _ask(rule, record) for record in records
+            _TOGETHER if together and _wants_to_be_alone(rule, record) else _ask(rule, record)
+            for record in records
         ]
         findings += _once_per_model([o for o in outcomes if isinstance(o, Finding)])
         refusals = [o for o in outcomes if isinstance(o, str)]
@@ -106,6 +112,16 @@ def _once_per_model(findings: list[Finding]) -> list[Finding]:
         if model not in best or finding.confidence > best[model].confidence:
             best[model] = replace(finding, stream=model)
     return list(best.values())
+
+
+def _wants_to_be_alone(rule: Rule, record: Record) -> bool:
+    alone = rule.CARD.get("alone", False)
+    if alone != "worse":
+        return bool(alone)
+    try:
+        return course(record).state == "worse"
+    except NotApplicable:
+        return False
 
 
 def _ask(rule: Rule, record: Record) -> Finding | str | None:

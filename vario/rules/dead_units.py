@@ -6,7 +6,8 @@ A large step, a large negative bias or inputs in raw units are the usual ways th
 How it is decided: for each ReLU-like layer, the share of channels that are zero on all examples of the
 batch, over the last readings; a unit that is dead stays dead, so the smallest of them bounds the share
 from above. The low end of its interval must pass 0.5. An error where a layer is dead throughout (0.99)
-and the run fails, a warning otherwise.
+and the run fails; advice where the run learns and a quarter of the layer or more is alive, which is waste and
+no illness; a warning otherwise.
 Not applicable: no ReLU-like layer was read 5 times; batches of fewer than 8 examples, where a unit that is
 seldom active looks dead by chance (unless the whole layer is silent all the time).
 """
@@ -37,6 +38,7 @@ def check(
     *,
     dead: float = 0.5,  # half a layer; healthy nets lose up to a fifth, and waste is not yet an illness
     all_dead: float = 0.99,
+    waste: float = 0.75,  # of a layer of a run that learns
     readings: int = 5,
     examples: int = 8,  # five batches of eight call a unit active on 1 in 10 dead with a chance of 1.5 %
 ) -> Finding | None:
@@ -69,7 +71,11 @@ def check(
     )
     return Finding(
         ID,
-        "error" if worst.low >= all_dead and failing else "warning",
+        "error"
+        if worst.low >= all_dead and failing
+        else "warning"
+        if failing or worst.low > waste
+        else "advice",
         graded(worst.low, dead, 0.95, least=0.7, most=0.97),
         tuple(e.where for e, _, _ in found),
         (since, int(steps[-1])),

@@ -26,6 +26,7 @@ CARD = {
     "reads": ("gradient/norm", "weight/norm", "loss/train"),
     "checked": "closed form: a product of equal factors over depth; a geometric series over time",
     "changed": "",
+    "alone": "worse",
     "summary": "The gradient reached {largest gradient norm}; in the first steps it was "
     "{gradient norm at the start}.",
 }

@@ -32,6 +32,7 @@ CARD = {
     "reads": ("loss/train", "update/ratio", "gradient/cosine", "hyper/lr", "weight/norm"),
     "checked": "closed form: gradient descent on a parabola past twice the inverse curvature",
     "changed": "",
+    "alone": "worse",
     "summary": "With a learning rate of {learning rate} a step changed the weights by "
     "{largest update ratio, median of three} "
     "of their norm, and the loss does not fall as it should.",
