@@ -37,15 +37,17 @@ def test_silent_on_few_and_on_sampling_with_replacement(make):
 def test_silent_where_one_epoch_draws_more_rows_than_there_are(make):
     """A sampler without end: 400 batches of 64 in the only epoch over 3,600 rows."""
 
-    def endless(length):
+    def endless(length, **settings):
         return [
-            Event("loader", 0, "loader 0", {"sampler": "RandomSampler", "length": length}),
+            Event("loader", 0, "loader 0", {"sampler": "RandomSampler", "length": length, **settings}),
             Event("epoch", 0, "loader 0", {"epoch": 0}),
         ]
 
     assert duplicate_examples.check(make(400, {"data/duplicate_share": 0.5}, events=endless(3600))) is None
     whole = duplicate_examples.check(make(400, {"data/duplicate_share": 0.5}, events=endless(400 * 64)))
     assert whole.severity == "warning"
+    pairs = endless(400 * 32, batch_size=32)  # and the model was given 64: two views of each
+    assert duplicate_examples.check(make(400, {"data/duplicate_share": 0.5}, events=pairs)) is not None
 
 
 def test_cannot_know_without_hashes(make):

@@ -64,10 +64,11 @@ def check(
 
 def _goes_round(record: Record, *, most: float = 1.05) -> bool:
     """Whether a loader gave more rows in one epoch than its data have (the last batch may be filled up)."""
-    each = np.nan_to_num(batch_size(record)) * max(_passes(record), 1.0)
     for event in record.events("loader"):
         starts = [e.step for e in record.events("epoch") if e.where == event.where and e.step is not None]
         longest = float(np.diff(sorted({*starts, record.step_count})).max(initial=0)) if starts else 0.0
+        # What the loader gives; the model may be given it twice at once, as of two views.
+        each = float(event.data.get("batch_size") or np.nan_to_num(batch_size(record))) * _passes(record)
         if longest * each > most * float(event.data.get("length") or np.inf):
             return True
     return False
@@ -75,4 +76,4 @@ def _goes_round(record: Record, *, most: float = 1.05) -> bool:
 
 def _passes(record: Record) -> float:
     backwards = finite(*record.series("loss/backwards"))[1]
-    return float(np.median(backwards)) if len(backwards) else 1.0
+    return max(float(np.median(backwards)), 1.0) if len(backwards) else 1.0
