@@ -219,7 +219,7 @@ def test_an_optimizer_of_another_model_is_built_anew() -> None:
 
 
 def test_clipping_leaves_nine_of_ten_gradients_whole() -> None:
-    norms = np.exp(np.random.default_rng(0).normal(-1, 0.5, 100))
+    norms = np.linspace(0.1, 0.62, 100)  # nine of ten below 0.57, which is nearer to 0.5 than to 1
     seen = record({"clipping/norm_before": (STEPS, norms), "clipping/factor": (STEPS, 1e-3 / norms)})
     goal = float(changes("gradient-clipping-dominates", seen)[0].split("-> ")[1].split(":")[0])
     assert np.quantile(norms, 0.9) <= goal < 2 * np.quantile(norms, 0.9)
