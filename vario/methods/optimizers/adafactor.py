@@ -38,9 +38,9 @@ CARD = {
     "changed": "nothing. pytorch_optimizer's default is another method: it keeps a momentum (2 bytes per "
     "parameter) "
     "and ignores lr",
-    "shown": "state of a 1024 x 1024 weight below 0.3 % of Adam's; a gradient spike of x100 leaves rms(update)"
-    " <= d, where it would be above 3 without the clip; a transformer on the copy task ends at a loss"
-    " of 1.296, with Adam at 1.298",
+    "shown": "state of a 1024 x 1024 weight below 0.3 % of Adam's; a gradient spike of x100 leaves "
+    "rms(update) <= d, where it would be above 3 without the clip; a transformer on the copy "
+    "task ends at a loss of 1.296, with Adam at 1.298",
 }
 
 

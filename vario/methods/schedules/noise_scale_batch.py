@@ -37,9 +37,9 @@ CARD = {
     "checked": "equation; closed form on least squares",
     "changed": "a negative estimate of |G|^2 is kept in the average and flagged (noise_scale is None), not "
     "replaced by zero as in gns-pytorch; the batch never shrinks",
-    "shown": "least squares, d = 20, 200 pairs (10, 1000): within 3 % of the exact noise scale. MNIST-5k, SGD "
-    "at the best of five rates for each of b = 8 to 512: steps to a loss of .25 turn at a batch of "
-    "76, the mean measured noise scale is 58",
+    "shown": "least squares, d = 20, 200 pairs (10, 1000): within 3 % of the exact noise scale. "
+    "MNIST-5k, SGD at the best of five rates for each of b = 8 to 512: steps to a loss of .25 "
+    "turn at a batch of 76, the mean measured noise scale is 58",
 }
 
 
