@@ -41,7 +41,8 @@ CARD = {
     "changed": "the multipliers and initializations of NTK, muP and mean-field must be in the model; only "
     "learning "
     "rates are set here. Vectors that grow with the width count as input layers",
-    "shown": "not shown here yet: the digits check (widths 64 to 1,024, slow) was not finished",
+    "shown": "digits MLP with Adam, widths 64, 256 and 1,024, three seeds, rates a factor of 2 apart: "
+    "the best rate moves by at most one step of the grid",
 }
 
 # exponents (a, b) per parametrization and layer: multiplier n^-a, standard deviation at the start n^-b
