@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.laws.tables import chinchilla, planted
+from vario.laws._refusal import UNDER_TRAINED, well_trained
 from vario.laws._uncertainty import bootstrap
 from vario.laws.fit import fit
 from vario.laws.two_term import TWO_TERM, TWO_TERM_TIED
@@ -45,6 +46,15 @@ def test_units_change_the_scales_and_nothing_else(scale: tuple[float, float, flo
     assert other.objective == pytest.approx(plain.objective, rel=1e-9)
     np.testing.assert_allclose(other.theta[[2, 4]], plain.theta[[2, 4]], rtol=1e-6)
     assert np.exp(other.theta[0]) == pytest.approx(scale[2] * np.exp(plain.theta[0]), rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [(1, 1), (1e-6, 1), (1, 1e-9), (1e-6, 1e-9), (1e-9, 1e-9), (1e-9, 1e-6)])
+def test_well_trained_rows_are_the_same_in_any_thousands(scale: tuple[float, float]) -> None:
+    rng = np.random.default_rng(0)
+    n, ratio = 10 ** rng.uniform(7, 10, 60), 10 ** rng.uniform(0, 2.5, 60)
+    kept = well_trained(TWO_TERM, np.log([n * scale[0], n * ratio * scale[1]]))
+    np.testing.assert_array_equal(kept, ratio >= UNDER_TRAINED)
+    assert 0 < kept.sum() < 60
 
 
 def test_planted_constants_and_the_best_size() -> None:

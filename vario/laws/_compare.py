@@ -17,7 +17,7 @@ import numpy as np
 
 from vario import laws
 from vario.laws._newton import Array
-from vario.laws._refusal import UNDER_TRAINED, refusal
+from vario.laws._refusal import UNDER_TRAINED, refusal, well_trained
 from vario.laws._uncertainty import AHEAD, CUTS
 from vario.laws.fit import Law, as_logs, fit, predict
 
@@ -61,7 +61,7 @@ def row_choices(law: Law, logs: Array) -> dict[str, Array]:
     """Masks over the rows: all, and those with enough tokens per parameter where that leaves enough."""
     choices = {"all": np.ones(logs.shape[1], bool)}
     if law.units == ("parameters", "tokens"):
-        trained = logs[1] - logs[0] >= np.log(UNDER_TRAINED)
+        trained = well_trained(law, logs)
         if not trained.all() and trained.sum() >= len(law.names) + 3:
             choices[f"D/N >= {UNDER_TRAINED:g}"] = trained
     return choices

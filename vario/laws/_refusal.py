@@ -84,9 +84,23 @@ def cautions(
 
 def unit_slips(done: Fit) -> list[Caution]:
     """Sizes that look like millions or billions: exponents do not care, tokens per parameter do."""
-    middle = {unit: float(np.exp(np.median(row))) for unit, row in zip(done.law.units, done.x, strict=True)}
-    largest = {unit: float(np.exp(row.max())) for unit, row in zip(done.law.units, done.x, strict=True)}
-    names = dict(zip(done.law.units, done.law.inputs, strict=True))
+    slips = _size_slips(done.law, done.x)
+    told = (
+        "; scale the column (N=params*1e6): exponents and objective keep, A, B and tokens "
+        "per parameter do not"
+    )
+    found = [Caution("unit-slip", text + told) for text in slips]
+    largest_loss = float(np.exp(done.y.max())) if done.law.link == "log" else 0.0
+    if done.law.output == "loss" and largest_loss > 20.0:
+        text = f"the largest loss is {largest_loss:.4g}, which reads like a perplexity"
+        found.append(Caution("unit-slip", text + "; fit its log (loss=log(ppl))"))
+    return found
+
+
+def _size_slips(law: Law, logs: Array) -> list[str]:
+    middle = {unit: float(np.exp(np.median(row))) for unit, row in zip(law.units, logs, strict=True)}
+    largest = {unit: float(np.exp(row.max())) for unit, row in zip(law.units, logs, strict=True)}
+    names = dict(zip(law.units, law.inputs, strict=True))
     slips = []
     for unit, least in (("parameters", 2e4), ("tokens", 1e5)):
         if unit in largest and largest[unit] < least:
@@ -101,16 +115,20 @@ def unit_slips(done: Fit) -> list[Caution]:
                 f"the median run has {ratio:.3g} tokens per parameter, so one of the two columns "
                 f"is in another unit"
             )
-    told = (
-        "; scale the column (N=params*1e6): exponents and objective keep, A, B and tokens "
-        "per parameter do not"
-    )
-    found = [Caution("unit-slip", text + told) for text in slips]
-    largest_loss = float(np.exp(done.y.max())) if done.law.link == "log" else 0.0
-    if done.law.output == "loss" and largest_loss > 20.0:
-        text = f"the largest loss is {largest_loss:.4g}, which reads like a perplexity"
-        found.append(Caution("unit-slip", text + "; fit its log (loss=log(ppl))"))
-    return found
+    return slips
+
+
+def well_trained(law: Law, logs: Array) -> NDArray[np.bool_]:
+    """Which rows saw enough tokens per parameter, whatever thousands N and D are counted in.
+
+    Where a column is in another unit and the median run would be far from any training, the ratio is
+    shifted by the power of a thousand that brings it nearest to 20, as compute-optimal runs have.
+    """
+    ratio = logs[law.units.index("tokens")] - logs[law.units.index("parameters")]
+    middle, thousand = float(np.median(ratio)), np.log(1e3)
+    if _size_slips(law, logs) and not np.log(0.1) <= middle <= np.log(5e3):
+        ratio = ratio + thousand * np.round((np.log(20.0) - middle) / thousand)
+    return np.asarray(ratio >= np.log(UNDER_TRAINED))
 
 
 def _ends(done: Fit) -> list[Caution]:
@@ -187,12 +205,9 @@ def _outliers(done: Fit, numbers: NDArray[np.intp]) -> list[Caution]:
 
 
 def _under_trained(done: Fit) -> list[Caution]:
-    if not {"parameters", "tokens"} <= set(done.law.units) or any(
-        s.id == "unit-slip" for s in unit_slips(done)
-    ):
+    if not {"parameters", "tokens"} <= set(done.law.units) or _size_slips(done.law, done.x):
         return []
-    logs = dict(zip(done.law.units, done.x, strict=True))
-    rows = np.flatnonzero(logs["tokens"] - logs["parameters"] < np.log(UNDER_TRAINED))
+    rows = np.flatnonzero(~well_trained(done.law, done.x))
     if not len(rows):
         return []
     text = f"{len(rows)} of {len(done.y)} rows saw fewer than {UNDER_TRAINED:g} tokens per parameter"

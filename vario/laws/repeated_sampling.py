@@ -69,16 +69,21 @@ def forecast(
 
     auto: exponential where the counts scatter no more than one shared chance would (a point mass),
     else the power law of -log coverage, which on published counts missed by half of what the
-    beta-binomial did. The interval is a bootstrap over problems.
+    beta-binomial did. The interval is a bootstrap over problems; that of auto draws from both of these in
+    turn, since no count tells which form holds further out.
     """
     correct, ks = np.asarray(correct, float), np.atleast_1d(np.asarray(k, float))
     rng = np.random.default_rng(seed)
+    forms: tuple[str, ...] = (family,)
     if family == "auto":
-        family = "exponential" if is_point_mass(correct, samples) else "power"
-    numbers = _fit(family, correct, samples)
-    drawn = np.stack(
-        [_at(family, _fit(family, rng.choice(correct, len(correct)), samples), ks) for _ in range(draws)]
-    )
+        forms = ("exponential",) if is_point_mass(correct, samples) else ("power", "beta")
+        family = forms[0]
+    whole = {form: _fit(form, correct, samples) for form in forms}
+    numbers, drawn = whole[family], []
+    for draw in range(draws):
+        form = forms[draw % len(forms)]
+        again = _fit(form, rng.choice(correct, len(correct)), samples, start=whole[form])
+        drawn.append(_at(form, again, ks))
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     return Coverage(family, numbers, _at(family, numbers, ks), low, high, ks > FAR * samples)
 
@@ -93,11 +98,13 @@ def is_point_mass(correct: Array, samples: int, *, limit: float = 3.0) -> bool:
     return bool(ratio < 1.0 + limit * np.sqrt(2.0 / max(len(correct) - 1, 1)))
 
 
-def _fit(family: str, correct: Array, samples: int) -> tuple[float, ...]:
+def _fit(
+    family: str, correct: Array, samples: int, *, start: tuple[float, ...] | None = None
+) -> tuple[float, ...]:
     if family == "exponential":
         return (float(correct.mean() / samples),)
     if family == "beta":
-        return _fit_beta(correct, samples)
+        return _fit_beta(correct, samples, start)
     if family == "power":
         ks = np.unique(np.geomspace(1, samples, 40).astype(int))
         seen = np.clip(coverage(correct, samples, ks), 1e-9, 1 - 1e-9)
@@ -106,12 +113,12 @@ def _fit(family: str, correct: Array, samples: int) -> tuple[float, ...]:
     raise ValueError(f"family {family!r} is none of beta, power, exponential, auto")
 
 
-def _fit_beta(correct: Array, samples: int) -> tuple[float, float]:
-    """Largest likelihood of the beta-binomial by Newton in log a, log b, from moments."""
+def _fit_beta(correct: Array, samples: int, start: tuple[float, ...] | None = None) -> tuple[float, float]:
+    """Largest likelihood of the beta-binomial by Newton in log a, log b, from `start` or from moments."""
     counts, times = np.unique(correct, return_counts=True)
     mean = max(float(correct.mean()) / samples, 1e-6)
     size = max(mean * (1 - mean) / max(float(correct.var()) / samples**2, 1e-9) - 1.0, 1e-2)
-    log = np.log([max(mean * size, 1e-3), max((1 - mean) * size, 1e-3)])
+    log = np.log(start or [max(mean * size, 1e-3), max((1 - mean) * size, 1e-3)])
 
     def score(at: Array) -> float:
         a, b = np.exp(at)

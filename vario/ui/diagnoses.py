@@ -23,7 +23,7 @@ __all__ = ["Diagnoses", "examined"]
 
 REST = 20.0  # times its own cost is what a diagnosis waits for before the next of the same run
 LEAST_REST = 2.0  # seconds
-BUDGET = 32 << 20  # bytes of points that the reader of a diagnosis keeps
+BUDGET = 24 << 20  # bytes of points that the reader of a diagnosis keeps
 State = tuple[Stamp, str]  # of a record: what its file shows, and what became of the run
 
 

@@ -78,7 +78,9 @@ class Dashboard:
     @cached_property
     def _made(self) -> Answers:
         from vario.ui.answers import Answers
+        from vario.ui.thrift import thrifty
 
+        thrifty()
         return Answers(self.home)
 
     async def _page(self, request: Request) -> Response:
