@@ -147,6 +147,11 @@ def test_averages_are_right_where_both_are_wrong():
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True,
+    reason="P063 has smoothing restore the gain; a head trained 20 times as long as the other lost none: the "
+    "average gains 15.5 points, with smoothed labels 12.9",
+)
 def test_smoothed_labels_keep_a_head_from_outvoting_the_other():
     """P063, accept: label smoothing restores the gain that a head trained into certainty has lost."""
     x, y, x_test, y_test, halves = spurious(334)

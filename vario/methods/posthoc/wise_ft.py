@@ -32,8 +32,11 @@ CARD = {
     "cost": "one pass over the weights; BANG: as the fine-tuning itself",
     "checked": "equation; closed form: averaged linear heads give averaged logits",
     "changed": "none",
-    "shown": "linear heads: average of weights equals average of logits to 1e-6. Not shown here: "
-    "MultiColorMNIST (not run)",
+    "shown": "linear heads: average of weights equals average of logits to 1e-6. MultiColorMNIST (16 "
+    "patches, honest in 90 % of training and 30 % of test), heads that see half of the patches "
+    "each, three seeds: the average is 16 to 19 points above the better head, with the logits "
+    "of one x 5 only 6 to 7. Not shown here: 3 % right where both are wrong (3.1, 2.5, 1.8 %); "
+    "label smoothing that restores a lost gain (a head trained 20 times as long lost none)",
 }
 
 

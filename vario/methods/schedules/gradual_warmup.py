@@ -34,7 +34,9 @@ CARD = {
     "cost": "none",
     "checked": "closed form at every step",
     "changed": "nothing; another schedule takes over with torch.optim.lr_scheduler.SequentialLR",
-    "shown": "see scale_batch",
+    "shown": "MNIST-5k, factor 16, equal epochs: final loss within 10 % of the small batch with linear "
+    "scaling and warm-up of five epochs, more than 25 % off without scaling; at a rate of .226 "
+    "of the small batch training without warm-up ends above log 10 (2.33), with it below (1.84)",
 }
 
 
