@@ -42,6 +42,12 @@ def test_fires_against_clean_held_out_data_with_a_rate(make):
     assert noise.low < 0.37 < noise.high < 0.45
 
 
+def test_accuracy_that_swings_from_one_evaluation_to_the_next_contradicts_no_label(make):
+    steady, swinging = np.full(10, 0.95), np.where(np.arange(10) % 2, 0.95, 0.6)
+    assert label_noise.check(make(400, run(train=0.6, unseen=steady, floor=0.05))) is not None
+    assert label_noise.check(make(400, run(train=0.6, unseen=swinging, floor=0.05))) is None
+
+
 def test_the_rate_covers_the_truth_in_a_simulated_run(make):
     draw, truth = np.random.default_rng(0), 0.4
     covered = 0

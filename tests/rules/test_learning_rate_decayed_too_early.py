@@ -48,6 +48,15 @@ def test_silent_on_usual_schedules(make, rate):
     assert check(record) is None
 
 
+def test_fires_on_two_decays_by_ten_in_the_first_batches(make):
+    """Milestones 3 and 5, meant for epochs: exactly 1 % of the rate is left, give or take a rounding."""
+    rate = np.full(400, 0.1)
+    rate[3:] *= 0.1
+    rate[5:] *= 0.1
+    found = check(make(400, {"loss/train": levels_off, ("hyper/lr", "group 0"): rate}))
+    assert found.steps[0] == 5
+
+
 def test_silent_where_the_loss_had_arrived(make):
     done = lambda steps, values: (steps, 2.3 * np.exp(-steps / 5) + 0.01)  # noqa: E731
     record = make(400, {"loss/train": done, ("hyper/lr", "group 0"): exponential(0.95, 1)})

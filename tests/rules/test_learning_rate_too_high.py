@@ -54,6 +54,14 @@ def test_matrices_that_start_near_zero_must_grow_and_are_no_witness(make, start,
     assert (check(make(400, slow)) is not None) == fires
 
 
+def test_silent_on_a_loss_around_zero_which_cannot_forget(make):
+    """A policy's loss: a while below zero is nothing that was won, and coming back is no loss of it."""
+    steps = np.arange(400)
+    hovering = 0.02 * (-1.0) ** steps - 1.3 * ((steps > 20) & (steps < 100))
+    assert check(make(400, {"loss/train": hovering, "update/ratio": early(0.05)})) is None
+    assert check(make(400, {"loss/train": hovering + 2, "update/ratio": early(0.05)})) is not None
+
+
 def test_silent_where_a_run_fails_with_small_steps(make):
     assert check(make(400, {"loss/train": 2.303})) is None
 

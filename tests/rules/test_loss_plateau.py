@@ -51,3 +51,14 @@ def test_silent_where_something_worse_is_the_matter(make):
 def test_cannot_know_from_19_steps(make):
     with pytest.raises(NotApplicable, match="19 readings of loss/train; 20"):
         check(make(19))
+
+
+def test_a_guess_is_no_yardstick_of_a_weighted_loss(make):
+    """Class weights put the loss above ln 10 all the way down; unweighted, the same level is a plateau."""
+    steps = np.arange(400)
+    loss = 2.35 + 3 * np.exp(-steps / 40)
+    examples = lambda mean: np.outer(mean, np.linspace(0.9, 1.1, 11))  # noqa: E731
+    plain = {"loss/train": loss, "examples/loss_quantiles": (steps, examples(loss))}
+    weighted = {"loss/train": loss, "examples/loss_quantiles": (steps, examples(loss / 3))}
+    assert check(make(400, plain)) is not None
+    assert check(make(400, weighted)) is None

@@ -6,7 +6,7 @@ while the loss falls as it should. This is the one place that decides what faili
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from vario.nouns import NotApplicable
 from vario.record import Record
 from vario.rules._evidence import Estimate, Floats, Steps, finite, level, reaching, tail, trend
+from vario.rules._examples import plain_loss
 
 State = Literal["non-finite", "worse", "stuck", "learning"]
 
@@ -28,7 +29,8 @@ class Course:
     "stuck" (it never fell clearly below its start, by its interval and by its trend, or below what a constant
     guess gives) or "learning".
     ``fall`` is the share of the starting loss (above the floor of 0, or of the lowest loss where losses
-    are negative) that is gone at the end.
+    are negative) that is gone at the end; nan where the loss lies around zero, as of a policy or an opponent,
+    which has no floor to fall to.
     """
 
     steps: Steps  # of the finite readings
@@ -45,8 +47,14 @@ class Course:
 
     @property
     def fall(self) -> float:
+        if self.around_zero:
+            return np.nan
         floor = min(0.0, self.lowest)
         return (self.start.value - self.end.value) / max(self.start.value - floor, 1e-30)
+
+    @property
+    def around_zero(self) -> bool:
+        return bool(len(self.values)) and 0.05 < float((self.values < 0).mean()) < 0.95
 
     @property
     def failing(self) -> bool:
@@ -80,7 +88,8 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     # The lowest of many single readings is a lucky batch and no level; five make one.
     edges, levels = _levels(good, 5)
     lowest = int(levels.argmin())
-    chance = chance_loss(record)
+    # With class weights, smoothing or further terms a constant guess costs something else.
+    chance = chance_loss(record) if plain_loss(record) else np.nan
     scale = abs(start.value) if start.value else 1.0
     fell = start.value - end.value
     if not np.isfinite(tail(values, at_least=3)).all():
@@ -98,15 +107,12 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         state = "stuck"
     else:
         state = "learning"
-    if state == "stuck" and 0.05 < float((good < 0).mean()) < 0.95:
-        state = (
-            "learning"  # a loss around zero, as of a policy or an opponent, has no floor to be stuck above
-        )
-    return Course(
+    found = Course(
         steps=good_steps, values=good, start=start, lowest=float(levels[lowest]),
         lowest_step=int(good_steps[edges[lowest]]), end=end, noise=noise,
         peak=float(peaks[: max(len(peaks) // 5, 1)].max()), chance=chance, bad_step=bad_step, state=state,
     )  # fmt: skip
+    return replace(found, state="learning") if state == "stuck" and found.around_zero else found
 
 
 def _levels(values: Floats, least: int) -> tuple[Steps, Floats]:

@@ -33,6 +33,10 @@ def against_accuracy(record: Record, count: int) -> Found | None:
     where, steps, accuracy = passes(record, "eval/accuracy")
     best = _first_as_good(record, where, accuracy)
     right = accuracy_at(record, where, float(steps[best]))
+    # A model that swings from one evaluation to the next has no accuracy to hold labels against.
+    usual = float(np.median(accuracy[best - 1 : best + 2])) if 0 < best < len(accuracy) - 1 else right.value
+    if usual < right.low:
+        return None
     seen, span = _training_accuracy_at(record, float(steps[best]))
     if right.low < 2 / count and right.low < 0.5:
         return None  # a model that has learned nothing cannot contradict a label

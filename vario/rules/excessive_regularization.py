@@ -54,7 +54,7 @@ def check(
     if not found:
         raise NotApplicable(f"no dropout of {strong} or more among {len(rates)} dropout layers")
     run = course(record)
-    if run.state in ("non-finite", "worse") or run.fall >= slow:
+    if run.state in ("non-finite", "worse") or not run.fall < slow:
         return None
     where, strongest = max(found.items(), key=lambda item: item[1])
     limit = (1 - slow) * run.start.value

@@ -2,7 +2,7 @@
 
 What it means: most of the run was spent at a rate at which nothing moves any more. The usual reason is a
 schedule written in epochs but stepped after every batch.
-How it is decided: more than half of the steps ran at less than 1 % of the highest rate (a cosine or a
+How it is decided: more than half of the steps ran at 1 % of the highest rate or less (a cosine or a
 line to zero spends under 7 % of its steps there, three decays by ten at 50 %, 75 % and 90 % a quarter);
 and the loss had not arrived: at the end it is still above 5 % of its start. Where the record knows how
 often the scheduler was stepped per epoch, that number is given.
@@ -24,8 +24,8 @@ CARD = {
     "reads": ("hyper/lr", "loss/train"),
     "checked": "closed form: exponential decay by 0.95 per step and per epoch",
     "changed": "",
-    "summary": "{share of steps after the decay} of the steps ran at less than 1 % of the highest "
-    "learning rate; it fell below that at step {step of the decay}.",
+    "summary": "{share of steps after the decay} of the steps ran at 1 % of the highest "
+    "learning rate or less; it fell to that at step {step of the decay}.",
 }
 
 
@@ -42,7 +42,7 @@ def check(
     highest = int(rate.argmax())
     # A long warm-up is not a decay, so only what follows the highest rate counts.
     weight = np.diff(steps, append=record.step_count).astype(float)  # a reading stands until the next
-    low = rate < part * rate[highest]
+    low = rate <= 1.001 * part * rate[highest]  # two decays by ten are one by a hundred, but for rounding
     low[:highest] = False
     spent = float(weight[low].sum() / weight.sum())
     if spent <= most or run.fall > 1 - arrived or run.state in ("non-finite", "worse"):

@@ -145,6 +145,8 @@ def _forgot(run: Course, part: float) -> Evidence | None:
     won, lost = run.start.value - run.lowest, run.end.low - run.lowest
     if run.state in ("non-finite", "worse") or won <= 0 or lost <= max(part * won, 2 * run.noise):
         return None
+    if run.lowest < 0:  # as of a policy: nothing says that lower is better
+        return None
     last = run.steps >= run.steps[-1] / 2
     if trend(run.steps[last], run.values[last]).high < 0:
         return None  # it is on its way down again

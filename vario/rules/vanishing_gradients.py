@@ -43,7 +43,7 @@ def check(
     known = set(record.wheres("gradient/norm"))
     count = sum(p.is_matrix and p.trainable and p.name in known for p in parameters(record))
     run = course(record)
-    if count >= 4 and run.state == "learning" and run.fall >= slow:  # before every matrix is read
+    if count >= 4 and run.state == "learning" and not run.fall < slow:  # before every matrix is read
         return None
     found = {name: size for name, size in early_norms(record).items() if size > 0}
     if len(found) < 4:
