@@ -40,6 +40,7 @@ def test_its_growth_with_data_from_bent_curves() -> None:
     """P176: S = S_min (1 + Bc / B)^1.3, 2 % noise, Bc ~ D^.47: the exponent within .05, Bc within 20 %.
 
     The row asks Bc within 10 %: nine of ten fits are (and all within 6 % where the power is known to be 1).
+    Ten batches with 2 % noise leave Bc a standard deviation of 3.7 to 6.8 % where the power is free.
     """
     data, batch, off = np.geomspace(1e8, 1e11, 6), 2.0 ** np.arange(3, 13), []
     for seed in range(6):
