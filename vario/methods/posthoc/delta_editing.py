@@ -40,10 +40,11 @@ CARD = {
     "scale per matrix), mergekit a6e4028 (TIES by tensor)",
     "changed": "DARE draws from a seed; TIES trims each tensor on its own, as mergekit does, not the "
     "whole model; BitDelta edits every tensor and trains no scales; its extension codes what is left again",
-    "shown": "DARE unbiased over 2,000 draws; the scale of signs is the best one; loss change within 5 % "
-    "by 50 points, more than 20 % off in first order. Digits tuned on moved pictures, 90 % "
+    "shown": "DARE unbiased over 2,000 draws; the scale of signs is the best one; loss change within 5 %"
+    " by 50 points, more than 20 % off in first order. Digits tuned on moved pictures, 90 % "
     "dropped, five seeds: 85.7 % falls to 76.5 %, without the factor to 15.9 %. Within one "
-    "point, as large models are: not shown here",
+    "point, as large models are: not shown here; what is lost falls with width (8 x 8 digits: "
+    "256 units 70.0 to 37.8 %, 2,048 units 92.4 to 79.8 % and 92.9 to 85.6 %)",
 }
 
 
