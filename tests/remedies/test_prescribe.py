@@ -218,6 +218,21 @@ def test_an_optimizer_of_another_model_is_built_anew() -> None:
     assert changes("no-gradient", seen)[0].startswith("build the optimizer from the parameters of the model")
 
 
+def test_a_rate_of_updates_by_hand_gets_a_factor() -> None:
+    by_hand = lambda ratio: record({"update/ratio": constant(ratio)})  # noqa: E731
+    assert changes("learning-rate-too-high", by_hand(1.0))[0].startswith(
+        "multiply the learning rate by 0.01:"
+    )
+    assert changes("learning-rate-too-low", by_hand(1e-5))[0].startswith("multiply the learning rate by 100:")
+    assert not any("learning rate by" in change for change in changes("loss-plateau", by_hand(1e-5)))
+
+
+def test_a_schedule_that_two_events_tell_of_is_named_once() -> None:
+    stepped = [Event("scheduler", k, "", {"class": "StepLR", "steps_per_epoch": 33}) for k in (0, 33)]
+    found = changes("learning-rate-decayed-too-early", record({}, *stepped))
+    assert len([change for change in found if "StepLR" in change]) == 1
+
+
 def test_clipping_leaves_nine_of_ten_gradients_whole() -> None:
     norms = np.linspace(0.1, 0.62, 100)  # nine of ten below 0.57, which is nearer to 0.5 than to 1
     seen = record({"clipping/norm_before": (STEPS, norms), "clipping/factor": (STEPS, 1e-3 / norms)})

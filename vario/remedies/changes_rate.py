@@ -78,7 +78,7 @@ def decayed_too_early(finding: Finding, record: Record) -> list[Change]:
                 f" {percent((step + 1) / record.step_count)} of the way"
             )
         )
-    return changes or [
+    return list(dict.fromkeys(changes)) or [
         Change("look at the schedule: keep lr at its peak while the training loss still falls")
     ]
 
@@ -91,6 +91,8 @@ def plateau(finding: Finding, record: Record) -> list[Change]:
         " labels are"
         " wrong, not the learning rate"
     )
+    if not lr > 0:
+        return [look]
     if ratio < USUAL_LOW:
         return [_scaled(lr, ratio, down=False), look]
     if ratio > USUAL_HIGH:
@@ -138,10 +140,13 @@ def _scaled(lr: float, ratio: float, *, down: bool) -> Change:
     goal = USUAL_HIGH if down else USUAL_LOW
     usual = f"{percent(USUAL_LOW)} to {percent(USUAL_HIGH)} is usual"
     if not (lr > 0 and np.isfinite(lr)):
-        return Change(
-            f"{'lower' if down else 'raise'} the learning rate; its value was not recorded, so no number"
-            " is given"
-        )
+        verb = "lower" if down else "raise"
+        if ratio > goal if down else 0 < ratio < goal:  # updates by hand: the rate is in the script only
+            return Change(
+                f"multiply the learning rate by {setting(rounded(goal / ratio))}: the update is"
+                f" {percent(ratio)} of the weight per step; {usual}"
+            )
+        return Change(f"{verb} the learning rate; its value was not recorded, so no number is given")
     beyond = ratio > goal if down else 0 < ratio < goal
     new = rounded(lr * goal / ratio) if beyond else lr
     if beyond and (new < lr if down else new > lr):
