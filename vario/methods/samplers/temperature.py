@@ -39,8 +39,10 @@ CARD = {
     "checked": "equation; Monte Carlo against the closed forms of mean and variance",
     "changed": "the temperature changes between epochs, in one step as in the paper",
     "shown": "two groups 50:1: same expected gradient as weighting, variance ratio within 5 % of the "
-    "closed form "
-    "and below 1. The language-model curves of the paper: not shown here",
+    "closed form and below 1. Character model on prose and a fiftieth of code, three seeds: tau"
+    " = 5 ends above tau = 1 on code (3.15 to 3.32 against 3.07 to 3.14 nats); its best loss is"
+    " lower (2.76 to 2.81 against 2.90 to 2.97), and earlier in two of three. Not shown here: "
+    "Cooldown that ends below both (in 1 of 3 seeds, else .012 and .032 above tau = 1)",
 }
 
 
