@@ -76,12 +76,13 @@ def joint(uses: list[Use], size: int, *, products: bool, total: Tensor | None) -
 
     ``total``: what the sum over examples of squared entries is added to, in the parameter's shape.
     """
+    one = uses[0]
+    if len(uses) == 1 and one.chain.keeps_norm and one.formula is not None:
+        if total is None or one.chain.turned is not None:
+            return _Alone(products, total)
     formulas, direct = [use.formula for use in uses], all(use.chain.direct for use in uses)
     turns = {use.chain.turned for use in uses}
     known = len(turns) == 1 and None not in turns
-    if len(uses) == 1 and uses[0].chain.keeps_norm and formulas[0] is not None:
-        if total is None or known:
-            return _Alone(products, total)
     if all(isinstance(formula, Linear) for formula in formulas) and known:
         return _Joined(len(uses), products, total)
     if all(isinstance(formula, Shares) for formula in formulas) and direct:
