@@ -153,6 +153,11 @@ def test_updates_by_hand_are_steps_with_clipped_gradients(watched: Watched) -> N
     _, moved = record.series("update/norm", "2.weight")
     assert list(steps) == list(range(1, 9))
     assert moved[-8:] == pytest.approx(0.5 * norms, rel=1e-4)  # lr times the gradient
+    # Such a step is known after the next one's loss was called, which must not be lost with it.
+    at, quantiles = record.series("examples/loss_quantiles")
+    losses = dict(zip(*record.series("loss/train"), strict=True))
+    assert len(at) == 9
+    assert quantiles.mean(axis=1) == pytest.approx([losses[step] for step in at], rel=0.05)
 
 
 def test_a_compiled_model_has_plain_names_and_no_warning(watched: Watched) -> None:

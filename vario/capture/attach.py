@@ -174,7 +174,8 @@ class Attachment:
         training = torch.is_grad_enabled()
         if training and not value.requires_grad:
             return
-        keep = not self.streams or any("loss_calls" in stream.wanted for stream in self.streams)
+        keep = not self.streams or self.by_hand.steps
+        keep = keep or any("loss_calls" in stream.wanted for stream in self.streams)
         if training and not keep and "reduction" not in kwargs and value.dim() == 0:
             self.gathered.loss_given(value)
             return
@@ -327,8 +328,8 @@ class Attachment:
         keep = "keep_grads" in wanted and grads is not None
         stream.grads_before = (stream.step, [copied(g) for g in grads]) if keep and grads else None
 
-    def step_taken(self, stream: Stream) -> None:
-        """The optimizer has moved: the step ends, the next begins."""
+    def step_taken(self, stream: Stream, *, late: bool = False) -> None:
+        """The optimizer has moved: the step ends, the next begins (`late`: and its losses were called)."""
         if "times" in stream.wanted:  # something will be read
             self._own -= wait_for_queue(stream.params[0])
         now = time.perf_counter()
@@ -336,7 +337,8 @@ class Attachment:
         self.observer.stepped(stream, {})
         stream.step += 1
         stream.last_batches, stream.carried = self.gathered.batches, None
-        self.gathered.closed(let_go=len(self.streams) == 1)  # others may yet step on the same backward
+        # Others may yet step on the same backward.
+        self.gathered.closed(let_go=len(self.streams) == 1, late=late)
         self.loaders.let_go()
         self.expect(stream)
 

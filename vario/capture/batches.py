@@ -68,10 +68,11 @@ class Gathered:
             stream, _, where = activation.where.partition("|")
             self.batches.activations.setdefault(stream, []).append(replace(activation, where=where))
 
-    def closed(self, *, let_go: bool) -> None:
-        """A step has been made of them."""
+    def closed(self, *, let_go: bool, late: bool = False) -> None:
+        """A step has been made of them; `late`: told after the next step's losses were called."""
         self.batches.closed = True
-        self._given, self._calls = [], []
+        if not late:
+            self._given, self._calls = [], []
         if let_go:
             self.batches.let_go()
 

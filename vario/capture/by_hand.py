@@ -37,6 +37,11 @@ class ByHand:
         self._grads: list[Tensor | None] | None = None
         self._weights: list[Tensor] | None = None
 
+    @property
+    def steps(self) -> bool:
+        """Whether weights are moved by hand; what a step wants is then known after its loss was called."""
+        return self._stream is not None and not self._over
+
     def retire(self, params: list[Tensor]) -> None:
         """An optimizer steps these: nothing of them is moved by hand."""
         mine = {id(parameter) for parameter in self._params}
@@ -64,7 +69,7 @@ class ByHand:
             self._stream = self._all.begin(self._params, [])
             self._params = self._stream.params  # in the model's order
         self._all.gradients_ready(self._stream, self._grads, self._weights, late=True)
-        self._all.step_taken(self._stream)
+        self._all.step_taken(self._stream, late=True)
         self._grads = self._weights = None
 
     def before(self, tensors: Any) -> None:
