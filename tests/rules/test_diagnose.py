@@ -39,6 +39,11 @@ def test_a_cause_stands_above_its_symptoms_and_is_as_grave_as_they_are():
     assert [f.explained_by for f in ranked] == ["", "", "learning-rate-too-high", "learning-rate-too-high"]
 
 
+def test_a_net_of_one_unit_is_no_witness_against_labels():
+    ranked = rank([found("label-noise", "error", 0.8), found("symmetric-initialization", "warning", 0.95)])
+    assert [f.id for f in ranked] == ["symmetric-initialization", "label-noise"]
+
+
 def test_findings_of_different_models_do_not_explain_each_other():
     ranked = rank([found("diverging", stream="netG"), found("learning-rate-too-high", stream="netD")])
     assert [f.explained_by for f in ranked] == ["", ""]

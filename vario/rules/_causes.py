@@ -65,6 +65,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         *_NOT_LEARNING,
     ),
     "symmetric-initialization": (
+        "label-noise",  # a layer of one unit can no more tell examples apart than wrong labels let it
         "learning-rate-too-low",
         "rank-collapse",
         "dead-units",

@@ -4,11 +4,10 @@ What it means: at single steps the model lost much of what it had learned, or me
 fit.
 How it is decided: the loss stands more than 8 usual deviations above the block of 50 readings before it,
 and the jump is more than half of all that had been won until then (starting loss minus level before). A
-spike names its step and the layers whose gradient stood out at that step. It is a warning where the loss
-stayed up (at three of five neighbouring readings), or where it happened more than twice; advice otherwise.
-What happened more than twice must stand out in the logarithm of the loss as well: a loss that differs by
-factors from batch to batch (few examples, inputs of heavy tails, nearly all learned) jumps as a matter of
-course.
+spike names its step and the layers whose gradient stood out at that step. It is a warning where more than two
+readings stand out in the logarithm of the loss as well, one after another or apart; advice otherwise: a loss
+that differs by factors from batch to batch (few examples, inputs of heavy tails, nearly all learned) jumps
+as a matter of course.
 Not applicable: fewer than 100 readings of the training loss; several models trained against each other.
 """
 
@@ -62,9 +61,8 @@ def check(
         exactly("level before it", before[largest], before[largest]),
         exactly("number of spikes", len(places), rare),
     ]
-    stayed = bool((np.convolve(found, np.ones(5)) >= 3).any())
     often = int((found & stands_out(run.values, deviations)).sum()) > rare
-    severity: Severity = "warning" if stayed or often else "advice"
+    severity: Severity = "warning" if often else "advice"
     sure = 0.9 if severity == "warning" else 0.75
     span = (int(run.steps[places[0]]), int(run.steps[places[-1]]))
     return Finding(ID, severity, sure, _layers(record, step), span, tuple(evidence))
