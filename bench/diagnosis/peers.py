@@ -40,7 +40,7 @@ NAMED = {  # words of their findings that name a fault
     "frozen": ("stagnant", "frozen", "not updated"),
     "deep-sigmoid": ("vanishing",),
     "dead-relu": ("dead units",),
-    "schedule-per-batch": ("lr_schedule", "schedule collapsed", "learning rate schedule"),
+    "schedule-per-batch": ("schedule collapsed", "decayed", "lr too small", "lr collapsed"),
     "no-zero-grad": ("zero_grad", "accumulat"),
     "double-softmax": ("softmax", "probabilit"),
     "sorted": ("shuffl", "sorted"),
@@ -57,16 +57,20 @@ def main() -> None:
     parser.add_argument("--python", required=True, help="the Python that has the peers")
     parser.add_argument("--home", type=Path, default=Path(".vario/bench-peers"))
     parser.add_argument("--records", type=Path, default=Path(".vario/bench-diagnosis"), help="vario's runs")
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="cases whose name begins with this")
     parser.add_argument("--healthy", type=int, default=3, help="healthy variants of each program")
+    parser.add_argument("--no-run", action="store_true", help="judge what is there, run nothing")
     parser.add_argument("--costs", type=int, default=0, help="times that the cost is measured")
     args = parser.parse_args()
     spine = cases(1, spine=True) + [c for c in cases(1) if not c.fault and 0 < c.number < args.healthy]
-    chosen = [c for c in spine if args.only in c.name]
+    chosen = [c for c in spine if c.name.startswith(args.only)]
     rows = []
     for case in chosen:
         place = args.home / case.name
-        if not (place / "log.csv").exists():
+        there = (place / "log.csv").exists()
+        if args.no_run and not there:
+            continue
+        if not there:
             _run(args.python, "both", place, PROGRAMS / f"{case.program}.py", case.arguments)
         said = _judged(args.python, place)
         record = _record(args.records / case.name)
