@@ -174,8 +174,7 @@ class Attachment:
         training = torch.is_grad_enabled()
         if training and not value.requires_grad:
             return
-        keep = not self.streams or self.by_hand.steps
-        keep = keep or any("loss_calls" in stream.wanted for stream in self.streams)
+        keep = self.by_hand.is_open or any("loss_calls" in stream.wanted for stream in self.streams)
         if training and not keep and "reduction" not in kwargs and value.dim() == 0:
             self.gathered.loss_given(value)
             return
@@ -337,8 +336,7 @@ class Attachment:
         self.observer.stepped(stream, {})
         stream.step += 1
         stream.last_batches, stream.carried = self.gathered.batches, None
-        # Others may yet step on the same backward.
-        self.gathered.closed(let_go=len(self.streams) == 1, late=late)
+        self.gathered.closed(let_go=len(self.streams) == 1, late=late)  # others may yet step on it
         self.loaders.let_go()
         self.expect(stream)
 

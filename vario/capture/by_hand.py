@@ -38,9 +38,9 @@ class ByHand:
         self._weights: list[Tensor] | None = None
 
     @property
-    def steps(self) -> bool:
-        """Whether weights are moved by hand; what a step wants is then known after its loss was called."""
-        return self._stream is not None and not self._over
+    def is_open(self) -> bool:
+        """Whether a step may come of a loss before anybody knows what the step is to offer."""
+        return not self._all.streams or (self._stream is not None and not self._over)
 
     def retire(self, params: list[Tensor]) -> None:
         """An optimizer steps these: nothing of them is moved by hand."""
