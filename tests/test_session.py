@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from vario.budget import FIRST
 from vario.capture.attach import Attachment
 from vario.capture.moment import Moment
 from vario.nouns import Reading
-from vario.session import Session
+from vario.session import LOST_IN_FULL, Session
 
 
 @dataclass
@@ -82,6 +83,7 @@ def train(
     overhead: float = 1.0,
     writer: FakeWriter | None = None,
     disturb: Callable[[Attachment], None] = lambda attachment: None,
+    lost_from: int | None = None,
 ) -> tuple[FakeWriter, list[str], torch.Tensor]:
     """Train a small net under watch; what was written, what was said, the final weights."""
     torch.manual_seed(0)
@@ -93,9 +95,10 @@ def train(
     attachment = Attachment(session, only=model, budget=overhead)
     session.own_time = lambda: attachment.own
     disturb(attachment)
-    for _ in range(steps):
+    for step in range(steps):
         optimizer.zero_grad()
-        nn.functional.mse_loss(model(x), y).backward()
+        broken = lost_from is not None and step >= lost_from
+        nn.functional.mse_loss(model(x), y * (float("nan") if broken else 1.0)).backward()
         optimizer.step()
     attachment.detach()
     session.end("", code=0)
@@ -125,6 +128,25 @@ def test_what_is_dear_runs_whenever_the_run_has_doubled() -> None:
     writer, _, _ = train(Norm(), Norm("representation-rank"), steps=300, overhead=0.5)
     ran = writer.facts["schedule"]["model"]["ran"]
     assert 6 <= ran["representation-rank"] <= 10 and ran["representation-rank"] < ran["norm"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    name: str = "input"
+    needs: frozenset[str] = frozenset({"inputs"})
+
+    def read(self, moment: Moment) -> Iterator[Reading]:
+        if "inputs" in moment:
+            yield moment.reading("input/count", float(len(moment["inputs"])))
+
+
+def test_of_a_run_that_is_lost_a_few_steps_are_measured_in_full_and_then_its_inputs() -> None:
+    writer, _, _ = train(Loss(), Norm(), Inputs(), steps=300, overhead=0.01, lost_from=100)
+    known = [step for step, values in writer.read if not math.isfinite(values.get("loss/train", 0.0))]
+    after = [(step, values) for step, values in writer.read if step > known[0]]
+    in_full = [step for step, values in after if "norm/gradient" in values]
+    assert LOST_IN_FULL - 2 <= len(in_full) <= 2 * LOST_IN_FULL
+    assert [step for step, values in after if "input/count" in values] == list(range(known[0] + 1, 300))
 
 
 def test_an_instrument_that_raises_is_switched_off_and_named_once() -> None:

@@ -27,9 +27,16 @@ __all__ = ["Session", "Writer"]
 
 FREE = frozenset({"losses", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
 CALL = FREE | {"loss_calls"}
-NEEDS = {"none": frozenset[str](), "cheap": FREE, "call": CALL, "noise": CALL | EXAMPLES | {"inputs"}}
+NEEDS = {
+    "none": frozenset[str](),
+    "cheap": FREE,
+    "call": CALL,
+    "noise": CALL | EXAMPLES | {"inputs"},
+    "lost": FREE | {"inputs"},
+}
 SELDOM = frozenset({"representation-rank"})  # instruments for probes whenever the run has doubled
-LOST = 500  # steps measured in full after the loss broke: the run is lost anyway, and its cause need not be
+LOST = 500  # steps after the loss broke of which the inputs are read: the run is lost, its cause need not be
+LOST_IN_FULL = 8  # of these
 
 
 class Writer(Protocol):
@@ -99,10 +106,14 @@ class Session:
         plan, budget = self._plans[stream.name], self._budgets[stream.name]
         due = plan.next_probe or budget.share >= 1
         lost = 0 < plan.lost < LOST
-        plan.kind = "probe" if due and lost else budget.kind(stream.step, probe=due)
+        in_full = 0 < plan.lost < LOST_IN_FULL
+        if lost and budget.share < 1 and not (in_full and due):
+            plan.kind = "lost"
+        else:
+            plan.kind = "probe" if lost else budget.kind(stream.step, probe=due)
         plan.probe = plan.kind == "probe"
         plan.next_probe = (
-            stream.step + 1 < FIRST or lost or (due and not plan.probe) or budget.affords_probe()
+            stream.step + 1 < FIRST or in_full or (due and not plan.probe) or budget.affords_probe()
         )
         plan.running, wanted = self._kinds.get(plan.kind) or self._kind(plan.kind)
         if plan.probe and stream.step < plan.doubled and budget.share < 1:

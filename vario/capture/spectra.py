@@ -122,9 +122,9 @@ def spectrum(matrix: Tensor, *, exact: int = EXACT, sketch: int = SKETCH, seed: 
 def _sketched(tall: Tensor, size: float, sketch: int, seed: int) -> Spectrum:
     from vario.capture.curvature.lanczos import density
 
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator("cpu").manual_seed(seed)
     count = min(sketch + 8, tall.shape[1])
-    basis = torch.randn(tall.shape[1], count, generator=draw).to(tall)
+    basis = torch.randn(tall.shape[1], count, generator=draw, device="cpu").to(tall)
     for _ in range(POWERS):
         basis, _ = torch.linalg.qr(tall.T @ (tall @ basis))
     image = tall @ basis  # (m, count)
