@@ -55,3 +55,20 @@ def test_the_start_of_a_run_has_no_say() -> None:
         "batch/size": (steps, np.full(len(steps), 8)),
     }
     assert noise_scale(record_of(series)).scale.value == pytest.approx(1000.0)
+
+
+def test_where_single_examples_are_not_told_apart_the_parts_of_a_step_are_taken() -> None:
+    steps = np.arange(40)
+    parts = {
+        "gradient_parts/signal": (steps, np.full(40, 2.0)),
+        "gradient_parts/noise": (steps, np.full(40, 30.0)),
+        "gradient_parts/count": (steps, np.full(40, 4.0)),
+        "batch/size": (steps, np.full(40, 16.0)),
+    }
+    found = noise_scale(record_of(parts))
+    assert found.scale.value == 15.0 and found.batch == 64.0
+    examples = {
+        "gradient_noise/signal": (steps, np.full(40, 1.0)),
+        "gradient_noise/noise": (steps, np.full(40, 30.0)),
+    }
+    assert noise_scale(record_of(parts | examples)).scale.value == 30.0

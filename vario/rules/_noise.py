@@ -32,13 +32,14 @@ class NoiseScale:
 
 
 def noise_scale(record: Record, *, count: int = 8, window: int = 200, blocks: int = 20) -> NoiseScale:
-    """Over the last ``window`` readings of the second half of the steps.
+    """Over the last ``window`` readings of the second half of the steps, by the route that was recorded.
 
     NotApplicable with fewer than ``count`` of them or no batch size.
     The interval is as wide as few readings make it: from 8 on, Student is good to a few per cent.
     """
-    steps, signal = record.need("gradient_noise/signal", count)
-    noise_steps, noise = record.need("gradient_noise/noise", count)
+    route = _route(record, count)
+    steps, signal = record.need(f"{route}/signal", count)
+    noise_steps, noise = record.need(f"{route}/noise", count)
     _, size = record.need("batch/size", 1)
     both = np.intersect1d(steps, noise_steps)
     both = both[both >= record.step_count / 2]  # the scale grows as the loss falls
@@ -47,7 +48,7 @@ def noise_scale(record: Record, *, count: int = 8, window: int = 200, blocks: in
     signal, noise, kept = signal[good], noise[good], both[-window:][good]
     if len(signal) < count:
         raise NotApplicable(
-            f"{len(signal)} finite readings of gradient_noise/signal in the second half; {count} are needed"
+            f"{len(signal)} finite readings of {route}/signal in the second half; {count} are needed"
         )
     # Neighbouring readings depend on each other, so blocks of them are drawn; the seed makes answers repeat.
     edges = np.linspace(0, len(signal), min(blocks, len(signal)) + 1).astype(int)
@@ -70,6 +71,12 @@ def noise_scale(record: Record, *, count: int = 8, window: int = 200, blocks: in
         batch=float(np.median(size)) * max(passes, 1.0),
         steps=(int(kept[0]), int(kept[-1])),
     )
+
+
+def _route(record: Record, count: int) -> str:
+    """Single examples, else (BatchNorm has none) the parts that a step is made of: micro-batches or ranks."""
+    few = len(record.series("gradient_noise/signal")[0]) < count
+    return "gradient_parts" if few and len(record.series("gradient_parts/signal")[0]) else "gradient_noise"
 
 
 def _widening(count: int) -> float:
