@@ -34,6 +34,13 @@ def test_silent_on_a_healthy_run_and_where_there_is_no_gradient(make):
     assert check(make(400, no_gradient)) is None
 
 
+def test_silent_on_a_bias_before_batchnorm_whose_gradient_is_rounding(make):
+    rounding = {("update/norm", "layers.4.weight"): 0.0, ("gradient/norm", "layers.4.weight"): 2e-8}
+    assert check(make(400, rounding)) is None
+    small = rounding | {("gradient/norm", "layers.4.weight"): 1e-4}
+    assert check(make(400, small)).where == ("layers.4.weight",)
+
+
 def test_cannot_know_with_neither_list_nor_updates(make):
     updates = {("update/norm", f"layers.{2 * d}.weight"): None for d in range(5)}
     with pytest.raises(NotApplicable, match="no list of parameters"):

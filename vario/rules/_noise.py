@@ -75,8 +75,10 @@ def noise_scale(record: Record, *, count: int = 8, window: int = 200, blocks: in
 
 def _route(record: Record, count: int) -> str:
     """Single examples, else (BatchNorm has none) the parts that a step is made of: micro-batches or ranks."""
-    few = len(record.series("gradient_noise/signal")[0]) < count
-    return "gradient_parts" if few and len(record.series("gradient_parts/signal")[0]) else "gradient_noise"
+    for route in ("gradient_noise", "gradient_parts"):
+        if (record.series(f"{route}/signal")[0] >= record.step_count / 2).sum() >= count:
+            return route
+    return "gradient_noise"
 
 
 def _widening(count: int) -> float:

@@ -5,11 +5,14 @@ was built (an error), or its learning rate is zero or too small for its number f
 is frozen on purpose (`requires_grad=False`: only said, since fine-tuning does this).
 How it is decided: from the list of parameters: those that ask for a gradient but belong to no optimizer,
 and those that ask for none; and from the updates: matrices whose change is exactly zero at every measured
-step after a gradient that is not.
+step after a gradient that is not. A gradient below a millionth of the whole model's is the rounding of a
+zero: so it is for a bias before a BatchNorm, which has no effect and rightly stays.
 Not applicable: neither the list of parameters nor 5 readings of updates were recorded.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
@@ -17,6 +20,7 @@ from vario.rules._evidence import exactly, finite
 from vario.rules._parameters import parameters
 
 ID = "parameters-not-updated"
+ROUNDING = 1e-6  # of the norm of all gradients; single precision rounds at 1e-7
 CARD = {
     "papers": (),
     "reads": ("update/norm", "gradient/norm"),
@@ -61,7 +65,10 @@ def check(record: Record, *, readings: int = 5) -> Finding | None:
 
 
 def _still(record: Record, where: str) -> bool:
-    """Whether a parameter never moved although it had a gradient."""
+    """Whether a parameter never moved although it had a gradient, and not the rounding of one."""
     change = record.series("update/norm", where)[1]
-    gradient = finite(*record.series("gradient/norm", where))[1]
-    return bool((change == 0).all() and len(gradient) and (gradient > 0).any())
+    steps, gradient = finite(*record.series("gradient/norm", where))
+    all_steps, whole = finite(*record.series("gradient/norm"))
+    both = np.intersect1d(steps, all_steps)
+    gradient, whole = gradient[np.isin(steps, both)], whole[np.isin(all_steps, both)]
+    return bool((change == 0).all() and (gradient > ROUNDING * whole).any())
