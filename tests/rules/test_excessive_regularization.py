@@ -53,6 +53,11 @@ def test_fires_where_answers_without_dropout_are_right_far_more_often(make):
     assert found.severity == "warning"
     assert next(e for e in found.evidence if "accuracy" in e.name).value == pytest.approx(0.7 / 0.15)
     assert check(make(400, answers(0.5), events=dropout(0.9))) is None
+    fallen = {
+        "loss/train": lambda s, v: (s, 2.2 + 4.1 * np.exp(-s / 20))
+    }  # what was let through was scaled up
+    assert check(make(400, answers(0.15) | fallen, events=dropout(0.98))).severity == "warning"
+    assert check(make(400, answers(0.5) | fallen, events=dropout(0.98))) is None
 
 
 def test_silent_where_the_loss_is_low_or_evaluation_is_no_better(make):

@@ -140,3 +140,25 @@ def test_the_rate_is_that_of_the_step_that_was_too_large(make):
     wild = {"update/ratio": lambda s, v: (s, np.where(s < 10, 0.5, 1e-3)), "loss/train": 2.303}
     rate = next(e for e in check(make(400, decayed | wild)).evidence if e.name == "learning rate")
     assert rate.value == pytest.approx(0.1, rel=0.03)
+
+
+def test_the_first_steps_of_a_running_mean_are_no_witness(make):
+    """RMSprop divides by a mean that starts at zero: its first steps are ten times as long."""
+    steps = np.arange(400)
+    slow = {"loss/train": (steps, 1.6 + 0.7 * np.exp(-steps / 40))}
+    for depth in range(5):
+        slow["update/ratio", f"layers.{2 * depth}.weight"] = (steps, np.where(steps < 8, 0.3, 0.01))
+    assert check(make(400, slow)) is None
+
+
+def test_cannot_know_where_batchnorm_was_left_in_eval_mode_while_the_run_was_learning(make):
+    steps = np.arange(400)
+    learned = 2.3 * np.exp(-steps / 30)
+    loss = np.where(steps < 100, learned, 50.0)
+    failed = {"loss/train": (steps, loss), "update/ratio": (steps, np.where(steps < 100, 0.01, 0.5))}
+    mode = {("mode/train_share", "BatchNorm2d"): (steps, np.where(steps < 90, 1.0, 0.0))}
+    with pytest.raises(NotApplicable, match="eval mode"):
+        check(make(400, failed | mode))
+    assert check(make(400, failed)).severity == "error"
+    bad = {**failed, "loss/train": (steps, np.full(400, 50.0)), "update/ratio": (steps, np.full(400, 0.5))}
+    assert check(make(400, bad | mode)) is not None, "it was not learning before"

@@ -127,6 +127,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "gradient-conflict": _NOT_LEARNING,
     "batch-too-small": ("oscillating-loss", "batchnorm-small-batch"),
     "unshuffled-data": (
+        "learning-rate-too-high",  # batches of one class after the other overthrow what was learned
         "oscillating-loss",
         "loss-spikes",
         "gradient-spikes",
@@ -139,7 +140,13 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "overfitting": ("overconfidence",),
     "duplicate-examples": ("overfitting", "memorization", "train-test-leakage"),
     "class-imbalance": ("class-neglected", "overconfidence", "overfitting"),
-    "train-eval-mode": ("overfitting", "batchnorm-small-batch"),
+    "train-eval-mode": (
+        "overfitting",
+        "batchnorm-small-batch",
+        "non-finite",  # in eval mode nothing holds what BatchNorm lets through
+        *_TOO_FAR,
+        *_NOT_LEARNING,
+    ),
     "catastrophic-overfitting": ("overfitting",),
     "softmax-collapse": ("no-gradient", "delayed-generalization", "loss-plateau"),
     "loss-plateau": ("underfitting",),

@@ -3,10 +3,10 @@
 What it means: dropout (or noise like it) hides so much that the loss with it stays high, while the same
 model without it, in evaluation, does clearly better on data that it has never seen.
 How it is decided: a regulariser that acts only in training is there (dropout with p of at least 0.5), the
-training loss has lost less than half of its start, and the last evaluations lie below the training loss
-at those times by more than 15 % of it, or are right twice as often as training (dropout can hide what is
-learned from the loss while the answers already show it). Dropout of at least 0.8 adds noise of four times the
-square of the signal (p over 1 - p) to every unit: there a loss that never fell suffices, and without
+training loss has lost less than half of its start and the last evaluations lie below it by more than 15 %, or
+they are right twice as often as training, whatever the loss has lost (its start is large where dropout scales
+up what it lets through, and its end hides what is learned). Dropout of at least 0.8 adds noise of four times
+the square of the signal (p over 1 - p) to every unit: there a loss that never fell suffices, and without
 evaluations one that fell by less than half gives advice. Advice, too, where the dropout is below 0.7.
 Not applicable: the list of modules was not recorded; no dropout of that strength.
 """
@@ -54,7 +54,8 @@ def check(
     if not found:
         raise NotApplicable(f"no dropout of {strong} or more among {len(rates)} dropout layers")
     run = course(record)
-    if run.state in ("non-finite", "worse") or not run.fall < slow:
+    hidden = _hidden(record, times)
+    if run.state in ("non-finite", "worse") or not (run.fall < slow or hidden is not None):
         return None
     where, strongest = max(found.items(), key=lambda item: item[1])
     limit = (1 - slow) * run.start.value
@@ -68,7 +69,6 @@ def check(
     if run.state == "stuck" and strongest >= extreme:
         return Finding(ID, "warning", 0.75, tuple(found), steps, tuple(evidence))
     severity: Severity = "warning" if strongest >= unusual else "advice"
-    hidden = _hidden(record, times)
     if hidden is not None:
         return Finding(ID, severity, 0.85, tuple(found), steps, (*evidence, hidden))
     if np.isfinite(evaluation):

@@ -13,7 +13,8 @@ gradients point against each other, 1 % does. In a run that fails or has lost le
 same update 1 % of the weights is given as the limit beside the rate that was used; where the loss exploded,
 of the weights as they were before it did.
 Not applicable: fewer than 5 readings of the training loss or none of the update ratio; a run whose
-gradients are carried over from step to step grows its steps by itself and is judged there.
+gradients are carried over from step to step grows its steps by itself and is judged there; so is one that
+was learning until its BatchNorm was left in eval mode, where nothing holds its activations.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from vario.rules._evidence import confidence, exactly, finite, level, trend
 from vario.rules._parameters import parameters, running_max
 
 ID = "learning-rate-too-high"
+SETTLED = 10  # steps after which running means of squares have come near to what they run after
 CARD = {
     "papers": ("P345", "P248"),
     "reads": ("loss/train", "update/ratio", "gradient/cosine", "hyper/lr", "weight/norm"),
@@ -53,6 +55,8 @@ def check(
 ) -> Finding | None:
     """A finding where the run fails or exploded, and its updates were too large for its weights."""
     run = course(record, count=5)
+    if _learned_until_eval_mode(record, run):
+        raise NotApplicable("the run was learning until its BatchNorm was left in eval mode")
     steps, ratio = _before_failure(record, run)
     at, largest = running_max(steps, ratio)
     exploded = run.peak > peak_limit * run.start.value > 0 or run.state == "worse" or _blew_up(record, run)
@@ -92,6 +96,17 @@ def check(
     return Finding(ID, severity, sure, (), (at, record.step_count - 1), tuple(evidence))
 
 
+def _learned_until_eval_mode(record: Record, run: Course) -> bool:
+    for kind in record.wheres("mode/train_share"):
+        steps, share = finite(*record.series("mode/train_share", kind))
+        if "BatchNorm" not in kind or not len(share) or share[0] <= 0 or share[-1] > 0:
+            continue
+        before = run.values[run.steps <= steps[share > 0][-1]]
+        if len(before) and level(before[-5:]).high < run.start.value:
+            return True
+    return False
+
+
 def _before_failure(record: Record, run: Course) -> tuple[np.ndarray, np.ndarray]:
     steps, ratio = finite(*record.need("update/ratio", 1))
     if run.bad_step is not None:
@@ -114,8 +129,9 @@ def _while_sound(run: Course, steps: np.ndarray, ratio: np.ndarray, peak_limit: 
 def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> float:
     """The median over the matrices of the largest update ratio of each; nan where none was read.
 
-    Matrices that start at zero, or below ``small`` of the usual 1 / sqrt(fan-in), must grow by many times
-    their size to do anything: their ratio says nothing.
+    The first steps do not count where there are later ones: those of RMSprop are ten times as long as all
+    others, because its mean of squares starts at zero. Nor do matrices that start at zero, or below ``small``
+    of the usual 1 / sqrt(fan-in): they must grow by many times their size to do anything.
     """
     until = np.inf if run.bad_step is None else run.bad_step
     found = []
@@ -127,6 +143,8 @@ def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> float
             continue
         steps, ratio = finite(*record.series("update/ratio", parameter.name))
         inside = steps <= until
+        later = inside & (steps >= SETTLED)
+        inside = later if later.sum() >= 3 else inside
         if inside.any():
             found.append(running_max(steps[inside], ratio[inside])[1])
     return float(np.median(found)) if found else np.nan
