@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.record import Event
 from vario.rules.learning_rate_too_high import check
 
 
@@ -142,13 +143,14 @@ def test_the_rate_is_that_of_the_step_that_was_too_large(make):
     assert rate.value == pytest.approx(0.1, rel=0.03)
 
 
-def test_the_first_steps_of_a_running_mean_are_no_witness(make):
-    """RMSprop divides by a mean that starts at zero: its first steps are ten times as long."""
+def test_the_first_steps_of_rmsprop_are_no_witness(make):
+    """It divides by a mean that starts at zero: its first steps are ten times as long."""
     steps = np.arange(400)
     slow = {"loss/train": (steps, 1.6 + 0.7 * np.exp(-steps / 40))}
     for depth in range(5):
         slow["update/ratio", f"layers.{2 * depth}.weight"] = (steps, np.where(steps < 8, 0.3, 0.01))
-    assert check(make(400, slow)) is None
+    assert check(make(400, slow, events=[Event("optimizer", 0, "", {"class": "RMSprop"})])) is None
+    assert check(make(400, slow, events=[Event("optimizer", 0, "", {"class": "Adam"})])) is not None
 
 
 def test_cannot_know_where_batchnorm_was_left_in_eval_mode_while_the_run_was_learning(make):
