@@ -25,7 +25,7 @@ from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import Course, course
 from vario.rules._evidence import confidence, exactly, finite, level, trend
-from vario.rules._parameters import parameters, running_max
+from vario.rules._parameters import optimizer_name, parameters, running_max
 
 ID = "learning-rate-too-high"
 SETTLED = 50  # steps after which RMSprop's are 1.6 times as long as later, with its usual alpha of 0.99
@@ -130,14 +130,11 @@ def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> float
     """The median over the matrices of the largest update ratio of each; nan where none was read.
 
     The first steps of RMSprop do not count: its mean of squares starts at zero and is not corrected for that,
-    so they are ten times as long. Nor do matrices that start at zero, or below ``small`` of the usual
+    so they are ten times as long at first. Nor do matrices that start at zero, or below ``small`` of the usual
     1 / sqrt(fan-in): they must grow by many times their size to do anything.
     """
     until = np.inf if run.bad_step is None else run.bad_step
-    optimizers = {
-        str(e.data.get("class", "")) for e in record.events("optimizer") if isinstance(e.data, dict)
-    }
-    first = SETTLED if "RMSprop" in optimizers else 0
+    first = SETTLED if optimizer_name(record) == "rmsprop" else 0
     found = []
     for parameter in parameters(record):
         if not parameter.is_matrix:
