@@ -57,7 +57,7 @@ class _Plan:
         self.next_probe = True
         self.kind = "probe"
         self.running: tuple[Instrument, ...] = ()
-        self.doubled = 0  # step from which the seldom instruments run again
+        self.doubled = 2  # step from which the seldom instruments run again; the first ones load enough
         self.lost = 0  # steps since the loss ceased to be a number
         self.moment: Moment | None = None
         self.events: list[tuple[str, str, dict[str, Any]]] = []

@@ -83,6 +83,7 @@ _REFUSED = {
     "bloop": "the script must hand it an auxiliary loss apart from the training loss",
     "shared-norm": "it merges a norm into the linear layers that read it, and which ones do only the model's "
     "code knows",
+    "svag": "it makes a gradient of those of two batches, and a script makes one of one",
     "tiled-contrastive": "it takes two sets of features, and scripts write that loss by hand, without a "
     "function of torch whose place it could take",
 }

@@ -129,9 +129,9 @@ def _while_sound(run: Course, steps: np.ndarray, ratio: np.ndarray, peak_limit: 
 def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> float:
     """The median over the matrices of the largest update ratio of each; nan where none was read.
 
-    The first steps of RMSprop do not count: its mean of squares starts at zero and is not corrected for that,
-    so they are ten times as long at first. Nor do matrices that start at zero, or below ``small`` of the usual
-    1 / sqrt(fan-in): they must grow by many times their size to do anything.
+    The first steps of RMSprop do not count: its mean of squares starts at zero and is not corrected for
+    that, so they are up to ten times as long. Nor do matrices that start at zero, or below ``small`` of the
+    usual 1 / sqrt(fan-in): they must grow by many times their size to do anything.
     """
     until = np.inf if run.bad_step is None else run.bad_step
     first = SETTLED if optimizer_name(record) == "rmsprop" else 0
