@@ -109,6 +109,18 @@ def test_a_graph_in_the_making_is_left_alone(trained: Any, monkeypatch: pytest.M
     assert [kind for _, kind, _, _ in notes.happened].count("graph_captured") == 1
 
 
+def test_a_device_that_does_not_answer_is_no_failure_of_the_script(trained: Any, monkeypatch: Any) -> None:
+    def broken() -> bool:
+        raise RuntimeError("device-side assert")
+
+    monkeypatch.setattr("vario.capture.accelerators.capturing", broken)
+    notes = Notes()
+    attachment = Attachment(notes)
+    step(*trained)
+    attachment.detach()
+    assert notes.failures and all("device-side assert" in failure for failure in notes.failures)
+
+
 def test_the_wait_for_a_queue_is_not_our_time(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = Notes()
     attachment = Attachment(notes)

@@ -89,13 +89,11 @@ class Attachment:
         """Called by the hooks: nothing but KeyboardInterrupt and its like gets out of here."""
         if event in self._off:
             return None
-        if self._graphs.in_the_making():
-            return None
         outermost, start = self._hearing_since is None, time.perf_counter()
         if outermost:
             self._hearing_since = start
         try:
-            return getattr(self, event)(*arguments)
+            return None if self._graphs.in_the_making() else getattr(self, event)(*arguments)
         except Exception as error:
             self._off.add(event)
             self.fail(event, error)

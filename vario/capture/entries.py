@@ -153,7 +153,7 @@ def _statistics_alone(flat: Sequence[Tensor]) -> list[Tensor]:
 def _statistics_joined(flat: Sequence[Tensor]) -> list[Tensor]:
     """The same of small tensors, with the same few calls for all."""
     segments = Segments(tuple(piece.numel() for piece in flat), flat[0].device)
-    joined = segments.join(flat)
+    joined = _at_least_single(torch.cat(list(flat)))
     mean = segments.sums(joined) / segments.counts()
     spread = segments.sums((joined - segments.spread_out(mean)).square_()).sqrt_()
     low, high = segments.ends(joined)
@@ -257,7 +257,7 @@ def _of_pairs(
         parts.append(torch.stack([of_two(*_wide(now.flat[k], before.flat[k])) for k in alone]))
     for group in groups:
         segments = Segments(tuple(now.flat[k].numel() for k in group), now.flat[group[0]].device)
-        pair = (segments.join([pieces.flat[k] for k in group]) for pieces in (now, before))
+        pair = (torch.cat([pieces.flat[k] for k in group]) for pieces in (now, before))
         parts.append(of_joined(segments, *_wide(*pair)))
     return parts, [alone, *groups] if alone else groups
 

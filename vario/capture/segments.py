@@ -26,11 +26,6 @@ class Segments:
     lengths: tuple[int, ...]
     device: torch.device
 
-    def join(self, tensors: Sequence[Tensor]) -> Tensor:
-        """One tensor out of flat ones, in single precision at least."""
-        joined = torch.cat(list(tensors))
-        return joined.float() if joined.dtype in (torch.float16, torch.bfloat16) else joined
-
     def sums(self, joined: Tensor) -> Tensor:
         """The sum of each segment."""
         return self._each(joined, "sum")

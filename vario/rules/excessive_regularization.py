@@ -18,7 +18,7 @@ import numpy as np
 from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
-from vario.rules._evidence import exactly, finite, level
+from vario.rules._evidence import Estimate, exactly, finite, level
 from vario.rules._examples import train_accuracy
 from vario.rules._held_out import accuracy_at, passes
 from vario.rules._model import rows
@@ -91,12 +91,14 @@ def _hidden(record: Record, times: float) -> Evidence | None:
         return None
     if unseen.low <= times * seen.high:
         return None
-    return exactly("held-out over training accuracy", unseen.value / max(seen.value, 1e-9), times, where)
+    ratio = Estimate(
+        unseen.value / max(seen.value, 1e-9), unseen.low / seen.high, unseen.high / max(seen.low, 1e-9)
+    )
+    return ratio.evidence("held-out over training accuracy", times, where)
 
 
 def _last_evaluation(record: Record) -> float:
-    """The lowest of the loaders' last evaluation losses (a median of three passes), nan where "
-    "there is none."""
+    """The lowest of the loaders' last evaluation losses (a median of three passes); nan without any."""
     found = [
         level(finite(*record.series("eval/loss", where))[1][-3:]).value
         for where in record.wheres("eval/loss")

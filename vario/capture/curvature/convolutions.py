@@ -7,12 +7,13 @@ the input and by the weight as well and throws them away, which is about half of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from vario.capture.curvature.graph import replaced
 
 __all__ = ["convolution_nodes", "linear_convolutions"]
 
@@ -22,15 +23,9 @@ def convolution_nodes(order: list[Any]) -> list[Any]:
     return [node for node in order if type(node).__name__ == "ConvolutionBackward0"]
 
 
-@contextmanager
-def linear_convolutions(nodes: list[Any]) -> Iterator[None]:
-    """For passes of ours: the nodes lose their hooks before the backward of the script."""
-    handles = [node.register_hook(_replacement(node)) for node in nodes]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def linear_convolutions(nodes: list[Any]) -> AbstractContextManager[None]:
+    """While open, gradients through these convolutions are linear in what arrives, and in nothing else."""
+    return replaced(nodes, _replacement)
 
 
 def _replacement(node: Any) -> Any:

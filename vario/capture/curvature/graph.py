@@ -9,8 +9,8 @@ passes only, by that of the same attention in plain operations, which has one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -158,13 +158,18 @@ def attention_nodes(order: list[Any]) -> list[Any]:
     return [node for node in order if type(node).__name__ in _ATTENTION]
 
 
+def plain_attention(nodes: list[Any]) -> AbstractContextManager[None]:
+    """While open, gradients through these fused attentions are those of plain operations."""
+    return replaced(nodes, _replacement)
+
+
 @contextmanager
-def plain_attention(nodes: list[Any]) -> Iterator[None]:
-    """While open, gradients through these fused attentions are those of plain operations.
+def replaced(nodes: list[Any], replacement: Callable[[Any], Any]) -> Iterator[None]:
+    """While open, the hooks that `replacement` makes answer for the backward of these nodes.
 
     Nodes are put in the graph's lists of hooks and taken out again: the script's backward does not see them.
     """
-    handles = [node.register_hook(_replacement(node)) for node in nodes]
+    handles = [node.register_hook(replacement(node)) for node in nodes]
     try:
         yield
     finally:
