@@ -172,3 +172,48 @@ def test_every_start_reaches_the_same_end_of_a_dozen_scattered_runs() -> None:
         done = fit(TWO_TERM, {"N": n, "D": d}, loss)
         assert done.agreeing == done.tried
         assert "starts-disagree" not in {one.id for one in cautions(done)}
+
+
+def sweep(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Twelve sizes, thirty rates each: no floor, losses above the best by up to a lot, as rates are."""
+    rng = np.random.default_rng(seed)
+    n, d = np.repeat([6e7, 2e8, 5e8, 1e9], 3), np.tile([2e9, 2e10, 1e11], 4)
+    n, d = np.repeat(n, 30), np.repeat(d, 30)
+    off = 0.01 * rng.exponential(size=360) + np.where(rng.random(360) < 0.12, rng.exponential(size=360), 0.0)
+    loss, mixed = (8 * n**-0.08 + 2000 * d**-0.37) * np.exp(off), rng.permutation(360)
+    return {"N": n[mixed], "D": d[mixed]}, loss[mixed]
+
+
+def test_steps_follow_a_bent_valley(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The floor goes to nothing along a flat curve: straight steps leave it, bent ones do not."""
+    x, loss = sweep()
+    seen = [0]
+    own = type(TWO_TERM).evaluate
+
+    def counting(self: object, theta: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen[0] += len(theta)
+        return own(self, theta, inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(TWO_TERM), "evaluate", counting)
+    done = fit(TWO_TERM, x, loss)
+    bent, seen[0] = seen[0], 0
+    monkeypatch.setattr("vario.laws._newton.STRAIGHT", 10**9)
+    straight = fit(TWO_TERM, x, loss)
+    assert bent < seen[0] / 2
+    assert done.objective <= straight.objective * (1 + 1e-9) and done.agreeing >= straight.agreeing
+
+
+def test_rows_that_share_their_inputs_are_summed_not_lost() -> None:
+    x, loss = sweep(1)
+    done = fit(TWO_TERM, x, loss)
+    weights = np.random.default_rng(0).multinomial(360, np.full(360, 1 / 360), size=5).astype(float)
+    ends, totals = done.refit(weights=weights)
+    for theta, total, weight in zip(ends, totals, weights, strict=True):
+        residual = TWO_TERM.evaluate(theta[None], done.x)[0][0] - done.y
+        assert total == pytest.approx(float(weight @ huber(residual, done.delta)), rel=1e-9)
+        centred = done.x - done.centre[:, None]
+        alone = minimise(
+            lambda t, c=centred: TWO_TERM.evaluate(t, c), done.centred[None], done.y - done.level,  # type: ignore[misc]
+            weights=weight, delta=done.delta,
+        )[1][0]  # fmt: skip
+        assert total == pytest.approx(alone, rel=1e-6)

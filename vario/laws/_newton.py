@@ -8,6 +8,11 @@ back when a step is refused. Levenberg's damping does the rest.
 
 With few rows and a delta far below their scatter the two can swing against each other for
 hundreds of steps; what is not at rest then goes on with both set back, which frees it.
+
+Where nearly every residual lies outside, a law's valley (floor against scale against exponent) is
+flat and bent, and a straight step leaves its bottom before it has gone far: hundreds of small steps.
+From the step ``STRAIGHT`` on, steps follow the bend (geodesic acceleration): one more look along the
+step tells how the predictions curve, and the same system is solved once more for what undoes that.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ Evaluate = Callable[[Array], tuple[Array, Array]]
 
 CHUNK = 250  # problems solved side by side; more would leave the cache
 TURNS = 4  # times `rounds` steps before a problem is given up where it is
+STRAIGHT = 15  # steps before the bend of the valley is asked for: most descents are over by then
+AHEAD = 0.1  # share of the step at which the bend is measured
 NOUGHT = 1e-8  # residuals below this are rounding, not measurement
 
 
@@ -42,6 +49,7 @@ def minimise(
     start: Array,
     target: Array,
     *,
+    group: NDArray[np.intp] | None = None,
     weights: Array | None = None,
     delta: float = np.inf,
     asymmetry: float = 1.0,
@@ -51,17 +59,22 @@ def minimise(
 ) -> tuple[Array, Array]:
     """Minimise sum_i w_i huber(f_i(theta) - target_i) for every row of ``start`` (s, p).
 
-    ``weights`` is (n,) or (s, n). ``asymmetry`` multiplies the weight of rows predicted too
-    high. ``free`` (p,) marks the parameters that may move. Gives the ends (s, p) and their
-    objectives (s,); a row stops when two accepted steps in a row gain less than ``tolerance`` of it.
+    ``group`` (n,) says which of the values of ``evaluate`` (s, m) each target is held against, where
+    many share one; without it they are one to one. ``weights`` is (n,) or (s, n). ``asymmetry``
+    multiplies the weight of rows predicted too high. ``free`` (p,) marks the parameters that may move.
+    Gives the ends (s, p) and their objectives (s,); a row stops when two accepted steps in a row gain
+    less than ``tolerance`` of it.
     A row not at rest after ``rounds`` steps goes on with fresh damping, up to TURNS times.
     """
     ends, objectives = np.array(start, float), np.empty(len(start))
     weights = np.ones((1, len(target))) if weights is None else np.atleast_2d(weights)
+    if group is not None:  # those that share a value stand side by side, to be summed in one go
+        order = np.argsort(group, kind="stable")
+        group, target, weights = group[order], target[order], weights[:, order]
     for first in range(0, len(start), CHUNK):
         part = slice(first, first + CHUNK)
         own = weights if len(weights) == 1 else weights[part]
-        problem = _Problem(evaluate, target, own, delta, asymmetry, free)
+        problem = _Problem(evaluate, target, group, own, delta, asymmetry, free)
         ends[part], objectives[part] = _descend(problem, ends[part], rounds, tolerance)
     return ends, objectives
 
@@ -73,6 +86,7 @@ class _Problem:
         self,
         evaluate: Evaluate,
         target: Array,
+        group: NDArray[np.intp] | None,
         weights: Array,
         delta: float,
         asymmetry: float,
@@ -80,6 +94,8 @@ class _Problem:
     ) -> None:
         self.evaluate, self.target, self.weights = evaluate, target, weights
         self.delta, self.asymmetry = delta, asymmetry
+        self.group = group
+        self.first = None if group is None else np.flatnonzero(np.diff(group, prepend=-1))
         self.free = slice(None) if free is None else np.flatnonzero(free)
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
@@ -87,14 +103,16 @@ class _Problem:
             self.weights = self.weights[rows]
 
     def look(self, theta: Array) -> tuple[Array, Array, Array]:
-        """Objective (s,), residuals (s, n) and slopes (s, p, n)."""
+        """Objective (s,), residuals (s, n) and slopes (s, p, m)."""
         value, slopes = self.evaluate(theta)
-        residual = value - self.target
+        residual = (value if self.group is None else value[:, self.group]) - self.target
         total = (self._weight(residual) * huber(residual, self.delta)).sum(axis=1)
         return np.where(np.isfinite(total), total, np.inf), residual, slopes
 
-    def step(self, residual: Array, slopes: Array, damping: Array, blend: Array) -> Array:
-        """The damped Newton step (s, p), zero for parameters that are held."""
+    def step(
+        self, theta: Array, residual: Array, slopes: Array, damping: Array, blend: Array, *, bent: bool
+    ) -> Array:
+        """The damped Newton step (s, p), zero for parameters that are held; ``bent`` follows the valley."""
         slopes = slopes[:, self.free]
         weight = self._weight(residual)
         pull = weight * np.clip(residual, -self.delta, self.delta)
@@ -102,18 +120,27 @@ class _Problem:
         if np.isfinite(self.delta):
             outside = blend[:, None] * self.delta / np.maximum(size, self.delta)
             weight = weight * np.where(size <= self.delta, 1.0, outside)
+        pull, weight = self._gathered(pull), self._gathered(weight)
         gradient = np.matmul(slopes, pull[:, :, None])
         curvature = np.matmul(slopes * weight[:, None, :], slopes.transpose(0, 2, 1))
         diagonal = np.einsum("sii->si", curvature)  # a view: what is added here lands in `curvature`
         scale = diagonal.max(axis=1, keepdims=True) + 1e-300
         diagonal += damping[:, None] * diagonal + 1e-13 * scale
-        moved = np.zeros((len(residual), slopes.shape[1]))
-        moved[:] = np.linalg.solve(curvature, gradient)[:, :, 0]
-        if isinstance(self.free, slice):
-            return moved
-        whole = np.zeros((len(residual), 1 + int(self.free.max()))) if len(self.free) else moved
-        whole[:, self.free] = moved
-        return whole
+        moved = np.zeros_like(theta)
+        moved[:, self.free] = -np.linalg.solve(curvature, gradient)[:, :, 0]
+        if bent:
+            here = residual + self.target if self.first is None else (residual + self.target)[:, self.first]
+            ahead = self.evaluate(theta + AHEAD * moved)[0]
+            straight = np.matmul(moved[:, None, self.free], slopes)[:, 0]
+            bend = ((ahead - here) / AHEAD - straight) / AHEAD  # half the second derivative
+            back = np.matmul(slopes, (weight * bend)[:, :, None])
+            turn = -np.linalg.solve(curvature, back)[:, :, 0]
+            moved[:, self.free] += np.where(np.isfinite(turn).all(axis=1, keepdims=True), turn, 0.0)
+        return moved
+
+    def _gathered(self, each: Array) -> Array:
+        """Sums (s, m) of what belongs to one value."""
+        return each if self.first is None else np.add.reduceat(each, self.first, axis=1)
 
     def _weight(self, residual: Array) -> Array:
         if self.asymmetry == 1.0:
@@ -129,9 +156,7 @@ def _descend(problem: _Problem, theta: Array, rounds: int, tolerance: float) -> 
     for turn in range(TURNS * rounds):
         if turn % rounds == 0:
             damping, blend = np.full(len(live), 1e-2), np.ones(len(live))
-        step = problem.step(residual, slopes, damping, blend)
-        tried = theta.copy()
-        tried[:, : step.shape[1]] -= step
+        tried = theta + problem.step(theta, residual, slopes, damping, blend, bent=turn >= STRAIGHT)
         new_total, new_residual, new_slopes = problem.look(tried)
         good = new_total <= total
         small = total - new_total <= tolerance * total

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vario.laws._newton import Array, minimise, rounding
 
@@ -82,10 +83,12 @@ class Fit:
         """Ends (s, p) in the user's units and objectives (s,) for other weights (s, n) or another delta."""
         weights = self.weights[None] if weights is None else weights
         start = np.repeat(self.centred[None], len(weights), axis=0)
+        inputs, group = distinct(self.x - self.centre[:, None])
         ends, totals = minimise(
-            lambda theta: self.law.evaluate(theta, self.x - self.centre[:, None]),
+            lambda theta: self.law.evaluate(theta, inputs),
             start,
             self.y - self.level,
+            group=group,
             weights=weights,
             delta=self.delta if delta is None else delta,
             asymmetry=self.asymmetry,
@@ -108,16 +111,17 @@ def fit(
     centre = centres(law, logs)
     level = float(np.average(target, weights=weights)) if law.link == "log" and any(law.units) else 0.0
     starts, goal = law.starts(), target - level
-
-    def evaluate(theta: Array) -> tuple[Array, Array]:
-        return law.evaluate(theta, logs - centre[:, None])
+    inputs, group = distinct(logs - centre[:, None])
 
     def ends_at(width: float, start: Array) -> tuple[Array, Array]:
-        return minimise(evaluate, start, goal, weights=weights, delta=width, asymmetry=asymmetry)
+        return minimise(
+            lambda theta: law.evaluate(theta, inputs), start, goal, group=group, weights=weights, delta=width,
+            asymmetry=asymmetry,
+        )  # fmt: skip
 
     if delta == "auto":
         ends, totals = ends_at(np.inf, starts)
-        delta = auto_delta(evaluate(ends[[totals.argmin()]])[0][0] - goal)
+        delta = auto_delta(law.evaluate(ends[[totals.argmin()]], logs - centre[:, None])[0][0] - goal)
     width = float(delta)
     if not width > 0:
         raise ValueError(f"delta must be positive, 'auto' or inf; got {delta}")
@@ -171,15 +175,26 @@ def profile(done: Fit, name: str, values: Sequence[float] | Array) -> Array:
     start = np.repeat(done.centred[None], len(values), axis=0)
     start[:, place] = np.asarray(values, float) - shift
     free = np.arange(len(done.law.names)) != place
+    inputs, group = distinct(done.x - done.centre[:, None])
     return minimise(
-        lambda theta: done.law.evaluate(theta, done.x - done.centre[:, None]),
+        lambda theta: done.law.evaluate(theta, inputs),
         start,
         done.y - done.level,
+        group=group,
         weights=done.weights,
         delta=done.delta,
         asymmetry=done.asymmetry,
         free=free,
     )[1]
+
+
+def distinct(x: Array) -> tuple[Array, NDArray[np.intp] | None]:
+    """The inputs (k, m) that differ, and which of them each row has; None where most rows differ.
+
+    A sweep of rates repeats its sizes a hundred times: the law need not be worked out for each.
+    """
+    columns, group = np.unique(x, axis=1, return_inverse=True)
+    return (columns, group.reshape(-1)) if 2 * columns.shape[1] <= x.shape[1] else (x, None)
 
 
 def auto_delta(residuals: Array) -> float:
