@@ -140,3 +140,14 @@ def test_runs_that_are_compared_have_no_grant() -> None:
     compared, watched = Budget(0.03, every_step=True), Budget(0.03)
     assert (compared.probes.grant, compared.noise.grant) == (0.0, 0.0)
     assert watched.probes.grant > 0 and watched.noise.grant > 0
+
+
+def test_one_very_long_step_does_not_make_an_instrument_free() -> None:
+    """A flush of the record falls on one of the idle steps: the others must not look dearer for it."""
+    budget = Budget(0.03, every_step=True)
+    for step in range(2000):
+        kind = due(budget, step)
+        own = {"none": 0.15e-3, "cheap": 0.25e-3}.get(kind, COST.get(kind, 0.0))
+        own += 40e-3 * (kind == "none" and step % 30 == 0)
+        budget.stepped(3e-3 + own, own, kind)
+    assert budget.periods["cheap"] > 32

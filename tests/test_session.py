@@ -84,6 +84,7 @@ def train(
     writer: FakeWriter | None = None,
     disturb: Callable[[Attachment], None] = lambda attachment: None,
     lost_from: int | None = None,
+    every_step: bool = False,
 ) -> tuple[FakeWriter, list[str], torch.Tensor]:
     """Train a small net under watch; what was written, what was said, the final weights."""
     torch.manual_seed(0)
@@ -91,7 +92,9 @@ def train(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x, y = torch.randn(16, 4), torch.randn(16, 1)
     writer, said = writer or FakeWriter(), []
-    session = Session(lambda: writer, overhead=overhead, instruments=instruments, say=said.append)
+    session = Session(
+        lambda: writer, overhead=overhead, instruments=instruments, every_step=every_step, say=said.append
+    )
     attachment = Attachment(session, only=model, budget=overhead)
     session.own_time = lambda: attachment.own
     disturb(attachment)
@@ -122,6 +125,21 @@ def test_a_small_budget_measures_the_first_steps_and_then_rarely() -> None:
     assert schedule["ran"]["norm"] == len(full)
     assert schedule["steps"] == 600
     assert len(writer.read) < 600, "even the loss must be thinned: a step takes 0.1 ms"
+
+
+@dataclass(frozen=True)
+class Modes:
+    name: str = "mode"
+    needs: frozenset[str] = frozenset({"modes"})
+
+    def read(self, moment: Moment) -> Iterator[Reading]:
+        yield moment.reading("mode/train_share", 1.0)
+
+
+def test_runs_that_are_compared_have_their_loss_at_every_step_and_the_rest_within_the_budget() -> None:
+    writer, _, _ = train(Loss(), Modes(), Norm(), steps=600, overhead=0.001, every_step=True)
+    assert [step for step, values in writer.read if "loss/train" in values] == list(range(600))
+    assert len([step for step, values in writer.read if "mode/train_share" in values]) < 100
 
 
 def test_what_is_dear_runs_whenever_the_run_has_doubled() -> None:

@@ -68,7 +68,7 @@ class Budget:
 
     def __init__(self, share: float, *, every_step: bool = False) -> None:
         self.share = share
-        self.every_step = every_step  # the cheap instruments, whatever they cost; others have no grant then
+        self.every_step = every_step  # something is read at every one, whatever it costs; no grant then
         self.own = 0.0  # seconds that watching took
         self.bare = 0.0  # seconds of the script without it
         self.plain = 0.0  # seconds of a step that is not measured
@@ -174,14 +174,15 @@ class Budget:
             self._set_periods(ordinary)
 
     def _set_periods(self, ordinary: Sequence[str]) -> None:
-        # means, because on a busy machine some take very long
+        # means, because on a busy machine some take very long; what hooks take is the least that was seen:
+        # instruments that seem free run at every step, and then that is never seen again
         means = {
             kind: statistics.fmean(seconds) + self._hidden.get(kind, 0.0)
             for kind, seconds in self._own.items()
         }
-        idle = means.get("none", 0.0)
+        idle = min(self._own["none"]) if len(self._own.get("none", ())) >= WARMED else 0.0
         script = statistics.fmean(seconds for kind in ordinary for seconds in self._bare[kind])
         left = max(self.share * script - idle, 0.0)
-        for kind in means.keys() & SHARES.keys() - ({"cheap"} if self.every_step else set()):
+        for kind in means.keys() & SHARES.keys():
             period = (means[kind] - idle) / max(SHARES[kind] * left, 1e-9)
             self.periods[kind] = max(1, min(SELDOM[kind], round(period)))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from vario.budget import FIRST, Budget
 from vario.capture.moment import Moment, before_step, raw_needs
 from vario.capture.needs import EXAMPLES
+from vario.capture.shards import due
 from vario.nouns import Reading
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = ["Session", "Writer"]
 
 FREE = frozenset({"losses", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
 CALL = FREE | {"loss_calls"}
+COMPARED = frozenset({"losses", "times"})  # runs are compared by these, step by step
 NEEDS = {
     "none": frozenset[str](),
     "cheap": FREE,
@@ -34,6 +36,7 @@ NEEDS = {
     "noise": CALL | EXAMPLES | {"inputs"},
     "lost": FREE | {"inputs"},
 }
+TOGETHER = frozenset({"shards"})  # instruments for steps that all processes read
 SELDOM = frozenset({"representation-rank"})  # instruments for probes whenever the run has doubled
 LOST = 500  # steps after the loss broke of which the inputs are read: the run is lost, its cause need not be
 LOST_IN_FULL = 8  # of these
@@ -120,12 +123,15 @@ class Session:
             plan.running = tuple(i for i in plan.running if i.name not in SELDOM)
         elif plan.probe:
             plan.doubled = 2 * stream.step
+        if stream.sharded and due(stream.step):
+            more = tuple(i for i in self._all() if i.name in TOGETHER and i not in plan.running)
+            plan.running, wanted = plan.running + more, wanted.union(*(raw_needs(i.needs) for i in more))
         plan.moment = None
         return wanted | {"keep_grads", "grads"} if plan.next_probe else wanted
 
     def idle_steps(self, stream: Stream) -> int:
         plan, budget = self._plans[stream.name], self._budgets[stream.name]
-        if plan.kind != "none" or plan.next_probe or 0 < plan.lost < LOST:
+        if plan.kind != "none" or plan.next_probe or 0 < plan.lost < LOST or stream.sharded:
             return 0
         due = min(period - stream.step % period for period in budget.periods.values())
         return min(budget.nothing_for(), due)
@@ -141,7 +147,7 @@ class Session:
         if not plan.running:
             return
         plan.moment = Moment(stream.name, stream.step, raw)
-        if plan.probe:
+        if plan.probe or stream.sharded:
             plan.moment.prepare(before_step({need for i in plan.running for need in i.needs}))
 
     def stepped(self, stream: Stream, raw: Mapping[str, Any]) -> None:
@@ -235,6 +241,8 @@ class Session:
     def _kind(self, kind: str) -> tuple[tuple[Instrument, ...], frozenset[str]]:
         """The instruments of a kind of step, and what they need of it."""
         limit, all_of_it = NEEDS.get(kind), self._share >= 1
+        if kind == "none" and self._every_step:
+            limit = COMPARED
         running = tuple(i for i in self._all() if all_of_it or _belongs(i, limit))
         needs = raw_needs({need for instrument in running for need in instrument.needs})
         self._kinds[kind] = (running, needs)

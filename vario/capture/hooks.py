@@ -20,6 +20,8 @@ from torch.optim.optimizer import (
 )
 from torch.utils.data import dataloader
 
+from vario.capture import alive
+
 if TYPE_CHECKING:
     from vario.capture.dozing import Doze
 
@@ -131,7 +133,11 @@ def _exchange(owner: Any, name: str, old: Any, new: Any) -> None:
 def _install() -> None:
     before = register_optimizer_step_pre_hook(_before_step)
     after = register_optimizer_step_post_hook(_after_step)
-    _Places.undo = (before.remove, after.remove)
+    of_modules = torch.nn.modules.module
+    parameters = of_modules.register_module_parameter_registration_hook(alive.module_grew)
+    parts = of_modules.register_module_module_registration_hook(alive.module_grew)
+    _Places.undo = (before.remove, after.remove, parameters.remove, parts.remove, alive.forget)
+    _patch(Optimizer, "__init__", _optimizer_init)
     _patch(torch.autograd, "backward", _backward)
     _patch(torch.autograd, "grad", _grad)
     for name in LOSS_FUNCTIONS:
@@ -177,6 +183,14 @@ def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, A
         listener.doze.left -= 1
         if not listener.doze.left:
             listener.hear("doze_over")
+
+
+def _optimizer_init(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it stands for the method
+        original(self, *args, **kwargs)
+        alive.optimizer_made(self)
+
+    return __init__
 
 
 def _backward(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,6 @@ DistributedDataParallel are looked through, so names are those that torch prints
 
 from __future__ import annotations
 
-import gc
 import inspect
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,8 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
+
+from vario.capture import alive
 
 __all__ = ["find_model", "frames", "parameter_names", "unwrapped", "variable_name"]
 
@@ -27,17 +28,26 @@ _HELD_BY_US = 3  # references to the copy: the frame, a variable here, the argum
 def find_model(parameters: Iterable[Tensor], optimizer: Optimizer | None = None) -> nn.Module | None:
     """The module that owns most of `parameters`; None where no module owns any."""
     mine = {id(parameter) for parameter in parameters}
-    modules, others = _alive(optimizer)
+    best, missing = _owner(mine, optimizer, *alive.known())
+    return _owner(mine, optimizer, *alive.searched())[0] if missing else best
+
+
+def _owner(
+    mine: set[int], optimizer: Optimizer | None, modules: list[nn.Module], optimizers: list[Optimizer]
+) -> tuple[nn.Module | None, set[int]]:
+    """The module among these that owns most of `mine`, and which of them none owns."""
+    others = [other for other in optimizers if other is not optimizer]
     foreign = {id(p) for other in others for group in other.param_groups for p in group["params"]} - mine
-    best, best_rank = None, (0, False, 0)
+    best, best_rank, missing = None, (0, False, 0), set(mine)
     for module in modules:
         module = unwrapped(module)
         held = {id(parameter) for parameter in module.parameters()}
+        missing -= held
         shared = len(held & mine)
         rank = (shared, not held & foreign, sum(1 for _ in module.modules()))
         if shared and rank > best_rank:
             best, best_rank = module, rank
-    return best
+    return best, missing
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -80,18 +90,6 @@ def frames() -> list[FrameType]:
             found.append(frame)
         frame = frame.f_back
     return found[::-1]
-
-
-def _alive(optimizer: Optimizer | None) -> tuple[list[nn.Module], list[Optimizer]]:
-    modules, optimizers = [], []
-    for thing in gc.get_objects():
-        kind = type(thing)  # never isinstance: lazy proxies answer `__class__` by importing things
-        if issubclass(kind, nn.Module):
-            if "_parameters" in thing.__dict__:
-                modules.append(thing)
-        elif issubclass(kind, Optimizer) and thing is not optimizer and "param_groups" in thing.__dict__:
-            optimizers.append(thing)
-    return modules, optimizers
 
 
 def _variables() -> Iterator[tuple[str, Any]]:
