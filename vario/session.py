@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from vario.budget import FIRST, Budget
 from vario.capture.moment import Moment, before_step, raw_needs
 from vario.capture.needs import EXAMPLES
-from vario.capture.shards import due
+from vario.capture.shards import read_by_all
 from vario.nouns import Reading
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Session:
             plan.running = tuple(i for i in plan.running if i.name not in SELDOM)
         elif plan.probe:
             plan.doubled = 2 * stream.step
-        if stream.sharded and due(stream.step):
+        if stream.sharded and read_by_all(stream.step):
             more = tuple(i for i in self._all() if i.name in TOGETHER and i not in plan.running)
             plan.running, wanted = plan.running + more, wanted.union(*(raw_needs(i.needs) for i in more))
         plan.moment = None

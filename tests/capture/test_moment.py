@@ -50,7 +50,7 @@ def test_every_need_of_every_instrument_leads_to_what_capture_offers() -> None:
             "loss_calls",
         ),
         *("activations", "inputs", "clip", "modes", "times", "rows", "grads_previous", "double_softmax"),
-        *("example_gradients", "gradient_parts"),
+        *("example_gradients", "gradient_parts", "shards", "shard_grads"),
     }
     for instrument in instruments.ALL:
         assert raw_needs(instrument.needs) <= offered, instrument.name

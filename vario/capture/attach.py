@@ -265,7 +265,7 @@ class Attachment:
         stream.own_before = self.own
         self.observer.began(stream)
         self.streams.append(stream)
-        stream.wanted = self.observer.wants(stream)
+        stream.wanted = stream.can_offer(self.observer.wants(stream))
         self.observer.event(stream, "parameters", "", stream.parameters_event())
         self.observer.event(stream, "modules", "", stream.modules_event())
         if optimizers:
@@ -299,7 +299,7 @@ class Attachment:
             grads = [parameter.grad for parameter in stream.params]
         if not late and "weights_before" in wanted:
             weights = [parameter.detach().clone() for parameter in stream.params]
-        raw: dict[str, Any] = {"params": stream.params, "names": stream.names}
+        raw: dict[str, Any] = {"names": stream.names, **stream.weights()}
         if grads is not None:
             raw["grads"] = [None if g is None else stream.unscaled(g) for g in grads]
         raw["groups"], raw["group_of"] = stream.groups() if "groups" in wanted else ([], [])
@@ -340,7 +340,7 @@ class Attachment:
 
     def expect(self, stream: Stream) -> None:
         """The next step begins: what is wanted of it."""
-        stream.wanted = self.observer.wants(stream)
+        stream.wanted = stream.can_offer(self.observer.wants(stream))
         self.awake = self._unusual or any(other.wanted for other in self.streams)
         if self.awake:
             self.inputs.listen()

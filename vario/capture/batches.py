@@ -12,6 +12,7 @@ from vario.capture import graph
 from vario.capture.loss_calls import example_mean
 from vario.capture.losses import MicroBatch, MicroBatches, constant_divisor, loss_value
 from vario.capture.needs import LossCall
+from vario.capture.shards import is_whole
 from vario.capture.streams import Stream
 
 __all__ = ["Gathered", "carried", "one_clip"]
@@ -88,4 +89,5 @@ def carried(streams: list[Stream]) -> None:
 
 def one_clip(clips: list[tuple[Any, Any]]) -> tuple[float, float] | None:
     """What clipping saw, where it was done once; done in parts it says nothing of the whole."""
-    return (float(clips[0][0]), float(clips[0][1])) if len(clips) == 1 else None
+    one = len(clips) == 1 and is_whole(clips[0][0])  # the norm of shards is known to all ranks together
+    return (float(clips[0][0]), float(clips[0][1])) if one else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vario.capture.shards import is_whole
 from vario.capture.streams import Stream
 
 if TYPE_CHECKING:
@@ -146,7 +147,9 @@ def _is_training(outputs: Any, inputs: Any) -> bool:
 
 
 def _is_there(leaf: Tensor) -> bool:
-    """Whether its memory is still its own: a sharded model frees the whole weights after use."""
+    """Whether it is whole and its memory still its own: a sharded model frees whole weights after use."""
+    if not is_whole(leaf):
+        return False
     own = leaf.layout != torch.strided or leaf.is_meta or not leaf.numel()
     return own or leaf.untyped_storage().nbytes() > 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vario.capture import entries, layers, predictions
+from vario.capture import entries, layers, predictions, shards
 from vario.capture.needs import Derived, Offer, Pending
 
 if TYPE_CHECKING:
@@ -51,6 +51,20 @@ def _changes(offer: Offer) -> Pending | None:
     if "weight_pieces" not in offer or "weights_before" not in offer:
         return None
     return entries.changes(offer["weight_pieces"], entries.cut(offer["weights_before"], offer["names"]))
+
+
+def _shard_gradients(offer: Offer) -> Pending | None:
+    if "shards" not in offer or "shard_grads" not in offer:
+        return None
+    return shards.gradients(offer["shards"], offer["shard_grads"])
+
+
+def _shard_weights(offer: Offer) -> Pending | None:
+    return shards.weights(offer["shards"]) if "shards" in offer else None
+
+
+def _shard_changes(offer: Offer) -> Pending | None:
+    return shards.changes(offer["shards"]) if "shards" in offer else None
 
 
 def _row_ranges(offer: Offer) -> Pending | None:
@@ -164,6 +178,9 @@ DERIVED: dict[str, Derived] = {
     "weight_norms": Derived(frozenset({"weight_pieces"}), _weight_norms),
     "weight_statistics": Derived(frozenset({"weight_pieces"}), _weight_statistics),
     "changes": Derived(frozenset({"weight_pieces", "weights_before", "names"}), _changes),
+    "shard_gradients": Derived(frozenset({"shards", "shard_grads"}), _shard_gradients),
+    "shard_weights": Derived(frozenset({"shards"}), _shard_weights),
+    "shard_changes": Derived(frozenset({"shards"}), _shard_changes),
     "row_ranges": Derived(frozenset({"params", "names"}), _row_ranges),
     "activation_statistics": Derived(frozenset({"activations"}), _activation_statistics),
     "input_spread": Derived(frozenset({"inputs"}), _input_spread),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vario.capture.needs import LossCall
+from vario.capture.shards import is_whole
 
 __all__ = ["example_mean", "read_call", "rows"]
 
@@ -83,5 +84,6 @@ def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> bool:
-    """Whether it is a tensor with values of its own, not one inside a transform such as vmap."""
-    return isinstance(value, Tensor) and not torch._C._functorch.is_functorch_wrapped_tensor(value)
+    """Whether it has values of its own and all of them: no tensor inside a transform, no shard of one."""
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return isinstance(value, Tensor) and not wrapped(value) and is_whole(value)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vario.capture.shards import is_whole
+
 __all__ = [
     "MicroBatch",
     "MicroBatches",
@@ -52,7 +54,8 @@ class MicroBatches:
 def loss_value(tensors: Any) -> Tensor | None:
     """The scalar that `backward` is called on (a sum where it is called on several), detached."""
     many = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    scalars = [tensor.detach() for tensor in many if isinstance(tensor, Tensor) and tensor.numel() == 1]
+    given = [one for one in many if isinstance(one, Tensor) and is_whole(one)]
+    scalars = [tensor.detach() for tensor in given if tensor.numel() == 1]
     if not scalars or len(scalars) < len(many):
         return None
     return scalars[0] if len(scalars) == 1 else torch.stack([s.reshape(()).float() for s in scalars]).sum()

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Activation", "LossCall", "Moment", "before_step", "raw_needs"]
 
-AT_THE_GRADIENT = frozenset({"grads", "grads_previous"})  # raw needs that the optimizer may overwrite
+# raw needs that the optimizer may overwrite
+AT_THE_GRADIENT = frozenset({"grads", "grads_previous", "shard_grads"})
 
 
 def raw_needs(needs: Iterable[str]) -> frozenset[str]:

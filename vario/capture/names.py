@@ -18,9 +18,10 @@ from torch.optim.optimizer import Optimizer
 
 from vario.capture import alive
 
-__all__ = ["find_model", "frames", "parameter_names", "unwrapped", "variable_name"]
+__all__ = ["find_model", "frames", "parameter_names", "unwrapped", "users_name", "variable_name"]
 
 _WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module", "OptimizedModule": "_orig_mod"}
+_PUT_BETWEEN = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # into the names of what they wrap
 _WRITTEN_IN_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 _HELD_BY_US = 3  # references to the copy: the frame, a variable here, the argument of getrefcount
 
@@ -59,12 +60,20 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def parameter_names(parameters: list[Tensor], model: nn.Module | None) -> list[str]:
     """A name for each parameter: as torch prints it, else the user's variable, else its number."""
-    known = {id(p): name for name, p in model.named_parameters()} if model is not None else {}
+    named = model.named_parameters() if model is not None else ()
+    known = {id(p): users_name(name) for name, p in named}
     if any(id(parameter) not in known for parameter in parameters):
         variables = _variables_of_tensors({id(parameter) for parameter in parameters} - set(known))
         known = {**variables, **known}
     names = [known.get(id(parameter), f"parameter {index}") for index, parameter in enumerate(parameters)]
     return [name if names.index(name) == index else f"{name} {index}" for index, name in enumerate(names)]
+
+
+def users_name(name: str) -> str:
+    """The name of a parameter or module without what wrappers inside the model put into it."""
+    for part in _PUT_BETWEEN:
+        name = name.replace(part, "").removesuffix(part[:-1]).removesuffix(".")
+    return name
 
 
 def variable_name(model: nn.Module) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from vario.capture import names as naming
+from vario.capture import shards
 
 __all__ = ["Stream", "copied", "make_stream", "mode_counts", "rank"]
 
@@ -36,6 +37,7 @@ class Stream:
     model: weakref.ref[nn.Module] | None
     module_ids: frozenset[int]
     with_modes: list[weakref.ref[nn.Module]]
+    cuts: list[int] = field(default_factory=list)  # into how many shards each is cut; none where none is
     step: int = 0
     micro_batches: int = 1  # of a step, where their losses are divided by their number
     over: bool = False  # there will be no further step
@@ -53,7 +55,20 @@ class Stream:
     @property
     def sharded(self) -> bool:
         """Whether this process holds but a part of some parameter (FSDP, tensor parallel)."""
-        return any(getattr(parameter, "_local_tensor", None) is not None for parameter in self.params)
+        return bool(self.cuts)
+
+    def can_offer(self, wanted: frozenset[str]) -> frozenset[str]:
+        """Of what is wanted; of parameters in parts nobody may ask what only the whole could tell."""
+        return wanted - shards.OF_WHOLES if self.sharded else wanted
+
+    def weights(self) -> dict[str, Any]:
+        """The parameters as a step offers them, before it; nothing but shards where they are cut."""
+        if not self.sharded:
+            return {"params": self.params}
+        if "shards" not in self.wanted:
+            return {}
+        grads = [None if p.grad is None else self.unscaled(shards.local(p.grad)) for p in self.params]
+        return {"shards": shards.take(self.params, self.names, self.cuts), "shard_grads": grads}
 
     def groups(self) -> tuple[list[dict[str, Any]], list[int]]:
         """Settings of the groups (equal ones of several optimizers as one); the group of each parameter."""
@@ -100,7 +115,8 @@ class Stream:
         for name, parameter in model.named_parameters() if model is not None else ():
             if id(parameter) not in known:
                 everything[name] = parameter
-        return {
+        ranks = {"ranks": shards.world_size()} if self.sharded else {}  # that hold the parts
+        return ranks | {
             "parameters": [
                 {
                     "name": name,
@@ -118,7 +134,7 @@ class Stream:
         model = self.model() if self.model is not None else None
         return {
             "modules": [
-                {"name": name, "class": type(module).__name__, **_settings(module)}
+                {"name": naming.users_name(name), "class": type(module).__name__, **_settings(module)}
                 for name, module in (model.named_modules() if model is not None else ())
             ]
         }
@@ -154,6 +170,7 @@ def make_stream(params: list[Tensor], optimizers: list[Optimizer], claim: Callab
         model=weakref.ref(model) if model is not None else None,
         module_ids=frozenset(map(id, modules)),
         with_modes=[weakref.ref(module) for module in modules if isinstance(module, _WITH_MODES)],
+        cuts=shards.cuts(params, model),
     )
 
 

@@ -29,6 +29,7 @@ _PLACES = {  # file: class
     "weight": "Weight",
     "weight_symmetry": "WeightSymmetry",
     "update": "Update",
+    "shards": "Shards",
     "activation": "Activation",
     "representation_rank": "QuickRepresentationRank",
     "logits": "Logits",

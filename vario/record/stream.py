@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vario.nouns import NotApplicable
 from vario.record.loading import FIRST, LAST
+from vario.record.shards import Whole
 
 Steps = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -52,7 +53,7 @@ class Record:
     """
 
     def __init__(self, source: Source, stream: str) -> None:
-        self._source = source
+        self._source: Source = Whole(source)
         self.stream = stream
 
     def series(self, name: str, where: str = "") -> tuple[Steps, Values]:

@@ -16,7 +16,8 @@ from torch import Tensor
 from vario.capture.graph import bottom_up
 from vario.capture.needs import EXAMPLES
 from vario.capture.per_example.found import ExampleGradients, on_host, square
-from vario.capture.per_example.parts import GradientParts, PartListener, world_size
+from vario.capture.per_example.parts import GradientParts, PartListener
+from vario.capture.shards import is_whole, world_size
 from vario.capture.streams import Stream
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class ExampleDoor:
             if ear.open and (len(ear.parts) > 1 or world_size() > 1):
                 with torch.no_grad():
                     pairs = [(n, p.grad) for n, p in zip(stream.names, stream.params, strict=True)]
-                    ear.whole = {n: square(g.detach()) for n, g in pairs if g is not None and _is_plain(g)}
+                    ear.whole = {n: square(g.detach()) for n, g in pairs if g is not None and is_whole(g)}
             self._all.spent(inside)
 
     def _of(self, stream: Stream) -> dict[str, Any]:
@@ -150,12 +151,13 @@ class ExampleDoor:
         ear.open, ear.examples, ear.parts, ear.forms, ear.whole = False, None, [], [], {}
 
     def _listen(self, ear: _Ear, stream: Stream, loss: Tensor, members: list[Any], hooked: bool) -> None:
+        if stream.sharded:
+            self._refuse(ear, stream)
+            return
         order = bottom_up([loss.grad_fn])[::-1]
         names = {id(p): name for p, name in zip(stream.params, stream.names, strict=True)}
         if not any(id(getattr(node, "variable", None)) in names for node in order):
-            if stream.sharded:
-                self._refuse(ear, stream)
-            return  # else the loss of another stream
+            return  # the loss of another stream
         last = stream.last_batches.members if stream.last_batches is not None else ()
         several = len(members) > 1 or len(last) > 1 or world_size() > 1
         if several:
@@ -281,10 +283,6 @@ def _scale(loss: Tensor, undone: Tensor | None) -> float:
         return 1.0
     before, after = float(undone), float(loss.detach())
     return after / before if before and abs(after) < float("inf") else 1.0
-
-
-def _is_plain(gradient: Tensor) -> bool:
-    return getattr(gradient, "_local_tensor", None) is None
 
 
 def _same(part: dict[str, Tensor], whole: dict[str, Tensor]) -> bool:

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vario.capture.per_example.found import exact, square
 
-__all__ = ["GradientParts", "PartListener", "world_size"]
+__all__ = ["GradientParts", "PartListener"]
 
 
 @dataclass(slots=True)
@@ -79,10 +78,3 @@ class PartListener:
             self.seconds += time.perf_counter() - start
 
         return hear
-
-
-def world_size() -> int:
-    """How many processes are in the default group; 1 where there is none."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return int(torch.distributed.get_world_size())
-    return 1

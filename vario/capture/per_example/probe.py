@@ -37,6 +37,7 @@ from vario.capture.per_example.found import ExampleGradients, exact, on_host, sq
 from vario.capture.per_example.masked import alone, unsafe
 from vario.capture.per_example.shares import find_formula
 from vario.capture.per_example.uses import Joint, Use, joint
+from vario.capture.shards import is_whole
 
 __all__ = ["Probe"]
 
@@ -126,7 +127,7 @@ class Probe:
             if _is_leaf(node):
                 leaves[node] = name = names.get(id(node.variable))
                 unread = "it has no values" if node.variable.is_meta else ""
-                if getattr(node.variable, "_local_tensor", None) is not None:
+                if not is_whole(node.variable):
                     unread = "it is a shard of a distributed tensor"
                 if name is not None and unread:
                     self._result.missed[name], leaves[node] = unread, None

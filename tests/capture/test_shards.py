@@ -1,0 +1,166 @@
+"""Test ``vario.capture.shards`` and ``vario.record.shards``: parts of norms add up to those of the whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import vario
+from tests.observed import SCRIPTS
+from tests.scripts.sharded import LOST_AT, STEPS, WAYS, make
+from vario.capture.shards import read_by_all
+from vario.record.reader import Event, Record, Run, open_run
+from vario.record.runs import create_run
+
+NORMS = ("gradient/norm", "weight/norm", "update/norm", "update/ratio")
+
+
+def shared(home: Path, world: int, *ways: str) -> Run:
+    run = create_run(home, command=["sharded.py"], meta={})
+    command = [sys.executable, str(SCRIPTS / "sharded.py"), str(run), str(world), *ways]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPTS.parent.parent)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return open_run(run)
+
+
+def of_one_process() -> dict[str, dict[str, list[float]]]:
+    """By series and parameter ("" for all), at each step: by plain torch, nothing of ours."""
+    model, x, y = make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    names = [name for name, _ in model.named_parameters()]
+    found: dict[str, dict[str, list[float]]] = {name: {n: [] for n in (*names, "")} for name in NORMS}
+
+    def norms(tensors: list[torch.Tensor]) -> np.ndarray[Any, Any]:
+        return np.array([float(t.norm()) for t in (*tensors, torch.cat([t.flatten() for t in tensors]))])
+
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        gradient = norms([p.grad for p in model.parameters() if p.grad is not None])
+        before = [p.detach().clone() for p in model.parameters()]
+        optimizer.step()
+        weight = norms([p.detach() for p in model.parameters()])
+        moved = norms([p.detach() - b for p, b in zip(model.parameters(), before, strict=True)])
+        for series, row in zip(NORMS, (gradient, weight, moved, moved / norms(before)), strict=True):
+            for name, value in zip((*names, ""), row, strict=True):
+                found[series][name].append(float(value))
+    return found
+
+
+def check(run: Run, world: int, ways: tuple[str, ...]) -> None:
+    records = {record.stream: record for record in run.records()}
+    truth = of_one_process()
+    assert not run.events("switched_off") and not run.damage
+    for way in ways:
+        for rank in range(world):
+            record = records[f"all_{way}@{rank}" if rank else f"all_{way}"]
+            wheres = {""} if way == "flat" else set(truth["gradient/norm"])
+            for series in NORMS:
+                assert wheres <= set(record.wheres(series))
+                for where in wheres:
+                    steps, values = record.series(series, where)
+                    assert steps.tolist() == list(range(STEPS))
+                    np.testing.assert_allclose(values, truth[series][where], rtol=1e-6)
+                assert record.last(series) == pytest.approx(truth[series][""][-1], rel=1e-6)
+            assert record.series("gradient/non_finite")[1].tolist() == [0] * STEPS
+            assert not any(name.startswith("shard/") for name in record.names())
+
+
+def check_lonely(run: Run, world: int, ways: tuple[str, ...]) -> None:
+    """Where rank 0 alone was watched nothing waited for others, and no part was taken for the whole."""
+    records = {record.stream: record for record in run.records()}
+    for way in set(ways) - {"ddp"}:
+        record = records[f"one_{way}"]
+        assert record.step_count == STEPS and f"one_{way}@1" not in records
+        assert not set(NORMS) & set(record.names()) and len(record.series("loss/train")[0]) == STEPS
+        assert len(record.series("gradient/norm")[0]) == 0
+    for rank in range(world):  # watched by all or by one: the same weights bit for bit
+        weights = torch.load(run.path / f"weights{rank}.pt")
+        for of_all, of_one in zip(weights[: len(ways)], weights[len(ways) :], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(of_all, of_one, strict=True))
+
+
+def check_lost(run: Run, world: int) -> None:
+    """The others end by the word of their own collective, and what all had written is whole."""
+    for rank in range(world - 1):
+        seconds, _, why = (run.path / f"lost{rank}.txt").read_text().partition(" ")
+        assert float(seconds) < 90 and why  # the script itself would have waited for 100
+    record = next(record for record in run.records() if record.stream == "lost_shards")
+    for series, truth in of_one_process().items():
+        steps, values = record.series(series)
+        assert steps.tolist() == list(range(LOST_AT))
+        np.testing.assert_allclose(values, truth[""][:LOST_AT], rtol=1e-6)
+
+
+def test_two_processes_say_together_what_one_says(tmp_path: Path) -> None:
+    with shared(tmp_path, 2, "shards", "views") as run:
+        check(run, 2, ("shards", "views"))
+        check_lonely(run, 2, ("shards", "views"))
+        check_lost(run, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 4])
+def test_every_way_to_share_a_model(world: int, tmp_path: Path) -> None:
+    ways = WAYS if world == 4 else tuple(way for way in WAYS if way != "hybrid")
+    with shared(tmp_path, world, *ways) as run:
+        check(run, world, ways)
+        check_lonely(run, world, ways)
+        check_lost(run, world)
+
+
+@pytest.mark.parametrize("overhead", [0.0, 0.5])
+def test_whatever_each_can_afford_all_read_at_the_same_steps(
+    overhead: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vario.capture.shards.cuts", lambda params, model: [1] * len(params))
+    model, x, y = make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with vario.watch(model, optimizer, home=tmp_path, overhead=overhead) as watched:
+        for _ in range(150):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    assert watched.path is not None
+    with open_run(watched.path) as run:
+        steps = run.main.series("gradient/norm")[0].tolist()
+    agreed = [*range(16), *range(16, 32, 2), *range(32, 64, 4), *range(64, 128, 8), 128, 144]
+    assert [step for step in range(150) if read_by_all(step)] == agreed
+    assert set(agreed) <= set(steps)
+
+
+def test_parts_that_are_not_of_one_model_are_not_added() -> None:
+    points = {f"model{at}": {("shard/gradient", ""): 2.0} for at in ("", "@1")}
+
+    class Two:
+        """Two processes, the second of which tells of other parameters (as the next stage of a pipeline)."""
+
+        def __init__(self, other: str) -> None:
+            self.names = {"model": "a", "model@1": other}
+
+        def index(self, stream: str) -> Any:
+            return {name: [where] for name, where in points[stream]}
+
+        def points(self, stream: str, name: str, where: str) -> Any:
+            return np.arange(2), np.full(2, points[stream].get((name, where), np.nan))
+
+        def events(self) -> list[Event]:
+            return [
+                Event("parameters", 0, data={"ranks": 2, "parameters": [{"name": name}]}, stream=of)
+                for of, name in self.names.items()
+            ]
+
+    alike: Any = Two("a")
+    assert Record(alike, "model").series("gradient/norm")[1].tolist() == [2.0, 2.0]
+    other: Any = Two("b")
+    assert Record(other, "model").names() == ()
+    assert len(Record(other, "model").series("gradient/norm")[0]) == 0
