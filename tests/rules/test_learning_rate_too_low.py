@@ -52,3 +52,14 @@ def test_fires_where_nothing_moved_at_all(make):
 def test_cannot_know_from_19_steps(make):
     with pytest.raises(NotApplicable, match="19 readings"):
         check(make(19))
+
+
+def test_fires_on_a_straight_line_of_six_held_out_losses(make):
+    draw = np.random.default_rng(3).standard_normal(400)
+    noisy = {"loss/train": 1.0 + 0.3 * draw, "update/ratio": 7e-5}
+    where = ("eval/loss", "loader 1")
+    at = np.arange(65, 400, 66)
+    line = {where: (at, np.linspace(0.816, 0.8, 6) + 1e-4 * np.array([1, -1, 1, 0, -1, 1]))}
+    wandering = {where: (at, np.array([0.81, 0.80, 0.82, 0.79, 0.81, 0.79]))}
+    assert check(make(400, noisy | line)).severity == "warning"
+    assert check(make(400, noisy | wandering)) is None

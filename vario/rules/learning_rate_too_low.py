@@ -2,12 +2,11 @@
 
 What it means: the steps are far smaller than they need to be. The loss curve is nearly a straight line
 and does not level off; a larger rate would do the same in a fraction of the steps.
-How it is decided: the training loss, or the held-out loss where it was evaluated ten times or more, falls
-(interval of the Theil-Sen trend of its second half below zero) or has barely moved; what it lost in the
-second half is at least 40 % of what it lost in the first half, where a run at a good rate gains most at
-first; one step changes the
-weights by less than 0.05 % of their norm; and all steps together moved them by less than a tenth of their
-norm.
+How it is decided: the training loss, or the held-out loss where it was evaluated six times or more, falls
+(interval of the Theil-Sen trend of its second half below zero; fewer than twenty readings take its width
+from the whole curve) or has barely moved; what it lost in the second half is at least 40 % of what it lost in
+the first half, where a run at a good rate gains most at first; one step changes the weights by less than
+0.05 % of their norm; and all steps together moved them by less than a tenth of their norm.
 Not applicable: fewer than 20 readings of the training loss or 5 of the update ratio.
 """
 
@@ -89,12 +88,26 @@ def check(
 def _halves(steps: Steps, values: Floats) -> tuple[Estimate, Estimate]:
     """Trends over the two halves of the steps; readings lie closer together at the start of a run."""
     half = int((steps < steps[-1] / 2).sum()) if len(steps) else 0
-    return trend(steps[:half], values[:half]), trend(steps[half:], values[half:])
+    first, second = trend(steps[:half], values[:half]), trend(steps[half:], values[half:])
+    if len(steps) >= 20:
+        return first, second
+    # So few readings have no interval in each half: all of them together have.
+    whole = trend(steps, values)
+    return _as_wide(first, whole), _as_wide(second, whole)
+
+
+def _as_wide(found: Estimate, whole: Estimate) -> Estimate:
+    """The value of a half with the interval of the whole, which is over twice the steps."""
+    return Estimate(
+        found.value,
+        found.value + (whole.low - whole.value) / 2,
+        found.value + (whole.high - whole.value) / 2,
+    )
 
 
 def _evaluations(record: Record) -> tuple[Steps, Floats]:
-    """Held-out losses, which have no noise of batches; nothing where there are fewer than 10."""
+    """Held-out losses, which have no noise of batches; nothing where there are fewer than 6."""
     try:
-        return passes(record, "eval/loss", 10)[1:]
+        return passes(record, "eval/loss", 6)[1:]
     except NotApplicable:
         return np.empty(0, np.int64), np.empty(0)
