@@ -71,6 +71,25 @@ def test_course_tells_how_a_run_goes(make, loss, state):
     assert course(make(400, {"loss/train": loss(np.arange(400))})).state == state
 
 
+def test_a_loss_is_told_in_units_of_targets_that_grew(make):
+    """Temporal differences: targets go from 1 to 20 while the error stays at a third of their spread."""
+    steps = np.arange(400)
+    noise = 0.3 * np.random.default_rng(2).random(400)
+    grown = {
+        "loss/train": 0.2 + noise,
+        "batch/class_counts": None,
+        "target/mean": 1 + steps / 20,
+        "target/std": 0.1,
+    }
+    assert course(make(400, grown)).state == "learning"
+    assert course(make(400, grown | {"target/mean": 1.0})).state == "stuck"
+    assert course(make(400, grown | {"target/mean": 20 - steps / 22})).state == "stuck"  # not the other way
+    hidden = course(make(400, grown | {"target/mean": None}))
+    assert hidden.state == "stuck" and hidden.end.value == pytest.approx(0.35, rel=0.2)
+    worse = grown | {"loss/train": 0.2 * 1.02**steps}
+    assert course(make(400, worse)).state == "worse"
+
+
 def test_chance_is_the_entropy_of_the_class_shares(make):
     counts = np.tile([30.0, 10.0], (50, 1))
     expected = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))

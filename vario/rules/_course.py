@@ -28,6 +28,8 @@ class Course:
     ``state`` is "non-finite" (the loss ends as NaN or inf), "worse" (it ends clearly above its start),
     "stuck" (it never fell clearly below its start, by its interval and by its trend, or below what a constant
     guess gives) or "learning".
+    Where the targets of a regression grew, as those that another net gives (temporal differences) or returns
+    that get better do, losses are divided by that growth: the same share of error costs more at the end.
     ``fall`` is the share of the starting loss (above the floor of 0, or of the lowest loss where losses
     are negative) that is gone at the end; nan where the loss lies around zero, as of a policy or an opponent,
     which has no floor to fall to.
@@ -53,6 +55,15 @@ class Course:
         return (self.start.value - self.end.value) / max(self.start.value - floor, 1e-30)
 
     @property
+    def won(self) -> float:
+        """Like ``fall``, but of the loss of a constant guess where the start cost more: to guess is no gain."""
+        if self.around_zero:
+            return np.nan
+        guess = float(np.fmin(self.start.value, self.chance))
+        floor = min(0.0, self.lowest)
+        return (guess - self.end.value) / max(guess - floor, 1e-30)
+
+    @property
     def around_zero(self) -> bool:
         return bool(len(self.values)) and 0.05 < float((self.values < 0).mean()) < 0.95
 
@@ -71,6 +82,7 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     broken = ~np.isfinite(values)
     bad_step = int(steps[broken.argmax()]) if broken.any() else None
     good_steps, good = finite(steps, values)
+    good = good / _growth_of_targets(record, good_steps)
     if not len(good):
         nothing = Estimate(np.nan, np.nan, np.nan)
         return Course(
@@ -113,6 +125,29 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         peak=float(peaks[: max(len(peaks) // 5, 1)].max()), chance=chance, bad_step=bad_step, state=state,
     )  # fmt: skip
     return replace(found, state="learning") if state == "stuck" and found.around_zero else found
+
+
+def _growth_of_targets(record: Record, at: Steps, *, count: int = 20) -> Floats:
+    """At each step the magnitude of the targets over that of the first ones; 1 where it did not clearly grow.
+
+    A squared error grows with the square of it and an absolute one in proportion, which is the least.
+    """
+    same = np.ones(len(at))
+    (mean_steps, means), (steps, stds) = (record.series(f"target/{name}") for name in ("mean", "std"))
+    if len(steps) < count or not np.array_equal(mean_steps, steps):
+        return same
+    steps, size = finite(steps, np.hypot(means, stds))
+    first, last = size[: max(len(size) // 10, 3)], size[-max(len(size) // 10, 10) :]
+    if len(size) < count or not level(last).low > level(first).high > 0:
+        return same
+    # A median of ten neighbours: targets of one batch differ by chance.
+    blocks = min(len(size) // 10, 40)
+    pieces = [
+        (np.median(s), np.median(v))
+        for s, v in zip(np.array_split(steps, blocks), np.array_split(size, blocks), strict=True)
+    ]
+    at_steps, levels = np.array([(0.0, np.median(first)), *pieces]).T
+    return np.maximum(np.interp(at, at_steps, levels) / levels[0], 1.0)
 
 
 def _levels(values: Floats, least: int) -> tuple[Steps, Floats]:

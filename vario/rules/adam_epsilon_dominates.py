@@ -58,7 +58,7 @@ def check(
     ratio = finite(*record.series("update/ratio"))[1]
     run = course(record)
     idle = bool(len(ratio)) and float(np.median(ratio)) < still
-    if share < part or not (run.failing or run.fall < slow or idle):
+    if share < part or not (run.failing or run.won < slow or idle):
         return None
     typical = float(np.median([value for _, value in sizes.values()]))
     evidence = (

@@ -34,7 +34,7 @@ def check(
     *,
     often: float = 0.9,
     kept: float = 0.2,  # clipping by half is common in good recipes for language models
-    slow: float = 0.5,  # share of the starting loss that a run which is not slow has lost
+    slow: float = 0.5,  # share of the loss of a guess that a run which is not slow has lost
 ) -> Finding | None:
     """A finding where clipping acts on nearly every step and leaves little of it."""
     steps, factor = need_finite(*record.need("clipping/factor", 20), 20, "clipping/factor")
@@ -53,6 +53,6 @@ def check(
     scaled = any(
         word in optimizer_name(record) for word in ("adam", "rms", "lion", "ada", "lamb", "lars", "muon")
     )
-    slow_run = run.failing or run.fall < slow
+    slow_run = run.failing or run.won < slow
     severity: Severity = "warning" if slow_run and not scaled else "advice"
     return Finding(ID, severity, 0.9, (), (int(steps[later][0]), int(steps[-1])), tuple(evidence))

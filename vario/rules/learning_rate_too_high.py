@@ -9,7 +9,10 @@ no longer a number), its loss exploded early, or it had fallen and rose again by
 and the largest update in that time, running median of three steps, was more than 10 % of the norm of the
 weights. Where the loss exploded before it failed, 2 % suffices; where the run fails and successive
 gradients point against each other, 1 % does. In a run that fails or has lost less than half of its loss,
-10 % in the typical matrix count as well (of those that do not start near zero). The rate that would make the
+10 % in the typical matrix count as well (of those that do not start near zero). That a run which learns has
+lost less than half is weak evidence, since nobody knows how low its loss can get: there the typical matrix
+must also have been replaced, its norm changed by a factor of 1.41 within ten of those steps (what was added
+across it is then as long as what was there). The rate that would make the
 same update 1 % of the weights is given as the limit beside the rate that was used; where the loss exploded,
 of the weights as they were before it did.
 Not applicable: fewer than 5 readings of the training loss or none of the update ratio; a run whose
@@ -29,6 +32,7 @@ from vario.rules._parameters import optimizer_name, parameters, running_max
 
 ID = "learning-rate-too-high"
 SETTLED = 50  # steps after which RMSprop's are 1.6 times as long as later, with its usual alpha of 0.99
+LASTING = 10  # steps of a tenth replace the weights
 CARD = {
     "papers": ("P345", "P248"),
     "reads": ("loss/train", "update/ratio", "gradient/cosine", "hyper/lr", "weight/norm"),
@@ -49,6 +53,7 @@ def check(
     opposed_limit: float = 0.01,
     peak_limit: float = 3.0,  # the loss of single batches rarely triples without overshooting
     matrix_limit: float = 0.1,  # of single matrices: large embeddings hide them in the norm of the whole
+    replaced: float = 2**0.5,  # |w + d|^2 = |w|^2 + |d|^2 across w: the change d is as long as w
     slow: float = 0.5,  # share of the starting loss that a run which is not slow has lost
     forgotten: float = 0.15,  # of all that was won; noise around a floor moves the level by a few per cent
     usual: float = 0.01,
@@ -72,8 +77,8 @@ def check(
     poor = run.failing or run.fall < slow
     if largest <= limit and not poor:  # before every matrix is read
         return None
-    matrix = _typical_matrix(record, run)
-    reckless = poor and matrix > matrix_limit
+    matrix, growth = _typical_matrix(record, run)
+    reckless = poor and matrix > matrix_limit and (run.failing or not growth < replaced)
     if largest <= limit and not reckless:
         return None
     severity: Severity = "error" if run.failing else "warning"
@@ -126,8 +131,10 @@ def _while_sound(run: Course, steps: np.ndarray, ratio: np.ndarray, peak_limit: 
     return float(np.median(before)) if len(before) else 0.0
 
 
-def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> float:
-    """The median over the matrices of the largest update ratio of each; nan where none was read.
+def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> tuple[float, float]:
+    """Medians over the matrices: the largest update ratio, and the factor that the norm changed by around it.
+
+    Either is nan where none was read.
 
     The first steps of RMSprop do not count: its mean of squares starts at zero and is not corrected for
     that, so they are up to ten times as long. Nor do matrices that start at zero, or below ``small`` of the
@@ -135,19 +142,24 @@ def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> float
     """
     until = np.inf if run.bad_step is None else run.bad_step
     first = SETTLED if optimizer_name(record) == "rmsprop" else 0
-    found = []
+    found, factors = [], []
     for parameter in parameters(record):
         if not parameter.is_matrix:
             continue
-        start = finite(*record.series("weight/norm", parameter.name))[1][:1]
-        if len(start) and start[0] < small * np.sqrt(parameter.shape[0]):  # sqrt(size / fan-in)
+        weight_steps, weights = finite(*record.series("weight/norm", parameter.name))
+        if len(weights) and weights[0] < small * np.sqrt(parameter.shape[0]):  # sqrt(size / fan-in)
             continue
         steps, ratio = finite(*record.series("update/ratio", parameter.name))
         inside = steps <= until
         inside &= steps >= first
         if inside.any():
-            found.append(running_max(steps[inside], ratio[inside])[1])
-    return float(np.median(found)) if found else np.nan
+            at, largest = running_max(steps[inside], ratio[inside])
+            found.append(largest)
+            if len(weights) and weights.min() > 0:
+                around = np.interp([at - LASTING, at, at + LASTING], weight_steps, np.log(weights))
+                factors.append(float(np.exp(np.abs(np.diff(around)).max())))
+    typical = [float(np.median(values)) if values else np.nan for values in (found, factors)]
+    return typical[0], typical[1]
 
 
 def _blew_up(record: Record, run: Course) -> bool:

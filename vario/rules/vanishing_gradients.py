@@ -36,14 +36,14 @@ def check(
     record: Record,
     *,
     ratio_limit: float = 1e-3,  # AutoTrainer's limit; widths and fan-in explain a factor of thirty
-    slow: float = 0.5,  # share of the starting loss that a run which is not slow has lost
+    slow: float = 0.5,  # share of the loss of a guess that a run which is not slow has lost
     downward: float = 0.6,  # share of the steps between layers that lead down
 ) -> Finding | None:
     """A finding where a slow or failing run has gradients that fade towards the input."""
     known = set(record.wheres("gradient/norm"))
     count = sum(p.is_matrix and p.trainable and p.name in known for p in parameters(record))
     run = course(record)
-    if count >= 4 and run.state == "learning" and not run.fall < slow:  # before every matrix is read
+    if count >= 4 and run.state == "learning" and not run.won < slow:  # before every matrix is read
         return None
     found = {name: size for name, size in early_norms(record).items() if size > 0}
     if len(found) < 4:

@@ -46,7 +46,7 @@ def check(
         raise NotApplicable("no weight decay is set in the first parameter group")
     at, weight = need_finite(*record.need("weight/norm", 5), 5, "weight/norm")
     run = course(record)
-    if not run.failing and not run.fall < slow:
+    if not run.failing and not run.won < slow:
         return None
     left = float(weight[-1] / max(weight[0], 1e-30))
     if left >= shrunk:
