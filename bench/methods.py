@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-ROUNDS = 9
+ROUNDS, SECONDS = 9, 2.0  # at least so many, and at least so long: a short step takes hundreds of rounds
 
 
 def mlp() -> list[nn.Parameter]:
@@ -46,15 +46,17 @@ def with_gradients(values: list[Tensor]) -> list[nn.Parameter]:
     return params
 
 
-def timed(calls: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
+def timed(calls: dict[str, Callable[[], Any]], seconds: float = SECONDS) -> dict[str, float]:
     """Median seconds of each call; one round of all of them first, which is not counted."""
     seen: dict[str, list[float]] = {name: [] for name in calls}
-    for k in range(rounds + 1):
+    for call in calls.values():
+        call()
+    started = time.process_time()
+    while time.process_time() - started < seconds or min(map(len, seen.values())) < ROUNDS:
         for name, call in calls.items():
             start = time.process_time()
             call()
-            if k:
-                seen[name].append(time.process_time() - start)
+            seen[name].append(time.process_time() - start)
     return {name: median(values) for name, values in seen.items()}
 
 

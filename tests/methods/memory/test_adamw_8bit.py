@@ -164,7 +164,7 @@ def test_a_gradient_that_is_not_finite_spreads_over_its_block_as_in_torch():
 
 
 def test_runs_eagerly_where_there_is_no_c_compiler(monkeypatch):
-    from vario.methods.memory import _native
+    from vario.methods import _native
 
     monkeypatch.setenv("CC", "there-is-no-such-compiler")
     _native.built.cache_clear()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import pytest
 import torch
 from torch import nn
 
 from tests.methods.optimizers.reference import follow, parameters
-from vario.methods.optimizers import AdamAtan2
+from vario.methods.optimizers import AdamAtan2, adam_atan2
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
+)
 
 
 def reference(params, a, b, decay):
@@ -78,3 +83,48 @@ def test_goes_where_the_package_goes():
         two.step()
     for p, q in zip(ours, theirs, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("a", "b", "decay"), [(1.0, 1.0, 0.0), (1.27, 2.0, 0.1)])
+def test_step_in_c_follows_the_equation(a, b, decay):
+    exact, single = parameters(), [nn.Parameter(p.detach().float()) for p in parameters()]
+    assert adam_atan2.built(adam_atan2.NATIVE, "adam_atan2")
+    optimizer = AdamAtan2(single, lr=0.01, betas=(0.9, 0.95), a=a, b=b, weight_decay=decay)
+    step = reference(exact, a, b, decay)
+    draw = torch.Generator().manual_seed(3)
+    for k in range(30):
+        grads = [torch.randn(p.shape, generator=draw) * (100.0 if k == 7 else 1.0) for p in exact]
+        for p, g in zip(single, grads, strict=True):
+            p.grad = g
+        optimizer.step()
+        expected = step([g.double() for g in grads], 0.01)
+    for p, w in zip(single, expected, strict=True):
+        torch.testing.assert_close(p.detach(), w.float(), rtol=1e-5, atol=2e-6)
+
+
+@needs_compiler
+def test_arctangent_in_c_is_right_everywhere():
+    """One step from zero moments at betas (0, 0) is the angle of (g, b |g|): here of every slope."""
+    for b in (1e-30, 1e-3, 0.1, 0.41, 0.9, 1.0, 1.1, 7.0, 1e4, 1e30):
+        p = nn.Parameter(torch.zeros(3))
+        p.grad = torch.tensor([1.0, -1.0, 0.0])
+        AdamAtan2([p], lr=1.0, betas=(0.0, 0.0), b=b).step()
+        right = math.atan2(1.0, b)
+        torch.testing.assert_close(p.detach(), torch.tensor([-right, right, 0.0]), rtol=3e-7, atol=0)
+        p.grad[0] = float("nan")
+        AdamAtan2([p], lr=1.0, b=b).step()
+        assert p[0].isnan()
+
+
+def test_without_a_compiler_it_goes_the_same_way(monkeypatch):
+    moved = []
+    for kernel in (adam_atan2.built, lambda *_: None):
+        monkeypatch.setattr(adam_atan2, "built", kernel)
+        p = nn.Parameter(torch.ones(500, 3).t())  # its memory is not in the order of its entries
+        optimizer = AdamAtan2([p], lr=0.1, weight_decay=0.1)
+        for k in range(5):
+            p.grad = torch.randn(3, 500, generator=torch.Generator().manual_seed(k))
+            optimizer.step()
+        moved.append(p.detach())
+    torch.testing.assert_close(*moved, rtol=1e-6, atol=1e-6)

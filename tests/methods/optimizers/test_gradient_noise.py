@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from vario.methods.optimizers import GradientNoise
+from vario.methods.optimizers import GradientNoise, gradient_noise
 
 
 def noises(steps, eta=0.3, size=200_000, seed=5):
@@ -45,6 +47,37 @@ def test_draws_differ_between_steps_parameters_and_seeds():
     together = torch.corrcoef(torch.stack([p.detach() for p in params])) - torch.eye(3)
     assert together.abs().max() < 0.15
     assert not torch.equal(noises((0,), seed=1)[0], noises((0,), seed=2)[0])
+
+
+def test_draws_are_normal_and_know_nothing_of_one_another():
+    """Neighbours, halves of a word, steps one apart and seeds one apart: correlations within 5 deviations."""
+    size, bound = 400_000, 5 / 400_000**0.5
+    here = noises((0, 1), eta=1.0, size=size, seed=7)
+    now, later, other = here[0], here[1] * 2**0.275, noises((0,), eta=1.0, size=size, seed=8)[0]
+    for lag in (1, 2, 3, 64, 2**16, 2**17):
+        for values in (now, now.square() - 1, now.sign()):
+            assert abs((values[lag:] * values[:-lag]).mean() / values.square().mean()) < bound * 1.5, lag
+    for one in (now, now.abs() - now.abs().mean()):
+        for two in (later, other, later.abs() - later.abs().mean()):
+            assert abs((one * two).mean() / (one.square().mean() * two.square().mean()).sqrt()) < bound
+    for z in (-3.0, -2.0, -1.0, 0.0, 0.5, 1.0, 2.5, 3.5):
+        share = 0.5 * math.erfc(-z / 2**0.5)
+        assert abs((now < z).float().mean().item() - share) < 5 * (share * (1 - share) / size) ** 0.5 + 2e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_a_compiler_the_noise_is_the_same(monkeypatch, dtype):
+    """Bit for bit, also past one chunk and for odd sizes; bfloat16 always goes without."""
+    seen = []
+    for kernel in (gradient_noise.built, lambda *_: None):
+        monkeypatch.setattr(gradient_noise, "built", kernel)
+        params = [nn.Parameter(torch.zeros(size, dtype=dtype)) for size in (3, 2**17 + 5, 40_001, 0, 1)]
+        for p in params:
+            p.grad = torch.ones_like(p)
+        optimizer = GradientNoise(torch.optim.SGD(params, lr=1.0), eta=0.3, seed=9)
+        optimizer.step()
+        seen.append(torch.cat([p.detach() for p in params]))
+    assert torch.equal(*seen) and len(seen[0].unique()) > 100
 
 
 def test_no_noise_is_the_inner_optimizer():
