@@ -47,7 +47,8 @@ def share(model: nn.Sequential, way: str) -> nn.Module:
         model[2] = FullyShardedDataParallel(model[2], **settings)
         return FullyShardedDataParallel(model, **settings)
     sizes = (2, world // 2) if way == "hybrid" else (world,)
-    mesh = dist.device_mesh.init_device_mesh("cpu", sizes)
+    names = ("copy", "cut")[-len(sizes) :]
+    mesh = dist.device_mesh.init_device_mesh("cpu", sizes, mesh_dim_names=names)
     whole = set(model[0].parameters()) if way == "beside_wholes" else set()
     for layer in (model[2], model[4]):
         fully_shard(layer, mesh=mesh)
