@@ -18,6 +18,7 @@ from vario.laws._table import evaluate, pairs
 from vario.nouns import VarioError
 
 COLUMNS = ["--columns", "N=params,D=tokens,loss=loss"]
+QUICK = ["--law", "two-term", "--bootstrap", 20, "--json"]
 
 
 def write(file: Path, rows: list[list[Any]], header: tuple[str, ...] = ("params", "tokens", "loss")) -> Path:
@@ -130,6 +131,71 @@ def test_a_bad_table_is_named_by_row_and_column(tmp_path: Path, change: Any, wor
     change(rows)
     with pytest.raises(VarioError, match=words):
         call("fit", write(tmp_path / "runs.csv", rows), *COLUMNS, "--bootstrap", 20, "--json")
+
+
+@pytest.mark.parametrize(
+    ("separator", "spell"),
+    [
+        (";", lambda cell: f"{cell:.9g}".replace(".", ",")),
+        ("\t", lambda cell: f"{cell:.9g}"),
+        (",", lambda cell: f'"{cell:,.0f}"' if cell > 1e6 else f"{cell:.9g}"),
+    ],
+)
+def test_other_separators_and_marks_are_read_alike(tmp_path: Path, separator: str, spell: Any) -> None:
+    rows = [[float(f"{cell:.0f}" if cell > 1e6 else f"{cell:.9g}") for cell in row] for row in runs()]
+    plain = call("fit", write(tmp_path / "plain.csv", rows), *COLUMNS, *QUICK)
+    lines = [separator.join(("params", "tokens", "loss"))]
+    lines += [separator.join(spell(cell) for cell in row) for row in rows]
+    file = tmp_path / "other.csv"
+    file.write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
+    said = call("fit", file, *COLUMNS, *QUICK)
+    assert said["objective"] == pytest.approx(plain["objective"], rel=1e-3)
+    assert said["derived"]["E"]["value"] == pytest.approx(plain["derived"]["E"]["value"], rel=1e-3)
+
+
+def test_a_comma_that_could_be_either_is_an_error(tmp_path: Path) -> None:
+    rows = [[n, d, f"{loss:.3f}".replace(".", ",")] for n, d, loss in runs()]
+    with pytest.raises(VarioError, match=r"row 1, column loss holds text \('\d,\d{3}'\)"):
+        call("fit", write(tmp_path / "runs.csv", rows), *COLUMNS, *QUICK)
+
+
+@pytest.mark.parametrize("cell", ["NA", "n/a", "None", ""])
+def test_a_missing_cell_is_named_and_can_be_left_out(tmp_path: Path, cell: str) -> None:
+    rows = runs()
+    rows[4][2] = cell  # type: ignore[call-overload]
+    table = write(tmp_path / "runs.csv", rows)
+    with pytest.raises(VarioError, match=r"row 5, column loss.*isfinite\(loss\)"):
+        call("fit", table, *COLUMNS, *QUICK)
+    assert call("fit", table, *COLUMNS, *QUICK, "--where", "isfinite(loss)")["n"] == 39
+
+
+def test_what_cannot_be_a_table_or_a_condition(tmp_path: Path) -> None:
+    table = write(tmp_path / "runs.csv", runs())
+    for words, where in (("no condition", "loss"), ("mixes text and numbers", "loss > 'a'")):
+        with pytest.raises(VarioError, match=words):
+            call("fit", table, *COLUMNS, *QUICK, "--where", where)
+    with pytest.raises(VarioError, match="two columns are called 'tokens'"):
+        call("fit", write(tmp_path / "twice.csv", runs(), ("tokens", "tokens", "loss")), *COLUMNS)
+    level = [[n, d, 2.5] for n, d, _ in runs()]
+    with pytest.raises(VarioError, match="loss is 2.5 in every row"):
+        call("fit", write(tmp_path / "level.csv", level), *COLUMNS)
+    mixed = [[n / (1e6 if i % 2 else 1), d, loss] for i, (n, d, loss) in enumerate(runs())]
+    said = call("fit", write(tmp_path / "mixed.csv", mixed), *COLUMNS, *QUICK)
+    assert any("N has no value between" in one["text"] for one in said["warnings"])
+
+
+def test_parquet_is_known_by_its_content_and_its_text_is_read(tmp_path: Path) -> None:
+    parquet, arrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    names, columns = ("params", "tokens", "loss"), list(zip(*runs(), strict=True))
+    for i, spell in enumerate((float, str)):
+        file = tmp_path / f"runs{i}.pq"
+        parquet.write_table(
+            arrow.table({k: [spell(v) for v in c] for k, c in zip(names, columns, strict=True)}), file
+        )
+        assert call("fit", file, *COLUMNS, *QUICK)["n"] == 40
+    parquet.write_table(arrow.table({}), tmp_path / "none.parquet")
+    with pytest.raises(VarioError, match="no rows"):
+        call("fit", tmp_path / "none.parquet", *COLUMNS)
 
 
 @pytest.mark.parametrize("name", ["runs.csv", "runs.parquet"])

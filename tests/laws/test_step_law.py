@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.laws.tables import table
+from vario.laws._refusal import cautions
 from vario.laws.fit import fit
 from vario.laws.power import POWER
 from vario.laws.step_law import STEP_LAW, near_best, optimum, published_batch, published_lr, regret
@@ -22,6 +23,7 @@ def test_planted_exponents_from_noisy_optima() -> None:
     lr = published_lr(n, d) * np.exp(0.02 * rng.standard_normal(40))
     done = fit(STEP_LAW, {"N": n, "D": d}, lr, delta=np.inf)
     np.testing.assert_allclose(done.theta[1:], [-0.713, 0.307], rtol=0.03)
+    assert "starts-disagree" not in {one.id for one in cautions(done)}  # it has one start, and needs no more
 
 
 def test_a_quadratic_cell_and_its_regret() -> None:

@@ -150,6 +150,9 @@ def runs(
     if len(rows) < 2:
         place = str(table) if isinstance(table, Path) else "the directory"
         raise VarioError(f"{place} leaves {len(rows)} row; a law needs several runs of different sizes")
+    if np.ptp(np.asarray(got[family.output], float)) == 0:
+        level = float(got[family.output][0])
+        raise VarioError(f"column {family.output} is {level:g} in every row: there is nothing to fit")
     if not keep_duplicates:
         table_of.check_duplicates(whole, rows)
     blocks = (

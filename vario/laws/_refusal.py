@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vario.laws._newton import Array
+from vario.laws._table import GAP
 from vario.laws._uncertainty import Uncertainty, noise_of
 from vario.laws.fit import Fit, Law, fit, neighbours, profile
 
@@ -90,6 +91,15 @@ def unit_slips(done: Fit) -> list[Caution]:
         "per parameter do not"
     )
     found = [Caution("unit-slip", text + told) for text in slips]
+    for name, row in zip(done.law.inputs, done.x, strict=True):
+        order = np.sort(row)
+        at = int(np.argmax(np.diff(order)))
+        if order[at + 1] - order[at] > np.log(GAP):
+            text = (
+                f"{name} has no value between {np.exp(order[at]):.4g} and {np.exp(order[at + 1]):.4g}: "
+                f"one part of the column may be in another unit"
+            )
+            found.append(Caution("unit-slip", text))
     largest_loss = float(np.exp(done.y.max())) if done.law.link == "log" else 0.0
     if done.law.output == "loss" and largest_loss > 20.0:
         text = f"the largest loss is {largest_loss:.4g}, which reads like a perplexity"
@@ -154,7 +164,7 @@ def _ends(done: Fit) -> list[Caution]:
 
 
 def _starts(done: Fit) -> list[Caution]:
-    if done.agreeing >= max(2, done.tried // 10):
+    if done.tried == 1 or done.agreeing >= max(2, done.tried // 10):  # a law with one start has one end
         return []
     text = f"{done.agreeing} of {done.tried} starts ended at the best objective; it may not be the lowest one"
     return [Caution("starts-disagree", text)]

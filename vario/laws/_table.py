@@ -25,6 +25,10 @@ Columns = dict[str, NDArray[Any]]
 
 GAP = 1e3  # a lone value this many times off all others is in another unit
 
+MISSING = ("", "na", "n/a", "nan", "null", "none")  # in lower case
+THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
+DECIMAL = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
+
 BINARY: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Pow: operator.pow, ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt,
@@ -42,16 +46,22 @@ def read(path: str | Path) -> Columns:
     path = Path(path)
     if not path.is_file():
         raise VarioError(f"{path} is not a file; give a .csv or .parquet file")
-    if path.suffix == ".parquet":
-        return _parquet(path)
+    with path.open("rb") as raw:
+        if raw.read(4) == b"PAR1" or path.suffix == ".parquet":
+            return _parquet(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+            separator = _separator(file.readline())
+            file.seek(0)
+            rows = [row for row in csv.reader(file, delimiter=separator) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise VarioError(f"{path} is not a table in UTF-8 text ({error}); give a .csv or .parquet") from error
     if len(rows) < 2:
         raise VarioError(f"{path} has no rows beneath its header")
     header = [name.strip() for name in rows[0]]
+    twice = next((name for name in header if name and header.count(name) > 1), None)
+    if twice is not None:
+        raise VarioError(f"{path}: two columns are called {twice!r}; rename one")
     for number, row in enumerate(rows[1:], 1):
         if len(row) != len(header):
             raise VarioError(
@@ -68,7 +78,10 @@ def take(
     rows = np.arange(1, count + 1)
     got = {name: np.broadcast_to(_column(columns, text, name), (count,)) for name, text in wanted.items()}
     if where:
-        keep = np.broadcast_to(np.asarray(evaluate(where, {**columns, **got})), (count,)).astype(bool)
+        said = np.asarray(evaluate(where, {**columns, **got}))
+        if said.dtype.kind != "b":
+            raise VarioError(f"--where {where!r} is no condition; compare something, e.g. 'N > 1e6'")
+        keep = np.broadcast_to(said, (count,))
         if not keep.any():
             raise VarioError(f"--where {where!r} leaves none of the {count} rows")
         got, rows = {name: column[keep] for name, column in got.items()}, rows[keep]
@@ -81,7 +94,8 @@ def check(columns: Mapping[str, NDArray[Any]], rows: NDArray[Any], *, positive: 
         if column.dtype.kind not in "fiub":
             at = next((i for i, cell in enumerate(column) if not _is_number(str(cell))), 0)
             raise VarioError(
-                f"row {rows[at]}, column {name} holds text ({str(column[at])[:40]!r}); a law needs numbers"
+                f"row {rows[at]}, column {name} holds text ({str(column[at])[:40]!r}); a law needs numbers, "
+                f"without units or marks between thousands"
             )
         values = column.astype(float)
         bad = ~np.isfinite(values) | ((values <= 0) if name in positive else False)
@@ -134,7 +148,11 @@ def evaluate(text: str, columns: Mapping[str, Any]) -> Any:
         tree = ast.parse(text.strip(), mode="eval")
     except SyntaxError as error:
         raise VarioError(f"{text!r} is not an expression: {error.msg}") from error
-    return _walk(tree.body, names, text)
+    try:
+        with np.errstate(all="ignore"):  # what is no number is reported with its row, later
+            return _walk(tree.body, names, text)
+    except (TypeError, ValueError) as error:
+        raise VarioError(f"{text!r} mixes text and numbers, or columns of different lengths") from error
 
 
 def _walk(node: ast.AST, names: Mapping[str, Any], text: str) -> Any:
@@ -192,19 +210,39 @@ def _column(columns: Columns, text: str, name: str) -> Any:
     return evaluate(text, columns)
 
 
+def _separator(header: str) -> str:
+    """What stands between the names of the header: a comma unless another is more frequent."""
+    return max(",;\t|", key=header.count)
+
+
 def _is_number(cell: str) -> bool:
     try:
         float(cell)
     except ValueError:
-        return not cell.strip()
+        return cell.strip().lower() in MISSING
     return True
 
 
 def _numbers(cells: list[str]) -> NDArray[Any]:
+    plain = _without_marks([cell.strip() for cell in cells])
     try:
-        return np.array([float(cell) if cell.strip() else math.nan for cell in cells])
+        return np.array([math.nan if cell.lower() in MISSING else float(cell) for cell in plain])
     except ValueError:
-        return np.array([cell.strip() for cell in cells])
+        return np.array(plain)
+
+
+def _without_marks(cells: list[str]) -> list[str]:
+    """Commas between thousands (1,234,567) or before decimals (2,4018) taken out where all agree on which.
+
+    A column of which every comma could be either (1,234) is left as it is: text, and so an error.
+    """
+    marked = [cell for cell in cells if "," in cell]
+    thousands = [bool(THOUSANDS.fullmatch(cell)) for cell in marked]
+    if marked and all(thousands) and any(cell.count(",") > 1 for cell in marked):
+        return [cell.replace(",", "") for cell in cells]
+    if marked and not all(thousands) and all(DECIMAL.fullmatch(cell) for cell in marked):
+        return [cell.replace(",", ".") for cell in cells]
+    return cells
 
 
 def _parquet(path: Path) -> Columns:
@@ -216,21 +254,28 @@ def _parquet(path: Path) -> Columns:
         table = parquet.read_table(path)
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
         raise VarioError(f"{path} is not a Parquet file: {error}") from error
-    return {name: np.asarray(table[name].to_numpy()) for name in table.column_names}
+    if not table.num_rows or not table.num_columns:
+        raise VarioError(f"{path} has no rows")
+    columns = {name: np.asarray(table[name].to_numpy()) for name in table.column_names}
+    return {
+        name: _numbers(["" if cell is None else str(cell) for cell in column])
+        if column.dtype.kind == "O"
+        else column
+        for name, column in columns.items()
+    }
 
 
 def _lone(name: str, values: NDArray[Any], rows: NDArray[Any]) -> None:
     """A few values a thousand times off all the others were written in another unit."""
     order = np.argsort(values)
-    steps = values[order][1:] / values[order][:-1]
-    if len(values) < 4 or steps.max() < GAP:
+    steps = np.diff(np.log(values[order]))
+    if len(values) < 4 or steps.max() < np.log(GAP):
         return
     cut = int(np.argmax(steps)) + 1
     few = order[:cut] if cut <= len(values) - cut else order[cut:]
     if len(few) <= max(1, len(values) // 10):
         at = int(few[0])
         raise VarioError(
-            f"row {rows[at]}, column {name}: {values[at]:g} is {steps.max():.3g} times away from "
-            f"every other value "
-            f"(median {np.median(values):g}); is it in another unit? Mend it, or leave it out with --where"
+            f"row {rows[at]}, column {name}: {values[at]:g} is 10^{steps.max() / np.log(10.0):.1f} times away "
+            f"from every other value (median {np.median(values):g}); is it in another unit? Mend it, or leave it out with --where"
         )

@@ -119,7 +119,7 @@ def factor_of(errors: Array, claimed: Array, *, spare: float = np.inf) -> float:
     least = student(spare)
     if not len(errors):
         return least
-    return max(least, float(np.quantile(np.abs(errors) / claimed, 0.95)))
+    return max(least, float(np.quantile(np.abs(errors) / np.maximum(claimed, 1e-12), 0.95)))
 
 
 def noise_of(done: Fit) -> float:

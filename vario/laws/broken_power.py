@@ -16,7 +16,6 @@ from itertools import product
 import numpy as np
 
 from vario.laws._newton import Array
-from vario.laws._slopes import with_slopes
 
 CARD = {
     "papers": (),
@@ -40,13 +39,19 @@ class BrokenPower:
     constants: tuple[str, ...] = ("log_d",)
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        def value(t: Array) -> Array:
-            e, a, c0, c1, log_d, log_f = t.T[:, :, None]
-            width = np.exp(np.clip(log_f, -4.0, 3.0))
-            bend = np.logaddexp(0.0, np.clip((x[0] - log_d) / width, -600.0, 600.0))
-            return np.asarray(np.logaddexp(e, a - c0 * x[0] - c1 * width * bend))
-
-        return with_slopes(value, theta)
+        """Log L (s, n) and its slopes (s, 6, n)."""
+        e, a, c0, c1, log_d, log_f = theta.T[:, :, None]
+        width = np.exp(np.clip(log_f, -4.0, 3.0))
+        z = np.clip((x[0] - log_d) / width, -600.0, 600.0)
+        past = np.logaddexp(0.0, z)  # how far past the break, smoothly, in widths
+        term = a - c0 * x[0] - c1 * width * past
+        value = np.logaddexp(e, term)
+        share = np.exp(term - value)  # of the loss that is not floor
+        through = 1.0 / (1.0 + np.exp(-z))
+        widens = np.where(np.abs(log_f + 0.5) < 3.5, c1 * width * (z * through - past), 0.0)
+        one = np.ones_like(value)
+        of_term = np.stack([one, -x[0] * one, -width * past, c1 * through, widens], axis=1)
+        return value, np.concatenate([np.exp(e - value)[:, None], share[:, None] * of_term], axis=1)
 
     def raw(self, theta: Array, centre: Array, level: float) -> Array:
         e, a, c0, c1, log_d, log_f = theta.T
