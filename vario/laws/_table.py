@@ -276,6 +276,7 @@ def _lone(name: str, values: NDArray[Any], rows: NDArray[Any]) -> None:
     if len(few) <= max(1, len(values) // 10):
         at = int(few[0])
         raise VarioError(
-            f"row {rows[at]}, column {name}: {values[at]:g} is 10^{steps.max() / np.log(10.0):.1f} times away "
-            f"from every other value (median {np.median(values):g}); is it in another unit? Mend it, or leave it out with --where"
+            f"row {rows[at]}, column {name}: {values[at]:g} is 10^{steps.max() / np.log(10.0):.1f} times "
+            f"away from every other value (median {np.median(values):g}); is it in another unit? "
+            f"Mend it, or leave it out with --where"
         )
