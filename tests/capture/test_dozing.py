@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
+from torch.utils.data import DataLoader
 
 from vario.capture.attach import Attachment
 from vario.capture.streams import Stream
@@ -21,6 +22,7 @@ class EveryTenth:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.steps: list[tuple[str, int]] = []
+        self.losses: list[int] = []
         self.told = 0
         self.untold = 0
         self.happened: list[tuple[int, str]] = []
@@ -42,6 +44,7 @@ class EveryTenth:
     def at_gradient(self, stream: Stream, raw: Any) -> None:
         if "losses" in raw:
             self.steps.append((stream.name, stream.step))
+            self.losses.append(len(raw["losses"]))
 
     def stepped(self, stream: Stream, raw: Any) -> None:
         self.told += 1
@@ -99,6 +102,19 @@ def test_what_happens_meanwhile_belongs_to_its_step() -> None:
     assert observer.read == [14]
     assert (17, "compiled") in observer.happened
     assert observer.told + observer.untold == 20
+
+
+def test_an_evaluation_meanwhile_does_not_gather_the_losses_of_steps_that_pass() -> None:
+    """It is awake to see the pass end; the steps after it pass all the same, none a part of another."""
+    with attached() as (observer, attachment):
+        model, optimizer = pair()
+        for _ in range(5):
+            train(model, optimizer, 13)
+            with torch.no_grad():
+                nn.functional.mse_loss(model(torch.ones(4, 3)), torch.zeros(4, 1))
+            next(iter(DataLoader([0.0])))  # type: ignore[arg-type]  # the next epoch closes the pass
+    assert observer.losses == [1] * 7
+    assert observer.told + observer.untold == attachment.streams[0].step == 65
 
 
 def test_a_second_optimizer_ends_it() -> None:

@@ -140,6 +140,10 @@ class Attachment:
             self.evaluation.close()
         self.loaders.used_for_training()
         self.in_backward.begin()
+        if self.doze.optimizer:  # an evaluation woke it: this step passes untold, and its losses with it
+            self.awake = False
+            self.gathered.closed(let_go=True)
+            return
         if not self.gathered.open().members:
             carried(self.streams)
             self.gathered.look_at_graph(tensors, self.streams)
