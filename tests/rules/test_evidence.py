@@ -71,6 +71,14 @@ def test_course_tells_how_a_run_goes(make, loss, state):
     assert course(make(400, {"loss/train": loss(np.arange(400))})).state == state
 
 
+def test_a_fall_within_the_first_steps_counts_and_is_no_explosion(make):
+    loss = np.concatenate([[0.7, 0.13, 0.1], np.full(37, 0.06)])
+    run = course(make(40, {"loss/train": loss, "batch/class_counts": None}))
+    assert run.start.value == 0.7 and run.peak == 0.7 and run.fall > 0.9
+    loss[:3] = 0.7, 3.0, 0.9
+    assert course(make(40, {"loss/train": loss})).peak > 3 * 0.7  # up and down again is one
+
+
 def test_a_loss_is_told_in_units_of_targets_that_grew(make):
     """Temporal differences: targets go from 1 to 20 while the error stays at a third of their spread."""
     steps = np.arange(400)

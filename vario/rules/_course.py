@@ -56,7 +56,7 @@ class Course:
 
     @property
     def won(self) -> float:
-        """Like ``fall``, but of the loss of a constant guess where the start cost more: to guess is no gain."""
+        """Like ``fall``, of the loss of a constant guess where the start cost more: to guess is no gain."""
         if self.around_zero:
             return np.nan
         guess = float(np.fmin(self.start.value, self.chance))
@@ -91,6 +91,8 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     first = good[: max(min(len(good) // 50, 10), 3)]
     if first.max() > 3 * first[0] > 0:
         first = first[:1]  # an explosion in the very first steps is no starting level
+    elif len(first) > 1 and first[0] > 3 * first[1:].max() > 0:
+        first = first[:1]  # nor is what a fall in them came down to: LBFGS takes many steps in one
     # The last tenth of the steps, not of the readings, which lie closer together at the start of a run.
     late = int((good_steps > 0.9 * good_steps[-1]).sum())
     start, last = level(first), good[-min(max(late, 5), 500) :]
