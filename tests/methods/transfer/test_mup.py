@@ -75,6 +75,58 @@ def test_rates_are_those_of_the_authors_package(optimizer: str) -> None:
     assert theirs == pytest.approx(own)
 
 
+def unit_scaled(width: int) -> nn.Module:
+    uu = pytest.importorskip("unit_scaling", reason="the authors' unit-scaling is not installed")
+
+    class Net(nn.Module):  # unit-scaling's activations are functions
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.hidden = uu.Linear(16, width), uu.Linear(width, width)
+            self.last = uu.LinearReadout(width, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = uu.functional.gelu(self.hidden(uu.functional.gelu(self.first(x))))
+            return self.last(y)  # type: ignore[no-any-return]
+
+    return Net()
+
+
+def test_a_unit_scaled_model_brings_its_own_rule() -> None:
+    wide = unit_scaled(256)
+    rates = {row.name: (row.kind, row.lr) for row in plan(wide, unit_scaled(64), lr=1.0)}
+    assert rates == {
+        "first.weight": ("weight", 0.25), "hidden.weight": ("weight", 0.0625), "last.weight": ("output", 1.0)
+    }  # fmt: skip
+    groups = mup_groups(wide, unit_scaled(64), lr=1.0)
+    assert sorted(group["lr"] for group in groups) == [0.0625, 0.25, 1.0]
+    wide.extra = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="extra.weight is no parameter of unit_scaling"):
+        plan(wide, unit_scaled(64), lr=1.0)
+
+
+@pytest.mark.slow
+def test_unit_scaled_features_are_of_one_size_and_move_alike_at_every_width() -> None:
+    """P219: sizes in .5 to 2 at the start, gradients too, and slopes below .1 over 64 to 1024."""
+    uu = pytest.importorskip("unit_scaling", reason="the authors' unit-scaling is not installed")
+    for width in (64, 256, 1024):
+        torch.manual_seed(0)
+        model, seen = unit_scaled(width), []
+        for name in ("first", "hidden"):
+            model.get_submodule(name).register_forward_hook(lambda _, __, out, seen=seen: seen.append(out))
+        x, y = batch(width)
+        out = model(x)
+        uu.functional.cross_entropy(out, y).backward()
+        sizes = [one.detach().pow(2).mean().sqrt().item() for one in seen]
+        sizes += [p.grad.pow(2).mean().sqrt().item() for p in model.parameters() if p.grad is not None]
+        print(width, [round(one, 2) for one in sizes], "output", round(out.detach().std().item(), 3))
+        assert all(0.5 <= one <= 2 for one in sizes)
+    slopes = coordinate_check(
+        unit_scaled, batch, uu.functional.cross_entropy, widths=(64, 128, 256, 512, 1024), lr=0.1
+    )
+    print(slopes)
+    assert all(abs(one) < 0.1 for one in slopes.values())
+
+
 def test_without_the_package_nothing_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert package_rates(make, width=256, base=64, lr=0.01) is None
