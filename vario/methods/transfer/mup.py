@@ -83,13 +83,14 @@ def unit_scaled_plan(model: nn.Module, *, lr: float, optimizer: str = "adam") ->
     share = lr_scale_func_adam if optimizer == "adam" else lr_scale_func_sgd(None)
     rows = []
     for name, parameter in model.named_parameters():
-        if getattr(parameter, "mup_type", None) is None:
+        kind = getattr(parameter, "mup_type", None)
+        if kind is None:
             raise ValueError(
                 f"{name} is no parameter of unit_scaling, but others of this model are; build it of "
                 f"unit_scaling's layers, or none"
             )
         std = float(parameter.detach().float().std()) if parameter.numel() > 1 else 0.0
-        rows.append(Row(name, parameter.mup_type, lr * float(share(parameter)), std, 1.0))
+        rows.append(Row(name, kind, lr * float(share(parameter)), std, 1.0))
     return rows
 
 
