@@ -353,3 +353,11 @@ def test_rounding_goes_to_the_nearest_step_by_ratio() -> None:
     )
     with pytest.raises(ValueError, match="positive"):
         rounded(0.0)
+
+
+def test_the_examples_to_look_at_are_named_by_their_number_in_the_data_set() -> None:
+    worst = {"example": [[40.0, 12.0, 7.0]], "loss": [[9.0, 8.0, 7.0]], "target": [[1.0, 2.0, 3.0]]}
+    right = {**worst, "guess": [[5.0, 2.0, 6.0]], "probability": [[0.01, 0.5, 0.01]]}
+    seen = record({(f"worst/{k}", "loader 1"): (np.array([9]), np.array(v)) for k, v in right.items()})
+    assert changes("label-noise", seen)[0].endswith("of the data set of loader 1 begin with 40, 7")
+    assert changes("outlier-examples", seen)[0].endswith("begin with 40, 12, 7")

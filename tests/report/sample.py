@@ -136,6 +136,9 @@ def _step(
     readings += [Reading("input/mean", 0.13 + noise(0, 0.003)), Reading("input/std", 0.31 + noise(0, 0.003))]
     quantiles = np.sort(np.abs(rng.normal(loss, loss / 2, 11)))
     readings += [Reading("examples/loss_quantiles", quantiles)]
+    worst = {"example": [4711.0, 12.0], "loss": [quantiles[-1], quantiles[-2]], "target": [3.0, 7.0]}
+    worst |= {"guess": [5.0, 1.0], "probability": [0.002, 0.1]}
+    readings += [Reading(f"worst/{name}", values, "loader 0") for name, values in worst.items()]
     total = 0.0
     for depth, name in enumerate(layers):
         level = 10 ** (-1.0 - 0.25 * depth) * (

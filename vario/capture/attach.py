@@ -53,6 +53,7 @@ class Attachment:
         self._hearing_since: float | None = None
         self.streams: list[Stream] = []
         self.loaders = Loaders(self._happened)
+        self.drawn, self.draws_anew = self.loaders.drawn, self.loaders.draws_anew
         self.evaluation = Evaluation(self._evaluated, budget=budget)
         self.schedulers = Schedulers(self._happened)
         self.by_hand = ByHand(self)
@@ -190,7 +191,7 @@ class Attachment:
                 self.evaluation.rows_seen(self.loaders.where, *self.loaders.used_for_evaluation())
             return
         self.evaluation.training_losses.add(name)
-        self.gathered.loss_called(self.loaders.where, call, keep=keep)
+        self.gathered.loss_called(self.loaders.where, call, self.loaders.in_hand, keep=keep)
 
     def _modes(self) -> dict[str, tuple[int, int]]:
         return mode_counts(self.streams[0]) if self.streams else {}

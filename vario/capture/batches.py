@@ -11,7 +11,7 @@ from torch import Tensor
 from vario.capture import graph
 from vario.capture.loss_calls import example_mean
 from vario.capture.losses import MicroBatch, MicroBatches, constant_divisor, loss_value
-from vario.capture.needs import LossCall
+from vario.capture.needs import Drawn, LossCall
 from vario.capture.shards import is_whole
 from vario.capture.streams import Stream
 
@@ -33,11 +33,11 @@ class Gathered:
             self.batches = MicroBatches()
         return self.batches
 
-    def loss_called(self, loader: str, call: LossCall, *, keep: bool) -> None:
+    def loss_called(self, loader: str, call: LossCall, drawn: Drawn | None, *, keep: bool) -> None:
         """A loss function gave a value that may go backward."""
         self._given.append(example_mean(call)[0])
         if keep:
-            self._calls.append((loader, call))
+            self._calls.append((loader, replace(call, drawn=drawn)))
 
     def loss_given(self, value: Tensor) -> None:
         """The short way for a loss function that gives its mean, where nobody asks for its arguments."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vario.capture import entries, layers, predictions, shards
-from vario.capture.needs import Derived, Offer, Pending
+from vario.capture import drawn, entries, layers, predictions, shards
+from vario.capture.needs import Derived, Drawn, Offer, Pending
 
 if TYPE_CHECKING:
     from vario.capture.spectra import Spectrum
@@ -103,6 +103,14 @@ def _regression_losses(offer: Offer) -> Pending | None:
     return predictions.regression_losses(offer["loss_calls"]) if "loss_calls" in offer else None
 
 
+def _regression_labels(offer: Offer) -> Pending | None:
+    return predictions.regression_labels(offer["loss_calls"]) if "loss_calls" in offer else None
+
+
+def _drawn(offer: Offer) -> list[Drawn] | None:
+    return drawn.drawn_of(offer["loss_calls"]) if "loss_calls" in offer else None
+
+
 def _class_counts(offer: Offer) -> Pending | None:
     return predictions.class_counts(offer["labelled_rows"]) if "labelled_rows" in offer else None
 
@@ -189,6 +197,8 @@ DERIVED: dict[str, Derived] = {
     "labelled_rows": Derived(frozenset({"loss_calls"}), _labelled_rows),
     "examples": Derived(frozenset({"labelled_rows"}), _examples),
     "regression_losses": Derived(frozenset({"loss_calls"}), _regression_losses),
+    "regression_labels": Derived(frozenset({"loss_calls"}), _regression_labels),
+    "drawn": Derived(frozenset({"loss_calls"}), _drawn),
     "class_counts": Derived(frozenset({"labelled_rows"}), _class_counts),
     "logit_ranges": Derived(frozenset({"loss_calls"}), _logit_ranges),
     "example_norms": Derived(frozenset({"example_gradients", "inputs"}), _example_norms),

@@ -148,6 +148,8 @@ def _install() -> None:
     _patch(torch.amp.GradScaler, "step", _scaler_step)
     _patch(dataloader.DataLoader, "__iter__", _loader_iter)
     _patch(dataloader._BaseDataLoaderIter, "__next__", _loader_next)
+    _patch(dataloader._BaseDataLoaderIter, "_next_index", _loader_draws)
+    _patch(dataloader._BaseDataLoaderIter, "_reset", _loader_reset)
     _patch(torch.amp.autocast, "__enter__", _enter_autocast)
     _patch(torch, "compile", _compile)
     _patch(torch.jit, "script", _script)
@@ -281,6 +283,23 @@ def _loader_next(original: Callable[..., Any]) -> Callable[..., Any]:
         return batch
 
     return __next__
+
+
+def _loader_draws(original: Callable[..., Any]) -> Callable[..., Any]:
+    def _next_index(self: Any) -> Any:
+        indices = original(self)
+        _tell("drawn", self, indices)
+        return indices
+
+    return _next_index
+
+
+def _loader_reset(original: Callable[..., Any]) -> Callable[..., Any]:
+    def _reset(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _tell("draws_anew", self)  # what workers had fetched ahead is thrown away
+        return original(self, *args, **kwargs)
+
+    return _reset
 
 
 def _enter_autocast(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,14 +7,16 @@ at a loss function without gradients. Until then it waits.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader, RandomSampler, default_collate
 
+from vario.capture.needs import Drawn
 from vario.capture.rows import BatchSeen, RowsSeen, batch_tensors, hash_rows
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class _Known:
     where: str
     epoch: int = -1
     batches: int = 0  # in this epoch
+    in_order: bool = False  # whether a batch holds its examples in the order in which they were drawn
     trains: bool = False
     alike: tuple[Any, ...] = ()  # what another loader must share with it to be taken for the same
     told: int = -1  # the last epoch that the record knows of
@@ -44,12 +47,14 @@ class Loaders:
         self._tell = tell  # kind, where, data
         self._of_loader: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
         self._of_iterator: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
+        self._draws: weakref.WeakKeyDictionary[Any, deque[Any]] = weakref.WeakKeyDictionary()
         self._waiting: list[tuple[_Known, int, int, NDArray[np.int64]]] = []
         self._all: list[_Known] = []
         self.rows = RowsSeen()
         self.hashing = True
         self.current: _Known | None = None
         self.inputs: list[Tensor] = []  # of the batch in hand
+        self.in_hand: Drawn | None = None  # its examples, where they are known
         self.seen: BatchSeen | None = None  # of the last batch of training
         self.epochs_trained = 0
 
@@ -74,17 +79,29 @@ class Loaders:
         for known in self._all:
             if known.alike == alike and not known.trains:
                 return known
-        known = _Known(f"loader {len(self._all)}", alike=alike)
+        known = _Known(f"loader {len(self._all)}", alike=alike, in_order=_keeps_order(loader))
         self._all.append(known)
         self._tell("loader", known.where, settings)
         return known
 
+    def draws_anew(self, iterator: Any) -> None:
+        """An epoch of it begins."""
+        self._draws[iterator] = deque()
+
+    def drawn(self, iterator: Any, indices: Any) -> None:
+        """It asked its sampler for the next batch, which comes now or later, but in this order."""
+        self._draws.setdefault(iterator, deque()).append(indices)
+
     def came(self, iterator: Any, batch: Any) -> None:
         """The next batch is in the script's hands."""
         known = self.current = self._of_iterator.get(iterator)
-        self.inputs = _inputs(batch)
+        self.inputs, self.in_hand = _inputs(batch), None
         if known is None:
             return
+        draws = self._draws.get(iterator)
+        indices = draws.popleft() if draws else None
+        if known.in_order and isinstance(indices, list) and all(type(index) is int for index in indices):
+            self.in_hand = Drawn(known.where, indices, _targets(batch, len(indices)))
         position, known.batches = known.batches, known.batches + 1
         hashes = hash_rows(batch) if self.hashing else None
         if hashes is not None:
@@ -118,7 +135,17 @@ class Loaders:
 
     def let_go(self) -> None:
         """Keep no tensor of the script's alive."""
-        self.inputs = []
+        self.inputs, self.in_hand = [], None
+
+
+def _keeps_order(loader: DataLoader[Any]) -> bool:
+    """A function of the user's may sort what it puts together, and hurried workers come as they please."""
+    return loader.collate_fn is default_collate and getattr(loader, "in_order", True)
+
+
+def _targets(batch: Any, count: int) -> Sequence[Tensor]:
+    tensors = batch_tensors(batch)
+    return [t for t in tensors if t.device.type == "cpu" and t.numel() == count and t.shape[:1] == (count,)]
 
 
 def _settings(loader: DataLoader[Any]) -> dict[str, Any]:

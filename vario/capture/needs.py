@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CURVATURE", "EXAMPLES", "KEEP", "Activation", "Derived", "LossCall", "Offer", "Pending"]
+__all__ = ["CURVATURE", "EXAMPLES", "KEEP", "Activation", "Derived", "Drawn", "LossCall", "Offer", "Pending"]
 
 EXAMPLES = frozenset(  # raw needs of `per_example.door`
     {"example_gradients", "example_products", "gradient_parts"}
@@ -22,6 +22,14 @@ CURVATURE = frozenset(  # raw needs of `curvature.door`, which is not loaded bef
     """curvature_ends curvature_slopes curvature_limit curvature_traces curvature_density curvature_halves
     tangent_kernel keep_weights""".split()
 )
+
+
+class Drawn(NamedTuple):
+    """Which examples of its data set a loader has put into a batch, in order."""
+
+    loader: str
+    indices: Sequence[int]
+    targets: Sequence[Tensor]  # tensors of the batch with one number to an example
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,7 @@ class LossCall:
     reduction: str = "mean"
     weight: Tensor | None = None
     ignore_index: int = -100
+    drawn: Drawn | None = None  # which examples it was about, as far as one can tell
 
 
 @dataclass(frozen=True, slots=True)

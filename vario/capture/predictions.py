@@ -27,6 +27,7 @@ __all__ = [
     "class_counts",
     "examples",
     "logit_ranges",
+    "regression_labels",
     "regression_losses",
     "regression_targets",
     "rows_of",
@@ -131,6 +132,14 @@ def regression_losses(calls: Sequence[LossCall]) -> Pending | None:
             each = function(output.float(), target.float(), reduction="none")
             losses.append(each.flatten(1).mean(dim=1) if each.ndim > 1 else each)
     return Pending([torch.cat(losses)], lambda host: host[0]) if losses else None
+
+
+def regression_labels(calls: Sequence[LossCall]) -> Pending | None:
+    """The target of each example of a regression, in the order of its losses, where it is one number."""
+    targets = [c.target.detach() for c in calls if c.name in _REGRESSION_LOSSES and c.target is not None]
+    if not targets or any(target.ndim == 0 or target.numel() != len(target) for target in targets):
+        return None
+    return Pending([torch.cat([target.reshape(-1).float() for target in targets])], lambda host: host[0])
 
 
 def regression_targets(calls: Sequence[LossCall]) -> list[Tensor]:

@@ -39,6 +39,7 @@ _PLACES = {  # file: class
     "batch": "Batch",
     "data": "Data",
     "examples": "Examples",
+    "worst_examples": "WorstExamples",
     "accuracy": "Accuracy",
     "mode": "Mode",
     "time": "Time",

@@ -9,11 +9,13 @@ from vario.record import Record
 from vario.remedies.changes import Change, Maker, evidence, median
 from vario.remedies.changes_generalization import overfitting
 from vario.remedies.figures import number, percent
+from vario.rules._worst_examples import worst_examples
 
 __all__ = ["MAKERS"]
 
 DATA_DIET, NOISY_FEATURES = "P024", "P060"
 NEARLY_ALL = 0.9
+FEW = 8  # examples that are named
 
 
 def label_noise(finding: Finding, record: Record) -> list[Change]:
@@ -27,7 +29,7 @@ def label_noise(finding: Finding, record: Record) -> list[Change]:
     return [
         Change(
             "look at the examples with the largest loss after the first epochs, and mend or drop their"
-            f" labels{seen}",
+            f" labels{seen}{_first(record, wrong=True)}",
             paper=DATA_DIET,
         ),
         *stop,
@@ -77,9 +79,22 @@ def outliers(finding: Finding, record: Record) -> list[Change]:
         middle, top = float(np.nanmedian(rows[:, 5])), float(np.nanmedian(rows[:, -1]))
         seen = f": the largest loss of a batch is {number(top)}, the median {number(middle)}"
     return [
-        Change(f"look at the examples with the largest loss first{seen}", paper=DATA_DIET),
+        Change(
+            f"look at the examples with the largest loss first{seen}{_first(record, wrong=False)}",
+            paper=DATA_DIET,
+        ),
         Change("for regression use nn.HuberLoss: an error beyond delta pulls with constant force"),
     ]
+
+
+def _first(record: Record, *, wrong: bool) -> str:
+    """Which examples to begin with, by their numbers in the data set of one loader."""
+    worst = worst_examples(record, most=FEW, wrong=wrong)
+    if not worst:
+        return ""
+    loader = worst[0].loader
+    these = ", ".join(str(one.example) for one in worst if one.loader == loader)
+    return f"; of the data set of {loader} begin with {these}"
 
 
 MAKERS: dict[str, Maker] = {

@@ -196,6 +196,8 @@ class _Page:
     def _tables(self, name: str) -> str:
         if name == "data":
             return "".join(dict.fromkeys(tables.data(record) for record in self.records))
+        if name == "examples":
+            return tables.worst(self.records)
         if name == "settings":
             return tables.settings(self.run, self.records) + tables.modules(self.records)
         return tables.cost(self.run, self.records) if name == "cost" else ""

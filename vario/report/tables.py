@@ -13,7 +13,7 @@ from vario.report import facts, words
 from vario.report.finding_html import said
 from vario.report.layers import layer_order
 
-__all__ = ["cost", "data", "layer_table", "modules", "settings"]
+__all__ = ["cost", "data", "layer_table", "modules", "settings", "worst"]
 
 Rows = Iterable[Sequence[str]]
 MOST_CLASSES = 40
@@ -29,6 +29,14 @@ def data(record: Record) -> str:
     if len(steps) and counts.ndim == 2:
         parts.append(_classes(np.nansum(counts, axis=0), len(steps)))
     return f'<div class="columns">{"".join(dict.fromkeys(parts))}</div>' if parts else ""
+
+
+def worst(records: Sequence[Record]) -> str:
+    """The single examples with the largest losses, where a loader told which they are."""
+    told = [facts.worst(record, several=len(records) > 1) for record in records]
+    return "".join(
+        _table(head, [[said(cell) for cell in row] for row in body]) for head, body in told if body
+    )
 
 
 def settings(run: Run, records: Sequence[Record]) -> str:

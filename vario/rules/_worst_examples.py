@@ -50,9 +50,10 @@ def worst_examples(record: Record, *, most: int = 20, wrong: bool = False) -> li
 
 def _entries(record: Record, name: str, loader: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """All entries of a series in order of the steps; NaN where it was not read beside the examples."""
+    at, examples = record.series("worst/example", loader)
     steps, values = record.series(f"worst/{name}", loader)
-    at, _ = record.series("worst/example", loader)
-    every = np.full((len(at), record.width("worst/example")), np.nan)
-    _, mine, theirs = np.intersect1d(at, steps, return_indices=True)
-    every[mine] = values[theirs]
+    every = np.full(examples.shape, np.nan)
+    both, mine, theirs = np.intersect1d(at, steps, return_indices=True)
+    if len(both):
+        every[mine] = values[theirs]
     return every.reshape(-1)

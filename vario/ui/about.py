@@ -38,6 +38,7 @@ def about(run: Run) -> dict[str, Any]:
             "environment": _environment(run),
             "cost": _cost(run, records),
             "data": _loaders(records),
+            "worst": [facts.worst(record, several=len(records) > 1) for record in records],
         },
         "events": events_told(run.events()),
         "damage": list(run.damage),

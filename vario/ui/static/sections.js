@@ -48,7 +48,7 @@ export class RunSections {
     const noisy = shown.filter(({ series }) => [SIGNAL, NOISE].every((name) => series.some((one) => one.name === name))).map(({ name }) => name);
     this.#write("noise", [noisy, charts("noise")], ([names, told]) => this.#grid([...names.map((name) => noiseChart(name, names.length > 1)), ...told]));
     this.#write("curvature", others(shown, (name) => name.startsWith("curvature/")), (told) => this.#grid(told));
-    this.#write("examples", charts("examples"), (told) => this.#grid(told));
+    this.#write("examples", [charts("examples"), about.facts.worst], ([told, worst]) => [this.#grid(told), worst.map(worstTable)]);
     this.#write("data", [charts("data"), about.facts.data], ([told, facts]) => [this.#grid(told), tables(facts)]);
     this.#write("settings", [charts("settings"), about.facts.settings, about.facts.environment], ([told, settings, environment]) => [
       el("div", { class: "columns" }, settings.length > 0 && pairs(settings, "optimizer and schedule"), environment.length > 0 && pairs(environment, "environment")),
@@ -155,6 +155,13 @@ function tables(rows) {
     groups.set(group, [...(groups.get(group) ?? []), [rest, value]]);
   }
   return el("div", { class: "columns" }, [...groups].map(([group, pairs_]) => pairs(pairs_, plain(group, 80))));
+}
+
+function worstTable([head, rows]) {
+  if (!rows.length) return null;
+  const row = (cells) => el("tr", {}, cells.map((text) => el("td", { class: "number" }, el("bdi", {}, text))));
+  const top = el("thead", {}, el("tr", {}, head.map((text) => el("th", { scope: "col", class: "number" }, text))));
+  return el("div", { class: "wide" }, el("table", {}, top, el("tbody", {}, rows.map(row))));
 }
 
 function eventTable(events) {
