@@ -33,14 +33,14 @@ class Arriving:
         """Norm of the one row that each example has (m,)."""
         made = self._of(gradient)
         if "lengths" not in made:
-            made["lengths"] = torch.linalg.vector_norm(self.rows(gradient)[:, 0], dim=1)
+            made["lengths"] = torch.linalg.vector_norm(self.rows(gradient).flatten(1), dim=1)
         return made["lengths"]
 
     def products(self, gradient: Tensor) -> Tensor:
         """Inner products of the one row that each has (m, m)."""
         made = self._of(gradient)
         if "products" not in made:
-            rows = self.rows(gradient)[:, 0]
+            rows = self.rows(gradient).flatten(1)
             made["products"] = rows @ rows.T
         return made["products"]
 
@@ -48,7 +48,7 @@ class Arriving:
         """Squared entries of the one row that each has (m, o)."""
         made = self._of(gradient)
         if "squared" not in made:
-            made["squared"] = self.rows(gradient)[:, 0].square()
+            made["squared"] = self.rows(gradient).flatten(1).square()
         return made["squared"]
 
     def _of(self, gradient: Tensor) -> dict[str, Tensor]:

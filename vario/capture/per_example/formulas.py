@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vario.capture.per_example.arriving import Arriving, by_rows
 from vario.capture.per_example.batch_axis import Examples, Layout
+from vario.capture.per_example.found import square
 
 __all__ = ["Convolution", "Formula", "Linear", "Lookup", "Replay", "RowSums", "Shares"]
 
@@ -126,7 +127,7 @@ class Linear(_Formed):
 
     def squares(self, gradient: Tensor) -> Tensor:
         if self.a.shape[1] == 1:
-            lengths: Tensor = torch.linalg.vector_norm(self.a[:, 0], dim=1)
+            lengths: Tensor = torch.linalg.vector_norm(self.a.flatten(1), dim=1)
             return (lengths * self.arriving.lengths(gradient)).square_()
         if self._known is not None:
             return self._known
@@ -151,7 +152,8 @@ class Linear(_Formed):
 
     def products(self, gradient: Tensor) -> Tensor:
         if self.a.shape[1] == 1:
-            return (self.a[:, 0] @ self.a[:, 0].T).mul_(self.arriving.products(gradient))
+            a = self.a.flatten(1)
+            return (a @ a.T).mul_(self.arriving.products(gradient))
         g = self.arriving.rows(gradient)
         (many, count, into), out = self.a.shape, g.shape[2]
         if many * count * (into + out) < _GHOST_PRODUCTS * into * out:
@@ -163,16 +165,16 @@ class Linear(_Formed):
 
     def add_spread(self, gradient: Tensor, total: Tensor) -> None:
         if self.a.shape[1] == 1:
-            total.T.addmm_(self.arriving.squared(gradient).T, self.a[:, 0].square())
+            total.T.addmm_(self.arriving.squared(gradient).T, self.a.flatten(1).square())
             return
         g = self.arriving.rows(gradient)
         room = torch.empty_like(total.T)  # one for all: fresh memory costs more than the products
-        squares = []
-        for into, out in zip(self.a, g, strict=True):
-            torch.mm(out.T, into, out=room)
-            total.T.addcmul_(room, room)
-            squares.append(torch.linalg.vector_norm(room))
-        self._known = torch.stack(squares).square_()
+        turned, squares = total.T, []
+        for into, out in zip(self.a.unbind(), g.mT.unbind(), strict=True):
+            torch.mm(out, into, out=room)
+            turned.addcmul_(room, room)
+            squares.append(square(room))
+        self._known = torch.stack(squares).to(room.dtype)
 
 
 class Lookup(_Formed):

@@ -157,6 +157,7 @@ class Probe:
             if layout is None and node in under:
                 continue
             at = None if layout is None else Arriving(layout, self._examples)
+            packed = is_packed(node)
             for edge, below, number in reads:
                 if found.get((below, number)) is not None:
                     continue
@@ -164,7 +165,7 @@ class Probe:
                 mine = {leaf: name for leaf in chain.leaves if (name := leaves[leaf]) is not None}
                 if not mine:
                     continue
-                use, reason = self._use(node, edge, at, chain, top)
+                use, reason = self._use(node, edge, at, chain, top, packed)
                 if use is None:
                     mixed = below_batch_norm(order) if mixed is None else mixed
                     reason = _MIXED if node in mixed else reason
@@ -178,7 +179,7 @@ class Probe:
         return uses, even
 
     def _use(
-        self, node: Any, edge: int, at: Arriving | None, chain: Chain, top: Container[Any]
+        self, node: Any, edge: int, at: Arriving | None, chain: Chain, top: Container[Any], packed: bool
     ) -> tuple[Use | None, str]:
         kind = type(node).__name__
         if at is None:
@@ -186,7 +187,7 @@ class Probe:
             if node in top and not node._input_metadata[0].shape and not below._input_metadata[number].shape:
                 return Use(below, None, chain, self._examples), ""  # a term of the loss, such as a penalty
             return None, f"the examples cannot be followed to {kind}"
-        if is_packed(node):
+        if packed:
             return None, f"what {kind} keeps is saved by a hook (checkpointing or offloading)"
         try:
             formula = find_formula(node, edge, at)
@@ -243,20 +244,31 @@ class Probe:
 
     def _hear(self, uses: list[Use]) -> Callable[[tuple[Tensor | None, ...]], None]:
         def hear(gradients: tuple[Tensor | None, ...]) -> None:
-            start = time.perf_counter()
-            for use in uses:
-                told = {name: self._joint[name] for name in use.names.values() if name in self._joint}
-                try:
-                    if told and gradients[0] is not None:
-                        with exact(gradients[0]):
-                            use.hear(gradients, told)
-                except Exception as error:  # an observer must never fail the user's backward
-                    for name in told:
-                        self._joint.pop(name, None)
-                        self._result.leave_out(name, f"{type(error).__name__}: {error}")
+            start, gradient = time.perf_counter(), gradients[0]
+            try:
+                if gradient is not None:
+                    with torch.no_grad(), exact(gradient):
+                        for use in uses:
+                            self._tell(use, gradients)
+            except Exception as error:  # an observer must never fail the user's backward
+                for use in uses:
+                    self._give_up(use, error)
             self.seconds += time.perf_counter() - start
 
         return hear
+
+    def _tell(self, use: Use, gradients: tuple[Tensor | None, ...]) -> None:
+        told = {name: self._joint[name] for name in use.names.values() if name in self._joint}
+        try:
+            if told:
+                use.hear(gradients, told)
+        except Exception as error:
+            self._give_up(use, error)
+
+    def _give_up(self, use: Use, error: Exception) -> None:
+        for name in use.names.values():
+            self._joint.pop(name, None)
+            self._result.leave_out(name, f"{type(error).__name__}: {error}")
 
     def _hear_leaf(self, name: str) -> Callable[[tuple[Tensor | None, ...]], None]:
         def hear(gradients: tuple[Tensor | None, ...]) -> None:

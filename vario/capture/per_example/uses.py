@@ -31,7 +31,7 @@ class Use:
     number: int = 0  # of the output of the chain's top that is read
 
     def hear(self, gradients: tuple[Tensor | None, ...], told: Mapping[str, Joint]) -> None:
-        """The gradient has come; what is made of it is given to each of the parameters."""
+        """The gradient has come, and nothing follows ours; what is made of it is given to each parameter."""
         gradient = gradients[0]
         if gradient is None:
             return
@@ -45,13 +45,12 @@ class Use:
                 one.hear(self, gradient)
         if not formed:
             return
-        with torch.no_grad():
-            for place in range(self.examples.looked_at):
-                shares = self.chain.carry(self._share(gradient, place), self.number)
-                by_name = {self.names[leaf]: share for leaf, share in shares.items() if leaf in self.names}
-                for name, one in formed:
-                    if name in by_name:
-                        one.add(place, by_name[name])
+        for place in range(self.examples.looked_at):
+            shares = self.chain.carry(self._share(gradient, place), self.number)
+            by_name = {self.names[leaf]: share for leaf, share in shares.items() if leaf in self.names}
+            for name, one in formed:
+                if name in by_name:
+                    one.add(place, by_name[name])
 
     def _share(self, gradient: Tensor, place: int) -> Tensor:
         if self.formula is None:
@@ -108,12 +107,11 @@ class _Alone:
         formula = use.formula
         if formula is None or self._found is not None:
             raise RuntimeError("backward came to this operation twice")
-        with torch.no_grad():
-            if self._wanted:
-                self.products = formula.products(gradient)
-            if self._total is not None:
-                formula.add_spread(gradient, self._total.T if use.chain.turned else self._total)
-            self._found = formula.squares(gradient) if self.products is None else self.products.diagonal()
+        if self._wanted:
+            self.products = formula.products(gradient)
+        if self._total is not None:
+            formula.add_spread(gradient, self._total.T if use.chain.turned else self._total)
+        self._found = formula.squares(gradient) if self.products is None else self.products.diagonal()
         use.formula = None  # nothing of this operation needs to stay in memory
 
     def squares(self) -> Tensor:
@@ -169,9 +167,8 @@ class _Summed(_Later):
 
     def hear(self, use: Use, gradient: Tensor) -> None:
         assert isinstance(use.formula, Shares)
-        with torch.no_grad():
-            shares = use.formula.form(gradient)
-            self._shares = shares if self._shares is None else self._shares + shares
+        shares = use.formula.form(gradient)
+        self._shares = shares if self._shares is None else self._shares + shares
         self._heard += 1
 
     def squares(self) -> Tensor:
