@@ -44,6 +44,22 @@ def test_a_net_of_one_unit_is_no_witness_against_labels():
     assert [f.id for f in ranked] == ["symmetric-initialization", "label-noise"]
 
 
+def test_what_explains_that_the_run_failed_stands_above_what_is_merely_so():
+    ranked = rank(
+        [
+            found("class-imbalance", "warning", 0.95),
+            found("unnormalized-inputs", "warning", 0.7),
+            found("loss-plateau", "warning", 0.8),
+        ]
+    )
+    assert [f.id for f in ranked] == ["unnormalized-inputs", "class-imbalance", "loss-plateau"]
+
+
+def test_wrong_labels_explain_a_class_that_is_not_recognised():
+    ranked = rank([found("class-neglected", confidence=0.9), found("label-noise", confidence=0.7)])
+    assert [f.id for f in ranked] == ["label-noise", "class-neglected"]
+
+
 def test_findings_of_different_models_do_not_explain_each_other():
     ranked = rank([found("diverging", stream="netG"), found("learning-rate-too-high", stream="netD")])
     assert [f.explained_by for f in ranked] == ["", ""]

@@ -11,6 +11,7 @@ from vario.rules import label_noise
 
 N = np.arange(400)
 PASSES = np.arange(39, 400, 40)
+NEVER_BETTER = {("eval/loss", "loader 1"): (PASSES, np.linspace(2.31, 2.6, 10))}
 
 
 def deciles(wrong, floor):
@@ -68,14 +69,18 @@ def test_fires_where_held_out_labels_are_as_wrong(make):
 
 def test_labels_at_random_are_an_error_with_a_rate_of_a_guess(make):
     shuffled = run(train=np.where(N < 200, 0.1, 0.2), unseen=0.1, wrong=0.0, floor=2.2)
-    shuffled |= {"loss/train": np.linspace(2.31, 2.1, 400)}
+    shuffled |= {"loss/train": np.linspace(2.31, 2.1, 400)} | NEVER_BETTER
     found = label_noise.check(make(400, shuffled))
     assert found.severity == "error"
     assert found.evidence[0].value == pytest.approx(0.9)
+    better = {
+        ("eval/loss", "loader 1"): (PASSES, np.linspace(2.31, 2.2, 10))
+    }  # than a guess: some carries over
+    assert label_noise.check(make(400, shuffled | better)) is None
 
 
 def test_a_net_that_does_not_train_is_not_blamed_on_its_labels(make):
-    stuck = run(train=0.1, unseen=0.1, wrong=0.0, floor=2.3) | {"loss/train": 2.303}
+    stuck = run(train=0.1, unseen=0.1, wrong=0.0, floor=2.3) | {"loss/train": 2.303} | NEVER_BETTER
     assert label_noise.check(make(400, stuck)) is None
     shuffled = stuck | {"loss/train": np.linspace(2.31, 2.1, 400)}
     assert label_noise.check(make(400, shuffled | {"update/ratio": 0.5})) is None
@@ -137,3 +142,30 @@ def test_cannot_know_of_sorted_batches_regressions_or_without_readings(make):
 def test_bears_nan(make):
     some = np.where(N % 5 == 0, np.nan, 0.6)
     assert label_noise.check(make(400, run(train=some, unseen=0.95))) is not None
+
+
+def test_few_readings_are_taken_from_as_long_as_the_model_is_as_good(make):
+    sparse = run(train=(np.array([30, 200, 300]), np.full(3, 0.6)), unseen=0.95, wrong=0.0, floor=0.01)
+    sparse |= {("eval/confidence", "loader 1"): (PASSES, np.full(10, 0.6))}
+    found = label_noise.check(make(400, sparse))
+    assert found.evidence[0].value == pytest.approx((0.95 - 0.6) / (0.95 - 0.05 / 9))
+
+
+def test_losses_are_held_against_those_of_the_evaluation_before_them(make):
+    """Of two classes 30 % are wrong: who says 0.7 and is right loses 0.36 on clean data, 0.61 in training."""
+    where = "loader 1"
+    at = np.arange(85, 400, 25)  # none just before the first good evaluation, at step 79
+    losses = {
+        "batch/class_counts": (N, np.full((400, 2), 8.0)),
+        "loss/train": (np.r_[0:20, at], np.r_[np.full(20, 0.69), np.full(len(at), 0.61)]),
+        "accuracy/train": None,
+        "examples/confident_wrong": None,
+        ("eval/accuracy", where): (PASSES, np.r_[0.6, np.full(9, 0.95)]),
+        ("eval/loss", where): (PASSES, np.full(10, 0.36)),
+        ("eval/confidence", where): (PASSES, np.full(10, 0.7)),
+        ("eval/examples", where): (PASSES, np.full(10, 171.0)),
+    }
+    noise = label_noise.check(make(400, losses)).evidence[0]
+    assert noise.value == pytest.approx(0.3, abs=0.01)
+    surer = losses | {("eval/confidence", where): (PASSES, np.full(10, 0.93))}
+    assert label_noise.check(make(400, surer)) is None

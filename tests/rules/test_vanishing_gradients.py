@@ -56,3 +56,15 @@ def test_silent_where_gradients_go_up_and_down_over_depth(make):
     sizes = [1e-6, 1.0, 0.5, 0.2, 0.1]
     wild = {("gradient/norm", f"layers.{2 * d}.weight"): 64 * sizes[d] for d in range(5)}
     assert check(make(400, {"loss/train": 2.303} | wild)) is None
+
+
+def test_a_run_in_which_only_the_last_layers_can_have_learned_is_a_warning(make):
+    found = check(make(400, fading(0.01)))  # 1e-8 of the last layer's gradient reaches the first
+    assert found.severity == "warning"
+    assert check(make(400, fading(0.03))) is None  # 8e-7: little, but a sum still sees it
+
+
+def test_a_fall_to_what_a_guess_costs_is_no_progress(make):
+    text = np.linspace(7.0, 2.0, 400)  # guessing ten classes costs 2.3
+    assert check(make(400, {"loss/train": text} | fading(0.1))).severity == "warning"
+    assert check(make(400, {"loss/train": text / 2} | fading(0.1))) is None

@@ -7,7 +7,10 @@ way of diverging. The graph has no cycle (tested).
 
 from __future__ import annotations
 
-__all__ = ["SYMPTOMS", "consequences"]
+__all__ = ["FAILURES", "SYMPTOMS", "consequences"]
+
+# That a run came to nothing; what explains one of these matters more than what is merely so.
+FAILURES = frozenset({"non-finite", "diverging", "loss-plateau"})
 
 # What a model that does not learn at all shows, whatever the reason.
 _NOT_LEARNING = ("loss-plateau", "underfitting")
@@ -123,7 +126,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         "class-neglected",
         *_NOT_LEARNING,
     ),
-    "excessive-regularization": _NOT_LEARNING,
+    "excessive-regularization": ("class-neglected", *_NOT_LEARNING),
     "gradient-conflict": _NOT_LEARNING,
     "batch-too-small": ("oscillating-loss", "batchnorm-small-batch"),
     "unshuffled-data": (
@@ -135,7 +138,13 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         "overfitting",
         *_NOT_LEARNING,
     ),
-    "label-noise": ("overfitting", "memorization", "underfitting", "overconfidence", "loss-plateau"),
+    "label-noise": (
+        "overfitting",
+        "memorization",
+        "overconfidence",
+        "class-neglected",  # among wrong labels a class is learned late
+        *_NOT_LEARNING,
+    ),
     "memorization": ("overfitting", "overconfidence"),
     "overfitting": ("overconfidence",),
     "duplicate-examples": ("overfitting", "memorization", "train-test-leakage"),
@@ -144,6 +153,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         "overfitting",
         "batchnorm-small-batch",
         "non-finite",  # in eval mode nothing holds what BatchNorm lets through
+        "class-neglected",
         *_TOO_FAR,
         *_NOT_LEARNING,
     ),

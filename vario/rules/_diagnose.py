@@ -15,7 +15,7 @@ import numpy as np
 from vario.nouns import SEVERITIES, Diagnosis, Finding, NotApplicable
 from vario.record import Record, Run
 from vario.rules._calibration import calibrated
-from vario.rules._causes import consequences
+from vario.rules._causes import FAILURES, consequences
 from vario.rules._course import course
 
 __all__ = ["Rule", "diagnose", "rank"]
@@ -65,16 +65,20 @@ def diagnose(run: Run | Record | Sequence[Record], rules: Iterable[Rule | str] |
 
 
 def rank(findings: Iterable[Finding]) -> list[Finding]:
-    """Causes first, each as grave as the gravest finding it explains; then what they explain."""
+    """Causes first, each as grave as the gravest finding it explains; then what they explain.
+
+    Of equally grave ones, what explains that the run failed comes before what does not.
+    """
     findings = list(findings)
     explained = [_explain(finding, findings) for finding in findings]
     causes = [f for f in explained if not f.explained_by]
     symptoms = [f for f in explained if f.explained_by]
 
-    def importance(finding: Finding) -> tuple[int, float, int, str]:
+    def importance(finding: Finding) -> tuple[int, bool, float, int, str]:
         below = [f for f in symptoms if _is_below(f, finding, causes)]
         gravest = min(SEVERITIES.index(f.severity) for f in (finding, *below))
-        return gravest, -finding.confidence, -len(below), finding.id
+        idle = not any(f.id in FAILURES for f in below)
+        return gravest, idle, -finding.confidence, -len(below), finding.id
 
     causes.sort(key=importance)
     place = {f: next(i for i, cause in enumerate(causes) if _is_below(f, cause, causes)) for f in symptoms}

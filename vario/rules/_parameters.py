@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,11 +49,13 @@ def optimizer_name(record: Record) -> str:
     return str(events[-1].data.get("class", "")).lower() if events else ""
 
 
-def early_norms(record: Record, *, readings: int = 10) -> dict[str, float]:
+def early_norms(
+    record: Record, *, readings: int = 10, only: Collection[str] | None = None
+) -> dict[str, float]:
     """Median root mean square of the gradient's entries of each matrix, over its first readings."""
     found = {}
     for parameter in parameters(record):
-        if not (parameter.is_matrix and parameter.trainable):
+        if not (parameter.is_matrix and parameter.trainable) or (only and parameter.name not in only):
             continue
         values = finite(*record.series("gradient/norm", parameter.name))[1][:readings]
         if len(values):

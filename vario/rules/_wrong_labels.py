@@ -37,7 +37,8 @@ def against_accuracy(record: Record, count: int) -> Found | None:
     usual = float(np.median(accuracy[best - 1 : best + 2])) if 0 < best < len(accuracy) - 1 else right.value
     if usual < right.low:
         return None
-    seen, span = _training_accuracy_at(record, float(steps[best]))
+    until = float(steps[_last_as_good(record, where, accuracy)])
+    seen, span = _training_accuracy_at(record, float(steps[best]), until)
     if right.low < 2 / count and right.low < 0.5:
         return None  # a model that has learned nothing cannot contradict a label
 
@@ -77,9 +78,10 @@ def against_loss(record: Record, count: int) -> Found | None:
         raise NotApplicable("the training loss is not the plain cross entropy of the labels")
     if any(float(m.get("p", 0)) > 0.3 for m in rows(record, "modules") if "Dropout" in str(m.get("class"))):
         raise NotApplicable("strong dropout raises the training loss as wrong labels do")
+    train_at, train = finite(*record.series("loss/train"))
+    wrong = -float(np.log(max(1 - said, 1e-6) / (count - 1)))
     # Training before the evaluation was of a worse model, training after it knows more of the labels by
     # heart: the lower of the two cannot be too high by both.
-    train_at, train = finite(*record.series("loss/train"))
     gap_before = int(steps[best] - (steps[best - 1] if best else -1))
     before = level(train[(train_at > step - gap_before) & (train_at <= step)])
     after = level(train[(train_at > step) & (train_at <= step + gap_before)])
@@ -87,19 +89,20 @@ def against_loss(record: Record, count: int) -> Found | None:
         least, still = min(before.low, after.low), 0.0
     else:
         least, still = before.low, abs(float(losses[at < step][-1]) - clean) if (at < step).any() else np.inf
-    wrong = -float(np.log(max(1 - said, 1e-6) / (count - 1)))
+    excess = Estimate(before.value - clean, least - still - clean, before.high - clean)
+    lasting = _excess_while_as_good(record, where, step, int(steps[_last_as_good(record, where, accuracy)]))
+    if lasting is not None and not excess.low >= lasting.low:
+        excess = lasting
     # The loss on wrong labels is larger than its bound by an unknown part; half as much again is ample.
     noise = Estimate(
-        (before.value - clean) / (wrong - clean),
-        (least - still - clean) / (1.5 * wrong - clean),
-        (before.high - clean) / (wrong - clean),
+        excess.value / (wrong - clean), excess.low / (1.5 * wrong - clean), excess.high / (wrong - clean)
     )
     if not noise.low > 0 or not is_underconfident(record, noise.low):
         return None
     noise = Estimate(*(min(max(r, 0.0), 1.0) for r in (noise.value, noise.low, noise.high)))
     evidence = (
-        before.evidence("training loss there", clean),
-        exactly("held-out loss there", clean, before.value, where),
+        exactly("held-out loss there", clean, clean + excess.value, where),
+        excess.evidence("excess of the training loss", 0.0),
         right.evidence("held-out accuracy", said, where),
         exactly("held-out confidence", said, right.value, where),
     )
@@ -161,6 +164,8 @@ def labels_at_random(
     best = rate(float(accuracy.max()), examples if examples >= 1 else 1)
     if pooled.low > guess or best.low > 1.3 * guess or not np.isfinite(run.chance):
         return None
+    if _beats_a_guess(record, where, run.chance):
+        return None
     _, ratio = finite(*record.need("update/ratio", 5))
     usual = level(ratio)
     if not moved < usual.value < wild or run.state in ("non-finite", "worse") or not _reaches_all(record):
@@ -203,6 +208,15 @@ def is_underconfident(record: Record, least: float, *, part: float = 0.5) -> boo
     return right - float(sure[at == steps[best]][0]) >= part * least * right
 
 
+def _beats_a_guess(record: Record, where: str, chance: float, *, clear: float = 0.01) -> bool:
+    """Whether the held-out loss fell below that of a guess, which answers to random labels cannot do."""
+    losses = finite(*record.series("eval/loss", where))[1]
+    if len(losses) < 3:
+        return False
+    usual = np.median(np.lib.stride_tricks.sliding_window_view(losses, 3), axis=1)
+    return bool(usual.min() < (1 - clear) * chance)
+
+
 def _first_as_good(record: Record, where: str, accuracy: Floats) -> int:
     """The first evaluation that the best one does not clearly beat: later, labels are learned by heart."""
     count = record.last("eval/examples", where)
@@ -210,16 +224,37 @@ def _first_as_good(record: Record, where: str, accuracy: Floats) -> int:
     return int(np.argmax([rate(a, count if count >= 1 else 1).high >= best for a in accuracy]))
 
 
+def _last_as_good(record: Record, where: str, accuracy: Floats) -> int:
+    """The last evaluation that the best one does not clearly beat."""
+    return len(accuracy) - 1 - _first_as_good(record, where, accuracy[::-1])
+
+
+def _excess_while_as_good(
+    record: Record, where: str, first: int, last: int, *, readings: int = 10
+) -> Estimate | None:
+    """By how much training losses from ``first`` to ``last`` exceed the held-out loss before each of them.
+
+    Training goes on meanwhile, from that evaluation and by heart: both can only make it too small.
+    """
+    at, train = finite(*record.series("loss/train"))
+    when, held_out = finite(*record.series("eval/loss", where))
+    inside = (at > max(first, when[0])) & (at <= last)
+    if inside.sum() < readings:
+        return None
+    return level(train[inside] - held_out[np.searchsorted(when, at[inside]) - 1])
+
+
 def _training_accuracy_at(
-    record: Record, step: float, *, readings: int = 8, examples: int = 100
+    record: Record, step: float, until: float, *, readings: int = 8, examples: int = 100
 ) -> tuple[Estimate, tuple[int, int]]:
     """Training accuracy of the model at ``step``, and the steps that it was taken from.
 
-    Readings before are of a worse model and readings after of one that knows more labels by heart, so the
-    line between the two is taken. Where none follow, those before must lie in the last third of the way.
+    Readings before are of a worse model and readings after, up to ``until``, of one that knows more labels by
+    heart, so the line between the two is taken. Where none follow, those before must lie in the last third
+    of the way.
     """
     at, values = finite(*record.series("accuracy/train"))
-    later = np.flatnonzero((at > step) & (at <= 1.5 * step))[:readings]
+    later = np.flatnonzero((at > step) & (at <= max(1.5 * step, until)))[:readings]
     since = step / 2 if len(later) else 2 * step / 3
     before = np.flatnonzero((at <= step) & (at > since))[-readings:]
     used = [part for part in (before, later) if len(part)]

@@ -2,11 +2,12 @@
 
 What it means: each layer multiplies the signal by less than one (saturating nonlinearities, small
 weights, many layers without shortcuts), so that the layers near the input do not learn.
-How it is decided: only in a run that fails or falls slowly (by less than half). The typical size (root
-mean square) of the gradient's entries, matrix by matrix, over the first ten readings: the smallest one
-lies in the first half of the layers, is below a thousandth of that of the layer nearest to the loss, and
-at least 60 % of the steps from layer to layer go down towards the input. Layers whose gradient is exactly
-zero are left out: units that are off are another illness.
+How it is decided: the typical size (root mean square) of the gradient's entries, matrix by matrix, over the
+first ten readings: the smallest one lies in the first half of the layers, is below a thousandth of that of
+the layer nearest to the loss, and at least 60 % of the steps from layer to layer go down towards the input.
+Asked only in a run that fails or has lost less than half of what a guess costs; below the relative precision
+of single numbers (1.2e-7) in any: there the last layers alone can have learned. Layers whose gradient is
+exactly zero are left out: units that are off are another illness.
 Not applicable: fewer than 4 matrices with a measured gradient, or their order is unknown.
 """
 
@@ -37,14 +38,19 @@ def check(
     *,
     ratio_limit: float = 1e-3,  # AutoTrainer's limit; widths and fan-in explain a factor of thirty
     slow: float = 0.5,  # share of the loss of a guess that a run which is not slow has lost
+    lost: float = 1.2e-7,  # relative precision of float32
     downward: float = 0.6,  # share of the steps between layers that lead down
 ) -> Finding | None:
     """A finding where a slow or failing run has gradients that fade towards the input."""
     known = set(record.wheres("gradient/norm"))
-    count = sum(p.is_matrix and p.trainable and p.name in known for p in parameters(record))
+    matrices = [p.name for p in parameters(record) if p.is_matrix and p.trainable and p.name in known]
     run = course(record)
-    if count >= 4 and run.state == "learning" and not run.won < slow:  # before every matrix is read
-        return None
+    learned = run.state == "learning" and not run.won < slow
+    if learned and len(matrices) >= 4:
+        ratio_limit = lost
+        ends = early_norms(record, only=(matrices[0], matrices[-1]))  # before every matrix is read
+        if not 0 < ends.get(matrices[0], 0.0) < lost * ends.get(matrices[-1], 0.0):
+            return None
     found = {name: size for name, size in early_norms(record).items() if size > 0}
     if len(found) < 4:
         raise NotApplicable(f"{len(found)} matrices with a gradient that is not zero; 4 are needed")
