@@ -12,8 +12,9 @@ are of this kind and even the easiest tenth of the examples is not predicted wit
 best answer is a coin; (4) labels that have nothing to do with the inputs: held-out accuracy of a guess all
 along and a held-out loss never below that of a guess, while gradients reach every layer and training loss
 falls by memory. The low end of the rate must pass 0.05 (1), 0.1 (2, 3), and errors must be confident or the
-model less sure than right. Where one example has many targets, as in a text, mistakes cannot be told one by one from what is open: there only (1)
-and (2) are asked, from a rate of 0.1 on, and the model must be less sure than right on held-out data.
+model less sure than right. Where one example has many targets, as in a text, mistakes cannot be told one by
+one from what is open: there only (1) and (2) are asked, from a rate of 0.1 on, and the model must be less
+sure than right on held-out data.
 A warning; an error where labels are no better than chance.
 Not applicable: targets are no classes; batches are sorted by class; examples have two labels each (mixup);
 too little training accuracy was read. (1), (2) and (4) need held-out accuracy.
