@@ -54,7 +54,7 @@ class Loaders:
         self.hashing = True
         self.current: _Known | None = None
         self.inputs: list[Tensor] = []  # of the batch in hand
-        self.in_hand: Drawn | None = None  # its examples, where they are known
+        self._drawn: tuple[Any, Any] = (None, None)  # the same whole, and the numbers of its examples
         self.seen: BatchSeen | None = None  # of the last batch of training
         self.epochs_trained = 0
 
@@ -62,6 +62,16 @@ class Loaders:
     def where(self) -> str:
         """The loader of the batch in hand; "" where there is none."""
         return self.current.where if self.current is not None else ""
+
+    @property
+    def in_hand(self) -> Drawn | None:
+        """The examples of the batch in hand, where their order is known."""
+        batch, indices = self._drawn
+        if self.current is None or not self.current.in_order or not isinstance(indices, list):
+            return None
+        if not all(type(index) is int for index in indices):
+            return None
+        return Drawn(self.current.where, indices, _targets(batch, len(indices)))
 
     def started(self, loader: DataLoader[Any], iterator: Any) -> str:
         """A loader is iterated, again or for the first time; its name."""
@@ -95,13 +105,11 @@ class Loaders:
     def came(self, iterator: Any, batch: Any) -> None:
         """The next batch is in the script's hands."""
         known = self.current = self._of_iterator.get(iterator)
-        self.inputs, self.in_hand = _inputs(batch), None
+        self.inputs = _inputs(batch)
+        draws = self._draws.get(iterator)
+        self._drawn = batch, draws.popleft() if draws else None
         if known is None:
             return
-        draws = self._draws.get(iterator)
-        indices = draws.popleft() if draws else None
-        if known.in_order and isinstance(indices, list) and all(type(index) is int for index in indices):
-            self.in_hand = Drawn(known.where, indices, _targets(batch, len(indices)))
         position, known.batches = known.batches, known.batches + 1
         hashes = hash_rows(batch) if self.hashing else None
         if hashes is not None:
@@ -135,7 +143,7 @@ class Loaders:
 
     def let_go(self) -> None:
         """Keep no tensor of the script's alive."""
-        self.inputs, self.in_hand = [], None
+        self.inputs, self._drawn = [], (None, None)
 
 
 def _keeps_order(loader: DataLoader[Any]) -> bool:
