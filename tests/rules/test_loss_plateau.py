@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.rules._course import course
 from vario.rules.loss_plateau import check
 
 
@@ -46,6 +47,22 @@ def test_silent_on_a_loss_around_zero_which_has_no_floor(make):
 
 def test_silent_where_something_worse_is_the_matter(make):
     assert check(make(400, {"loss/train": lambda s, v: (s, np.where(s > 50, np.nan, 2.3))})) is None
+
+
+def test_cannot_know_where_noise_hides_whether_it_fell(make):
+    """A fifth was learned, and each batch is off by a quarter."""
+    at = [*range(10), *range(10, 400, 8)]
+    for seed in range(10):
+        noisy = lambda s, v: flat(np.where(s < 10, 1.25, 1.0), 0.25, seed)(s, v)  # noqa: E731, B023
+        record = make(400, {"loss/train": noisy, "batch/class_counts": None}, at=at)
+        if course(record).state == "stuck":
+            with pytest.raises(NotApplicable, match="too noisy to tell"):
+                check(record)
+            break
+    else:
+        pytest.fail("no draw was noisy enough to ask")
+    quiet = lambda s, v: flat(1.0, 0.02)(s, v)  # noqa: E731
+    assert check(make(400, {"loss/train": quiet, "batch/class_counts": None}, at=at)) is not None
 
 
 def test_cannot_know_from_19_steps(make):

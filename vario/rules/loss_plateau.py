@@ -3,15 +3,18 @@
 What it means: the model does not learn. This is a symptom; the cause, where it could be told, stands
 above it.
 How it is decided: the level of the loss over the last tenth lies less than 5 % (or less than the noise of
-one step) below that of the first steps, or within 3 % of what guessing by class shares gives.
-Not applicable: fewer than 20 readings of the training loss; several models trained against each other.
+one step) below that of the first steps, or within 3 % of what guessing by class shares gives; the low end of
+its interval must lie above that limit.
+Not applicable: fewer than 20 readings of the training loss; several models trained against each other; losses
+so noisy that the interval holds the limit: where the answer is mostly chance (returns of an asset), a run
+that has learned all there is to learn looks the same.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding
+from vario.nouns import Finding, NotApplicable
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import exactly
@@ -32,7 +35,12 @@ def check(record: Record) -> Finding | None:
     run = course(record)
     if run.state != "stuck":
         return None
-    limit = 0.97 * run.chance if np.isfinite(run.chance) else 0.95 * run.start.value
+    limit = float(np.fmin(0.97 * run.chance, 0.95 * run.start.value))
+    if run.end.low <= limit:
+        raise NotApplicable(
+            f"the loss ends between {run.end.low:.3g} and {run.end.high:.3g}, and would have fallen below "
+            f"{limit:.3g}: too noisy to tell"
+        )
     evidence = [run.start.evidence("loss at the start", limit), run.end.evidence("loss at the end", limit)]
     if np.isfinite(run.chance):
         evidence.append(exactly("loss of guessing by class shares", run.chance, run.chance))
