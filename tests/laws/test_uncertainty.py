@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from vario.laws._uncertainty import bootstrap, stretch_of, student, uncertainty
+from vario.laws._uncertainty import bend_of, bootstrap, interval, stretch_of, student, uncertainty
 from vario.laws.fit import fit
 from vario.laws.over_training import OVER_TRAINING
-from vario.laws.power import POWER
+from vario.laws.power import POWER, POWER_FLOOR
 from vario.laws.step_law import STEP_LAW
 
 
@@ -35,6 +37,23 @@ def test_two_exponents_from_nine_optima_are_covered() -> None:
         hits += (low <= [-0.7, 0.3]) & ([-0.7, 0.3] <= high)
         assert np.abs(done.theta[1:] - [-0.7, 0.3]).max() < 0.05
     assert (hits >= 85).all() and (hits <= 95).all()
+
+
+def test_five_rows_of_a_power_law_do_not_rule_out_a_bend() -> None:
+    """Losses with a floor, told to a law without one: a run four times beyond is covered all the same."""
+    x, covered, believed = np.geomspace(1.0, 16.0, 5), 0, 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        floor, power = rng.uniform(0.3, 0.8), rng.uniform(0.2, 0.6)
+        loss = lambda size, f=floor, p=power: f + (1 - f) * size**-p  # noqa: E731
+        done = fit(POWER, {"x": x}, loss(x) * np.exp(0.001 * rng.standard_normal(5)), delta=np.inf)
+        known = uncertainty(done, draws=100, seed=seed)
+        for bend in (known.bend, ()):
+            _, low, high = interval(POWER, done.theta, replace(known, bend=bend), {"x": 64.0})
+            inside = bool(low[0] <= loss(64.0) <= high[0])
+            covered, believed = covered + (inside and bend != ()), believed + (inside and bend == ())
+    assert covered >= 38 and believed < 30
+    assert bend_of(fit(POWER_FLOOR, {"x": x}, 0.5 + x**-0.3, delta=np.inf)) == ()
 
 
 @pytest.mark.slow

@@ -93,6 +93,7 @@ class Forecaster:
             "noise": self.known.noise,
             "factor": self.known.factor,
             "bootstrap": self.known.kind,
+            "bend": list(self.known.bend),
             "stretch": self.known.stretch,
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
         }
@@ -101,8 +102,9 @@ class Forecaster:
     def from_dict(cls, kept: Mapping[str, Any]) -> Forecaster:
         draws = np.array(kept["draws"], float)
         known = Uncertainty(
-            draws, kept["noise"], kept["factor"], np.empty(0), kept["bootstrap"], kept.get("stretch", 1.0)
-        )
+            draws, kept["noise"], kept["factor"], np.empty(0), kept["bootstrap"],
+            tuple(kept.get("bend", ())), kept.get("stretch", 1.0),
+        )  # fmt: skip
         ranges = {name: (ends[0], ends[1]) for name, ends in kept["ranges"].items()}
         return cls(laws.law(kept["law"]), np.array(kept["theta"], float), known, ranges)
 

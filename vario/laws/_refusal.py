@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vario.laws._newton import Array
 from vario.laws._table import GAP
-from vario.laws._uncertainty import Uncertainty, noise_of
+from vario.laws._uncertainty import Uncertainty, noise_of, straight
 from vario.laws.fit import Fit, Law, fit, neighbours, profile
 
 SPAN = 3.0  # an input must vary by this factor for its exponent to mean anything
@@ -244,7 +244,7 @@ def _delta(done: Fit, known: Uncertainty) -> list[Caution]:
 
 
 def _curving(done: Fit) -> list[Caution]:
-    if done.law.link != "log" or "e" in done.law.names or len(done.law.inputs) != 1 or len(done.y) < 5:
+    if not straight(done.law) or len(done.y) < 5:
         return []
     u = done.x[0] - done.x[0].mean()
     table = np.stack([np.ones_like(u), u, u * u], axis=1)
