@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -61,37 +62,62 @@ def test_one_model_is_itself():
 
 
 def retrain(model, masks, x, y, steps, seed):
-    new, draw = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    """A copy that starts at the weights its mask leaves; the rate falls to zero, as in the authors' code."""
+    new, draw = masked(model, masks), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(new.parameters(), lr=0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     for _ in range(steps):
         pick = torch.randint(len(x), (64,), generator=draw)
         optimizer.zero_grad()
         nn.functional.cross_entropy(new(x[pick]), y[pick]).backward()
         optimizer.step()
-        with torch.no_grad():
-            for name, p in new.named_parameters():
-                if name in masks:
-                    p.mul_(masks[name])
+        schedule.step()
+        new.load_state_dict(masked(new, masks).state_dict())
     return new
 
 
-@pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="3 of 5 seeds at or above the mean of members; mean gain 0.2 point")
-def test_soup_beats_its_members():
-    """P360, accept: digits, 95 % sparse, 4 copies: >= mean of members in >= 4 of 5 seeds, mean gain > 0."""
+def masked(model, masks):
+    new = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, p in new.named_parameters():
+            if name in masks:
+                p.mul_(masks[name])
+    return new
+
+
+@functools.cache
+def two_cycles(seed, steps=300, copies=4):
+    """Accuracies in points after pruning to 80 %, then 95 %.
+
+    The mean of the last copies, their soup, and one network trained for as many steps as all copies together.
+    """
     from tests.methods.digits import accuracy, digits, network
 
     x, y, x_test, y_test = digits()
-    gains = []
-    for seed in range(500, 505):
-        dense = retrain(network(seed, 64), {}, x, y, 600, seed)
-        masks = magnitude_masks(dense, sparsity=0.95)
-        with torch.no_grad():
-            for name, p in dense.named_parameters():
-                if name in masks:
-                    p.mul_(masks[name])
-        members = [retrain(dense, masks, x, y, 400, 10 * seed + k) for k in range(4)]
-        scores = [accuracy(model, x_test, y_test) for model in members]
-        gains.append(accuracy(sparse_soup(members, masks=masks), x_test, y_test) - sum(scores) / 4)
-    print(gains)
+    soup = alone = retrain(network(seed, 64), {}, x, y, 600, seed)
+    for cycle, sparsity in enumerate((0.8, 0.95)):
+        masks, first = magnitude_masks(soup, sparsity=sparsity), 10 * seed + copies * cycle
+        members = [retrain(soup, masks, x, y, steps, first + k) for k in range(copies)]
+        soup = sparse_soup(members, masks=masks)
+        alone = retrain(alone, magnitude_masks(alone, sparsity=sparsity), x, y, copies * steps, first)
+    scores = [100 * accuracy(model, x_test, y_test) for model in (*members, soup, alone)]
+    return sum(scores[:copies]) / copies, scores[-2], scores[-1]
+
+
+SEEDS = range(511, 516)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="3 of 5 seeds (.13, .25, -.19, .31, -.31 points); mean gain .04")
+def test_soup_beats_its_members():
+    """P360, accept: digits, 95 % sparse, 4 copies: >= mean of members in >= 4 of 5 seeds, mean gain > 0."""
+    gains = [soup - mean for mean, soup, _ in map(two_cycles, SEEDS)]
     assert sum(gain >= 0 for gain in gains) >= 4 and sum(gains) > 0, gains
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="mean of 5 seeds 95.4 for the soup, 95.6 for one network")
+def test_two_cycles_are_as_good_as_all_their_steps_in_one_network():
+    """P360, accept: after 2 cycles at least as good as pruning alone with equal total epochs."""
+    results = [two_cycles(seed) for seed in SEEDS]
+    assert sum(soup for _, soup, _ in results) >= sum(alone for *_, alone in results), results
