@@ -28,9 +28,14 @@ def test_fires_where_epsilon_is_above_the_gradients(make):
     assert next(e for e in found.evidence if e.name == "share of entries below epsilon").value == 1.0
 
 
-def test_silent_at_the_usual_epsilon_or_where_the_run_learns(make):
+def test_silent_at_the_usual_epsilon(make):
     assert check(make(400, FAILING | entries(1e-3) | eps(1e-8), optimizer="Adam")) is None
-    assert check(make(400, entries(1e-3) | eps(0.1), optimizer="Adam")) is None
+
+
+def test_in_a_run_that_learns_it_is_advice_unless_gradients_only_end_below(make):
+    assert check(make(400, entries(1e-3) | eps(0.1), optimizer="Adam")).severity == "advice"
+    ends = {name: size * np.geomspace(100, 1e-2, 400) for name, size in entries(1e-1).items()}
+    assert check(make(400, ends | eps(0.1), optimizer="Adam")) is None
 
 
 def test_silent_where_only_the_last_layer_is_below(make):

@@ -169,3 +169,31 @@ def test_losses_are_held_against_those_of_the_evaluation_before_them(make):
     assert noise.value == pytest.approx(0.3, abs=0.01)
     surer = losses | {("eval/confidence", where): (PASSES, np.full(10, 0.93))}
     assert label_noise.check(make(400, surer)) is None
+
+
+def test_training_after_the_evaluation_stands_for_none_before_it(make):
+    where = "loader 1"
+    at = np.array([365, 370, 380])  # after the only good evaluation, at step 359
+    series = {
+        "loss/train": (np.r_[0:20, at], np.r_[np.full(20, 2.3), np.full(3, 1.9)]),
+        "accuracy/train": None,
+        ("eval/accuracy", where): (PASSES[:9], np.r_[np.full(8, 0.2), 0.8]),
+        ("eval/loss", where): (PASSES[:9], np.r_[np.full(8, 2.2), 1.1]),
+        ("eval/confidence", where): (PASSES[:9], np.r_[np.full(8, 0.2), 0.37]),
+        ("eval/examples", where): (PASSES[:9], np.full(9, 1000.0)),
+    }
+    assert label_noise.check(make(400, series)) is None  # what follows is unknown without a next evaluation
+    one_more = {
+        key: (np.r_[steps, 399], np.r_[values, values[-1]])
+        for key in series
+        if isinstance(key, tuple)
+        for steps, values in [series[key]]
+    }
+    assert label_noise.check(make(400, series | one_more)).evidence[0].low > 0.1
+
+
+def test_answers_hardly_better_than_a_guess_contradict_no_label(make):
+    shares = {"batch/class_counts": (N, np.tile([30.0, 10, 8, 8, 8], (400, 1)))}  # a guess is right for 0.47
+    for unseen, fires in ((0.48, False), (0.6, True)):
+        series = run(train=0.3, unseen=unseen) | shares | {"examples/confident_wrong": None}
+        assert (label_noise.check(make(400, series)) is not None) == fires

@@ -25,6 +25,13 @@ def test_works_on_three_readings_of_a_sampled_series(make):
     assert symmetric_initialization.check(make(400, rare)) is not None
 
 
+def test_a_symmetry_that_rounding_broke_after_a_while_cost_those_steps(make):
+    later = {("weight/row_difference", "layers.0.weight"): np.where(N < 100, 1e-7, 1.5)}
+    assert symmetric_initialization.check(make(400, later)).severity == "advice"
+    at_once = {("weight/row_difference", "layers.0.weight"): np.where(N < 8, 1e-7, 1.5)}
+    assert symmetric_initialization.check(make(400, at_once)) is None
+
+
 def test_silent_where_the_symmetry_breaks_or_the_weight_is_frozen(make):
     zero_start = {("weight/row_difference", "layers.0.weight"): np.minimum(N * 1e-3, 0.9)}
     assert symmetric_initialization.check(make(400, zero_start)) is None

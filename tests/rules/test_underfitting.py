@@ -33,6 +33,12 @@ def test_silent_where_it_still_falls_or_is_low_or_evaluation_is_worse(make):
     assert check(make()) is None
 
 
+def test_a_loss_at_the_level_of_a_guess_need_not_be_known_as_flat_to_a_hundredth(make):
+    noise = np.random.default_rng(2).standard_normal(400)
+    assert check(make(400, {"loss/train": lambda s, v: (s, 2.303 + 0.2 * noise)})) is not None
+    assert check(make(400, {"loss/train": lambda s, v: (s, 2.4 - 0.3 * s / s[-1] + 0.03 * noise)})) is None
+
+
 def test_cannot_know_from_23_steps(make):
     with pytest.raises(NotApplicable, match="23 readings"):
         check(make(23))

@@ -68,3 +68,10 @@ def test_a_fall_to_what_a_guess_costs_is_no_progress(make):
     text = np.linspace(7.0, 2.0, 400)  # guessing ten classes costs 2.3
     assert check(make(400, {"loss/train": text} | fading(0.1))).severity == "warning"
     assert check(make(400, {"loss/train": text / 2} | fading(0.1))) is None
+
+
+def test_an_epsilon_above_every_gradient_is_judged_apart(make):
+    fades = {"loss/train": 2.303} | fading(0.1)
+    assert check(make(400, fades | {("hyper/eps", "group 0"): 1e-4})) is not None
+    with pytest.raises(NotApplicable, match="epsilon"):
+        check(make(400, fades | {("hyper/eps", "group 0"): 1.0}))

@@ -39,8 +39,8 @@ def against_accuracy(record: Record, count: int) -> Found | None:
         return None
     until = float(steps[_last_as_good(record, where, accuracy)])
     seen, span = _training_accuracy_at(record, float(steps[best]), until)
-    if right.low < 2 / count and right.low < 0.5:
-        return None  # a model that has learned nothing cannot contradict a label
+    if _knows_nothing(record, right, count):
+        return None
 
     def solve(a: float, t: float) -> float:
         return (a - t) / max(a - (1 - a) / (count - 1), 1e-9)
@@ -72,7 +72,7 @@ def against_loss(record: Record, count: int) -> Found | None:
         raise NotApplicable("the best evaluation has no loss or no confidence")
     clean, said = float(losses[at == step][0]), float(sure[sure_at == step][0])
     right = accuracy_at(record, where, step)
-    if right.low < 2 / count and right.low < 0.5:
+    if _knows_nothing(record, right, count):
         return None
     if not plain_loss(record):
         raise NotApplicable("the training loss is not the plain cross entropy of the labels")
@@ -85,6 +85,8 @@ def against_loss(record: Record, count: int) -> Found | None:
     gap_before = int(steps[best] - (steps[best - 1] if best else -1))
     before = level(train[(train_at > step - gap_before) & (train_at <= step)])
     after = level(train[(train_at > step) & (train_at <= step + gap_before)])
+    if not np.isfinite(before.value):
+        before = after
     if best + 1 < len(steps) and np.isfinite(after.value):
         least, still = min(before.low, after.low), 0.0
     else:
@@ -97,6 +99,8 @@ def against_loss(record: Record, count: int) -> Found | None:
     noise = Estimate(
         excess.value / (wrong - clean), excess.low / (1.5 * wrong - clean), excess.high / (wrong - clean)
     )
+    if np.isnan(noise.low):
+        raise NotApplicable(f"no training loss was read around the evaluation at step {step}")
     if not noise.low > 0 or not is_underconfident(record, noise.low):
         return None
     noise = Estimate(*(min(max(r, 0.0), 1.0) for r in (noise.value, noise.low, noise.high)))
@@ -215,6 +219,13 @@ def _beats_a_guess(record: Record, where: str, chance: float, *, clear: float = 
         return False
     usual = np.median(np.lib.stride_tricks.sliding_window_view(losses, 3), axis=1)
     return bool(usual.min() < (1 - clear) * chance)
+
+
+def _knows_nothing(record: Record, right: Estimate, count: int, *, clear: float = 0.05) -> bool:
+    """Whether held-out answers are hardly better than a guess: such a model cannot contradict a label."""
+    totals = class_totals(record)[1].sum(axis=0)
+    guess = float(totals.max() / totals.sum())
+    return right.low < min(2 / count, 0.5) or right.low < guess + clear * (1 - guess)
 
 
 def _first_as_good(record: Record, where: str, accuracy: Floats) -> int:

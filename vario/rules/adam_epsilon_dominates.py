@@ -2,11 +2,12 @@
 
 What it means: the denominator of the step is epsilon, not the gradient's own size. Layers with small
 gradients get small steps, as with plain SGD at a rate that nobody chose.
-How it is decided: only with Adam-like optimizers, in a run that fails, has lost less than half of its
-starting loss, or moves its weights by less than 0.01 % a step. For each matrix the typical size of its
-gradient's entries (root mean square, median over the second half) is compared with epsilon; fires when
-epsilon is larger for at least half of all entries of the matrices. Matrices whose gradient is exactly zero
-are left out: no epsilon is small enough for them.
+How it is decided: only with Adam-like optimizers. For each matrix the typical size of its gradient's entries
+(root mean square, median over the second half) is compared with epsilon; fires when epsilon is larger for at
+least half of all entries of the matrices. A warning in a run that fails, has lost less than half of what a
+guess costs, or moves its weights by less than 0.01 % a step; advice in one that learns, where it holds over
+the first half as well: gradients that end near zero are below any epsilon. Matrices whose gradient is exactly
+zero are left out: no epsilon is small enough for them.
 Not applicable: the optimizer has no epsilon, or fewer than 5 readings of the gradient.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import confidence, exactly, finite
@@ -44,12 +45,14 @@ def check(
         raise NotApplicable("the optimizer has no epsilon beside a running mean of squared gradients")
     record.need("gradient/norm", 5)
     sizes: dict[str, tuple[int, float]] = {}
+    early = 0  # entries of matrices that are below epsilon in the first half
     for parameter in parameters(record):
-        values = finite(*record.series("gradient/norm", parameter.name))[1]
+        values = finite(*record.series("gradient/norm", parameter.name))[1] / np.sqrt(parameter.size)
         if parameter.is_matrix and len(values) >= 5:
-            typical = float(np.median(values[len(values) // 2 :])) / np.sqrt(parameter.size)
-            if typical > 0:
-                sizes[parameter.name] = (parameter.size, typical)
+            first, second = (float(np.median(half)) for half in np.array_split(values, 2))
+            if second > 0:
+                sizes[parameter.name] = (parameter.size, second)
+                early += parameter.size * (first < epsilon)
     if not sizes:
         raise NotApplicable("no matrix with 5 readings of a gradient that is not exactly zero")
     total = sum(size for size, _ in sizes.values())
@@ -58,7 +61,8 @@ def check(
     ratio = finite(*record.series("update/ratio"))[1]
     run = course(record)
     idle = bool(len(ratio)) and float(np.median(ratio)) < still
-    if share < part or not (run.failing or run.won < slow or idle):
+    slow_run = run.failing or run.won < slow or idle
+    if share < part or not (slow_run or early >= part * total):
         return None
     typical = float(np.median([value for _, value in sizes.values()]))
     evidence = (
@@ -67,4 +71,5 @@ def check(
         exactly("share of entries below epsilon", share, part),
     )
     sure = confidence(epsilon, max(typical, 1e-30), least=0.7)
-    return Finding(ID, "warning", sure, tuple(below), (int(run.steps[0]), int(run.steps[-1])), evidence)
+    severity: Severity = "warning" if slow_run else "advice"
+    return Finding(ID, severity, sure, tuple(below), (int(run.steps[0]), int(run.steps[-1])), evidence)

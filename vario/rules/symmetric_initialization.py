@@ -4,8 +4,10 @@ What it means: rows of a weight that start equal get equal gradients, so a layer
 as one. It happens when weights are set to zero or to a constant; random values break the symmetry.
 How it is decided: ``weight/row_difference`` of a layer (largest difference between two of its rows, over
 its largest magnitude) is below 1e-6 at the first and at the last reading, three or more of them, while
-the model as a whole is being updated. Layers that start at zero on purpose (the second half of an adapter,
-the end of a residual branch, the head) differ after one step and are not meant.
+the model as a whole is being updated. Where rounding broke the symmetry later, it must have held for three
+readings and ten steps from the start, which are lost: advice if the run learned afterwards. Layers that start
+at zero on purpose (the second half of an adapter, the end of a residual branch, the head) differ after one
+step and are not meant.
 Not applicable: fewer than 3 readings, or no update of any weight, without which symmetry cannot break.
 """
 
@@ -13,10 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import is_failing
-from vario.rules._evidence import exactly, finite
+from vario.rules._evidence import Mask, Steps, exactly, finite
 from vario.rules._model import rows
 
 ID = "symmetric-initialization"
@@ -35,6 +37,7 @@ def check(
     *,
     difference: float = 1e-6,  # a few roundings of float32; random rows differ by about 1
     readings: int = 3,
+    lasting: int = 10,  # steps; what starts at zero on purpose differs after one
 ) -> Finding | None:
     """A finding where the rows of a trained weight start alike and stay alike."""
     wheres = record.wheres("weight/row_difference")
@@ -51,13 +54,24 @@ def check(
         for where, (steps, values) in found.items()
         if where not in frozen
         and len(values) >= readings
-        and max(values[0], values[-1], np.median(values)) < difference
+        and (
+            max(values[0], values[-1], np.median(values)) < difference
+            or _held(steps, values < difference, readings, lasting)
+        )
     }
     if not alike:
         return None
-    worst = max(float(values.max()) for _, values in alike.values())
+    broken = all(values[-1] >= difference for _, values in alike.values())
+    worst = max(float(values[values < difference].max()) for _, values in alike.values())
     evidence = (exactly("layers alike", len(alike), 0), exactly("row difference", worst, difference))
     failing = is_failing(record, unknown=True)  # too short to tell; the symmetry itself is certain
     steps = np.concatenate([steps for steps, _ in alike.values()])
     span = (int(steps.min()), int(steps.max()))
-    return Finding(ID, "error" if failing else "warning", 0.95, tuple(alike), span, evidence)
+    severity: Severity = "error" if failing else "advice" if broken else "warning"
+    return Finding(ID, severity, 0.95, tuple(alike), span, evidence)
+
+
+def _held(steps: Steps, alike: Mask, readings: int, lasting: int) -> bool:
+    """Whether the rows stayed alike from the first reading on for that many readings and steps."""
+    count = len(alike) if alike.all() else int(alike.argmin())
+    return count >= readings and int(steps[count - 1] - steps[0]) >= lasting

@@ -4,9 +4,9 @@ What it means: more steps of the same kind will not help. The model is too small
 inputs do not hold the answer, or something else on this list keeps it from learning (then that stands
 above).
 How it is decided: the loss over the last third of the run no longer falls (the 95 % interval of its trend
-reaches above a fall of 1 % of the level), its level is above 70 % of what guessing by class shares gives
-(of the starting loss where no classes are known), and evaluation, where there is one, is not worse than
-training by more than 10 %.
+lies above a fall of 1 % of the level; reaches above it where the loss never left what a guess gives), its
+level is above 70 % of what guessing by class shares gives (of the starting loss where no classes are known),
+and evaluation, where there is one, is not worse than training by more than 10 %.
 Not applicable: fewer than 24 readings of the training loss; several models trained against each other.
 """
 
@@ -46,7 +46,7 @@ def check(
         run.state in ("non-finite", "worse")
         or guess <= 0
         or run.end.low <= part * guess
-        or last.low < -0.01 * level - run.noise / 3
+        or (last.high if run.state == "stuck" else last.low) < -0.01 * level - run.noise / 3
     ):
         return None
     evaluations = [finite(*record.series("eval/loss", where))[1][-1:] for where in record.wheres("eval/loss")]

@@ -8,7 +8,8 @@ the layer nearest to the loss, and at least 60 % of the steps from layer to laye
 Asked only in a run that fails or has lost less than half of what a guess costs; below the relative precision
 of single numbers (1.2e-7) in any: there the last layers alone can have learned. Layers whose gradient is
 exactly zero are left out: units that are off are another illness.
-Not applicable: fewer than 4 matrices with a measured gradient, or their order is unknown.
+Not applicable: fewer than 4 matrices with a measured gradient, or their order is unknown; an epsilon of the
+optimizer above even the last layer's gradient, which holds all layers back.
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ def check(
     if len(found) < 4:
         raise NotApplicable(f"{len(found)} matrices with a gradient that is not zero; 4 are needed")
     names, sizes = list(found), np.array(list(found.values()))
+    if record.last("hyper/eps", "group 0") > sizes[-1]:
+        raise NotApplicable(
+            "the optimizer's epsilon is above even the last layer's gradient, and judged apart"
+        )
     smallest = int(sizes.argmin())
     ratio = float(sizes[smallest] / sizes[-1])
     down = float(np.mean(np.diff(sizes) > 0))
