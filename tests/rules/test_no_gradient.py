@@ -38,6 +38,14 @@ def test_is_an_error_where_the_optimizer_holds_another_model(make):
         check(make(400, without_gradients(0.1)))  # the weights move: gradients were only not read
 
 
+def test_a_branch_that_is_not_asked_is_advice_in_a_run_that_learns_and_a_cut_is_not(make):
+    branch = zero("layers.6.weight", "layers.6.bias")
+    assert check(make(400, branch)).severity == "advice"
+    assert check(make(400, branch | {"loss/train": 2.303})).severity == "warning"
+    below = [f"layers.{2 * d}.{kind}" for d in range(3) for kind in ("weight", "bias")]
+    assert check(make(400, zero(*below))).severity == "warning"
+
+
 def test_a_single_bias_is_advice(make):
     assert check(make(400, zero("layers.8.bias"))).severity == "advice"
 

@@ -7,9 +7,10 @@ How it is decided: for each parameter in the optimizer that asks for a gradient:
 although others were measured, or it was exactly zero at all of its last readings (a fifth of them, at
 least 5). Where no parameter ever had one, no norm could be read at all: then updates that were read and were
 exactly zero each time say the same, as when the optimizer was made for another copy of the model. Where this
-holds for most entries of the model and the run fails, it is an error; a model part
-that got no gradient from the first step on is a warning when it holds more than 1 % of the entries, and
-advice below that.
+holds for most entries of the model and the run fails, it is an error; a warning where it fails otherwise, and
+where a part of more than 1 % of the entries got no gradient from the first step on and reaches down to the
+first parameter: what lies below a cut is silent too. A side branch of a run that learns is advice: parts that
+are kept but not asked (the pooler of a BERT whose tokens are classified) look so, and cost memory only.
 Not applicable: fewer than 5 readings of the gradient's norm, and of updates.
 """
 
@@ -72,8 +73,8 @@ def check(
     severity: Severity = "advice"
     if failing and without > 0.5 * total:
         severity = "error"
-    elif failing or sum(sizes[name] for name in always) > small * total:
-        severity = "warning"
+    elif failing or (next(iter(sizes)) in always and sum(sizes[name] for name in always) > small * total):
+        severity = "warning"  # sizes are in the order of the model: the input's side comes first
     first = min((since.get(name, 0) for name in names), default=0)
     return Finding(ID, severity, 0.9, tuple(names), (int(first), record.step_count - 1), tuple(evidence))
 
