@@ -12,7 +12,7 @@ from vario.capture import graph
 from vario.capture.loss_calls import example_mean
 from vario.capture.losses import MicroBatch, MicroBatches, constant_divisor, loss_value
 from vario.capture.needs import Drawn, LossCall
-from vario.capture.shards import is_whole
+from vario.capture.shards import is_here
 from vario.capture.streams import Stream
 
 __all__ = ["Gathered", "carried", "one_clip"]
@@ -89,5 +89,5 @@ def carried(streams: list[Stream]) -> None:
 
 def one_clip(clips: list[tuple[Any, Any]]) -> tuple[float, float] | None:
     """What clipping saw, where it was done once; done in parts it says nothing of the whole."""
-    one = len(clips) == 1 and is_whole(clips[0][0])  # the norm of shards is known to all ranks together
+    one = len(clips) == 1 and is_here(clips[0][0])  # the norm of shards is known to all ranks together
     return (float(clips[0][0]), float(clips[0][1])) if one else None

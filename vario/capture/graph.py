@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from vario.capture.needs import Activation
-from vario.capture.shards import is_whole
+from vario.capture.shards import is_here
 
 __all__ = ["Seen", "bottom_up", "walk"]
 
@@ -211,7 +211,7 @@ def _saved(node: Any, attribute: str, seen: Seen) -> Tensor | None:
     except RuntimeError:  # changed in place since, or already released
         _miss(seen, "changed in place or released")
         return None
-    return value if isinstance(value, Tensor) and is_whole(value) else None
+    return value if isinstance(value, Tensor) and is_here(value) else None
 
 
 def _miss(seen: Seen, reason: str) -> None:

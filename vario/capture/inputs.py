@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vario.capture import hooks
 from vario.capture.rows import batch_tensors
-from vario.capture.shards import is_whole
+from vario.capture.shards import is_here
 from vario.capture.streams import Stream
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Inputs:
         """A module is called."""
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return
-        found = [tensor.detach() for tensor in batch_tensors(arguments) if is_whole(tensor)]
+        found = [tensor.detach() for tensor in batch_tensors(arguments) if is_here(tensor)]
         if not self._all.streams:
             self._before_streams = found
             self.stop()

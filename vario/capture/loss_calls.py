@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vario.capture.needs import LossCall
-from vario.capture.shards import is_whole
+from vario.capture.shards import is_here
 
 __all__ = ["example_mean", "read_call", "rows"]
 
@@ -86,4 +86,4 @@ def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
 def _plain(value: Any) -> bool:
     """Whether it has values of its own and all of them: no tensor inside a transform, no shard of one."""
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return isinstance(value, Tensor) and not wrapped(value) and is_whole(value)
+    return isinstance(value, Tensor) and not wrapped(value) and is_here(value)

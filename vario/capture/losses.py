@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.shards import is_whole
+from vario.capture.shards import is_here
 
 __all__ = [
     "MicroBatch",
@@ -54,7 +54,7 @@ class MicroBatches:
 def loss_value(tensors: Any) -> Tensor | None:
     """The scalar that `backward` is called on (a sum where it is called on several), detached."""
     many = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    given = [one for one in many if isinstance(one, Tensor) and is_whole(one)]
+    given = [one for one in many if isinstance(one, Tensor) and is_here(one)]
     scalars = [tensor.detach() for tensor in given if tensor.numel() == 1]
     if not scalars or len(scalars) < len(many):
         return None

@@ -26,6 +26,7 @@ __all__ = [
     "changes",
     "cuts",
     "gradients",
+    "is_here",
     "is_whole",
     "local",
     "read_by_all",
@@ -70,6 +71,11 @@ def world_size() -> int:
 def is_whole(tensor: Tensor) -> bool:
     """Whether it is all there, and not this process's part of a distributed tensor."""
     return getattr(tensor, "_local_tensor", None) is None
+
+
+def is_here(tensor: Tensor) -> bool:
+    """Whether it has values, and all of them in this process."""
+    return is_whole(tensor) and not tensor.is_meta
 
 
 def local(tensor: Any) -> Any:

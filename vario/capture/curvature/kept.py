@@ -41,6 +41,8 @@ class KeptGraph:
             raise NotApplicable("the backward does not begin at one number")
         if loss.grad_fn is None:
             raise NotApplicable("the loss does not depend on any parameter by operations that torch follows")
+        if loss.is_meta:
+            raise NotApplicable("the loss has no values: it is on the meta device")
         if not bool(torch.isfinite(loss.detach())):
             raise NotApplicable(f"the loss is {float(loss.detach())}")
         self.loss, self.scale = loss, float(scale)
