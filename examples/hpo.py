@@ -1,4 +1,7 @@
-"""The strength of regularization learned from the training set alone: four lines.
+"""The strength of regularization learned from the training set alone.
+
+Four lines where the other pages change two: what is learned in training has to reach the optimizer, the
+prediction and the loss, each in its own line.
 
 Run: python examples/hpo.py
 """

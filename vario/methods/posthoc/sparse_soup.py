@@ -36,10 +36,10 @@ CARD = {
     "changed": "masks that differ are refused instead of taken from the last model; running statistics of "
     "batch norm are averaged, where the authors compute them again",
     "shown": "the average keeps the mask exactly; two models pruned apart would lose it. Not shown here: "
-    "digits, 4 copies, pruned to 80 and then 95 %, five seeds: the soup is at or above the mean of its members "
-    "in 3 (4 wanted), mean gain .04 point, at most .3, which is one of the 397 test digits; one network "
-    "trained for the steps of all four has 95.6 %, the soup 95.4: so small a network still gains from longer "
-    "training",
+    "digits, 4 copies, pruned to 80 and then 95 %, five seeds: the soup is at or above the mean of its "
+    "members in 3 (4 wanted), mean gain .04 point, at most .3, which is one of the 397 test digits; one "
+    "network trained for the steps of all four has 95.6 %, the soup 95.4: so small a network still gains "
+    "from longer training",
 }
 
 
