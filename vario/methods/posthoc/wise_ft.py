@@ -33,10 +33,11 @@ CARD = {
     "checked": "equation; closed form: averaged linear heads give averaged logits",
     "changed": "none",
     "shown": "linear heads: average of weights equals average of logits to 1e-6. MultiColorMNIST (32 "
-    "patches, always honest in training, in 10 % of the test), heads that see half of the patches each, three "
-    "seeds: the average is 14 to 19 points above the better head, 3.8 to 4.6 % are right where both heads are "
-    "wrong; with the logits of one x 5 it gains 5 to 7. Beside a calibrated head, one that is trained until it "
-    "is sure leaves a gain of -1 to 1 point, with smooth labels of 11 to 15",
+    "patches, always honest in training, in 10 % of the test), heads that see half of the patches "
+    "each, three seeds: the average is 14 to 19 points above the better head, 3.8 to 4.6 % are "
+    "right where both heads are wrong; with the logits of one x 5 it gains 5 to 7. Beside a "
+    "calibrated head, one that is trained until it is sure leaves a gain of -1 to 1 point, with "
+    "smooth labels of 11 to 15",
 }
 
 
