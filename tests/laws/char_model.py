@@ -41,14 +41,16 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A decoder of ``depth`` layers."""
 
-    def __init__(self, width: int = 64, depth: int = 2, dropout: float = 0.0) -> None:
+    def __init__(
+        self, width: int = 64, depth: int = 2, dropout: float = 0.0, *, context: int = CONTEXT
+    ) -> None:
         super().__init__()
-        self.embed, self.place = nn.Embedding(WORDS, width), nn.Embedding(CONTEXT, width)
+        self.embed, self.place = nn.Embedding(WORDS, width), nn.Embedding(context, width)
         self.body = nn.Sequential(*(Block(width, dropout) for _ in range(depth)))
         self.norm, self.head, self.drop = nn.LayerNorm(width), nn.Linear(width, WORDS), nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.norm(self.body(self.drop(self.embed(x) + self.place.weight))))  # type: ignore[no-any-return]
+        return self.head(self.norm(self.body(self.drop(self.embed(x) + self.place.weight[: x.shape[1]]))))  # type: ignore[no-any-return]
 
 
 class Recurrent(nn.Module):

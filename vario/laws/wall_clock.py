@@ -22,7 +22,9 @@ CARD = {
     "inputs": ("width", "depth", "context", "batch", "vocabulary"),
     "output": "seconds per step",
     "checked": "closed form: planted prices of copies come back from noiseless made-up times of 20 shapes, "
-    "where FLOPs alone miss by over 2 %; parameters and FLOPs of one shape by hand; no machine was timed",
+    "where FLOPs alone miss by over 2 %; parameters and FLOPs of one shape by hand; result: 20 random shapes "
+    "timed on a processor, three draws: R2 .977 to .992 and a median error of 6.4 to 7.1 % on shapes left "
+    "out, FLOPs alone 14 to 19 %; the best shape of P242's row at a fixed time was not looked for",
     "changed": "the count of copies is our own: reads and writes of every operation of a block, "
     "forward and twice backward",
 }
