@@ -197,3 +197,11 @@ def test_answers_hardly_better_than_a_guess_contradict_no_label(make):
     for unseen, fires in ((0.48, False), (0.6, True)):
         series = run(train=0.3, unseen=unseen) | shares | {"examples/confident_wrong": None}
         assert (label_noise.check(make(400, series)) is not None) == fires
+
+
+def test_a_model_still_on_its_way_up_before_the_first_evaluation_contradicts_no_label(make):
+    """From a guess to all right within ten steps; readings after the evaluation tell what it came to."""
+    rising = lambda top: np.clip(0.1 + (N - 28) * 0.09, 0.1, top)  # noqa: E731
+    assert label_noise.check(make(400, run(train=rising(1.0), unseen=1.0, floor=0.05))) is None
+    found = label_noise.check(make(400, run(train=rising(0.7), unseen=1.0, floor=0.05)))
+    assert found.evidence[0].value == pytest.approx(0.3, abs=0.02)

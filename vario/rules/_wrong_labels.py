@@ -262,17 +262,21 @@ def _training_accuracy_at(
 
     Readings before are of a worse model and readings after, up to ``until``, of one that knows more labels by
     heart, so the line between the two is taken. Where none follow, those before must lie in the last third
-    of the way.
+    of the way. Before the first evaluation a model is on its way up from a guess, which is no straight line:
+    there those after it are taken, where they are enough.
     """
     at, values = finite(*record.series("accuracy/train"))
     later = np.flatnonzero((at > step) & (at <= max(1.5 * step, until)))[:readings]
     since = step / 2 if len(later) else 2 * step / 3
     before = np.flatnonzero((at <= step) & (at > since))[-readings:]
-    used = [part for part in (before, later) if len(part)]
     counted = class_totals(record)[1]
     each = float(np.median(counted.sum(axis=1))) if len(counted) else batch_size(record)
+    first = step <= passes(record, "eval/accuracy")[1][0]
+    if first and len(before) and len(later) * (each if each > 0 else 1.0) >= examples:
+        before = later[:0]
+    used = [part for part in (before, later) if len(part)]
     count = sum(map(len, used)) * (each if each > 0 else 1.0)
-    if not len(before) or count < examples:
+    if not (len(before) or first) or count < examples:
         raise NotApplicable(
             f"{count:.0f} training examples were measured around step {step:.0f}; {examples} are needed"
         )
