@@ -29,10 +29,19 @@ def _net(name: str, optimizer: str, n: int, seed: int) -> tuple[list[float], lis
     ):
         gradient = times[kind] * behind @ inputs.T
         step = np.sign(gradient) if optimizer == "adam" else gradient
+        if optimizer == "shampoo":
+            step = _equal_singular_values(behind, inputs)
         moved.append(times[kind] * n ** -rows[kind].lr * step @ inputs)
     return [float(np.sqrt((v**2).mean())) for v in (first, second, last)], [
         float(np.sqrt((v**2).mean())) for v in moved
     ]
+
+
+def _equal_singular_values(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(G G')^-1/4 G (G' G)^-1/4 of G = left right'."""
+    (q, r), (p, s) = np.linalg.qr(left), np.linalg.qr(right)
+    u, _, v = np.linalg.svd(r @ s.T)
+    return np.asarray(q @ u @ v @ p.T)
 
 
 @pytest.mark.parametrize("key", list(TABLES))
@@ -56,6 +65,15 @@ def test_mup_for_sgd_in_print_is_ours_shifted() -> None:
 @pytest.mark.parametrize("name", ["mup", "u-mup", "mean-field", "standard-per-layer"])
 def test_these_move_every_layer_by_the_same_amount_at_any_width(name: str) -> None:
     assert all(abs(power) < 1e-9 for power in update_size(name).values())
+
+
+def test_shampoo_moves_every_layer_alike_only_with_the_rule() -> None:
+    assert not any(update_size("mup", "shampoo").values())
+    assert update_size("standard", "shampoo") == {"input": -0.5, "hidden": 0.0, "output": 0.5}
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((6, 3)), rng.standard_normal((5, 3))
+    u, _, v = np.linalg.svd(left @ right.T)
+    np.testing.assert_allclose(_equal_singular_values(left, right), u[:, :3] @ v[:3], atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["standard"])

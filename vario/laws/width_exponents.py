@@ -2,7 +2,8 @@
 
 For width n a weight is n^-a w with w drawn at n^-b, trained at a rate that goes like n^-c. The tables hold
 the exponents of the standard, NTK, muP, mean-field and u-muP parametrisations for Adam, of the standard
-one with per-layer rates for Adam, and of the standard one, NTK and muP for SGD.
+one with per-layer rates for Adam, of the standard one, NTK and muP for SGD, and of the standard one and muP
+for Shampoo, whose first step has all singular values equal.
 
 Tested, every row: a net of two hidden layers takes one step at four widths, and what each layer moves, and
 is at the start, grows with the powers that the row says (`update_size` within .1). muP for SGD is that of
@@ -10,6 +11,8 @@ the authors' code (mup 1.0.0, `MuSGD` and `MuReadout`), and its symmetric form i
 ours. The printed tables of P355 were not at hand.
 u-muP's input row is that of a dense layer: for an embedding the authors' code (unit-scaling 27b8af3) also
 divides the rate by the square root of the width, which no argument about sizes gives.
+Of P263 only Shampoo without accumulated statistics is here, from our own argument about sizes: its table was
+not at hand, K-FAC has no row, and that the best rate stays put over widths was not tried.
 
 When to use: tuning a narrow model and training a wide one. See `vario plan mup` for a model's own layers.
 When not to: depth, batch or training length change as well; these tables speak of width only.
@@ -20,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CARD = {
-    "papers": ("P141", "P219", "P355"),
+    "papers": ("P141", "P219", "P355", "P263"),
     "inputs": ("width",),
     "output": "exponents",
     "checked": "closed form: one step of a small net at four widths moves every layer as each row says; "
@@ -74,7 +77,9 @@ def update_size(parametrization: str, optimizer: str = "adam") -> dict[str, floa
             "hidden": behind - rows["hidden"].multiplier,
             "output": -rows["output"].multiplier,
         }
-    for kind, fan_in in (("input", 0.0), ("hidden", 1.0), ("output", 1.0)):
+    # entries of equal size add up over the inputs; equal singular values do so only across the width
+    own = (-0.5, 0.0, 0.5) if optimizer == "shampoo" else (0.0, 1.0, 1.0)
+    for kind, fan_in in zip(KINDS, own, strict=True):
         sizes[kind] = fan_in - rows[kind].multiplier - rows[kind].lr + gradient[kind]
     return sizes
 
@@ -88,6 +93,8 @@ TABLES: dict[tuple[str, str], tuple[tuple[float, float, float], ...]] = {
     ("ntk", "sgd"): ((0, 0, 0), (0.5, 0, 0), (0.5, 0, 0)),
     ("mup", "adam"): ((0, 0, 0), (0, 0.5, 1), (1, 0, 0)),
     ("mup", "sgd"): ((0, 0, -1), (0, 0.5, 0), (1, 0, -1)),
+    ("standard", "shampoo"): ((0, 0, 0), (0, 0.5, 0), (0, 0.5, 0)),
+    ("mup", "shampoo"): ((0, 0, -0.5), (0, 0.5, 0), (1, 0, -0.5)),
     ("mean-field", "adam"): ((0, 0, 0), (0.5, 0, 0.5), (1, 0, 0)),
     ("u-mup", "adam"): ((0, 0, 0), (0.5, 0, 0.5), (1, 0, 0)),
 }
