@@ -56,11 +56,9 @@ class Attachment:
         self.drawn, self.draws_anew = self.loaders.drawn, self.loaders.draws_anew
         self.evaluation = Evaluation(self._evaluated, budget=budget)
         self.schedulers = Schedulers(self._happened)
-        self.by_hand = ByHand(self)
-        self.in_backward = InBackward(self)
+        self.by_hand, self.in_backward = ByHand(self), InBackward(self)
         self.gathered = Gathered()
-        self.inputs = Inputs(self)
-        self.doors = Doors(self)
+        self.inputs, self.doors = Inputs(self), Doors(self)
         self.depth = 0  # of backwards inside backwards
         self.awake = True
         self.doze = Doze(self)
@@ -196,8 +194,7 @@ class Attachment:
     def _modes(self) -> dict[str, tuple[int, int]]:
         return mode_counts(self.streams[0]) if self.streams else {}
 
-    def clipped(self, parameters: Any, max_norm: Any, norm: Any) -> None:
-        del parameters
+    def clipped(self, _parameters: Any, max_norm: Any, norm: Any) -> None:
         self.gathered.batches.clips.append((norm, max_norm))
         self.by_hand.clipped()
 
