@@ -60,6 +60,11 @@ def test_wrong_labels_explain_a_class_that_is_not_recognised():
     assert [f.id for f in ranked] == ["label-noise", "class-neglected"]
 
 
+def test_classes_that_are_rare_in_training_explain_a_gap_to_even_held_out_data():
+    ranked = rank([found("memorization", confidence=0.9), found("class-imbalance", confidence=0.85)])
+    assert [f.id for f in ranked] == ["class-imbalance", "memorization"]
+
+
 def test_findings_of_different_models_do_not_explain_each_other():
     ranked = rank([found("diverging", stream="netG"), found("learning-rate-too-high", stream="netD")])
     assert [f.explained_by for f in ranked] == ["", ""]

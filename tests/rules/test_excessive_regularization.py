@@ -36,6 +36,14 @@ def test_a_run_that_learned_nothing_needs_no_better_evaluation(make):
     assert check(make(400, stuck | evaluated(2.303), events=dropout(0.5))) is None
 
 
+def test_what_fell_to_a_guess_alone_has_learned_nothing(make):
+    swings = 0.2 * np.sin(np.arange(400) / 5)
+    to_a_guess = {
+        "loss/train": lambda s, v: (s, 2.28 + 0.6 * np.exp(-s / 20) + swings)
+    }  # of ten classes: 2.30
+    assert check(make(400, to_a_guess | evaluated(2.26), events=dropout(0.9))).severity == "warning"
+
+
 def test_is_advice_without_evaluation_at_extreme_dropout_only(make):
     assert check(make(400, HIGH, events=dropout(0.9))).severity == "advice"
     assert check(make(400, HIGH, events=dropout(0.5))) is None

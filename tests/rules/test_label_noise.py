@@ -199,6 +199,19 @@ def test_answers_hardly_better_than_a_guess_contradict_no_label(make):
         assert (label_noise.check(make(400, series)) is not None) == fires
 
 
+def test_beside_strong_dropout_all_of_the_confidence_must_be_missing_at_the_end(make):
+    """At 40 % wrong labels a model that is right for 0.95 lacks 0.38: it says 0.57."""
+    dropout = Event("modules", 0, "", {"modules": [{"name": "drop", "class": "Dropout", "p": 0.5}]})
+    series = run(train=0.6, unseen=0.95, wrong=0.0, floor=0.01)
+    series |= {"loss/train": 1.6 + 0.1 * np.random.default_rng(0).standard_normal(400)}
+    for end, fires in ((0.57, True), (0.8, False)):
+        says = {("eval/confidence", "loader 1"): (PASSES, np.linspace(0.5, end, 10))}
+        assert (label_noise.check(make(400, series | says, events=[dropout])) is not None) == fires
+    falling = {"loss/train": np.linspace(2.3, 1.6, 400)}
+    says = {("eval/confidence", "loader 1"): (PASSES, np.full(10, 0.57))}
+    assert label_noise.check(make(400, series | says | falling, events=[dropout])) is None
+
+
 def test_a_model_still_on_its_way_up_before_the_first_evaluation_contradicts_no_label(make):
     """From a guess to all right within ten steps; readings after the evaluation tell what it came to."""
     rising = lambda top: np.clip(0.1 + (N - 28) * 0.09, 0.1, top)  # noqa: E731

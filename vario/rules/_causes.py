@@ -148,7 +148,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "memorization": ("overfitting", "overconfidence"),
     "overfitting": ("overconfidence",),
     "duplicate-examples": ("overfitting", "memorization", "train-test-leakage"),
-    "class-imbalance": ("class-neglected", "overconfidence", "overfitting"),
+    "class-imbalance": ("class-neglected", "overconfidence", "overfitting", "memorization"),
     "train-eval-mode": (
         "overfitting",
         "batchnorm-small-batch",

@@ -196,15 +196,16 @@ def labels_at_random(
     return noise, evidence, (int(run.steps[0]), int(run.steps[-1]))
 
 
-def is_underconfident(record: Record, least: float, *, part: float = 0.5) -> bool:
+def is_underconfident(record: Record, least: float, *, part: float = 0.5, at_the_end: bool = False) -> bool:
     """Whether the model is less sure than right on clean data by ``part`` of what wrong labels make.
 
     One that answers like a labeller who errs at rate r says (1 - r) p where without errors it would say p,
     which is as often right: it lacks r times its accuracy. Harder inputs in training (augmentation, another
-    text) lower the training accuracy but not the confidence.
+    text) lower the training accuracy but not the confidence. ``at_the_end``: of the evaluations that are as good
+    as the best, the last is asked and not the first.
     """
     where, steps, accuracy = passes(record, "eval/accuracy")
-    best = _first_as_good(record, where, accuracy)
+    best = (_last_as_good if at_the_end else _first_as_good)(record, where, accuracy)
     at, sure = finite(*record.series("eval/confidence", where))
     if int(steps[best]) not in at:
         return False

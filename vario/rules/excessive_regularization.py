@@ -6,8 +6,9 @@ How it is decided: a regulariser that acts only in training is there (dropout wi
 training loss has lost less than half of its start and the last evaluations lie below it by more than 15 %, or
 they are right twice as often as training, whatever the loss has lost (its start is large where dropout scales
 up what it lets through, and its end hides what is learned). Dropout of at least 0.8 adds noise of four times
-the square of the signal (p over 1 - p) to every unit: there a loss that never fell suffices, and without
-evaluations one that fell by less than half gives advice. Advice, too, where the dropout is below 0.7.
+the square of the signal (p over 1 - p) to every unit: there a loss that never fell 5 % below that of a guess
+suffices, and without evaluations one that fell by less than half gives advice. Advice, too, where the dropout
+is below 0.7.
 Not applicable: the list of modules was not recorded; no dropout of that strength.
 """
 
@@ -41,6 +42,7 @@ def check(
     extreme: float = 0.8,
     slow: float = 0.5,
     gap: float = 0.15,
+    never: float = 0.05,  # of the loss of a guess, which the bias of the last layer alone can win
     times: float = 2.0,  # held-out over training accuracy; usually they are within a few points
 ) -> Finding | None:
     """A finding where dropout keeps the training loss high and evaluation is clearly better."""
@@ -66,7 +68,7 @@ def check(
     evaluation = _last_evaluation(record)
     steps = (int(run.steps[0]), int(run.steps[-1]))
     # Nothing was learned, with it or without: noise of several times the signal in every unit explains that.
-    if run.state == "stuck" and strongest >= extreme:
+    if (run.state == "stuck" or run.won < never) and strongest >= extreme:
         return Finding(ID, "warning", 0.75, tuple(found), steps, tuple(evidence))
     severity: Severity = "warning" if strongest >= unusual else "advice"
     if hidden is not None:

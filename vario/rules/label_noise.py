@@ -12,9 +12,9 @@ are of this kind and even the easiest tenth of the examples is not predicted wit
 best answer is a coin; (4) labels that have nothing to do with the inputs: held-out accuracy of a guess all
 along and a held-out loss never below that of a guess, while gradients reach every layer and training loss
 falls by memory. The low end of the rate must pass 0.05 (1), 0.1 (2, 3), and errors must be confident or the
-model less sure than right. Where one example has many targets, as in a text, mistakes cannot be told one by
-one from what is open: there only (1) and (2) are asked, from a rate of 0.1 on, and the model must be less
-sure than right on held-out data.
+model less sure than right, beside strong dropout by all that the rate takes away. Where one example has many
+targets, as in a text, mistakes cannot be told one by one from what is open: there only (1) and (2) are asked,
+from a rate of 0.1 on, and the model must be less sure than right on held-out data.
 A warning; an error where labels are no better than chance.
 Not applicable: targets are no classes; batches are sorted by class; examples have two labels each (mixup);
 too little training accuracy was read. (1), (2) and (4) need held-out accuracy.
@@ -26,7 +26,8 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
-from vario.rules._evidence import Estimate, finite
+from vario.rules._course import course
+from vario.rules._evidence import Estimate, finite, trend
 from vario.rules._examples import batch_size, class_totals, classes, graded, has_positions
 from vario.rules._mixing import sorting
 from vario.rules._model import rows
@@ -101,14 +102,16 @@ def check(
 def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], part: float) -> bool:
     """Whether errors were confident, or the model less sure than right, as wrong labels make them.
 
-    Dropout lowers training accuracy and confidence too, so that with much of it only confident errors count.
+    Dropout lowers training accuracy and confidence too, so that with much of it only confident errors
+    count, or all of the confidence that the rate takes away, still missing when training has levelled off.
     From a rate of 0.45 on no class need have more than half, and errors are hesitant.
     """
     positions = has_positions(record)
     drops = [float(m.get("p", 0)) for m in rows(record, "modules") if "Dropout" in str(m.get("class"))]
     strongest = max(drops, default=0.0)
+    spared = strongest > 0.3 and not positions and _lacks_all(record, noise)
     if noise.value > 0.45 and not positions:
-        return strongest <= 0.3
+        return strongest <= 0.3 or spared
     steps, wrong = finite(*record.series("examples/confident_wrong"))
     at, right = finite(*record.series("accuracy/train"))
     inside = wrong[(steps >= span[0]) & (steps <= span[1])]
@@ -117,8 +120,21 @@ def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], par
     if not positions and (unknown or float(inside.mean()) >= part * float(errors.mean())):
         return True
     if strongest > (0.15 if positions else 0.3) or noise.low <= 0.1 or not record.wheres("eval/accuracy"):
-        return False
+        return spared
     return is_underconfident(record, noise.value)
+
+
+def _lacks_all(record: Record, noise: Estimate) -> bool:
+    """Whether, at the end, held-out answers lack all the confidence that wrong labels take away.
+
+    In evaluation nothing is dropped: a model that dropout has only slowed down gets surer as it learns.
+    """
+    if not record.wheres("eval/confidence") or noise.low <= 0.1:
+        return False
+    run = course(record)
+    late = run.steps > run.steps[-1] * 2 / 3
+    falls = trend(run.steps[late], run.values[late]).high < 0
+    return not falls and is_underconfident(record, noise.low, part=1.0, at_the_end=True)
 
 
 def _labels_per_example(record: Record) -> float:
