@@ -201,8 +201,8 @@ def is_underconfident(record: Record, least: float, *, part: float = 0.5, at_the
 
     One that answers like a labeller who errs at rate r says (1 - r) p where without errors it would say p,
     which is as often right: it lacks r times its accuracy. Harder inputs in training (augmentation, another
-    text) lower the training accuracy but not the confidence. ``at_the_end``: of the evaluations as good as the
-    best, the last is asked and not the first.
+    text) lower the training accuracy but not the confidence. ``at_the_end``: the last of the evaluations that
+    are as good as the best is asked, not the first.
     """
     where, steps, accuracy = passes(record, "eval/accuracy")
     best = (_last_as_good if at_the_end else _first_as_good)(record, where, accuracy)
