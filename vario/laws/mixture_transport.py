@@ -6,12 +6,12 @@ fitted at two small sizes; beyond, accuracy is linear in log size with no new pa
 acc(N) = (log(N / N0) acc(N1) - log(N / N1) acc(N0)) / log(N1 / N0).
 
 When to use: two to five sources, a small clean sample of the task, and a handful of trial mixtures.
-When not to: accuracies near their ceiling or near chance, where log size bends; and to foretell accuracies
-rather than to choose. P041's row asks for 2 points at four times the larger size, and that does not hold here:
-seen at 100 and 200 examples, forecasts for 800 were 3.6 to 5.0 points off for nearest neighbours on a
-checkerboard, 3.0 to 6.1 for logistic regression and 3.0 to 3.9 for kernel machines on Gaussian sources (a line
-in the proportion: 2.1 to 4.0). Learning curves bend in log size, whatever the learner. The mixture chosen on the
-Gaussian sources was within .1 point of the best.
+When not to: accuracies near their ceiling or near chance, where log size bends; and to foretell
+accuracies rather than to choose. P041's row asks for 2 points at four times the larger size, and that
+does not hold here: seen at 100 and 200 examples, forecasts for 800 were 3.6 to 5.0 points off for nearest
+neighbours on a checkerboard, 3.0 to 6.1 for logistic regression and 3.0 to 3.9 for kernel machines on
+Gaussian sources (a line in the proportion: 2.1 to 4.0). Learning curves bend in log size, whatever the
+learner. The mixture chosen on the Gaussian sources was within .1 point of the best.
 """
 
 from __future__ import annotations
