@@ -12,8 +12,8 @@ import torch
 from tests.observed import Ran
 
 DETERMINISTIC = (
-    "plain_loop closure lbfgs accumulation grad_scaler fused_scaler gan in_backward by_hand compiled bf16 tied "
-    "called_twice functional ddp"
+    "plain_loop closure lbfgs accumulation grad_scaler fused_scaler gan in_backward by_hand compiled bf16 "
+    "tied called_twice functional ddp"
 ).split()
 SLOW_TO_START = ("lightning_trainer", "hf_trainer")
 

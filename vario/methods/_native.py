@@ -31,7 +31,7 @@ def built(source: Path, name: str) -> Any:
         return _build(source)[name]
     except (OSError, LookupError, subprocess.SubprocessError) as error:
         warnings.warn(
-            f"{name} could not be built and runs eagerly, which is many times slower ({error}). It needs a "
+            f"{name} could not be built and runs eagerly, which is slower ({error}). It needs a "
             f"C compiler, named cc, gcc or clang, or by the variable CC.",
             RuntimeWarning,
             stacklevel=3,

@@ -149,7 +149,8 @@ def _growth_of_targets(record: Record, at: Steps, *, count: int = 20) -> Floats:
         for s, v in zip(np.array_split(steps, blocks), np.array_split(size, blocks), strict=True)
     ]
     at_steps, levels = np.array([(0.0, np.median(first)), *pieces]).T
-    return np.maximum(np.interp(at, at_steps, levels) / levels[0], 1.0)
+    grown: Floats = np.maximum(np.interp(at, at_steps, levels) / levels[0], 1.0)
+    return grown
 
 
 def _levels(values: Floats, least: int) -> tuple[Steps, Floats]:

@@ -215,3 +215,14 @@ def test_trains_as_well_as_adam():
             result.append(accuracy(model, x_test, y_test))
         gaps.append(result[0] - result[1])
     assert abs(sum(gaps) / 5) <= 0.005, gaps
+
+
+def test_a_step_between_forward_and_backward_is_told() -> None:
+    """Autograd must know that weights which it saved have changed, also where the step is not torch's."""
+    weight = torch.nn.Parameter(torch.ones(64, 64))
+    optimizer = AdamW8bit([weight], lr=0.1)
+    weight.grad = torch.ones_like(weight)
+    loss = weight.square().sum()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from vario.methods._native import built
@@ -178,6 +179,8 @@ def _run_native(kernel: Any, params: list[Tensor], states: list[dict[str, Any]],
         kernel(ctypes.c_int64(p.numel()), *places, numbers, threads)
         if weight.data_ptr() != p.data_ptr():
             p.copy_(weight)
+        else:
+            increment_version(p)
 
 
 def _run_together(pieces: list[Piece], settings: Tensor, *, eager: bool) -> None:

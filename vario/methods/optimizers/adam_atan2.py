@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from vario.methods._native import built
@@ -136,6 +137,7 @@ def _run_native(kernel: Any, group: dict[str, Any], rows: list[Row], count: int)
         row = tuple(tensor.contiguous() for tensor in row)
         places = [ctypes.c_void_p(tensor.data_ptr()) for tensor in row]
         kernel(ctypes.c_int64(row[0].numel()), *places, numbers, threads)
+        increment_version(row[0])
 
 
 def _step(group: dict[str, Any], rows: list[Row], desk: Tensor, count: Tensor) -> None:
