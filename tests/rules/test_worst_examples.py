@@ -39,3 +39,11 @@ def test_wrong_ones_are_those_never_got_right() -> None:
 def test_a_record_without_them_has_none() -> None:
     assert worst_examples(record_of({})) == []
     assert np.isnan(worst_examples(seen([[1], [2]], [[1], [2]], target=[[5.0], [6.0]]))[0].guess)
+
+
+def test_the_first_steps_are_left_out() -> None:
+    parts = {"example": [[1.0], [2.0], [3.0]], "loss": [[9.0], [5.0], [1.0]], "target": [[0.0], [0.0], [0.0]]}
+    steps = np.array([5, 10, 99])
+    record = record_of({(f"worst/{name}", "loader 0"): (steps, np.array(v)) for name, v in parts.items()})
+    assert record.step_count == 100
+    assert [one.example for one in worst_examples(record)] == [2, 3]

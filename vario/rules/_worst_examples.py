@@ -11,6 +11,7 @@ from vario.record import Record
 __all__ = ["Worst", "worst_examples"]
 
 
+EARLY = 0.1
 _OF_ONE = ("loss", "target", "guess", "probability")
 
 
@@ -27,11 +28,16 @@ class Worst(NamedTuple):
 
 
 def worst_examples(record: Record, *, most: int = 20, wrong: bool = False) -> list[Worst]:
-    """Largest mean loss first. ``wrong``: only those that got another class at every look."""
+    """Largest mean loss first, once the first tenth of the steps is over: there the model knows nothing yet.
+
+    ``wrong``: only those that got another class at every look.
+    """
     found: list[Worst] = []
     for loader in record.wheres("worst/example"):
         entries = {name: _entries(record, name, loader) for name in ("example", *_OF_ONE)}
         known = np.flatnonzero(np.isfinite(entries["example"]))
+        if not len(known):
+            continue
         examples, which, looks = np.unique(entries["example"][known], return_inverse=True, return_counts=True)
         loss = np.bincount(which, entries["loss"][known]) / looks
         right = np.bincount(which, entries["guess"][known] == entries["target"][known])
@@ -51,6 +57,8 @@ def worst_examples(record: Record, *, most: int = 20, wrong: bool = False) -> li
 def _entries(record: Record, name: str, loader: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """All entries of a series in order of the steps; NaN where it was not read beside the examples."""
     at, examples = record.series("worst/example", loader)
+    late = at >= EARLY * record.step_count
+    at, examples = at[late], examples[late]
     steps, values = record.series(f"worst/{name}", loader)
     every = np.full(examples.shape, np.nan)
     both, mine, theirs = np.intersect1d(at, steps, return_indices=True)
