@@ -107,7 +107,7 @@ def _regression_labels(offer: Offer) -> Pending | None:
     return predictions.regression_labels(offer["loss_calls"]) if "loss_calls" in offer else None
 
 
-def _drawn(offer: Offer) -> list[Drawn] | None:
+def _drawn(offer: Offer) -> list[tuple[Drawn, bool]] | None:
     return drawn.drawn_of(offer["loss_calls"]) if "loss_calls" in offer else None
 
 

@@ -50,7 +50,7 @@ class WorstExamples:
             return
         worst = np.argsort(-loss, kind="stable")[:MOST]
         for quantity, values in {"example": indices, "loss": loss, "target": target, **more}.items():
-            yield moment.reading(f"worst/{quantity}", _filled(values[worst]), drawn[0].loader)
+            yield moment.reading(f"worst/{quantity}", _filled(values[worst]), drawn[0][0].loader)
 
 
 def _filled(values: NDArray[np.float64] | NDArray[np.int64]) -> list[float]:
