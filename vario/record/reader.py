@@ -182,11 +182,13 @@ class _File:
         return sum(map(len, self.index(stream).values()))
 
     def index(self, stream: str) -> Mapping[str, list[str]]:
-        names: dict[str, list[str]] = {}
+        return self._keep("indices", self._indices).get(stream, {})
+
+    def _indices(self) -> dict[str, dict[str, list[str]]]:
+        found: dict[str, dict[str, list[str]]] = {}
         for of, name, place in self._series():
-            if of == stream:
-                names.setdefault(name, []).append(place)
-        return names
+            found.setdefault(of, {}).setdefault(name, []).append(place)
+        return found
 
     def events(self) -> list[Event]:
         return self._keep("events", lambda: [event for _, event in self._events_by_process()])
