@@ -96,6 +96,17 @@ def check_missing_gradients(method: Method) -> None:
     assert all(not torch.equal(p, old) for p, old in zip(params, before, strict=True))
 
 
+def check_autograd_is_told(method: Method) -> None:
+    """A backward through weights that a step has changed must fail, also where the step is not torch's."""
+    params = draw(0)
+    optimizer = make(method, params)
+    losses = [p.square().sum() for p in params]
+    advance(optimizer, params, range(1))
+    for loss in losses:
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
 def check_groups(method: Method) -> None:
     """Two groups with the settings of one are one; a group with lr 0 stands still."""
     whole, split, still = draw(0), draw(0), draw(0)

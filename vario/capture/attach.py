@@ -189,7 +189,7 @@ class Attachment:
                 self.evaluation.rows_seen(self.loaders.where, *self.loaders.used_for_evaluation())
             return
         self.evaluation.training_losses.add(name)
-        self.gathered.loss_called(self.loaders.where, call, self.loaders.in_hand, keep=keep)
+        self.gathered.loss_called(self.loaders, call, keep=keep)
 
     def _modes(self) -> dict[str, tuple[int, int]]:
         return mode_counts(self.streams[0]) if self.streams else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,9 +11,12 @@ from torch import Tensor
 from vario.capture import graph
 from vario.capture.loss_calls import example_mean
 from vario.capture.losses import MicroBatch, MicroBatches, constant_divisor, loss_value
-from vario.capture.needs import Drawn, LossCall
+from vario.capture.needs import LossCall
 from vario.capture.shards import is_here
 from vario.capture.streams import Stream
+
+if TYPE_CHECKING:
+    from vario.capture.loaders import Loaders
 
 __all__ = ["Gathered", "carried", "one_clip"]
 
@@ -33,11 +36,11 @@ class Gathered:
             self.batches = MicroBatches()
         return self.batches
 
-    def loss_called(self, loader: str, call: LossCall, drawn: Drawn | None, *, keep: bool) -> None:
+    def loss_called(self, loaders: Loaders, call: LossCall, *, keep: bool) -> None:
         """A loss function gave a value that may go backward."""
         self._given.append(example_mean(call)[0])
         if keep:
-            self._calls.append((loader, replace(call, drawn=drawn)))
+            self._calls.append((loaders.where, replace(call, drawn=loaders.in_hand)))
 
     def loss_given(self, value: Tensor) -> None:
         """The short way for a loss function that gives its mean, where nobody asks for its arguments."""

@@ -128,14 +128,3 @@ def test_without_a_compiler_it_goes_the_same_way(monkeypatch):
             optimizer.step()
         moved.append(p.detach())
     torch.testing.assert_close(*moved, rtol=1e-6, atol=1e-6)
-
-
-def test_a_step_between_forward_and_backward_is_told() -> None:
-    """Autograd must know that weights which it saved have changed, also where the step is not torch's."""
-    weight = torch.nn.Parameter(torch.ones(64, 64))
-    optimizer = AdamAtan2([weight], lr=0.1)
-    weight.grad = torch.ones_like(weight)
-    loss = weight.square().sum()
-    optimizer.step()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()
