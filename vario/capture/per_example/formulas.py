@@ -73,7 +73,9 @@ class Shares(_Formed):
         self.form, self.examples = form, examples
 
     def squares(self, gradient: Tensor) -> Tensor:
-        return self.form(gradient).flatten(1).square().sum(dim=1)
+        rows = self.form(gradient).flatten(1)
+        lengths: Tensor = torch.linalg.vecdot(rows, rows)
+        return lengths
 
     def share(self, gradient: Tensor, place: int) -> Tensor:
         return self.form(gradient)[place]

@@ -115,25 +115,31 @@ def _by_channel(examples: Examples, product: Callable[[Tensor], Tensor]) -> Form
 
 def _layer_norm(node: Any, edge: int, at: Arriving) -> Formula | None:
     last = len(node._saved_normalized_shape)
-    value, mean, scale = node._saved_input.detach(), node._saved_result1, node._saved_result2
+    if edge == 2:
+        return Shares(lambda g: _rows(g, at, last).sum(dim=1), at.examples)
+    value, mean, scale = node._saved_input, node._saved_result1, node._saved_result2
 
     def form(gradient: Tensor) -> Tensor:
-        g = gradient.float()
-        g = g * (value - mean) * scale if edge == 1 else g
-        return by_rows(g, at.layout, at.examples, last).sum(dim=1)
+        centred = _rows(value, at, last) - _rows(mean, at, last)
+        return centred.mul_(_rows(scale, at, last)).mul_(_rows(gradient, at, last)).sum(dim=1)
 
-    return Shares(form, at.examples) if edge in (1, 2) else None
+    return Shares(form, at.examples) if edge == 1 else None
 
 
 def _rms_norm(node: Any, edge: int, at: Arriving) -> Formula | None:
     last = len(node._saved_normalized_shape)
-    value, scale = node._saved_input.detach(), node._saved_result1
-    if edge != 1:
-        return None
-    return Shares(
-        lambda g: by_rows(g.float() * value.float() * scale, at.layout, at.examples, last).sum(dim=1),
-        at.examples,
-    )
+    value, scale = node._saved_input, node._saved_result1
+
+    def form(gradient: Tensor) -> Tensor:
+        scaled = _rows(value, at, last) * _rows(scale, at, last)
+        return scaled.mul_(_rows(gradient, at, last)).sum(dim=1)
+
+    return Shares(form, at.examples) if edge == 1 else None
+
+
+def _rows(value: Tensor, at: Arriving, last: int) -> Tensor:
+    """The examples that are looked at, before anything is done with the others."""
+    return by_rows(value, at.layout, at.examples, last)
 
 
 def _group_norm(node: Any, edge: int, at: Arriving) -> Formula | None:
