@@ -26,6 +26,18 @@ def test_fires_where_evaluation_is_far_better_than_training(make):
     assert (found.severity, found.where) == ("warning", ("drop",))
 
 
+def test_dropout_as_a_function_counts_like_a_module(make):
+    function = [
+        Event("modules", 0, "", {"modules": [{"name": "fc", "class": "Linear"}]}),
+        Event("dropout", 0, "", {"function": "dropout", "p": 0.1}),
+        Event("dropout", 0, "", {"function": "dropout", "p": 0.9}),
+    ]
+    found = check(make(400, HIGH | evaluated(0.7), events=function))
+    assert (found.severity, found.where) == ("warning", ("F.dropout",))
+    with pytest.raises(NotApplicable, match="no dropout of 0.5"):
+        check(make(400, HIGH | evaluated(0.7), events=function[:2]))
+
+
 def test_is_advice_at_a_usual_dropout_since_wrong_labels_leave_the_same_picture(make):
     assert check(make(400, HIGH | evaluated(0.7), events=dropout(0.5))).severity == "advice"
 

@@ -22,6 +22,7 @@ from vario.capture.by_hand import ByHand
 from vario.capture.closures import nested, with_closure
 from vario.capture.doors import Doors
 from vario.capture.dozing import Doze
+from vario.capture.dropouts import Dropouts
 from vario.capture.evaluation import Evaluation
 from vario.capture.in_backward import InBackward
 from vario.capture.inputs import Inputs
@@ -57,8 +58,10 @@ class Attachment:
         self.evaluation = Evaluation(self._evaluated, budget=budget)
         self.schedulers = Schedulers(self._happened)
         self.by_hand, self.in_backward = ByHand(self), InBackward(self)
-        self.gathered = Gathered()
+        self.gathered, self.dropouts = Gathered(), Dropouts(self._happened)
+        self.dropout_called = self.dropouts.called
         self.inputs, self.doors = Inputs(self), Doors(self)
+        self.forward = self.inputs.forward
         self.depth = 0  # of backwards inside backwards
         self.awake = True
         self.doze = Doze(self)
@@ -192,7 +195,7 @@ class Attachment:
         self.gathered.loss_called(self.loaders, call, keep=keep)
 
     def _modes(self) -> dict[str, tuple[int, int]]:
-        return mode_counts(self.streams[0]) if self.streams else {}
+        return (mode_counts(self.streams[0]) if self.streams else {}) | self.dropouts.modes()
 
     def clipped(self, _parameters: Any, max_norm: Any, norm: Any) -> None:
         self.gathered.batches.clips.append((norm, max_norm))
@@ -385,9 +388,6 @@ class Attachment:
 
     def printed(self, name: str, value: float) -> None:
         self._evaluated([Reading(f"metric/{name}", value)])
-
-    def forward(self, module: nn.Module, arguments: Any) -> None:
-        self.inputs.forward(module, arguments)
 
     def _happened(self, kind: str, where: str, data: dict[str, Any]) -> None:
         self._tell(lambda: self.observer.event(self.streams[0], kind, where, data))

@@ -7,6 +7,7 @@ the original with the arguments as they were given. Under a compiler's tracing t
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,6 +50,7 @@ LOSS_FUNCTIONS = (
     "soft_margin_loss",
     "triplet_margin_loss",
 )
+DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
 
 
 class Listener(Protocol):
@@ -142,6 +144,8 @@ def _install() -> None:
     _patch(torch.autograd, "grad", _grad)
     for name in LOSS_FUNCTIONS:
         _patch(torch.nn.functional, name, functools.partial(_loss, name))
+    for name in DROPOUTS:
+        _patch(torch.nn.functional, name, functools.partial(_dropout, name))
     for owner in (torch.nn.utils, torch.nn.utils.clip_grad):
         _patch(owner, "clip_grad_norm_", _clip)
     _patch(torch.amp.GradScaler, "scale", _scale)
@@ -234,6 +238,19 @@ def _loss(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         return value
 
     return loss
+
+
+def _dropout(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def dropout(*args: Any, **kwargs: Any) -> Any:
+        if (
+            not torch.compiler.is_compiling()
+            and (not torch.is_grad_enabled() or _awake())
+            and sys._getframe(1).f_globals.get("__name__") != "torch.nn.modules.dropout"  # listed already
+        ):
+            _tell("dropout_called", name, original, args, kwargs)
+        return original(*args, **kwargs)
+
+    return dropout
 
 
 def _clip(original: Callable[..., Any]) -> Callable[..., Any]:

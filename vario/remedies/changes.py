@@ -25,7 +25,6 @@ __all__ = [
     "hyper",
     "loader",
     "median",
-    "module_settings",
     "modules",
     "optimizer",
     "place",
@@ -95,16 +94,6 @@ def modules(record: Record, *words: str) -> list[dict[str, Any]]:
         for row in event_rows(record, "modules")
         if not words or any(word in str(row.get("class", "")) for word in words)
     ]
-
-
-def module_settings(record: Record, word: str, key: str) -> dict[str, float]:
-    """A setting of every module whose class has the word: the ``p`` of each Dropout, by name."""
-    found = {}
-    for row in modules(record, word):
-        value = row.get(key, (row.get("settings") or {}).get(key))
-        if isinstance(value, int | float):
-            found[str(row.get("name", ""))] = float(value)
-    return found
 
 
 def loader(record: Record) -> dict[str, Any]:

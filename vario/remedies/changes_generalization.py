@@ -7,8 +7,9 @@ import numpy as np
 from vario.nouns import Finding
 from vario.record import Record
 from vario.remedies import changes_rate
-from vario.remedies.changes import Change, Maker, evidence, hyper, median, module_settings
+from vario.remedies.changes import Change, Maker, evidence, hyper, median
 from vario.remedies.figures import number, percent, rounded, setting
+from vario.rules._model import dropouts
 
 __all__ = ["MAKERS"]
 
@@ -46,7 +47,7 @@ def weight_decay(finding: Finding, record: Record) -> list[Change]:
 
 def excessive(finding: Finding, record: Record) -> list[Change]:
     changes = []
-    dropout = {name: p for name, p in module_settings(record, "Dropout", "p").items() if p > 0.1}
+    dropout = {name: p for name, p in dropouts(record).items() if p > 0.1}
     if dropout:
         name, p = max(dropout.items(), key=lambda item: item[1])
         more = f" and {len(dropout) - 1} more" if len(dropout) > 1 else ""
@@ -104,8 +105,7 @@ def overfitting(finding: Finding, record: Record) -> list[Change]:
                 )
             )
     decay = hyper(record, "weight_decay")
-    dropout = module_settings(record, "Dropout", "p")
-    if not dropout:
+    if not dropouts(record):
         changes.append(
             Change(
                 "add dropout (0.1 to 0.3 are the usual first tries) or augment the inputs: the model has"

@@ -7,7 +7,7 @@ from typing import Any
 
 from vario.record import Record
 
-__all__ = ["layers", "normalized_first", "output_layer", "rows", "training_loaders"]
+__all__ = ["dropouts", "layers", "normalized_first", "output_layer", "rows", "training_loaders"]
 
 NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
 
@@ -20,6 +20,19 @@ def rows(record: Record, kind: str) -> list[Mapping[str, Any]]:
         if isinstance(data, Mapping):
             data = data.get(kind, [data])
         found += [entry for entry in data if isinstance(entry, Mapping)]
+    return found
+
+
+def dropouts(record: Record) -> dict[str, float]:
+    """The strength of each dropout: of modules by name, of calls as a function (the strongest of each)."""
+    found = {
+        str(m["name"]): float(m["p"])
+        for m in rows(record, "modules")
+        if "dropout" in str(m.get("class")).lower() and "p" in m
+    }
+    for event in record.events("dropout"):
+        name, p = f"F.{event.data['function']}", float(event.data["p"])
+        found[name] = max(p, found.get(name, 0.0))
     return found
 
 

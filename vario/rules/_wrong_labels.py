@@ -14,7 +14,7 @@ from vario.rules._course import course
 from vario.rules._evidence import Estimate, Floats, exactly, finite, level
 from vario.rules._examples import batch_size, class_totals, plain_loss, rate
 from vario.rules._held_out import accuracy_at, passes
-from vario.rules._model import rows
+from vario.rules._model import dropouts, rows
 
 __all__ = [
     "Found",
@@ -76,7 +76,7 @@ def against_loss(record: Record, count: int) -> Found | None:
         return None
     if not plain_loss(record):
         raise NotApplicable("the training loss is not the plain cross entropy of the labels")
-    if any(float(m.get("p", 0)) > 0.3 for m in rows(record, "modules") if "Dropout" in str(m.get("class"))):
+    if any(p > 0.3 for p in dropouts(record).values()):
         raise NotApplicable("strong dropout raises the training loss as wrong labels do")
     train_at, train = finite(*record.series("loss/train"))
     wrong = -float(np.log(max(1 - said, 1e-6) / (count - 1)))

@@ -22,7 +22,7 @@ from vario.rules._course import course
 from vario.rules._evidence import Estimate, exactly, finite, level
 from vario.rules._examples import train_accuracy
 from vario.rules._held_out import accuracy_at, passes
-from vario.rules._model import rows
+from vario.rules._model import dropouts, rows
 
 ID = "excessive-regularization"
 CARD = {
@@ -46,15 +46,12 @@ def check(
     times: float = 2.0,  # held-out over training accuracy; usually they are within a few points
 ) -> Finding | None:
     """A finding where dropout keeps the training loss high and evaluation is clearly better."""
-    modules = rows(record, "modules")
-    if not modules:
+    if not rows(record, "modules"):
         raise NotApplicable("the list of modules was not recorded")
-    rates = {
-        str(m["name"]): float(m["p"]) for m in modules if "dropout" in str(m["class"]).lower() and "p" in m
-    }
+    rates = dropouts(record)
     found = {name: p for name, p in rates.items() if p >= strong}
     if not found:
-        raise NotApplicable(f"no dropout of {strong} or more among {len(rates)} dropout layers")
+        raise NotApplicable(f"no dropout of {strong} or more among the {len(rates)} that were seen")
     run = course(record)
     hidden = _hidden(record, times)
     if run.state in ("non-finite", "worse") or not (run.fall < slow or hidden is not None):
