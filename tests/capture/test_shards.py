@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from torch import nn
 import vario
 from tests.observed import SCRIPTS
 from tests.scripts.sharded import LOST_AT, STEPS, WAYS, make
+from vario.capture.entries import log_edges
 from vario.capture.shards import read_by_all
 from vario.record.reader import Event, Record, Run, open_run
 from vario.record.runs import create_run
 
+Array = np.ndarray[Any, Any]
 NORMS = ("gradient/norm", "weight/norm", "update/norm", "update/ratio")
+MOMENTS = ("gradient/mean", "gradient/std", "gradient/largest", "gradient/zero_share", "weight/std")
 
 
 def shared(home: Path, world: int, *ways: str) -> Run:
@@ -32,12 +36,17 @@ def shared(home: Path, world: int, *ways: str) -> Run:
     return open_run(run)
 
 
-def of_one_process() -> dict[str, dict[str, list[float]]]:
+def of_one_process() -> dict[str, dict[str, list[Any]]]:
     """By series and parameter ("" for all), at each step: by plain torch, nothing of ours."""
     model, x, y = make()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     names = [name for name, _ in model.named_parameters()]
-    found: dict[str, dict[str, list[float]]] = {name: {n: [] for n in (*names, "")} for name in NORMS}
+    everything = (*NORMS, *MOMENTS, "gradient/log_histogram")
+    found: dict[str, dict[str, list[Any]]] = {name: {n: [] for n in (*names, "")} for name in everything}
+
+    def each(of: Callable[[Array], Any], tensors: list[torch.Tensor]) -> list[Any]:
+        flat = [t.numpy().astype(float).ravel() for t in tensors]
+        return [of(entries) for entries in (*flat, np.concatenate(flat))]
 
     def norms(tensors: list[torch.Tensor]) -> np.ndarray[Any, Any]:
         return np.array([float(t.norm()) for t in (*tensors, torch.cat([t.flatten() for t in tensors]))])
@@ -45,15 +54,25 @@ def of_one_process() -> dict[str, dict[str, list[float]]]:
     for _ in range(STEPS):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
-        gradient = norms([p.grad for p in model.parameters() if p.grad is not None])
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        gradient = norms(grads)
         before = [p.detach().clone() for p in model.parameters()]
         optimizer.step()
         weight = norms([p.detach() for p in model.parameters()])
         moved = norms([p.detach() - b for p, b in zip(model.parameters(), before, strict=True)])
-        for series, row in zip(NORMS, (gradient, weight, moved, moved / norms(before)), strict=True):
+        rows = [gradient, weight, moved, moved / norms(before)]
+        rows += [
+            each(of, grads) for of in (np.mean, np.std, lambda g: np.abs(g).max(), lambda g: (g == 0).mean())
+        ]
+        rows += [each(np.std, [p.detach() for p in model.parameters()]), each(histogram, grads)]
+        for series, row in zip(found, rows, strict=True):
             for name, value in zip((*names, ""), row, strict=True):
-                found[series][name].append(float(value))
+                found[series][name].append(value)
     return found
+
+
+def histogram(entries: Array) -> Array:
+    return np.histogram(np.abs(entries[entries != 0]), log_edges())[0]
 
 
 def check(run: Run, world: int, ways: tuple[str, ...]) -> None:
@@ -64,13 +83,18 @@ def check(run: Run, world: int, ways: tuple[str, ...]) -> None:
         for rank in range(world):
             record = records[f"all_{way}@{rank}" if rank else f"all_{way}"]
             wheres = {""} if way == "flat" else set(truth["gradient/norm"])
-            for series in NORMS:
+            for series in (*NORMS, *MOMENTS):
                 assert wheres <= set(record.wheres(series))
                 for where in wheres:
                     steps, values = record.series(series, where)
                     assert steps.tolist() == list(range(STEPS))
-                    np.testing.assert_allclose(values, truth[series][where], rtol=1e-6)
+                    np.testing.assert_allclose(values, truth[series][where], rtol=1e-6, atol=1e-12)
                 assert record.last(series) == pytest.approx(truth[series][""][-1], rel=1e-6)
+            for where in wheres:
+                counts = record.series("gradient/log_histogram", where)[1]
+                assert np.abs(counts - truth["gradient/log_histogram"][where]).sum() <= 2  # at an edge
+                assert counts.sum() == np.sum(truth["gradient/log_histogram"][where])
+            assert record.width("gradient/log_histogram") == 64
             assert record.series("gradient/non_finite")[1].tolist() == [0] * STEPS
             assert not any(name.startswith("shard/") for name in record.names())
 
@@ -81,7 +105,7 @@ def check_lonely(run: Run, world: int, ways: tuple[str, ...]) -> None:
     for way in set(ways) - {"ddp"}:
         record = records[f"one_{way}"]
         assert record.step_count == STEPS and f"one_{way}@1" not in records
-        assert not set(NORMS) & set(record.names()) and len(record.series("loss/train")[0]) == STEPS
+        assert not {*NORMS, *MOMENTS} & set(record.names()) and len(record.series("loss/train")[0]) == STEPS
         assert len(record.series("gradient/norm")[0]) == 0
     for rank in range(world):  # watched by all or by one: the same weights bit for bit
         weights = torch.load(run.path / f"weights{rank}.pt")
@@ -95,10 +119,11 @@ def check_lost(run: Run, world: int) -> None:
         seconds, _, why = (run.path / f"lost{rank}.txt").read_text().partition(" ")
         assert float(seconds) < 90 and why  # the script itself would have waited for 100
     record = next(record for record in run.records() if record.stream == "lost_shards")
-    for series, truth in of_one_process().items():
+    one = of_one_process()
+    for series in (*NORMS, *MOMENTS):
         steps, values = record.series(series)
         assert steps.tolist() == list(range(LOST_AT))
-        np.testing.assert_allclose(values, truth[""][:LOST_AT], rtol=1e-6)
+        np.testing.assert_allclose(values, one[series][""][:LOST_AT], rtol=1e-6, atol=1e-12)
 
 
 def test_two_processes_say_together_what_one_says(tmp_path: Path) -> None:

@@ -33,6 +33,21 @@ def test_the_shares_of_two_processes_add_up_to_the_whole() -> None:
             assert sum(one[series, where] for one in found) == pytest.approx(times * square, rel=1e-6)
 
 
+def test_sums_and_counts_are_of_the_entries_alone() -> None:
+    """A part of three entries, of which one only makes all parts equally long; a second that two hold."""
+    part, both = torch.tensor([2.0, 0.0, 9.0]), torch.tensor([-4.0, 1.0])
+    cut = Held(["a", "b"], [1.0, 0.5], [part, both], [part, both], padded=[1, 0])
+    found = read(Shards(), shards=cut, shard_grads=[part, both])
+    assert found["shard/gradient_moments", "a"] == pytest.approx((2, 2, 2, 2, 1))
+    assert found["shard/gradient_moments", "b"] == pytest.approx((1, -1.5, 6.25, 4, 0))
+    # three entries in all: 2, 0 and half of each of -4, 1; squares about their mean of 1/6
+    about = (2 - 1 / 6) ** 2 + (1 / 6) ** 2 + ((4 + 1 / 6) ** 2 + (1 - 1 / 6) ** 2) / 2
+    assert found["shard/gradient_moments", ""] == pytest.approx((3, 0.5, about, 4, 1))
+    counts = found["shard/gradient_log_histogram", ""]
+    assert sum(counts) == 2 and sorted(set(counts)) == [0, 0.5, 1.5]
+    assert found["shard/weight_moments", "a"] == found["shard/gradient_moments", "a"]
+
+
 def test_entries_that_are_not_finite_are_counted_once() -> None:
     grad = torch.tensor([1.0, torch.nan])
     one = read(Shards(), shards=held("a", [0.5], [draw(2)], [draw(2)]), shard_grads=[grad])

@@ -63,6 +63,22 @@ def _shard_weights(offer: Offer) -> Pending | None:
     return shards.weights(offer["shards"]) if "shards" in offer else None
 
 
+def _shard_moments(offer: Offer) -> Pending | None:
+    if "shards" not in offer or "shard_grads" not in offer:
+        return None
+    return shards.moments(offer["shards"], offer["shard_grads"])
+
+
+def _shard_histograms(offer: Offer) -> Pending | None:
+    if "shards" not in offer or "shard_grads" not in offer:
+        return None
+    return shards.histograms(offer["shards"], offer["shard_grads"])
+
+
+def _shard_weight_moments(offer: Offer) -> Pending | None:
+    return shards.moments(offer["shards"], offer["shards"].params) if "shards" in offer else None
+
+
 def _shard_changes(offer: Offer) -> Pending | None:
     return shards.changes(offer["shards"]) if "shards" in offer else None
 
@@ -189,6 +205,9 @@ DERIVED: dict[str, Derived] = {
     "shard_gradients": Derived(frozenset({"shards", "shard_grads"}), _shard_gradients),
     "shard_weights": Derived(frozenset({"shards"}), _shard_weights),
     "shard_changes": Derived(frozenset({"shards"}), _shard_changes),
+    "shard_moments": Derived(frozenset({"shards", "shard_grads"}), _shard_moments),
+    "shard_histograms": Derived(frozenset({"shards", "shard_grads"}), _shard_histograms),
+    "shard_weight_moments": Derived(frozenset({"shards"}), _shard_weight_moments),
     "row_ranges": Derived(frozenset({"params", "names"}), _row_ranges),
     "activation_statistics": Derived(frozenset({"activations"}), _activation_statistics),
     "input_spread": Derived(frozenset({"inputs"}), _input_spread),

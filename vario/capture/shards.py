@@ -8,9 +8,10 @@ each process squares its own part, and who reads the records adds the parts up (
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,15 +21,19 @@ from vario.capture.needs import Pending
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Moments = tuple[float, float, float, float, float]
+
 __all__ = [
     "OF_WHOLES",
     "Shards",
     "changes",
     "cuts",
     "gradients",
+    "histograms",
     "is_here",
     "is_whole",
     "local",
+    "moments",
     "read_by_all",
     "take",
     "weights",
@@ -44,12 +49,24 @@ LONGEST = 64  # steps from one reading to the next at most
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """Local parts only. ``shares``: what a part counts for in the sum over all processes; 0: not known."""
+    """Local parts only. ``shares``: what a part counts for in the sum over all processes; 0: not known.
+
+    ``padded``: how many entries at the end of each part are no parameters but make all parts equally long.
+    """
 
     names: list[str]
     shares: list[float]
     params: list[Tensor]
     before: list[Tensor]
+    padded: list[int] = field(default_factory=list)
+
+    def parts(self, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Without what is padded."""
+        padded = self.padded or [0] * len(tensors)
+        return [
+            t.flatten()[: t.numel() - extra] if t is not None and extra else t
+            for t, extra in zip(tensors, padded, strict=True)
+        ]
 
 
 def read_by_all(step: int) -> bool:
@@ -100,6 +117,7 @@ def take(params: Sequence[Tensor], names: Sequence[str], cut: Sequence[int]) -> 
         [number / world if same else 0.0 for number, same in zip(cut, alike, strict=True)],
         [local(parameter).detach() for parameter in params],
         [local(parameter).detach().clone() for parameter in params],
+        [int(getattr(parameter, "_shard_numel_padded", 0)) for parameter in params],
     )
 
 
@@ -117,6 +135,56 @@ def changes(shards: Shards) -> Pending:
     """Shares of the squared length of the step, and of that of the weights before it."""
     now, before = (entries.cut(tensors, shards.names) for tensors in (shards.params, shards.before))
     return _shared(shards, entries.changes(now, before), (2, 2))
+
+
+def moments(shards: Shards, tensors: Sequence[Tensor | None]) -> Pending:
+    """By parameter, and of all: how many entries, their sum, squares about their own mean, the largest
+    magnitude, and how many are zero; all but the largest times the share."""
+    pieces = entries.cut(shards.parts(tensors), shards.names)
+    found = entries.statistics(pieces)
+
+    def finish(host: list[NDArray[Any]]) -> dict[str, Moments]:
+        each = {} if found is None else found.finish(host)
+        counts = dict(zip(pieces.names, pieces.counts.tolist(), strict=True))
+        rows: dict[str, Moments] = {}
+        for name, share, part in zip(shards.names, shards.shares, shards.params, strict=True):
+            if share and name in each:
+                n, one = share * counts[name], each[name]
+                rows[name] = (n, n * one.mean, n * one.std**2, one.largest, n * one.zero_share)
+            elif share and not part.numel():
+                rows[name] = (0.0,) * 5
+        if rows and all(shards.shares):
+            rows[""] = _pooled(list(rows.values()))
+        return rows
+
+    return Pending([] if found is None else found.parts, finish)
+
+
+def histograms(shards: Shards, tensors: Sequence[Tensor | None]) -> Pending:
+    """Counts of log-magnitudes (``entries.log_edges``) by parameter, and of all; times the share."""
+    found = entries.histograms(entries.cut(shards.parts(tensors), shards.names))
+
+    def finish(host: list[NDArray[Any]]) -> dict[str, list[float]]:
+        each = {} if found is None else found.finish(host)
+        rows: dict[str, list[float]] = {}
+        for name, share, part in zip(shards.names, shards.shares, shards.params, strict=True):
+            if share and (name in each or not part.numel()):
+                rows[name] = [share * count for count in each.get(name, [0.0] * entries.BINS)]
+        if rows and all(shards.shares):
+            rows[""] = np.sum(list(rows.values()), axis=0).tolist()
+        return rows
+
+    return Pending([] if found is None else found.parts, finish)
+
+
+def _pooled(rows: list[Moments]) -> Moments:
+    """Of several sets of entries as one."""
+    count, total, squares, largest, zeros = np.array(rows).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.where(count > 0, total / count, 0.0)
+    mean = total.sum() / max(count.sum(), 1e-300)
+    about = squares.sum() + (count * (means - mean) ** 2).sum()
+    return float(count.sum()), float(total.sum()), float(about), float(largest.max()), float(zeros.sum())
 
 
 def _shared(shards: Shards, found: Pending | None, powers: tuple[int, int]) -> Pending:

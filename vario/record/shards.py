@@ -1,15 +1,16 @@
-"""Norms of whole parameters, from the records of the processes that each hold a part.
+"""Numbers of whole parameters, from the records of the processes that each hold a part.
 
-A process that holds a shard writes `shard/...`: its share of a square, which add up over all processes. Here
-they are added, at the steps that every one of them has written; a process that never came, or was lost,
-leaves no reading and not a smaller one. Whoever reads a record sees `gradient/norm` and the others as usual.
+A process that holds a shard writes `shard/...`: its share of squares, sums and counts, which add up over all
+processes. Here they are added, at the steps that every one of them has written; a process that never came,
+or was lost, leaves no reading and not a smaller one. Whoever reads a record sees `gradient/norm` and the
+others as usual.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,19 +20,78 @@ if TYPE_CHECKING:
 __all__ = ["Whole"]
 
 PREFIX = "shard/"
-SUMS = {  # a series of the whole: the sums that it is made of
-    "gradient/norm": ("shard/gradient",),
-    "gradient/non_finite": ("shard/gradient_non_finite",),
-    "weight/norm": ("shard/weight",),
-    "weight/non_finite": ("shard/weight_non_finite",),
-    "update/norm": ("shard/update",),
-    "update/ratio": ("shard/update", "shard/weight_before"),
+
+
+class _Made(NamedTuple):
+    """A series of the whole: of these parts, each (processes, steps) or (processes, steps, width).
+
+    ``of`` may leave NaN where there is nothing to tell; with ``silent`` such steps have no reading.
+    """
+
+    parts: tuple[str, ...]
+    of: Callable[..., Values]
+    silent: bool = False
+    width: int = 0
+
+
+def _length(squares: Values) -> Values:
+    return np.asarray(np.sqrt(squares.sum(axis=0)))
+
+
+def _whole_number(counts: Values) -> Values:
+    return np.asarray(np.round(counts.sum(axis=0)))
+
+
+def _ratio(changes: Values, lengths: Values) -> Values:
+    return np.asarray(np.sqrt(_over(changes.sum(axis=0), lengths.sum(axis=0))))
+
+
+def _mean(moments: Values) -> Values:
+    count, total = moments.sum(axis=0)[:, :2].T
+    return _over(total, count)
+
+
+def _deviation(moments: Values) -> Values:
+    """The squares about the means of the parts, and those of the means about that of the whole."""
+    count, total, about = np.moveaxis(moments[..., :3], -1, 0)
+    means = np.where(count > 0, _over(total, count), 0.0)
+    squares = about.sum(axis=0) + (count * (means - _mean(moments)) ** 2).sum(axis=0)
+    return np.asarray(np.sqrt(_over(squares, count.sum(axis=0))))
+
+
+def _largest(moments: Values) -> Values:
+    return np.asarray(moments[..., 3].max(axis=0))
+
+
+def _zero_share(moments: Values) -> Values:
+    added = moments.sum(axis=0)
+    return _over(added[:, 4], added[:, 0])
+
+
+def _over(a: Values, b: Values) -> Values:
+    return np.divide(a, b, out=np.full_like(a, np.nan), where=b > 0)
+
+
+_OF_GRADIENT, _OF_WEIGHT = ("shard/gradient_moments",), ("shard/weight_moments",)
+MADE = {
+    "gradient/norm": _Made(("shard/gradient",), _length),
+    "gradient/non_finite": _Made(("shard/gradient_non_finite",), _whole_number),
+    "gradient/mean": _Made(_OF_GRADIENT, _mean),
+    "gradient/std": _Made(_OF_GRADIENT, _deviation),
+    "gradient/largest": _Made(_OF_GRADIENT, _largest),
+    "gradient/zero_share": _Made(_OF_GRADIENT, _zero_share),
+    "gradient/log_histogram": _Made(("shard/gradient_log_histogram",), _whole_number, width=64),
+    "weight/norm": _Made(("shard/weight",), _length),
+    "weight/std": _Made(_OF_WEIGHT, _deviation),
+    "weight/non_finite": _Made(("shard/weight_non_finite",), _whole_number),
+    "update/norm": _Made(("shard/update",), _length),
+    "update/ratio": _Made(("shard/update", "shard/weight_before"), _ratio, silent=True),
 }
 _NOTHING = (np.zeros(0, np.int64), np.zeros(0))
 
 
 class Whole:
-    """A source of points in which sharded norms are those of the whole; all else is as it was."""
+    """A source of points in which numbers of shards are those of the whole; all else is as it was."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -42,23 +102,22 @@ class Whole:
             return raw
         found = {name: places for name, places in raw.items() if not name.startswith(PREFIX)}
         ranks = self._ranks(stream)
-        for name, (first, *_) in SUMS.items():
-            if ranks and first in raw and name not in found:
-                found[name] = raw[first]
+        for name, made in MADE.items():
+            if ranks and made.parts[0] in raw and name not in found:
+                found[name] = raw[made.parts[0]]
         return found
 
     def points(self, stream: str, name: str, where: str) -> tuple[Steps, Values]:
         if not self._is_made(stream, name):
             return self._source.points(stream, name, where)
-        sums = [self._sum(stream, part, where) for part in SUMS[name]]
-        if len(sums) == 1:
-            steps, values = sums[0]
-            return steps, np.sqrt(values) if name.endswith("norm") else np.round(values)
-        (steps, change), (others, before) = sums
-        kept = np.intersect1d(steps, others, return_indices=True)
-        change, before = change[kept[1]], before[kept[2]]
-        long = before > 0
-        return kept[0][long], np.sqrt(change[long] / before[long])
+        made, ranks = MADE[name], self._ranks(stream)
+        found = [[self._source.points(of, part, where) for of in ranks] for part in made.parts]
+        steps = reduce(np.intersect1d, [at for part in found for at, _ in part]) if ranks else _NOTHING[0]
+        if not len(steps):
+            return _NOTHING
+        values = made.of(*(np.stack([of[np.searchsorted(at, steps)] for at, of in part]) for part in found))
+        told = ~np.isnan(values) if made.silent else slice(None)
+        return steps[told], values[told]
 
     def window(self, stream: str, name: str, where: str, first: int, last: int) -> tuple[Steps, Values]:
         if not self._is_made(stream, name):
@@ -79,7 +138,9 @@ class Whole:
         return int(steps[-1]) if len(steps) else None
 
     def width(self, stream: str, name: str, where: str) -> int:
-        return 0 if self._is_made(stream, name) else self._source.width(stream, name, where)
+        if self._is_made(stream, name):
+            return MADE[name].width
+        return self._source.width(stream, name, where)
 
     def events(self) -> Sequence[Event]:
         return self._source.events()
@@ -92,18 +153,10 @@ class Whole:
 
     def _is_made(self, stream: str, name: str) -> bool:
         """Whether the series is one that is added up here."""
-        if name not in SUMS:
+        if name not in MADE:
             return False
         raw = self._source.index(stream)
-        return SUMS[name][0] in raw and name not in raw
-
-    def _sum(self, stream: str, name: str, where: str) -> tuple[Steps, Values]:
-        """Over all processes, at the steps that all of them have."""
-        parts = [self._source.points(of, name, where) for of in self._ranks(stream)]
-        if not parts:
-            return _NOTHING
-        steps = reduce(np.intersect1d, [steps for steps, _ in parts])
-        return steps, np.sum([values[np.searchsorted(at, steps)] for at, values in parts], axis=0)
+        return MADE[name].parts[0] in raw and name not in raw
 
     def _ranks(self, stream: str) -> tuple[str, ...]:
         """The streams of all processes that hold the parts; none where one did not come, or holds others."""
