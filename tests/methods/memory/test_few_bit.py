@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 
 import pytest
 import torch
@@ -79,6 +80,39 @@ def test_saves_bits_not_floats(bits):
     plain = saved_bytes(nn.functional.gelu, x)
     assert saved_bytes(FewBit("gelu", bits=bits, compile=False), x) <= plain * bits / 32 + bits
     assert plain == x.nbytes
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_the_kernel_in_c_does_what_torch_does(bits, dtype):
+    """Bit for bit, also at the borders themselves, for what is not finite, and where a stretch is cut."""
+    fast, slow = (FewBit("gelu", bits=bits, compile=compile) for compile in (True, False))
+    draw = torch.Generator().manual_seed(bits)
+    for entries in (0, 5, 8 * 1024, 8 * 2500 + 3):
+        x = torch.randn(entries, generator=draw) * 4
+        special = torch.tensor([*fast.borders, float("nan"), float("inf"), float("-inf"), 0.0])
+        x[: len(special)] = special[:entries]
+        x, weight = x.to(dtype).requires_grad_(), torch.randn(entries, generator=draw).to(dtype)
+        planes, grads = [], []
+        for layer in (fast, slow):
+            y = layer(x)
+            planes.append(y.grad_fn.saved_tensors[0])
+            grads += torch.autograd.grad(y, x, weight)
+        assert torch.equal(*planes) and torch.equal(*grads) and grads[0].dtype == dtype
+
+
+def test_the_gradient_can_be_differentiated():
+    """Linear in the gradient that comes in, as a gradient penalty needs, with the kernel in C as without."""
+    seen = []
+    for compile in (True, False):
+        torch.manual_seed(0)
+        x, w = torch.randn(40, 8, requires_grad=True), torch.randn(8, 8, requires_grad=True)
+        out = FewBit("gelu", compile=compile)(x) @ w
+        (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+        seen += torch.autograd.grad(slope.square().sum(), w)
+    assert seen[0].any()
+    torch.testing.assert_close(*seen)
 
 
 def test_from_existing():

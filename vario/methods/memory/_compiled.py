@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -17,14 +18,17 @@ ONE_LOOP = {f"realize_{what}_threshold": 1000 for what in ("opcount", "reads", "
 
 def compiled(function: Callable[..., Any], *, in_one_loop: bool = False) -> Callable[..., Any]:
     """``function`` with a compiled twin; the result takes ``eager=True`` to leave the twin alone."""
-    options: dict[str, Any] | None = dict(ONE_LOOP) if in_one_loop else None
-    twin = torch.compile(function, dynamic=True, fullgraph=True, options=options)
+
+    @functools.cache
+    def twin() -> Callable[..., Any]:  # made on first use: torch.compile takes seconds to import
+        options: dict[str, Any] | None = dict(ONE_LOOP) if in_one_loop else None
+        return torch.compile(function, dynamic=True, fullgraph=True, options=options)
 
     def call(*arguments: Any, eager: bool = False) -> Any:
         if eager or _FAILED or torch.compiler.is_compiling():
             return function(*arguments)
         try:
-            return twin(*arguments)
+            return twin()(*arguments)
         except Exception as error:  # inductor has no one class for "no compiler here"
             if not type(error).__module__.startswith("torch._"):
                 raise

@@ -7,22 +7,25 @@ bit k of eight entries per byte.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vario.methods._native import built
 from vario.methods.memory._compiled import compiled
 
 Function = Callable[[Tensor], Tensor]
+NATIVE = Path(__file__).with_name("_quantised_derivative.c")
 
 
 class StepDerivative(torch.autograd.Function):
-    """``apply(x, forward, borders, levels, eager)``; borders (k - 1,) and levels (k,) are tuples of "
-    "floats."""
+    """``apply(x, forward, borders, levels, eager)``; borders (k - 1,) and levels (k,) are tuples of floats."""
 
     @staticmethod
     def forward(
@@ -34,20 +37,55 @@ class StepDerivative(torch.autograd.Function):
         eager: bool,
     ) -> Tensor:
         ctx.shape, ctx.levels, ctx.eager = x.shape, levels, eager
-        flat = x.detach().reshape(-1)
-        if len(flat) % 8:
-            flat = torch.nn.functional.pad(flat, (0, 8 - len(flat) % 8))
-        ctx.save_for_backward(_packer(borders)(flat.view(8, -1), eager=eager))
+        ctx.save_for_backward(_planes(_in_eight_rows(x.detach()), borders, eager=eager))
         return forward(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (planes,) = ctx.saved_tensors
-        flat, count = grad.reshape(-1), grad.numel()
-        if count % 8:
-            flat = torch.nn.functional.pad(flat, (0, 8 - count % 8))
-        out = _multiplier(ctx.levels)(flat.view(8, -1), planes, eager=ctx.eager)
-        return out.view(-1)[:count].view(ctx.shape), None, None, None, None
+        out = _times_levels(_in_eight_rows(grad), planes, ctx.levels, eager=ctx.eager)
+        return out.view(-1)[: grad.numel()].view(ctx.shape).to(grad.dtype), None, None, None, None
+
+
+def _in_eight_rows(x: Tensor) -> Tensor:
+    """The entries as (8, n), filled up with zeros, in at least float32."""
+    flat = x.reshape(-1).to(torch.promote_types(x.dtype, torch.float32))
+    if len(flat) % 8:
+        flat = torch.nn.functional.pad(flat, (0, 8 - len(flat) % 8))
+    return flat.view(8, -1)
+
+
+def _planes(x: Tensor, borders: tuple[float, ...], *, eager: bool) -> Tensor:
+    """Bit planes uint8 (bits, n) of x (8, n)."""
+    kernel = None if eager else _kernel("pack_steps", x)
+    if kernel is None:
+        planes: Tensor = _packer(borders)(x, eager=eager or x.device.type == "cpu")
+        return planes
+    planes = torch.empty(len(borders).bit_length(), x.shape[1], dtype=torch.uint8)
+    _run(kernel, len(planes), x, torch.tensor(borders, dtype=torch.float32), planes)
+    return planes
+
+
+def _times_levels(grad: Tensor, planes: Tensor, levels: tuple[float, ...], *, eager: bool) -> Tensor:
+    """The gradient (8, n) times the level of each entry."""
+    kernel = None if eager else _kernel("times_levels", grad)
+    if kernel is None:
+        product: Tensor = _multiplier(levels)(grad, planes, eager=eager or grad.device.type == "cpu")
+        return product
+    product = torch.empty_like(grad)
+    _run(kernel, len(planes), grad, torch.tensor(levels, dtype=torch.float32), planes, product)
+    return product
+
+
+def _kernel(name: str, x: Tensor) -> Any:
+    """The function in C for float32 on a CPU, unless what it makes is to be differentiated."""
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling()
+    return built(NATIVE, name) if plain and not (x.requires_grad and torch.is_grad_enabled()) else None
+
+
+def _run(kernel: Any, bits: int, *tensors: Tensor) -> None:
+    places = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+    kernel(ctypes.c_int64(tensors[0].shape[1]), *places, bits, torch.get_num_threads())
 
 
 @functools.cache
@@ -55,7 +93,6 @@ def _packer(borders: tuple[float, ...]) -> Callable[..., Tensor]:
     bits = len(borders).bit_length()
 
     def pack(x: Tensor) -> Tensor:
-        """Bit planes uint8 (bits, n) of x (8, n)."""
         step = torch.zeros_like(x, dtype=torch.int32)
         for border in borders:
             step = step + (x > border).to(torch.int32)
@@ -75,7 +112,6 @@ def _multiplier(levels: tuple[float, ...]) -> Callable[..., Tensor]:
     bits = (len(levels) - 1).bit_length()
 
     def multiply(grad: Tensor, planes: Tensor) -> Tensor:
-        """The gradient (8, n) times the level of each entry."""
         rows = []
         for j in range(8):
             slopes: list[Tensor | float] = list(levels)
