@@ -41,5 +41,6 @@ class ExampleGradients:
         norms = np.sqrt(squares)
         quantiles = np.quantile(norms, np.linspace(0, 1, 11)).tolist()
         yield moment.reading("example_gradients/norm_quantiles", quantiles)
+        yield moment.reading("example_gradients/mean_norm", float(norms.mean()))
         yield moment.reading("example_gradients/even", float(norms.mean() ** 2 / squares.mean()))
         yield moment.reading("example_gradients/looked_at", len(squares))

@@ -4,6 +4,9 @@ Their ratio is the gradient noise scale: the batch size at which half of a step 
 taken here, because a ratio of two noisy numbers is biased: average each over steps first, divide last.
 A reading of the signal may be negative; it is then not told from zero. By parameter it says which layers
 are noise. The norm test (P030) for a batch of n asks whether noise / n is below eta^2 (signal + noise / n).
+
+Where ranks average their gradients, the batch is that of all of them: each rank compares its own examples
+with the gradient that all have made, and the mean over ranks is what one process would read.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vario.capture.moment import Moment
+from vario.capture.per_example.norms import ExampleNorms
 from vario.nouns import Reading
 
 CARD = {
@@ -35,29 +39,38 @@ class GradientNoise:
     """
 
     name: str = "gradient-noise"
-    needs: frozenset[str] = frozenset({"example_norms"})
+    needs: frozenset[str] = frozenset({"example_norms", "part_norms"})
     least: float = 0.5
 
     def read(self, moment: Moment) -> Iterator[Reading]:
         if "example_norms" not in moment:
             return
         found = moment["example_norms"]
-        count, looked_at = found.examples, found.looked_at
-        everything = sum(found.batch.values())
-        seen = [name for name in found.squares if name in found.batch]
+        batch, ranks = _whole(moment, found)
+        count, looked_at = found.examples * ranks, found.looked_at
+        everything = sum(batch.values())
+        seen = [name for name in found.squares if name in batch]
         if count < 2 or not looked_at or not seen or not np.isfinite(everything):
             return  # one example says nothing about spread
         total_small = total_big = 0.0
         for name in seen:
             # an example's gradient is its share times their number; those that are looked at stand for all
-            small = count * float(found.squares[name].sum()) * count / looked_at
-            big = found.batch[name]
+            small = found.examples * float(found.squares[name].sum()) * found.examples / looked_at
+            big = batch[name]
             total_small, total_big = total_small + small, total_big + big
             yield from _parts(moment, small, big, count, name)
         share = total_big / everything if everything > 0 else 1.0
         yield moment.reading("gradient_noise/seen_share", share)
         if share >= self.least:
             yield from _parts(moment, total_small, total_big, count, "")
+
+
+def _whole(moment: Moment, found: ExampleNorms) -> tuple[dict[str, float], int]:
+    """Squared norms of the gradient of the batch, and the ranks among which its examples are."""
+    parts = moment["part_norms"] if "part_norms" in moment else None
+    if parts is None or parts.ranks < 2 or parts.parts != parts.ranks:
+        return found.batch, 1  # of one process, or of one of several backwards
+    return parts.whole, parts.ranks
 
 
 def _parts(moment: Moment, small: float, big: float, count: int, where: str) -> Iterator[Reading]:

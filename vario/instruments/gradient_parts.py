@@ -2,7 +2,7 @@
 
 The same two numbers as those of the gradient noise, from gradients of whole parts: the square of a part's
 gradient against that of the step's. Few parts say little at one step; many steps are averaged. Ranks each
-tell of their own part, so the mean over their records is the reading of the step.
+tell of their own part, and who reads their records takes the mean (`record.ranks`).
 """
 
 from __future__ import annotations
@@ -40,3 +40,4 @@ class GradientParts:
         yield moment.reading("gradient_parts/signal", (count * big - small) / (count - 1))
         yield moment.reading("gradient_parts/noise", (small - big) * each * count / (count - 1))
         yield moment.reading("gradient_parts/count", count)
+        yield moment.reading("gradient_parts/ranks", found.ranks)

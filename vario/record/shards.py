@@ -3,7 +3,7 @@
 A process that holds a shard writes `shard/...`: its share of squares, sums and counts, which add up over all
 processes. Here they are added, at the steps that every one of them has written; a process that never came,
 or was lost, leaves no reading and not a smaller one. Whoever reads a record sees `gradient/norm` and the
-others as usual.
+others as usual; so it is with what ranks that hold the same parameters tell of their examples (``ranks``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from vario.record.ranks import AVERAGED, JOINED
 
 if TYPE_CHECKING:
     from vario.record.stream import Event, Source, Steps, Values
@@ -72,6 +74,13 @@ def _over(a: Values, b: Values) -> Values:
     return np.divide(a, b, out=np.full_like(a, np.nan), where=b > 0)
 
 
+def _placed(steps: Steps, at: Steps, values: Values) -> Values:
+    """The values at these steps, NaN where there is none."""
+    found = np.full((len(steps), *values.shape[1:]), np.nan)
+    found[np.searchsorted(steps, at)] = values
+    return found
+
+
 _OF_GRADIENT, _OF_WEIGHT = ("shard/gradient_moments",), ("shard/weight_moments",)
 MADE = {
     "gradient/norm": _Made(("shard/gradient",), _length),
@@ -91,7 +100,7 @@ _NOTHING = (np.zeros(0, np.int64), np.zeros(0))
 
 
 class Whole:
-    """A source of points in which numbers of shards are those of the whole; all else is as it was."""
+    """A source of points in which what processes tell of their parts is of the whole; the rest as it was."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -108,7 +117,9 @@ class Whole:
         return found
 
     def points(self, stream: str, name: str, where: str) -> tuple[Steps, Values]:
-        if not self._is_made(stream, name):
+        if self._is_joined(stream, name):
+            return self._join(stream, name, where)
+        if not self._is_added(stream, name):
             return self._source.points(stream, name, where)
         made, ranks = MADE[name], self._ranks(stream)
         found = [[self._source.points(of, part, where) for of in ranks] for part in made.parts]
@@ -138,7 +149,7 @@ class Whole:
         return int(steps[-1]) if len(steps) else None
 
     def width(self, stream: str, name: str, where: str) -> int:
-        if self._is_made(stream, name):
+        if self._is_added(stream, name):
             return MADE[name].width
         return self._source.width(stream, name, where)
 
@@ -152,11 +163,38 @@ class Whole:
         return self._source.meta()
 
     def _is_made(self, stream: str, name: str) -> bool:
-        """Whether the series is one that is added up here."""
+        return self._is_added(stream, name) or self._is_joined(stream, name)
+
+    def _is_added(self, stream: str, name: str) -> bool:
+        """Whether the series is one of wholes that shares are added up to."""
         if name not in MADE:
             return False
         raw = self._source.index(stream)
         return MADE[name].parts[0] in raw and name not in raw
+
+    def _is_joined(self, stream: str, name: str) -> bool:
+        """Whether ranks that average their gradients each have read a part of it."""
+        if name not in JOINED or AVERAGED not in self._source.index(stream):
+            return False
+        return bool((self._source.points(stream, AVERAGED, "")[1] > 1).any())
+
+    def _join(self, stream: str, name: str, where: str) -> tuple[Steps, Values]:
+        parts, of = JOINED[name]
+        model = stream.partition("@")[0]
+        told = {e.stream: e.data["parameters"] for e in self._source.events() if e.kind == "parameters"}
+        mine = [p["name"] for p in told.get(stream, ())]
+        ranks = [
+            one
+            for one, parameters in told.items()
+            if one == stream or (one.partition("@")[0] == model and [p["name"] for p in parameters] == mine)
+        ]
+        found = [[self._source.points(rank, part, where) for rank in ranks or [stream]] for part in parts]
+        here = [of_rank for of_rank in zip(*found, strict=True) if all(len(at) for at, _ in of_rank)]
+        if not here:
+            return _NOTHING
+        steps = reduce(np.union1d, [at for of_rank in here for at, _ in of_rank])
+        placed = [[_placed(steps, *part) for part in of_rank] for of_rank in here]
+        return steps, of(*(np.stack(part) for part in zip(*placed, strict=True)))
 
     def _ranks(self, stream: str) -> tuple[str, ...]:
         """The streams of all processes that hold the parts; none where one did not come, or holds others."""

@@ -53,6 +53,24 @@ def of_one_process(world: int) -> list[tuple[float, float]]:
     return found
 
 
+def of_single_examples() -> list[tuple[float, float]]:
+    """Signal and noise at each step, from the gradient of every example of the whole batch."""
+    model, x, y = make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    found = []
+    for _ in range(3):
+        rows = []
+        for k in range(BATCH):
+            loss = torch.nn.functional.cross_entropy(model(x[k : k + 1]), y[k : k + 1])
+            rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        noise = float(torch.stack(rows).var(dim=0).sum())
+        found.append((float(torch.stack(rows).mean(dim=0).square().sum()) - noise / BATCH, noise))
+    return found
+
+
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_mean_over_ranks_is_what_one_process_computes(world: int, tmp_path: Path) -> None:
     start(tmp_path / "heard", world, "listen")
@@ -65,8 +83,11 @@ def test_the_mean_over_ranks_is_what_one_process_computes(world: int, tmp_path: 
             mean = sum(one[step] for one in series) / world
             assert mean == pytest.approx(wanted[step][place], rel=1e-6, abs=1e-9)
     assert {value for one in heard for _, value in one["read"]["gradient_parts/count"]} == {world}
-    # single examples are heard on every rank too
-    assert all(len(one["read"]["gradient_noise/noise"]) == 2 for one in heard)
+    for name, values in zip(("signal", "noise"), zip(*of_single_examples(), strict=True), strict=True):
+        series = [dict(one["read"][f"gradient_noise/{name}"]) for one in heard]
+        for step in (1, 2):
+            mean = sum(one[step] for one in series) / world
+            assert mean == pytest.approx(values[step], rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.slow

@@ -55,11 +55,13 @@ class ExampleGram:
 class PartNorms:
     """Of ``parts`` parts of ``examples`` each: squared norms by parameter, in units of the whole's gradient.
 
-    ``squares`` has one value for each part that was heard here; ``whole`` is that of the step's gradient.
+    ``squares`` has one value for each part that was heard here; ``whole`` is that of the step's gradient,
+    which is averaged over ``ranks`` processes.
     """
 
     examples: int
     parts: int
+    ranks: int
     squares: dict[str, Array]
     whole: dict[str, float]
 
@@ -110,9 +112,8 @@ def part_norms(found: GradientParts) -> Pending | None:
     def finish(host: list[Array]) -> PartNorms:
         values = np.concatenate(host).reshape(len(found.squares) + 1, len(names)) / found.scale**2
         squares = dict(zip(names, (values[:-1] * found.factor**2).T, strict=True))
-        return PartNorms(
-            found.examples, found.parts, squares, dict(zip(names, values[-1].tolist(), strict=True))
-        )
+        whole = dict(zip(names, values[-1].tolist(), strict=True))
+        return PartNorms(found.examples, found.parts, found.averaged, squares, whole)
 
     return Pending([*parts, *_flat(found.whole.values())], finish)
 
