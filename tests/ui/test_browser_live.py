@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -209,3 +210,20 @@ def test_a_run_that_is_deleted_while_it_is_shown_breaks_nothing(browser: Any, se
     view.wait_for_selector("h2:text('There is no such run')")
     view.click("text=All runs")
     view.wait_for_selector("h2:text('No runs yet')")
+
+
+def test_charts_follow_a_run_while_its_first_diagnosis_takes_its_time(browser: Any, served: Served) -> None:
+    held = threading.Event()
+    nothing = {"findings": [], "checked": [], "not_applicable": [], "headline": "Nothing was found"}
+    served.dashboard.answers.diagnoses._examine = lambda path: nothing if held.wait(60) else nothing
+    with closing(RecordWriter(served.home / "live")) as writer:
+        write(writer, range(50))
+        view = opened(browser, served, "#/run/live")
+        settled(view, LOSS)
+        for last in (120, 200):
+            write(writer, range(last - 70, last), loss=0.125)
+            view.wait_for_selector(f"{LOSS}[aria-label*='at step {last - 1}']")
+        assert view.locator(".verdict.pending").count() == 1
+        held.set()
+        view.wait_for_selector("h1:text('Nothing was found')")
+    assert view.wrong == []

@@ -151,7 +151,7 @@ def test_a_browser_is_opened_with_a_ticket_and_not_with_the_token(home: Path, tm
 def test_the_server_does_not_load_torch(home: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from vario.ui.server import Dashboard; "
-        "from vario.ui.diagnoses import examined; import vario.ui.serve; import vario.cli; "
+        "from vario.ui.examiner import examined; import vario.ui.serve; import vario.cli; "
         f"examined(Path({str(home)!r}) / '20260102-120000-kite'); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

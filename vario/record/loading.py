@@ -36,6 +36,8 @@ class Piece(NamedTuple):
     flush: int
     steps: Steps
     columns: Values
+    first: int  # the smallest step
+    last: int
 
 
 @dataclass
@@ -64,7 +66,9 @@ _NONE: Rows = np.zeros((0, 6))
 @dataclass
 class _Summed:
     chunk: int = 0
+    newest: int = -1  # chunk of the whole file when it was looked for
     rows: Rows = field(default_factory=lambda: _NONE)
+    back: bool = False  # whether chunks overlap, or steps went back inside one
 
 
 class _Steps:
@@ -84,6 +88,7 @@ class Loading:
         self._loaded: OrderedDict[int, _Loaded] = OrderedDict()
         self._summed: dict[int, _Summed] = {}
         self._steps: weakref.WeakValueDictionary[Hashable, _Steps] = weakref.WeakValueDictionary()
+        self._newest = (-1, 0)  # version of the file, its newest chunk
         self._spent = 0
 
     def whole(self, series: int, width: int, what: str, *, tail: Sequence[Piece], version: int) -> Points:
@@ -121,8 +126,8 @@ class Loading:
         if known is not None and known.result is not None and known.version == version:
             steps, values = known.result
         else:
-            parts = [part for _, part in self._opened(series, what, _INSIDE, (first, last))]
-            near = [piece for piece in tail if piece.steps.max() >= first and piece.steps.min() <= last]
+            parts = self._inside(series, what, first, last, version)
+            near = [piece for piece in tail if piece.last >= first and piece.first <= last]
             chunks = [packing.values_of(parts)] if parts else []
             (steps, values), _ = self._joined(width, [part.steps for part in parts], chunks, near, version)
         part = slice(int(np.searchsorted(steps, first)), int(np.searchsorted(steps, last, side="right")))
@@ -144,12 +149,12 @@ class Loading:
         Chunks at the edges of the window, and the tail, come point by point. None where fewer than `least`
         chunks lie wholly inside, or where chunks overlap, so that what a point replaced would count.
         """
-        rows = self._summaries(series)
+        summed = self._summaries(series, version)
+        rows = summed.rows
         start = int(np.searchsorted(rows[:, 0], first))
         stop = int(np.searchsorted(rows[:, 1], last, side="right"))
-        tail_from = min((int(piece.steps.min()) for piece in tail), default=LAST)
-        back = (rows[1:, 0] <= rows[:-1, 1]).any() or (rows[:, 2] > rows[:, 1] - rows[:, 0] + 1).any()
-        overlap = back or (len(rows) and tail_from <= rows[-1, 1])
+        tail_from = min((piece.first for piece in tail), default=LAST)
+        overlap = summed.back or (len(rows) and tail_from <= rows[-1, 1])
         if stop - start < max(least, 1) or overlap:
             return None
         parts = [rows[start:stop]]
@@ -164,24 +169,45 @@ class Loading:
             parts.insert(place, points)
         return np.concatenate(parts) if edges else parts[0]
 
-    def _summaries(self, series: int) -> Rows:
+    def _inside(self, series: int, what: str, first: int, last: int, version: int) -> list[packing.Part]:
+        """Chunks that may hold points between two steps; those after all that is known are not looked for."""
+        summed = self._summed.get(series)
+        if summed is not None and summed.newest == self._newest_chunk(version) and not summed.back:
+            if not len(summed.rows) or first > summed.rows[-1, 1]:
+                return []
+        return [part for _, part in self._opened(series, what, _INSIDE, (first, last))]
+
+    def _summaries(self, series: int, version: int) -> _Summed:
         summed = self._summed.setdefault(series, _Summed())
         query = f"select id, {SUMMARY} from chunk where series=? and id>? order by id"
         try:
+            newest = self._newest_chunk(version)
+            if summed.newest == newest:
+                return summed
             found = self._connection.execute(query, (series, summed.chunk)).fetchall()
         except sqlite3.DatabaseError:  # whoever reads the points says which are lost
-            return _NONE
+            return _Summed()
+        summed.newest = newest
         if found:
             summed.chunk = found[-1][0]
             added = np.array([row[1:] for row in found], np.float64)  # SQLite keeps NaN as null
-            summed.rows = np.concatenate([summed.rows, added])
-        return summed.rows
+            rows = summed.rows = np.concatenate([summed.rows, added])
+            overlap = (rows[1:, 0] <= rows[:-1, 1]).any()
+            summed.back = bool(overlap or (rows[:, 2] > rows[:, 1] - rows[:, 0] + 1).any())
+        return summed
+
+    def _newest_chunk(self, version: int) -> int:
+        """The number of the last chunk of all series: where it is as it was, no series has new ones."""
+        if self._newest[0] != version:
+            (newest,) = self._connection.execute("select max(id) from chunk").fetchone()
+            self._newest = version, newest or 0
+        return self._newest[1]
 
     def last_step(self, series: int, tail: Sequence[Piece]) -> int | None:
         """The last step at which a series was read."""
         query = "select max(last) from chunk where series=?"
         (chunk,) = self._connection.execute(query, (series,)).fetchone()
-        ends = [int(piece.steps.max()) for piece in tail] + ([int(chunk)] if chunk is not None else [])
+        ends = [piece.last for piece in tail] + ([int(chunk)] if chunk is not None else [])
         return max(ends, default=None)
 
     def _extend(self, series: int, loaded: _Loaded, what: str) -> None:

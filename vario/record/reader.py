@@ -275,10 +275,12 @@ class _File:
                 except packing.Damaged as error:
                     self._report(f"a flush of stream {stream!r} is lost: {error}")
                     continue
-                at = 0
+                if not len(steps):
+                    continue
+                at, first, end = 0, int(steps.min()), int(steps.max())
                 for series in ids.tolist():
                     columns = points[:, at : at + widths[series]]
-                    pieces.setdefault(series, []).append(Piece(id, steps, columns))
+                    pieces.setdefault(series, []).append(Piece(id, steps, columns, first, end))
                     at += widths[series]
         except sqlite3.DatabaseError as error:
             self._report(f"some of the last points are lost: {error}")

@@ -162,12 +162,17 @@ def _of_points(steps: Steps, values: Values, bins: int) -> Overview:
 
 def _of_summaries(rows: NDArray[np.float64], bins: int) -> Overview:
     """Stretches of nearly equal numbers of points; a row (see SUMMARY in `loading`) is not split."""
-    count = rows[:, 2]
-    middle = np.cumsum(count) - count / 2
-    edges = np.flatnonzero(np.diff(np.floor(middle * bins / count.sum()), prepend=-1))
-    known = np.where(np.isnan(rows[:, 4]), 0.0, count)
+    _, last, count, low, mean, high = rows.T
+    end = np.cumsum(count)
+    bin = ((end - count / 2) * (bins / end[-1])).astype(np.int64)
+    begins = np.ones(len(rows), bool)
+    begins[1:] = bin[1:] != bin[:-1]
+    edges = np.flatnonzero(begins)
+    if len(edges) == len(rows):
+        return last, low, mean, high
+    known = np.where(np.isnan(mean), 0.0, count)
     with np.errstate(invalid="ignore", divide="ignore"):
-        weighed = np.where(known > 0, rows[:, 4] * count, 0.0)
+        weighed = np.where(known > 0, mean * count, 0.0)
         mean = np.add.reduceat(weighed, edges) / np.add.reduceat(known, edges)
-    low, high = np.fmin.reduceat(rows[:, 3], edges), np.fmax.reduceat(rows[:, 5], edges)
-    return rows[np.append(edges[1:], len(rows)) - 1, 1], low, mean, high
+    low, high = np.fmin.reduceat(low, edges), np.fmax.reduceat(high, edges)
+    return last[np.append(edges[1:], len(rows)) - 1], low, mean, high

@@ -20,7 +20,8 @@ from vario.report.charts import course
 from vario.ui import curves, news
 from vario.ui.about import about
 from vario.ui.diagnoses import Diagnoses
-from vario.ui.shelf import Asked, Gone, Shelf
+from vario.ui.kept import Kept
+from vario.ui.shelf import Asked, Gone, Shelf, at_rest, stamp
 
 __all__ = ["Answers"]
 
@@ -33,7 +34,7 @@ class Answers:
     """The questions that the page asks about the runs of one directory."""
 
     def __init__(self, home: Path) -> None:
-        self.shelf, self.diagnoses = Shelf(home), Diagnoses()
+        self.shelf, self.diagnoses, self._kept = Shelf(home), Diagnoses(), Kept()
 
     def close(self) -> None:
         """Lets go of all files."""
@@ -45,16 +46,26 @@ class Answers:
             return about(run)
 
     def series(self, request: Request) -> bytes:
-        with self._reading(request) as run:
-            return _series(run, request)
+        return self._drawn(request, _series)
 
     def heatmap(self, request: Request) -> bytes:
-        with self._reading(request) as run:
-            return _heatmap(run, request)
+        return self._drawn(request, _heatmap)
 
     def distribution(self, request: Request) -> bytes:
-        with self._reading(request) as run:
-            return _distribution(run, request)
+        return self._drawn(request, _distribution)
+
+    def _drawn(self, request: Request, draw: Callable[[Run, Request], bytes]) -> bytes:
+        """The numbers of a picture; of a record at rest, those of a moment ago serve again."""
+        path = self.shelf.path(request.path_params["id"])
+        state = stamp(path)
+        key = (*state, str(request.url.path), request.url.query) if at_rest(state) else None
+        found = self._kept.find(key) if key else None
+        if found is None:
+            with self._reading(request) as run:
+                found = draw(run, request)
+            if key:
+                self._kept.keep(key, found)
+        return found
 
     def news(self, id: str, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
         """Server-sent events about one run, or about the list where `id` is empty; Gone where it is not."""

@@ -73,15 +73,17 @@ def heatmap_reply(record: Record, name: str, *, window: Window, columns: int, ov
         columns = max((len(steps) for steps, *_ in seen), default=columns) or 1
     edges = np.linspace(first, last + 1, min(columns, length) + 1)
     rows = np.full((len(layers), len(edges) - 1), np.nan)
+    before, at = np.zeros(0), np.zeros(0, np.intp)
     for row, where, (steps, _, mean, _) in zip(rows, layers, seen, strict=True):
+        if not np.array_equal(steps, before):  # layers are mostly read together
+            before, at = steps, np.searchsorted(edges[1:-1], steps, side="right")
         value = mean if mean.ndim == 1 else mean.sum(axis=1)
-        known = ~np.isnan(value)
-        at = np.clip(np.searchsorted(edges, steps[known], side="right") - 1, 0, len(row) - 1)
-        counts = np.bincount(at, minlength=len(row))
+        known = value == value  # no NaN
+        here, value = (at, value) if known.all() else (at[known], value[known])
+        counts = np.bincount(here, minlength=len(row))
         whole = record.last(over, where) if over else 1.0
-        with np.errstate(invalid="ignore"):  # inf - inf
-            sums = np.bincount(at, value[known], len(row)) / (whole if whole > 0 else np.nan)
-        row[counts > 0] = sums[counts > 0] / counts[counts > 0]
+        with np.errstate(invalid="ignore", divide="ignore"):  # inf - inf; a stretch without a reading
+            row[:] = np.bincount(here, value, len(row)) / counts / (whole if whole > 0 else np.nan)
     header = {"layers": layers, "steps": np.ceil(edges[1:] - 1).astype(int).tolist(), "first": int(first)}
     return envelope(header, [rows], "<f4")
 

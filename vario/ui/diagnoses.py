@@ -1,7 +1,7 @@
 """Findings of the runs that somebody looks at: made once per change of the record, one at a time, aside.
 
-A diagnosis reads much of a record, so it is made in one thread of its own, never for a record that has
-not changed, and for a run in flight no more often than its cost allows.
+A diagnosis reads much of a record, so it is made in a process of its own, never for a record that has not
+changed, and for a run in flight no more often than its cost allows.
 """
 
 from __future__ import annotations
@@ -13,17 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from vario.nouns import VarioError
-from vario.record import Run, open_run
-from vario.report import charts, words
-from vario.report.json import findings_dict
-from vario.ui.about import chart_told
+from vario.ui.examiner import Examiner
 from vario.ui.shelf import Stamp, stamp
 
-__all__ = ["Diagnoses", "examined"]
+__all__ = ["Diagnoses"]
 
 REST = 20.0  # times its own cost is what a diagnosis waits for before the next of the same run
 LEAST_REST = 2.0  # seconds
-BUDGET = 24 << 20  # bytes of points that the reader of a diagnosis keeps
 State = tuple[Stamp, str]  # of a record: what its file shows, and what became of the run
 
 
@@ -42,7 +38,8 @@ class Diagnoses:
     """Asks for diagnoses return at once with what is known; the thread brings the rest."""
 
     def __init__(self, examine: Callable[[Path], dict[str, Any]] | None = None) -> None:
-        self._examine = examine or examined
+        self._examiner = Examiner()
+        self._examine = examine or self._examiner
         self._known: dict[Path, _Known] = {}
         self._wanted: dict[Path, str] = {}  # with its status, in the order of asking
         self._more = threading.Condition()
@@ -85,10 +82,11 @@ class Diagnoses:
                 self._wanted.pop(path, None)
 
     def close(self) -> None:
-        """Ends the thread after what it is doing."""
+        """Ends the thread, and the diagnosis that is under way."""
         with self._more:
             self._ended = True
             self._more.notify()
+        self._examiner.close()
 
     def _start(self) -> None:
         if self._thread is None:
@@ -144,39 +142,3 @@ class Diagnoses:
     def _not_before(self, path: Path) -> float:
         known = self._known.get(path)
         return known.not_before if known else 0.0
-
-
-def examined(path: Path) -> dict[str, Any]:
-    """The answer to /api/run/ID/findings, from a reader of its own that is closed again."""
-    with open_run(path, budget=BUDGET) as run:
-        return findings_told(run)
-
-
-def findings_told(run: Run) -> dict[str, Any]:
-    """The contract of `vario findings --json`, and the charts that show each finding."""
-    from vario.remedies.prescribe import prescribe_all
-    from vario.rules import diagnose
-    from vario.rules._live import live
-
-    diagnosis = live(run) if run.status == "running" else diagnose(run)
-    cures = prescribe_all(diagnosis, run)
-    told = findings_dict(run, diagnosis, cures)
-    records = run.records()
-    for row, finding in zip(told["findings"], diagnosis.findings, strict=True):
-        card = words.card_of(finding.id)
-        record = next(
-            (r for r in records if r.stream.partition("@")[0] == finding.stream.partition("@")[0]), None
-        )
-        shown = charts.finding_charts(finding, record, card) if record else []
-        row |= {
-            "title": words.title(finding.id),
-            "claim": words.claim(finding.id),
-            "explained_by": finding.explained_by,
-            "stream": finding.stream,
-            "places": words.places(finding.where),
-            "charts": [chart_told(chart) for chart in shown],
-        }
-        for cure, prescription in zip(row["prescriptions"], cures.get(finding, ()), strict=True):
-            cure["available"] = prescription.available
-    told["headline"] = words.headline(run, diagnosis)
-    return told

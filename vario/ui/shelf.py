@@ -22,12 +22,13 @@ from vario.record import Run, open_run
 from vario.record.schema import FILE_NAME
 from vario.report import facts
 
-__all__ = ["Asked", "Gone", "Shelf", "stamp"]
+__all__ = ["Asked", "Gone", "Shelf", "at_rest", "stamp"]
 
 RECENT = 1.0  # seconds for which the row of a run in flight is kept
 OPEN = 4  # runs that stay open: a comparison of a few, and the one looked at before
 BUDGET = 20 << 20  # bytes of points that each of them keeps; more is read again, in milliseconds
 SPARK = 40
+QUIET = 2_000_000_000  # nanoseconds; clocks of file systems tick in hundredths of a second
 Stamp = tuple[int, ...]
 
 
@@ -164,6 +165,11 @@ def stamp(path: Path) -> Stamp:
             continue
         parts += [found.st_ino, found.st_size, found.st_mtime_ns]
     return tuple(parts)
+
+
+def at_rest(state: Stamp) -> bool:
+    """Whether the record with this stamp was last written a while ago: what writes now has another stamp."""
+    return bool(state) and time.time_ns() - max(state[2::3]) > QUIET
 
 
 def _made(path: Path) -> tuple[str, float]:

@@ -13,9 +13,11 @@ const PER_LINE = 4; // what uPlot is given of a line: smallest, mean, largest, s
 // `spec`: {title, lines: [{label, curve}], limits: [{value, label}], span: [first, last] or null}; a line may
 // have an `ink` (1 to 8), be dashed (`dash`) and share its place in the legend with others (`group`); a chart may
 // show its limits wherever they are (`always`) and be so many pixels high (`height`).
-export async function lineChart(figure, spec, source, linked) {
+// It asks at once, and is drawn when `turn` has come.
+export async function lineChart(figure, spec, source, linked, turn = null) {
   const chart = new LineChart(figure, spec, source, linked);
   await chart.ask();
+  await turn;
   chart.begin();
   return chart;
 }
@@ -35,6 +37,9 @@ class LineChart {
     const curves = await Promise.all(this.spec.lines.map((line) => this.source.curve(line.curve, range)));
     if (mine !== this.asked || this.end.signal.aborted) return false;
     this.curves = curves;
+    // Here, where all charts that were asked for together are still to be drawn: each that is drawn changes
+    // the page, and the next one to ask for a width would make the browser lay it all out once more.
+    this.wide = this.figure.querySelector(".plot").clientWidth;
     return true;
   }
 
@@ -59,7 +64,7 @@ class LineChart {
     linked.on("soften", () => this.put(), end.signal);
     linked.on("point", ({ step, from }) => from !== this.plot && follow(this.plot, step), end.signal);
     this.sizes = new ResizeObserver(() => {
-      const width = this.holder.clientWidth;
+      const width = (this.wide = this.holder.clientWidth);
       if (width && width !== this.plot.width) this.plot.setSize({ width, height: this.plot.height });
     });
     this.sizes.observe(this.holder);
@@ -158,7 +163,7 @@ function plotted(chart) {
   const axis = { stroke: color("muted"), grid: { stroke: color("hair"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   const plot = new uPlot(
     {
-      width: holder.clientWidth || 480,
+      width: chart.wide || holder.clientWidth || 480,
       height: spec.height ?? 190,
       padding: [10, 10, 0, 0],
       legend: { show: false },

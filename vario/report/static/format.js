@@ -22,19 +22,29 @@ export function shortened(name, most) {
 }
 
 // A custom property of the page's style as a colour that a canvas understands, in the theme of now. Asking
-// makes the browser compute styles anew, so answers are kept for as long as the theme stays.
+// makes the browser compute styles anew, so all are asked for at once and kept for as long as the theme stays.
+const INKS = ["ink", "muted", "hair", "card", "limit", "span", "error", "strip-line", ...[1, 2, 3, 4, 5, 6, 7, 8].map((i) => `line-${i}`)];
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const probe = document.createElement("span");
-const colors = new Map();
-probe.hidden = true;
+const themes = new Map();
 export function color(name) {
-  const key = `${name} ${document.documentElement.dataset.theme ?? dark.matches}`;
-  if (!colors.has(key)) {
-    if (!probe.isConnected) document.body.append(probe);
-    probe.style.color = `var(--${name})`;
-    colors.set(key, getComputedStyle(probe).color);
-  }
-  return colors.get(key);
+  const theme = String(document.documentElement.dataset.theme ?? dark.matches);
+  if (!themes.has(theme)) themes.set(theme, inks());
+  return themes.get(theme).get(name);
+}
+
+function inks() {
+  const probe = document.createElement("div");
+  probe.hidden = true;
+  const spans = INKS.map((name) => {
+    const span = document.createElement("span");
+    span.style.color = `var(--${name})`;
+    return span;
+  });
+  probe.append(...spans);
+  document.body.append(probe);
+  const found = new Map(INKS.map((name, i) => [name, getComputedStyle(spans[i]).color]));
+  probe.remove();
+  return found;
 }
 
 export function faded(rgb, alpha) {

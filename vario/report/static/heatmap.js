@@ -35,10 +35,12 @@ class HeatMap {
   // True where the answer is still wanted when it comes.
   async ask() {
     const mine = ++this.asked;
-    const found = await this.source.rows(this.map, this.linked.range);
+    const { range, all: [, until] } = this.linked;
+    const found = await this.source.rows(this.map, range);
     const all = await Promise.all(found.map(async ({ name, curve }) => ({ name, curve: await curve })));
     if (mine !== this.asked || this.end.signal.aborted) return false;
     this.all = all;
+    this.until = until;
     this.sift();
     return true;
   }
@@ -67,13 +69,18 @@ class HeatMap {
     this.sizes.observe(box);
   }
 
+  // News of a run in flight.
   async refresh() {
+    if (!this.all.length || this.linked.grown(this.until, this.width)) await this.fresh();
+  }
+
+  async fresh() {
     if (await this.ask()) this.draw();
   }
 
   async zoomed() {
     this.draw();
-    if (this.source.live) await this.refresh();
+    if (this.source.live) await this.fresh();
   }
 
   // Only the rows whose names hold all of the words.

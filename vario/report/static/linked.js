@@ -30,8 +30,14 @@ export class Linked extends EventTarget {
   }
 
   // A run in flight has more steps than a moment ago.
-  grow(last) {
+  reach(last) {
     this.all = [this.all[0], Math.max(last, this.all[1])];
+  }
+
+  // Whether the run has gone on since step `until` by so much that one of `pixels` across would change.
+  grown(until, pixels) {
+    const [first, last] = this.shown;
+    return Math.min(this.all[1], last) - Math.min(until, last) >= (last - first) / Math.max(pixels, 1);
   }
 
   // `signal` of an AbortController ends it: a view that is gone must not be kept alive by its listeners.

@@ -18,7 +18,7 @@ export async function densityStrip(box, packed, label, source, linked) {
 
 class Strip {
   constructor(box, packed, label, source, linked) {
-    Object.assign(this, { box, packed, label, source, linked });
+    Object.assign(this, { box, packed, label, source, linked, until: linked.all[1] });
     this.end = new AbortController();
   }
 
@@ -49,10 +49,13 @@ class Strip {
     this.sizes.observe(box);
   }
 
+  // News of a run in flight.
   async refresh() {
+    const until = this.linked.all[1];
+    if (this.data.steps.length && !this.linked.grown(this.until, this.width)) return;
     const data = await this.source.distribution(this.packed);
     if (this.end.signal.aborted) return;
-    this.data = data;
+    Object.assign(this, { data, until });
     this.draw();
   }
 

@@ -48,7 +48,7 @@ class ComparePage {
       this.linked.range = rangeOf(this.query.get("x"));
       this.linked.on("zoom", ({ range }) => (this.frame.keep({ x: rangeText(range) }), (this.whole.hidden = range === null)));
     }
-    this.linked.grow(last);
+    this.linked.reach(last);
     const text = JSON.stringify(found.map(({ id, status, charts, facts }) => [id, status, charts.map(({ title, lines }) => [title, lines]), facts.settings]));
     if (text === this.written) return void this.board.refresh();
     this.written = text;

@@ -5,7 +5,8 @@ import { el } from "./build.js";
 import { plain } from "./words.js";
 
 // `told`: {title, lines: [{stream, name, where, column, label}], limits: [[value, label]], span}.
-export function chartFigure(told, { board, source, linked, tall, now }) {
+// `now`: it will be on the screen at once; `turn`: a promise of when it may be drawn.
+export function chartFigure(told, { board, source, linked, tall, now, turn }) {
   const spec = {
     title: plain(told.title, 200),
     note: told.note ?? "",
@@ -18,7 +19,7 @@ export function chartFigure(told, { board, source, linked, tall, now }) {
   const figure = el("figure", { class: "chart", "data-testid": "chart" }, el("figcaption", {}, spec.title), el("div", { class: "plot" }));
   if (tall) figure.querySelector(".plot").style.minHeight = `${tall}px`;
   return board.add(figure, async () => {
-    const chart = await lineChart(figure, spec, source, linked);
+    const chart = await lineChart(figure, spec, source, linked, turn);
     if (isStill(told, chart.curves)) figure.hidden = true;
     return chart;
   }, now);

@@ -22,7 +22,7 @@ export function runPage(frame, route) {
 
 class RunPage {
   constructor(frame, { parts, query }) {
-    Object.assign(this, { frame, query, about: null, version: -1, asking: false, latest: null, asked: 0, drawn: 0 });
+    Object.assign(this, { frame, query, about: null, version: -1, asking: false, looking: false, latest: null, asked: 0, drawn: 0 });
     [this.id, this.stream = null] = parts;
     this.board = new Board();
     this.source = new AskedSource(this.id);
@@ -41,7 +41,7 @@ class RunPage {
       await this.board.settled();
       this.drawn = Math.min(this.drawn, await this.source.settled());
       this.follow();
-      await this.ask();
+      await this.look();
     } catch (error) {
       this.#failed(error);
     }
@@ -113,7 +113,7 @@ class RunPage {
     const grown = count > this.drawn;
     if (!changed && !grown && (version === this.version || !this.told)) return;
     this.about.steps = Math.max(this.about.steps, count);
-    this.linked.grow(Math.max(last, 1));
+    this.linked.reach(Math.max(last, 1));
     const box = this.head.querySelector("[data-testid=steps]");
     if (box) box.textContent = steps(this.about.steps);
     this.latest = news;
@@ -126,12 +126,24 @@ class RunPage {
         if (grown || changed) await this.refresh(now.steps);
         if (now.status !== this.about.status || performance.now() - this.asked > ABOUT_EVERY) await this.load();
         if (this.about.steps > this.drawn) await this.refresh(this.about.steps); // it has gone on since the news
-        if (now.findings_version !== this.version) await this.ask();
+        if (now.findings_version !== this.version) this.look();
       }
     } catch (error) {
       this.#failed(error);
     }
     this.asking = false;
+  }
+
+  // Asks for the findings aside: the first may take a while, and the charts go on meanwhile.
+  async look() {
+    if (this.looking) return;
+    this.looking = true;
+    try {
+      await this.ask();
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.looking = false;
   }
 
   // The charts ask again; they then show `count` steps at least.
@@ -143,7 +155,7 @@ class RunPage {
   learn(about) {
     this.asked = performance.now();
     this.about = about;
-    this.linked.grow(Math.max(about.steps - 1, 1));
+    this.linked.reach(Math.max(about.steps - 1, 1));
     this.sections.learn(about);
     this.show();
   }

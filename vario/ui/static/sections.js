@@ -26,6 +26,7 @@ export class RunSections {
   constructor(about, tools, choice, onChoice) {
     Object.assign(this, { tools, choice, onChoice, boxes: new Map(), written: new Map(), maps: [] });
     this.root = el("div");
+    this.frame = new Promise((done) => requestAnimationFrame(() => setTimeout(done))); // the one with the first chart
     for (const [at, title] of SECTIONS) {
       const box = el("section", { id: at, hidden: true, "aria-labelledby": `${at}-title` }, el("h2", { id: `${at}-title` }, title), el("div"));
       this.boxes.set(at, box);
@@ -106,7 +107,7 @@ export class RunSections {
     const before = this.written.get(at) ?? new Map();
     const after = new Map(told.map((chart, i) => {
       const key = JSON.stringify(chart);
-      return [key, before.get(key) ?? chartFigure(chart, { ...this.tools, now: i < FIRST })];
+      return [key, before.get(key) ?? chartFigure(chart, { ...this.tools, now: i < FIRST, turn: i ? this.frame : null })];
     }));
     this.written.set(at, after);
     for (const [key, figure] of before) if (!after.has(key)) this.tools.board.drop(figure);
