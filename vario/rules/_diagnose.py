@@ -17,6 +17,7 @@ from vario.record import Record, Run
 from vario.rules._calibration import calibrated
 from vario.rules._causes import FAILURES, consequences
 from vario.rules._course import course
+from vario.rules._harm import weighed
 
 __all__ = ["Rule", "diagnose", "rank"]
 
@@ -28,7 +29,8 @@ _TOGETHER = "several models are trained together; the loss of one may rise becau
 class Rule(Protocol):
     """What a rule must have; the modules of this room do. ``CARD["alone"]``: only for runs of one model.
 
-    With "worse" in place of True it is left out only where the loss of its model rose.
+    With "worse" in place of True it is left out only where the loss of its model rose. ``CARD["harm"]``: what
+    it tells is itself the harm; other rules give advice while the run does well (``rules/_harm.py``).
     """
 
     ID: str
@@ -52,7 +54,7 @@ def diagnose(run: Run | Record | Sequence[Record], rules: Iterable[Rule | str] |
     checked: list[str] = []
     for rule in loaded:
         outcomes = [
-            _TOGETHER if together and _wants_to_be_alone(rule, record) else _ask(rule, record)
+            _TOGETHER if together and _wants_to_be_alone(rule, record) else _ask(rule, record, together)
             for record in records
         ]
         findings += _once_per_model([o for o in outcomes if isinstance(o, Finding)])
@@ -128,12 +130,14 @@ def _wants_to_be_alone(rule: Rule, record: Record) -> bool:
         return False
 
 
-def _ask(rule: Rule, record: Record) -> Finding | str | None:
+def _ask(rule: Rule, record: Record, together: bool) -> Finding | str | None:
     """The rule's finding, None, or the reason why it cannot know."""
     try:
         # Records of sick runs hold inf and NaN; each rule decides about them by name.
         with np.errstate(all="ignore"):
             finding = rule.check(record)
+            if finding is not None:
+                finding = weighed(finding, rule.CARD, record, alone=not together)
     except NotApplicable as reason:
         return str(reason)
     except Exception as error:  # noqa: BLE001 - one broken rule must not silence the others

@@ -23,6 +23,7 @@ CARD = {
     "checked": "equation",
     "changed": "P069 penalises these examples; the limit of 0.1 is between its healthy runs "
     "(below 0.002) and its lost ones (0.16 and more)",
+    "harm": True,
     "summary": "{share of abnormal examples} of the attacked examples have a lower loss than "
     "before the attack: the single step no longer attacks.",
 }

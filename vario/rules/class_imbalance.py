@@ -28,6 +28,7 @@ CARD = {
     "checked": "closed form",
     "changed": "P086 varies imbalance from 1 to 5,000; the limit of 10 is where its plain nets "
     "begin to lose clearly",
+    "harm": True,
     "summary": "The most frequent class has {largest over smallest class} times the examples of "
     "the rarest one.",
 }

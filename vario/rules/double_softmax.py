@@ -34,6 +34,7 @@ CARD = {
     ),
     "checked": "closed form",
     "changed": "",
+    "harm": True,
     "summary": "The loss function was given probabilities, not logits; with them its loss cannot fall below "
     "{lowest reachable loss}.",
 }

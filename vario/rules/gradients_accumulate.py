@@ -23,6 +23,7 @@ CARD = {
     "reads": ("gradient/carried", "gradient/norm"),
     "checked": "closed form: a sum of equal gradients carries k / (k + 1) of itself",
     "changed": "",
+    "harm": True,
     "summary": "At {share of steps with carried gradients} of the steps the gradients of "
     "earlier steps were still there; they made "
     "up {carried gradient} of the gradient.",

@@ -26,6 +26,7 @@ CARD = {
     "checked": "closed form",
     "changed": "P032 prevents overuse by answering with noise; the rule only compares a used set "
     "with a fresh one",
+    "harm": True,
     "summary": "The best of {evaluations on one set} evaluations is better by {best accuracy less"
     " fresh accuracy:%} than the accuracy on a set that was seldom used.",
 }

@@ -49,6 +49,7 @@ CARD = {
     "checked": "closed form",
     "changed": "the papers rank single examples or train around them; the rule estimates one rate"
     " from what a single run shows",
+    "harm": True,
     "summary": "About {share of wrong labels} of the training labels are wrong.",
 }  # fmt: skip
 

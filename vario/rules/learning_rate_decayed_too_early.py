@@ -24,6 +24,7 @@ CARD = {
     "reads": ("hyper/lr", "loss/train"),
     "checked": "closed form: exponential decay by 0.95 per step and per epoch",
     "changed": "",
+    "harm": True,
     "summary": "{share of steps after the decay} of the steps ran at 1 % of the highest "
     "learning rate or less; it fell to that at step {step of the decay}.",
 }

@@ -30,6 +30,7 @@ CARD = {
     "reads": ("gradient/norm", "update/norm", "loss/train"),
     "checked": "closed form: counts of parameters",
     "changed": "",
+    "harm": True,
     "summary": "{parameters without gradient} of {all parameters} parameters get no gradient.",
 }
 

@@ -30,6 +30,7 @@ CARD = {
     ),
     "checked": "closed form",
     "changed": "",
+    "harm": True,
     "summary": "The training turned non-finite at step {first broken step}; {broken share} of the"
     " steps from there on are broken.",
 }

@@ -28,6 +28,7 @@ CARD = {
     "checked": "closed form",
     "changed": "the papers say when overfitting is benign or comes from repeats; the rule reads "
     "the curve alone",
+    "harm": True,
     "summary": "Held-out loss is {held-out loss over its best} times its lowest, reached at step "
     "{best step}, "
     "while the training loss has gone on falling.",

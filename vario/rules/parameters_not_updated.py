@@ -26,6 +26,7 @@ CARD = {
     "reads": ("update/norm", "gradient/norm"),
     "checked": "closed form: counts of parameters",
     "changed": "",
+    "harm": True,
     "summary": "{parameters never updated} of {all parameters} parameters are never changed.",
 }
 

@@ -25,6 +25,7 @@ CARD = {
     "checked": "closed form",
     "changed": "P071 shuffles the known simple coordinate of its slabs; the rule takes whichever "
     "features were shuffled",
+    "harm": True,
     "summary": "Without {where} the model is right on {accuracy without it} of the held-out "
     "examples; with it on {held-out accuracy}.",
 }

@@ -25,6 +25,7 @@ CARD = {
     "reads": ("mode/train_share", "mode/eval_share", "eval/loss", "eval/accuracy"),
     "checked": "closed form",
     "changed": "",
+    "harm": True,
     "summary": "Modules whose work depends on the mode were in the wrong one: in train mode at "
     "{evaluations in train mode:%} "
     "of the evaluations, in eval mode at {steps in eval mode:%} of the training steps.",

@@ -28,6 +28,7 @@ CARD = {
     "reads": ("eval/seen_share", "eval/examples", "data/duplicate_share"),
     "checked": "closed form",
     "changed": "P253 finds near duplicates by attribution; equal hashes find exact ones only",
+    "harm": True,
     "summary": "{share of rows seen in training} of the rows of {where} were trained on.",
 }
 

@@ -1,0 +1,88 @@
+"""Test ``vario.rules._harm``: what merely infers is advice while a run does well; what shows harm stays."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from vario.nouns import Finding
+from vario.record import record_of
+from vario.rules import ALL, diagnose
+from vario.rules._diagnose import _load
+from vario.rules._harm import is_harmed
+
+SIGN = Finding("a-sign", "error", 0.99, (), (0, 9), ())
+
+
+def severity(records, **card):
+    rule = SimpleNamespace(ID="a-sign", CARD=card, check=lambda record: SIGN)
+    return diagnose(records, [rule]).findings[0].severity
+
+
+def run_of(loss, *, ratio=0.001, **more):
+    steps = np.arange(len(loss))
+    series = {("loss/train", ""): (steps, np.asarray(loss, float))}
+    series["update/ratio", ""] = (steps, np.full(len(loss), ratio))
+    return record_of(
+        series | {(name.replace("__", "/"), "loader 0"): values for name, values in more.items()}
+    )
+
+
+FALLING, RISING, FLAT = np.geomspace(2.0, 0.2, 200), np.geomspace(1.0, 4.0, 200), np.full(200, 1.0)
+
+
+def test_a_sign_is_advice_while_the_run_does_well_and_keeps_its_severity_where_it_fails(make):
+    assert severity(make()) == "advice"
+    assert severity(make(changes={"loss/train": 2.3})) == "error"
+    assert (
+        severity(make(changes={"loss/train": lambda at, y: (at, np.where(at > 300, np.nan, y))})) == "error"
+    )
+
+
+def test_harm_itself_is_no_sign(make):
+    assert severity(make(), harm=True) == "error"
+
+
+def test_a_run_too_short_to_judge_shows_no_harm():
+    assert not is_harmed(run_of([1.0, 2.0]))
+
+
+def test_a_loss_that_rises_by_small_steps_has_another_objective_than_before():
+    assert not is_harmed(run_of(RISING))
+    assert is_harmed(run_of(RISING, ratio=0.05))
+
+
+def test_what_was_won_and_lost_again_is_harm_where_steps_were_large():
+    fallen = np.concatenate([FALLING, np.full(100, 1.0)])
+    assert is_harmed(run_of(fallen, ratio=0.05))
+    assert not is_harmed(run_of(fallen))
+    assert not is_harmed(run_of(FALLING, ratio=0.05))
+
+
+def test_a_loss_that_stays_while_held_out_answers_become_right_measures_something_else():
+    at = np.arange(0, 200, 20)
+    counts = (np.arange(200), np.full((200, 2), 8.0))
+    better, same = (at, np.linspace(0.5, 0.9, 10)), (at, np.full(10, 0.5))
+    for accuracy, harmed in ((better, False), (same, True)):
+        record = run_of(FLAT, eval__accuracy=accuracy)
+        with_classes = record_of(
+            {(n, w): record.series(n, w) for n in record.names() for w in record.wheres(n)}
+            | {("batch/class_counts", ""): counts}
+        )
+        assert is_harmed(with_classes) is harmed
+    falling = run_of(FLAT, eval__loss=(at, np.linspace(1.0, 0.5, 10)))
+    assert not is_harmed(falling) and is_harmed(run_of(FLAT))
+
+
+def test_of_models_trained_together_no_loss_needs_to_fall():
+    both = [run_of(FLAT), run_of(RISING, ratio=0.05)]
+    other = record_of({}, stream="other")
+    assert severity([both[0], other]) == "advice" and severity(both[:1]) == "error"
+    assert not is_harmed(both[1], alone=False)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_card_says_of_harm_nothing_but_yes(name):
+    assert _load(name).CARD.get("harm", True) is True
