@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Graphs", "capturing", "wait_for_queue"]
+__all__ = ["Autocast", "Graphs", "capturing", "wait_for_queue"]
 
 _CUDA = torch.backends.cuda.is_built()
 
@@ -51,3 +51,17 @@ def wait_for_queue(tensor: Tensor) -> float:
     else:
         torch.get_device_module(device).synchronize()
     return time.perf_counter() - start
+
+
+class Autocast:
+    """`happened` is told once that lower precision is in use."""
+
+    def __init__(self, happened: Callable[[str, str, dict[str, Any]], None]) -> None:
+        self._happened = happened
+        self._told = False
+
+    def entered(self, autocast: Any) -> None:
+        if not self._told and getattr(autocast, "_enabled", False):
+            self._told = True
+            dtype = str(getattr(autocast, "fast_dtype", "")).removeprefix("torch.")
+            self._happened("autocast", "", {"dtype": dtype, "device": str(getattr(autocast, "device", ""))})

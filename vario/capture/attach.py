@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from vario.capture import hooks
-from vario.capture.accelerators import Graphs, wait_for_queue
+from vario.capture.accelerators import Autocast, Graphs, wait_for_queue
 from vario.capture.batches import Gathered, carried, one_clip
 from vario.capture.by_hand import ByHand
 from vario.capture.closures import nested, with_closure
@@ -32,6 +32,7 @@ from vario.capture.losses import divided_by_number, undivided
 from vario.capture.observer import Observer
 from vario.capture.schedulers import Schedulers
 from vario.capture.streams import Stream, copied, make_stream, mode_counts
+from vario.capture.without_loader import WithoutLoader
 from vario.nouns import Reading
 
 __all__ = ["Attachment"]
@@ -62,29 +63,31 @@ class Attachment:
         self.dropout_called = self.dropouts.called
         self.inputs, self.doors = Inputs(self), Doors(self)
         self.forward = self.inputs.forward
+        self.without_loader = WithoutLoader(self)
+        self.evaluates, self.evaluated_on = self.without_loader.evaluates, self.without_loader.evaluated_on
         self.depth = 0  # of backwards inside backwards
         self.awake = True
         self.doze = Doze(self)
         self._unusual = False  # whether backwards matter even where nothing of the step is wanted
         self.inside: Stream | None = None  # the stream whose optimizer is stepping
         self._graphs = Graphs(self._happened)
+        self.autocast_entered = Autocast(self._happened).entered
         self._of_optimizer: dict[int, tuple[Any, Stream | None]] = {}
         self._only = None if only is None else frozenset(map(id, only.parameters()))
         self._waiting: list[Callable[[], None]] = []  # told before the first stream is known
         self._off: set[str] = set()
-        self._autocast = False
         hooks.join(self)
         self.inputs.listen()
 
     def detach(self) -> None:
         """Hear no more; what was open is closed and told."""
         self.hear("finish")
-        self.inputs.stop()
-        hooks.leave(self)
+        self.forget()
 
     def forget(self) -> None:
         """Hear no more, and tell nothing of what was open: it is another process's."""
         self.inputs.stop()
+        self.without_loader.stop()
         hooks.leave(self)
 
     def hear(self, event: str, *arguments: Any) -> Any:
@@ -140,6 +143,7 @@ class Attachment:
         self.by_hand.look()
         if self.evaluation.open:
             self.evaluation.close()
+        self.without_loader.stop()
         self.loaders.used_for_training()
         self.in_backward.begin()
         if self.doze.optimizer:  # an evaluation woke it: this step passes untold, and its losses with it
@@ -188,8 +192,10 @@ class Attachment:
         if not training:
             self.awake = True  # the next backward ends the pass
             if not self.inside:
-                self.evaluation.add(self.loaders.where, call, self._modes)
-                self.evaluation.rows_seen(self.loaders.where, *self.loaders.used_for_evaluation())
+                known = self.loaders.used_for_evaluation()
+                where, *rows = self.without_loader.loss_called(self.loaders.where, *known)
+                self.evaluation.add(where, call, self._modes)
+                self.evaluation.rows_seen(where, *rows)
             return
         self.evaluation.training_losses.add(name)
         self.gathered.loss_called(self.loaders, call, keep=keep)
@@ -316,6 +322,7 @@ class Attachment:
         if fresh:
             raw["carried"], raw["modes"] = stream.carried, mode_counts(stream) if "modes" in wanted else None
             raw["inputs"] = self.inputs.of(stream)
+            self.without_loader.trained(raw["inputs"])
             raw["activations"] = batches.activations.get(stream.name)
             raw["loss_calls"] = batches.calls or None
             raw["double_softmax"] = batches.double_softmax
@@ -375,12 +382,6 @@ class Attachment:
         streams = [pair[1] for pair in known if pair is not None and pair[1] is not None] + self.streams
         self.doze.count()
         self.schedulers.stepped(scheduler, streams[0].step if streams else 0, self.loaders.epochs_trained)
-
-    def autocast_entered(self, autocast: Any) -> None:
-        if not self._autocast and getattr(autocast, "_enabled", False):
-            self._autocast = True
-            dtype = str(getattr(autocast, "fast_dtype", "")).removeprefix("torch.")
-            self._happened("autocast", "", {"dtype": dtype, "device": str(getattr(autocast, "device", ""))})
 
     def compiled(self, what: Any) -> None:
         self.inputs.compiled()

@@ -155,6 +155,7 @@ def _install() -> None:
     _patch(dataloader._BaseDataLoaderIter, "_next_index", _loader_draws)
     _patch(dataloader._BaseDataLoaderIter, "_reset", _loader_reset)
     _patch(torch.amp.autocast, "__enter__", _enter_autocast)
+    _patch(torch.nn.Module, "eval", _eval)
     _patch(torch, "compile", _compile)
     _patch(torch.jit, "script", _script)
     for kind in [lr_scheduler.LRScheduler, *_subclasses(lr_scheduler.LRScheduler)]:
@@ -327,6 +328,15 @@ def _enter_autocast(original: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return __enter__
+
+
+def _eval(original: Callable[..., Any]) -> Callable[..., Any]:
+    def eval(self: Any) -> Any:
+        if not torch.compiler.is_compiling():
+            _tell("evaluates")
+        return original(self)
+
+    return eval
 
 
 def _compile(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -43,6 +43,10 @@ class Inputs:
             self._stop()
             self._stop = None
 
+    @property
+    def is_compiled(self) -> bool:
+        return self._compiled
+
     def compiled(self) -> None:
         """A compiler is at work."""
         self._compiled = True

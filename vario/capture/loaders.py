@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, RandomSampler, default_collate
 
 from vario.capture.needs import Drawn
 from vario.capture.rows import BatchSeen, RowsSeen, batch_tensors, hash_rows
+from vario.capture.sketches import rows_to_show
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +39,7 @@ class _Known:
     trains: bool = False
     alike: tuple[Any, ...] = ()  # what another loader must share with it to be taken for the same
     told: int = -1  # the last epoch that the record knows of
+    length: int | None = None
 
 
 class Loaders:
@@ -52,6 +54,7 @@ class Loaders:
         self._all: list[_Known] = []
         self.rows = RowsSeen()
         self.hashing = True
+        self.showing = False  # whether sketches are made of examples, so that their inputs are wanted
         self.current: _Known | None = None
         self.inputs: list[Tensor] = []  # of the batch in hand
         self._drawn: tuple[Any, Any] = (None, None)  # the same whole, and the numbers of its examples
@@ -64,6 +67,14 @@ class Loaders:
         return self.current.where if self.current is not None else ""
 
     @property
+    def knows_all(self) -> bool:
+        """Whether all rows of training have come by: an epoch is over, or there is no loader to say."""
+        known = self.current
+        if known is None or known.epoch > 0:
+            return True
+        return bool(known.length) and self.rows.count >= 0.95 * (known.length or 0)
+
+    @property
     def in_hand(self) -> Drawn | None:
         """The examples of the batch in hand, where their order is known."""
         batch, indices = self._drawn
@@ -71,7 +82,8 @@ class Loaders:
             return None
         if not all(type(index) is int for index in indices):
             return None
-        return Drawn(self.current.where, indices, _targets(batch, len(indices)))
+        shown = rows_to_show(batch, self.inputs, len(indices)) if self.showing else ()
+        return Drawn(self.current.where, indices, _targets(batch, len(indices)), shown)
 
     def started(self, loader: DataLoader[Any], iterator: Any) -> str:
         """A loader is iterated, again or for the first time; its name."""
@@ -90,6 +102,7 @@ class Loaders:
             if known.alike == alike and not known.trains:
                 return known
         known = _Known(f"loader {len(self._all)}", alike=alike, in_order=_keeps_order(loader))
+        known.length = settings["length"]
         self._all.append(known)
         self._tell("loader", known.where, settings)
         return known

@@ -75,6 +75,20 @@ class RowsSeen:
             None if before is None else float(before == whole),
         )
 
+    def given(self, hashes: NDArray[np.int64]) -> tuple[int, int]:
+        """Take in rows of training that no loader gave; how many of them were known, and of how many."""
+        kept = self._kept(hashes)
+        known = sum(row in self._before for row in kept)
+        self._before.update(kept)
+        self._bound()
+        return known, len(kept)
+
+    @property
+    def count(self) -> int:
+        """About how many different rows are known."""
+        known = self._before.union(*(loader.now for loader in self._loaders.values()))
+        return len(known) * self._divisor
+
     def evaluate(self, hashes: NDArray[np.int64]) -> tuple[int, int]:
         """How many rows of an evaluated batch were seen in training, and of how many."""
         kept = self._kept(hashes)

@@ -1,0 +1,105 @@
+"""Test ``vario.capture.without_loader``: which evaluations are of rows of training, and which hold some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from tests.capture.test_traps import Notes
+from vario.capture.attach import Attachment
+from vario.capture.without_loader import TRAINED_ON
+
+X = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+Y = X[:, :1]
+HELD_OUT = torch.randn(80, 6, generator=torch.Generator().manual_seed(1))
+
+Batches = Callable[[], list[Tensor]]
+
+
+def by_hand() -> list[Tensor]:
+    return list(X[torch.randperm(len(X))].split(20))
+
+
+def by_loader() -> Batches:
+    loader = DataLoader(TensorDataset(X), batch_size=20, shuffle=True)
+    return lambda: (batch for (batch,) in loader)  # type: ignore[return-value]
+
+
+def run(batches: Batches, evaluated: list[Tensor], *, listen: bool = True, epochs: int = 4) -> tuple[dict[tuple[str, str], object], list[Tensor]]:
+    """What was told of the last evaluations: share of seen rows, examples and loss, by place."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    notes = Notes()
+    attachment = Attachment(notes) if listen else None
+    for _ in range(epochs):
+        net.train()
+        for x in batches():
+            optimizer.zero_grad()
+            F.mse_loss(net(x), x[:, :1]).backward()
+            optimizer.step()
+        assert net.eval() is net
+        with torch.no_grad():
+            for x in evaluated:
+                F.mse_loss(net(x), x[:, :1])
+    if attachment is not None:
+        attachment.detach()
+        assert not notes.failures
+    told = {(r.where, r.series): r.value for _, read in notes.read for r in read}
+    return told, [p.detach().clone() for p in net.parameters()]
+
+
+@pytest.mark.parametrize("batches", [by_hand, by_loader()])
+def test_rows_of_training_are_told_apart_from_held_out_ones(batches: Batches) -> None:
+    told, _ = run(batches, [X, HELD_OUT])
+    assert told[TRAINED_ON, "eval/seen_share"] == 1.0
+    assert told[TRAINED_ON, "eval/examples"] == len(X)
+    (where,) = {place for place, series in told if series == "eval/seen_share" and place != TRAINED_ON}
+    assert (told[where, "eval/seen_share"], told[where, "eval/examples"]) == (0.0, len(HELD_OUT))
+
+
+@pytest.mark.parametrize("batches", [by_hand, by_loader()])
+def test_what_leaked_into_a_held_out_set_is_a_share_of_it(batches: Batches) -> None:
+    told, _ = run(batches, [torch.cat([HELD_OUT, X[:20]])])
+    (share,) = (value for (_, series), value in told.items() if series == "eval/seen_share")
+    assert share == pytest.approx(0.2, abs=0.01)
+
+
+def test_two_losses_of_the_same_outputs_are_told_in_the_same_place() -> None:
+    torch.manual_seed(0)
+    net, notes = nn.Linear(6, 1), Notes()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    attachment = Attachment(notes)
+    for _ in range(3):
+        for x in by_hand():
+            optimizer.zero_grad()
+            (F.mse_loss(net(x), x[:, :1]) + F.l1_loss(net(x), x[:, :1])).backward()
+            optimizer.step()
+        net.eval()
+        with torch.no_grad():
+            out = net(X)
+            F.mse_loss(out, Y), F.l1_loss(out, Y)
+            out = net(HELD_OUT)
+            F.mse_loss(out, HELD_OUT[:, :1]), F.l1_loss(out, HELD_OUT[:, :1])
+    attachment.detach()
+    last = {r.where: r.value for _, read in notes.read[1:] for r in read if r.series == "eval/examples"}
+    assert last == {TRAINED_ON: len(X), "": len(HELD_OUT)}
+
+
+def test_where_training_never_shows_a_row_twice_nothing_is_said() -> None:
+    told, _ = run(lambda: [x + 0.1 * torch.randn_like(x) for x in by_hand()], [X, HELD_OUT])
+    assert not [key for key in told if key[1] == "eval/seen_share"]
+    assert told["", "eval/examples"] == len(X) + len(HELD_OUT)
+
+
+def test_weights_are_the_same_bit_for_bit_and_torch_is_as_it_was() -> None:
+    before = nn.Module.__dict__["eval"]
+    heard, alone = (run(by_hand, [X, HELD_OUT], listen=listen)[1] for listen in (True, False))
+    assert all(torch.equal(a, b) for a, b in zip(heard, alone, strict=True))
+    assert nn.Module.__dict__["eval"] is before
+    assert not torch.nn.modules.module._global_forward_pre_hooks
