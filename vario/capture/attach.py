@@ -68,6 +68,7 @@ class Attachment:
         self.depth = 0  # of backwards inside backwards
         self.awake = True
         self.doze = Doze(self)
+        self.doze_over = self.doze.end  # the last of the steps that may pass untold has been taken
         self._unusual = False  # whether backwards matter even where nothing of the step is wanted
         self.inside: Stream | None = None  # the stream whose optimizer is stepping
         self._graphs = Graphs(self._happened)
@@ -359,10 +360,6 @@ class Attachment:
             self.doors.step_begins()
         else:
             self.doze.begin(stream)
-
-    def doze_over(self) -> None:
-        """The last of the steps that may pass untold has been taken."""
-        self.doze.end()
 
     # ---- loaders, models, surroundings
 
