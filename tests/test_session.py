@@ -85,6 +85,7 @@ def train(
     disturb: Callable[[Attachment], None] = lambda attachment: None,
     lost_from: int | None = None,
     every_step: bool = False,
+    compiled_at: int | None = None,
 ) -> tuple[FakeWriter, list[str], torch.Tensor]:
     """Train a small net under watch; what was written, what was said, the final weights."""
     torch.manual_seed(0)
@@ -99,6 +100,8 @@ def train(
     session.own_time = lambda: attachment.own
     disturb(attachment)
     for step in range(steps):
+        if step == compiled_at:
+            attachment.compiled(model)
         optimizer.zero_grad()
         broken = lost_from is not None and step >= lost_from
         nn.functional.mse_loss(model(x), y * (float("nan") if broken else 1.0)).backward()
@@ -137,9 +140,12 @@ class Modes:
 
 
 def test_runs_that_are_compared_have_their_loss_at_every_step_and_the_rest_within_the_budget() -> None:
-    writer, _, _ = train(Loss(), Modes(), Norm(), steps=600, overhead=0.001, every_step=True)
-    assert [step for step, values in writer.read if "loss/train" in values] == list(range(600))
+    writer, _, _ = train(Loss(), Modes(), Norm(), steps=600, overhead=0.001, every_step=True, compiled_at=333)
+    losses = {step: values["loss/train"] for step, values in writer.read if "loss/train" in values}
+    everything, _, _ = train(Loss(), steps=600)
+    assert list(losses.items()) == [(step, values["loss/train"]) for step, values in everything.read]
     assert len([step for step, values in writer.read if "mode/train_share" in values]) < 100
+    assert (333, "compiled", "") in writer.happened
 
 
 def test_what_is_dear_runs_whenever_the_run_has_doubled() -> None:

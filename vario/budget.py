@@ -132,7 +132,7 @@ class Budget:
 
     def nothing_for(self) -> int:
         """For how many steps to come no dear one will surely be afforded."""
-        if self.share >= 1 or self.every_step or self._steps < FIRST or self._before in ("probe", "noise"):
+        if self.share >= 1 or self._steps < FIRST or self._before in ("probe", "noise"):
             return 0
         earned = self.share * self.plain
         ahead = [self.probes.ahead(self._steps, earned), self.noise.ahead(self._steps, NOISE * earned)]

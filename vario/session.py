@@ -38,6 +38,7 @@ NEEDS = {
 }
 TOGETHER = frozenset({"shards"})  # instruments for steps that all processes read
 SELDOM = frozenset({"representation-rank"})  # instruments for probes whenever the run has doubled
+KEPT_SECONDS = 0.25  # of losses that a run that is compared may keep back
 LOST = 500  # steps after the loss broke of which the inputs are read: the run is lost, its cause need not be
 LOST_IN_FULL = 8  # of these
 
@@ -63,7 +64,7 @@ class _Plan:
         self.doubled = 2  # step from which the seldom instruments run again; the first ones load enough
         self.lost = 0  # steps since the loss ceased to be a number
         self.moment: Moment | None = None
-        self.events: list[tuple[str, str, dict[str, Any]]] = []
+        self.events: list[tuple[int, str, str, dict[str, Any]]] = []  # at which step, what, where
         self.own_before = 0.0
         self.began = time.perf_counter()
 
@@ -85,6 +86,7 @@ class Session:
         self._instruments = instruments
         self._share, self._every_step = overhead, every_step
         self.own_time: Callable[[], float] = lambda: 0.0  # seconds that capture has spent, set by its owner
+        self.ending: Callable[[], None] = lambda: None  # what an instrument with a memory still has to note
         self._say = say or _to_stderr
         self._plans: dict[str, _Plan] = {}
         self._budgets: dict[str, Budget] = {}
@@ -134,11 +136,17 @@ class Session:
         if plan.kind != "none" or plan.next_probe or 0 < plan.lost < LOST or stream.sharded:
             return 0
         due = min(period - stream.step % period for period in budget.periods.values())
-        return min(budget.nothing_for(), due)
+        idle = min(budget.nothing_for(), due)
+        if self._every_step:  # their losses wait for the end, and a run that is killed must not lose many
+            idle = min(idle, int(KEPT_SECONDS / max(budget.plain, 1e-9)))
+        return idle
 
-    def passed(self, stream: Stream, steps: int) -> None:
-        plan, now, own = self._plans[stream.name], time.perf_counter(), self.own_time()
+    def passed(self, stream: Stream, steps: int, offered: Sequence[Mapping[str, Any]]) -> None:
+        plan = self._plans[stream.name]
         self._write_events(stream, stream.step - 1)
+        for step, raw in enumerate(offered, stream.step - steps):
+            self._measure(plan, Moment(stream.name, step, raw), stream)
+        now, own = time.perf_counter(), self.own_time()
         self._budgets[stream.name].passed(steps, now - plan.began, own - plan.own_before)
         plan.began, plan.own_before = now, own
 
@@ -158,13 +166,7 @@ class Session:
                 moment.offer(need, value)
             if plan.probe:  # all arithmetic is started before any is waited for
                 moment.prepare({need for instrument in plan.running for need in instrument.needs})
-            found: list[Reading] = []
-            for instrument in plan.running:
-                found.extend(self._read(instrument, moment, stream))
-            if found:
-                self._write("readings", stream.name, stream.step, found)
-            broken = any(r.series == "loss/train" and not math.isfinite(cast(float, r.value)) for r in found)
-            plan.lost += broken or plan.lost > 0
+            self._measure(plan, moment, stream)
             plan.moment = None
         now, own = time.perf_counter(), self.own_time()
         self._budgets[stream.name].stepped(now - plan.began, own - plan.own_before, plan.kind)
@@ -175,9 +177,13 @@ class Session:
 
     def event(self, stream: Stream, kind: str, where: str, data: dict[str, Any]) -> None:
         plan = self._plans[stream.name]
-        plan.events.append((kind, where, data))
+        plan.events.append((stream.step, kind, where, data))
         if stream.over:
             self._write_events(stream, stream.step - 1)
+
+    def note(self, stream: str, step: int, kind: str, where: str, data: Mapping[str, Any]) -> None:
+        """An instrument noted something that is no number."""
+        self._write("event", stream, step, kind, where, data)
 
     def failed(self, place: str, error: Exception) -> None:
         """A part of ours broke: into the record, and once on stderr."""
@@ -193,6 +199,10 @@ class Session:
 
     def end(self, error: str, *, code: int) -> None:
         """The process ends, with an error or without."""
+        try:
+            self.ending()
+        except Exception as problem:
+            self.failed("what was kept for the end", problem)
         for stream in self._streams.values():
             self._write_events(stream, stream.step - 1)
         if self._current is not None:
@@ -248,6 +258,16 @@ class Session:
         self._kinds[kind] = (running, needs)
         return self._kinds[kind]
 
+    def _measure(self, plan: _Plan, moment: Moment, stream: Stream) -> None:
+        """Write what the instruments of this kind of step find."""
+        found: list[Reading] = []
+        for instrument in plan.running:
+            found.extend(self._read(instrument, moment, stream))
+        if found:
+            self._write("readings", stream.name, moment.step, found)
+        broken = any(r.series == "loss/train" and not math.isfinite(cast(float, r.value)) for r in found)
+        plan.lost += broken or plan.lost > 0
+
     def _read(self, instrument: Instrument, moment: Moment, stream: Stream) -> list[Reading]:
         if instrument.name in self._switched_off:
             return []
@@ -261,11 +281,11 @@ class Session:
         self._ran[key] = self._ran.get(key, 0) + 1
         return found
 
-    def _write_events(self, stream: Stream, step: int) -> None:
-        """Events belong to the step that ends them, so they wait for it."""
+    def _write_events(self, stream: Stream, last: int) -> None:
+        """Events belong to the step under way, so they wait for its end; `last` is the last that has one."""
         events, self._plans[stream.name].events = self._plans[stream.name].events, []
-        for kind, where, data in events:
-            self._write("event", stream.name, step, kind, where, data)
+        for step, kind, where, data in events:
+            self._write("event", stream.name, min(step, last), kind, where, data)
 
     def _write(self, what: str, *arguments: Any) -> None:
         """A record that cannot be written is said once; what is measured is then lost, not the run."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
@@ -38,7 +39,7 @@ class EveryTenth:
     def idle_steps(self, stream: Stream) -> int:
         return -stream.step % 10
 
-    def passed(self, stream: Stream, steps: int) -> None:
+    def passed(self, stream: Stream, steps: int, offered: Any) -> None:
         self.untold += steps
 
     def at_gradient(self, stream: Stream, raw: Any) -> None:
@@ -147,3 +148,123 @@ def test_clipping_while_nothing_is_wanted_is_not_carried_to_the_step_that_is() -
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
         assert len(attachment.gathered.batches.clips) <= 1
+
+
+class Losses(EveryTenth):
+    """Wants losses and times of every step; `idle` steps may wait for each other."""
+
+    def __init__(self, idle: int) -> None:
+        super().__init__()
+        self.idle = idle
+        self.found: dict[tuple[str, int], Any] = {}
+        self.waits: dict[int, float] = {}
+
+    def wants(self, stream: Stream) -> frozenset[str]:
+        return frozenset({"losses", "times"})
+
+    def idle_steps(self, stream: Stream) -> int:
+        return self.idle
+
+    def passed(self, stream: Stream, steps: int, offered: Any) -> None:
+        self.untold += steps
+        assert len(offered) == steps
+        for step, raw in enumerate(offered, stream.step - steps):
+            self._take(stream.name, step, raw)
+
+    def at_gradient(self, stream: Stream, raw: Any) -> None:
+        self._take(stream.name, stream.step, raw)
+
+    def _take(self, stream: str, step: int, raw: Any) -> None:
+        assert (stream, step) not in self.found
+        self.found[stream, step] = raw.get("losses")
+        self.waits[step] = raw["times"]["data_wait"]
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, scale: float = 1.0, parts: int = 1) -> None:
+    """A step of `parts` micro-batches, the loss of each divided by their number."""
+    optimizer.zero_grad()
+    for part in range(parts):
+        loss = nn.functional.mse_loss(model(torch.ones(4, 3)), torch.full((4, 1), scale + part)) / parts
+        loss.backward()
+    optimizer.step()
+
+
+def evaluated(model: nn.Module) -> None:
+    with torch.no_grad():
+        for batch in DataLoader([[1.0, 1.0, 1.0]] * 4):  # type: ignore[arg-type]
+            nn.functional.mse_loss(model(torch.stack(batch, 1).float()), torch.zeros(1, 1))
+
+
+def accumulates() -> None:
+    model, optimizer = pair()
+    for number in range(11):
+        step(model, optimizer, number, parts=1 if number == 10 else 4)
+
+
+def evaluates() -> None:
+    model, optimizer = pair()
+    for number in range(12):
+        step(model, optimizer, number)
+        if number % 5 == 4:
+            evaluated(model)
+
+
+def steps_without_a_backward() -> None:
+    model, optimizer = pair()
+    for number in range(9):
+        step(model, optimizer, number)
+        if number == 4:
+            optimizer.step()
+
+
+def meets_a_second_optimizer() -> None:
+    first, second = pair(), pair()
+    for number in range(14):
+        step(*first, number)
+        if number > 5:
+            step(*second, number)
+
+
+def calls_the_loss_in_its_steps() -> None:
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(torch.eye(3)), torch.ones(3, 1))
+        loss.backward()
+        return loss
+
+    for _ in range(8):
+        optimizer.step(closure)  # type: ignore[arg-type]
+
+
+PROGRAMS = [accumulates, evaluates, steps_without_a_backward]
+PROGRAMS += [meets_a_second_optimizer, calls_the_loss_in_its_steps]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_losses_that_are_kept_are_those_that_are_told(program: Callable[[], None]) -> None:
+    seen = []
+    for idle in (0, 7):
+        torch.manual_seed(0)
+        observer = Losses(idle)
+        attachment = Attachment(observer)
+        program()
+        attachment.detach()
+        assert not observer.failures
+        assert (observer.untold > 0) == (idle > 0 and program is not calls_the_loss_in_its_steps)
+        seen.append((observer.found, observer.happened, observer.read))
+    assert seen[0] == seen[1]
+
+
+def test_the_wait_for_data_is_that_of_each_step_that_is_kept() -> None:
+    observer = Losses(7)
+    attachment = Attachment(observer)
+    model, optimizer = pair()
+    iterator = iter(DataLoader([0.0]))  # type: ignore[arg-type]
+    for number in range(10):
+        attachment.batch_came(iterator, [], float(number))
+        step(model, optimizer)
+    attachment.detach()
+    assert observer.waits == {number: float(number) for number in range(10)}  # the first is 0: no stream was

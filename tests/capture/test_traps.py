@@ -43,7 +43,7 @@ class Notes:
     def idle_steps(self, stream: Stream) -> int:
         return 0
 
-    def passed(self, stream: Stream, steps: int) -> None:
+    def passed(self, stream: Stream, steps: int, offered: Any) -> None:
         raise AssertionError("no step may pass untold")
 
     def at_gradient(self, stream: Stream, raw: Any) -> None:

@@ -21,14 +21,13 @@ from vario.capture.batches import Gathered, carried, one_clip
 from vario.capture.by_hand import ByHand
 from vario.capture.closures import nested, with_closure
 from vario.capture.doors import Doors
-from vario.capture.dozing import Doze
+from vario.capture.dozing import KEPT, Doze
 from vario.capture.dropouts import Dropouts
 from vario.capture.evaluation import Evaluation
 from vario.capture.in_backward import InBackward
 from vario.capture.inputs import Inputs
 from vario.capture.loaders import Loaders
 from vario.capture.loss_calls import read_call
-from vario.capture.losses import divided_by_number, undivided
 from vario.capture.observer import Observer
 from vario.capture.schedulers import Schedulers
 from vario.capture.streams import Stream, copied, make_stream, mode_counts
@@ -69,6 +68,7 @@ class Attachment:
         self.awake = True
         self.doze = Doze(self)
         self.doze_over = self.doze.end  # the last of the steps that may pass untold has been taken
+        self.step_passed = self.doze.keep
         self._unusual = False  # whether backwards matter even where nothing of the step is wanted
         self.inside: Stream | None = None  # the stream whose optimizer is stepping
         self._graphs = Graphs(self._happened)
@@ -147,7 +147,7 @@ class Attachment:
         self.without_loader.stop()
         self.loaders.used_for_training()
         self.in_backward.begin()
-        if self.doze.optimizer:  # an evaluation woke it: this step passes untold, and its losses with it
+        if self.doze.is_deaf:  # an evaluation woke it: this step passes untold, and its losses with it
             self.awake = False
             self.gathered.closed(let_go=True)
             return
@@ -233,6 +233,7 @@ class Attachment:
         if stream is None or not self.awake:
             return None
         changed = with_closure(args, kwargs, lambda: self.hear("gradients_ready", stream))
+        self.doze.closures |= changed is not None
         if changed is None:
             self.gradients_ready(stream)
         return changed
@@ -317,9 +318,7 @@ class Attachment:
         raw["groups"], raw["group_of"] = stream.groups() if "groups" in wanted else ([], [])
         fresh = stream.last_batches is not batches
         if fresh and "losses" in wanted:
-            if divided_by_number(batches.members):
-                stream.micro_batches = len(batches.members)
-            raw["losses"] = undivided(batches.members, usual=stream.micro_batches)
+            raw["losses"] = stream.losses_of(batches)
         if fresh:
             raw["carried"], raw["modes"] = stream.carried, mode_counts(stream) if "modes" in wanted else None
             raw["inputs"] = self.inputs.of(stream)
@@ -358,7 +357,7 @@ class Attachment:
         if self.awake:
             self.inputs.listen()
             self.doors.step_begins()
-        else:
+        if not self._unusual and stream.wanted <= KEPT:
             self.doze.begin(stream)
 
     # ---- loaders, models, surroundings

@@ -58,7 +58,8 @@ class Listener(Protocol):
 
     While it is not `awake` it is told of optimizer steps, loaders and evaluation, but not of losses on
     their way backward: nothing of the step under way is wanted. Steps of the optimizer that its
-    `doze` names are not even told but counted down; `doze_over` is told at the last.
+    `doze` names are not even told but counted down (or are `step_passed`, where it keeps what they offer);
+    `doze_over` is told at the last.
     """
 
     awake: bool
@@ -188,6 +189,8 @@ def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, A
             listener.hear("after_step", optimizer)
             continue
         listener.doze.left -= 1
+        if listener.doze.keeps:
+            listener.hear("step_passed")
         if not listener.doze.left:
             listener.hear("doze_over")
 

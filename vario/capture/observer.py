@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from vario.capture.streams import Stream
@@ -21,10 +21,13 @@ class Observer(Protocol):
         """The raw needs that `stream.step`, which begins now, is to offer."""
 
     def idle_steps(self, stream: Stream) -> int:
-        """How many steps, the coming one first, surely want nothing: they may pass untold."""
+        """How many steps, the coming one first, surely want no more than this one: they may pass untold.
 
-    def passed(self, stream: Stream, steps: int) -> None:
-        """So many steps passed untold; `stream.step` has been moved on."""
+        Asked where this one wants nothing, or nothing but losses and times.
+        """
+
+    def passed(self, stream: Stream, steps: int, offered: Sequence[Mapping[str, Any]]) -> None:
+        """So many steps passed untold; `stream.step` has been moved on. `offered` by each of them, if any."""
 
     def at_gradient(self, stream: Stream, raw: Mapping[str, Any]) -> None:
         """The gradients are there, the optimizer has not moved yet."""

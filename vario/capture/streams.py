@@ -15,6 +15,7 @@ from torch.optim.optimizer import Optimizer
 
 from vario.capture import names as naming
 from vario.capture import shards
+from vario.capture.losses import MicroBatches, divided_by_number, undivided
 
 __all__ = ["Stream", "copied", "make_stream", "mode_counts", "rank"]
 
@@ -96,6 +97,12 @@ class Stream:
         optimizer = self.optimizers[0]() if self.optimizers else None
         found = getattr(optimizer, "found_inf", None)
         return found is not None and bool(found)
+
+    def losses_of(self, batches: MicroBatches) -> list[float]:
+        """The loss of each micro-batch of a step, as it was before it was divided by their number."""
+        if divided_by_number(batches.members):
+            self.micro_batches = len(batches.members)
+        return undivided(batches.members, usual=self.micro_batches)
 
     def times(self, own: float) -> dict[str, float | None]:
         """Seconds of the last step, of waiting for its data, and of ours; `own`: all of ours so far."""

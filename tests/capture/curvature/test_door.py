@@ -34,7 +34,7 @@ class Listener:
     def idle_steps(self, stream: Stream) -> int:
         return 0
 
-    def passed(self, stream: Stream, steps: int) -> None: ...
+    def passed(self, stream: Stream, steps: int, offered: Any) -> None: ...
     def at_gradient(self, stream: Stream, raw: Mapping[str, Any]) -> None:
         self.offered.append({key: raw[key] for key in NEEDS & set(raw)})
 
