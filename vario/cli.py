@@ -64,12 +64,26 @@ def run_(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No lines of vario's own.")] = False,
     live: Annotated[bool, typer.Option("--live", help="Tell what is found while it still runs.")] = False,
+    keep_examples: Annotated[
+        int,
+        typer.Option(
+            help="Of how many of the worst examples to keep a small picture, or words, in the record."
+        ),
+    ] = 0,
 ) -> None:
     """Run a training script or command, unchanged, and watch it: vario run train.py --lr 0.1"""
     from vario.running import run
 
     arguments = [command, *context.args]
-    code = run(arguments, home=home, overhead=overhead, metrics=metric or [], quiet=quiet, live=live)
+    code = run(
+        arguments,
+        home=home,
+        overhead=overhead,
+        metrics=metric or [],
+        quiet=quiet,
+        live=live,
+        keep_examples=keep_examples,
+    )
     raise typer.Exit(code)
 
 

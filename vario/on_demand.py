@@ -153,16 +153,33 @@ def make_session(
     overhead: float,
     instruments: Sequence[Instrument] | None = None,
     every_step: bool = False,
+    keep_examples: int = 0,
 ) -> Session:
-    """An ordinary session, or one that also measures what the environment asks for."""
+    """An ordinary session, or one that also measures what the environment asks for.
+
+    ``keep_examples``: of how many of the worst examples a sketch goes into the record.
+    """
     _hold_in_subspace()
+    keeper = None
+    if keep_examples > 0:
+        from vario.instruments import ALL
+        from vario.instruments.kept_examples import KeptExamples
+
+        keeper = KeptExamples(keep_examples)
+        instruments = (*(ALL if instruments is None else instruments), keeper)
     text = os.environ.get(ASK)
+    ordinary: dict[str, Any] = {
+        "overhead": overhead,
+        "instruments": instruments,
+        "every_step": every_step,
+    }
     if text is None:
-        return Session(open_writer, overhead=overhead, instruments=instruments, every_step=every_step)
-    asked = Asked.from_text(text)
-    return OnDemandSession(
-        open_writer, asked, overhead=overhead, instruments=instruments, every_step=every_step
-    )
+        session = Session(open_writer, **ordinary)
+    else:
+        session = OnDemandSession(open_writer, Asked.from_text(text), **ordinary)
+    if keeper is not None:
+        keeper.note, session.ending = session.note, keeper.finish
+    return session
 
 
 def _hold_in_subspace() -> None:

@@ -28,10 +28,12 @@ def run(
     metrics: Sequence[str] = (),
     quiet: bool = False,
     live: bool = False,
+    keep_examples: int = 0,
 ) -> int:
     """Run ``command`` under watch; its own exit code (128 + n where signal n ended it).
 
-    ``overhead`` is "3%" or "0.03"; ``metrics`` are "NAME=REGEX"; ``live`` tells findings while it runs.
+    ``overhead`` is "3%" or "0.03"; ``metrics`` are "NAME=REGEX"; ``live`` tells findings while it runs;
+    ``keep_examples`` is of how many of the worst examples a sketch goes into the record.
     Raises VarioError for a mistake in them, before anything is started.
     """
     from vario.capture.launch import launch
@@ -51,7 +53,7 @@ def run(
     budget = f"{100 * share:.3g} % of the step time, and half a second to begin with"
     say(f"vario: watching {_short(command)} as {directory.name} (budget: {budget})")
     with Telling(directory, _say) if live else nullcontext():
-        code = launch(list(command), directory, overhead=share, metrics=patterns)
+        code = launch(list(command), directory, overhead=share, metrics=patterns, keep_examples=keep_examples)
     _close(directory, code, say)
     return code
 

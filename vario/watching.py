@@ -30,12 +30,21 @@ def watch(
     home: Path | str | None = None,
     overhead: float = 0.03,
     instruments: Sequence[Instrument] | None = None,
+    keep_examples: int = 0,
 ) -> Watch:
     """Watch the training of `model` inside a `with` block; the record goes to `home` as for `vario run`.
 
     ``overhead`` is the share of step time that may be spent; 1 measures every step in full.
+    ``keep_examples``: of how many of the worst examples a small picture, or words, are kept in the record.
     """
-    return Watch(model, optimizer, home=home, overhead=overhead, instruments=instruments)
+    return Watch(
+        model,
+        optimizer,
+        home=home,
+        overhead=overhead,
+        instruments=instruments,
+        keep_examples=keep_examples,
+    )
 
 
 class Watch:
@@ -49,8 +58,10 @@ class Watch:
         home: Path | str | None,
         overhead: float,
         instruments: Sequence[Instrument] | None,
+        keep_examples: int = 0,
     ) -> None:
         self._model, self._optimizer = model, optimizer
+        self._keep_examples = keep_examples
         self._home = Path(home) if home is not None else None
         self._overhead, self._instruments = overhead, instruments
         self._attachment: Attachment | None = None
@@ -64,7 +75,11 @@ class Watch:
         place = (self._home or default_home()).resolve()
         self.path = create_run(place, command=_command(), meta={"overhead": self._overhead})
         self._attachment, self._session = _attach(
-            self.path, overhead=self._overhead, instruments=self._instruments, model=self._model
+            self.path,
+            overhead=self._overhead,
+            instruments=self._instruments,
+            model=self._model,
+            keep_examples=self._keep_examples,
         )
         if self._optimizer is not None:
             self._attachment.stream_of(self._optimizer)
@@ -140,12 +155,14 @@ def start_from_environment() -> None:
 
         put_in_from_environment()
     overhead = float(os.environ.get("VARIO_OVERHEAD", "0.03"))
+    keep = int(os.environ.get("VARIO_KEEP_EXAMPLES", "0"))
     here: list[tuple[Attachment, Session]] = []
 
     def begin() -> None:
         for attachment, _ in here:
             attachment.forget()  # in a forked child: the parent's to finish
-        here[:] = [_attach(Path(place), overhead=overhead, at_first_step=lambda: at_exit(finish))]
+        first = lambda: at_exit(finish)
+        here[:] = [_attach(Path(place), overhead=overhead, at_first_step=first, keep_examples=keep)]
 
     def finish(error: str) -> None:
         attachment, session = here[0]
@@ -166,6 +183,7 @@ def _attach(
     instruments: Sequence[Instrument] | None = None,
     model: nn.Module | None = None,
     at_first_step: Callable[[], None] = lambda: None,
+    keep_examples: int = 0,
 ) -> tuple[Attachment, Session]:
     from vario.capture.attach import Attachment
     from vario.on_demand import make_session
@@ -178,8 +196,15 @@ def _attach(
 
     # The runs of a trial are compared step by step, so their losses are read at every step.
     compared = bool(os.environ.get("VARIO_TREATMENT"))
-    session = make_session(open_writer, overhead=overhead, instruments=instruments, every_step=compared)
+    session = make_session(
+        open_writer,
+        overhead=overhead,
+        instruments=instruments,
+        every_step=compared,
+        keep_examples=keep_examples,
+    )
     attachment = Attachment(session, only=model, budget=overhead, claim=lambda name: _claim(path, name))
+    attachment.loaders.showing = keep_examples > 0
     session.own_time = lambda: attachment.own
     return attachment, session
 

@@ -88,8 +88,9 @@ def test_a_run_tells_its_streams_charts_and_facts(asking: Asking) -> None:
     assert told["charts"][0]["title"] == "Loss"
     assert told["charts"][0]["lines"][0]["name"] == "loss/train"
     assert dict(told["facts"]["environment"])["versions: torch"] == "2.13.0"
-    ((head, rows),) = told["facts"]["worst"]
-    assert head[0] == "worst example" and [row[0] for row in rows] == ["4711", "12"]
+    (table,) = told["facts"]["examples"]
+    head, rows = table["head"], table["rows"]
+    assert head[0] == "worst example" and table["sketches"] == [None, None] and [row[0] for row in rows] == ["4711", "12"]
     kinds = {event["kind"] for event in told["events"]}
     assert "exit" in kinds
 

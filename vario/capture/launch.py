@@ -28,11 +28,12 @@ def launch(
     overhead: float = 0.03,
     metrics: Mapping[str, str] | None = None,
     treatment: str = "",
+    keep_examples: int = 0,
 ) -> int:
     """Run `command` to its end; its exit code. `run_dir` None: run it without watching.
 
     ``script.py`` alone stands for this Python and the script. ``metrics`` are names and patterns for stdout.
-    ``treatment`` is the JSON of what a trial changes in it.
+    ``treatment`` is the JSON of what a trial changes in it; ``keep_examples`` is as for `vario.watch`.
     """
     arguments = _arguments(command)
     env = (
@@ -40,6 +41,8 @@ def launch(
         if run_dir is None
         else environment(run_dir, overhead=overhead, metrics=metrics or {}, treatment=treatment)
     )
+    if keep_examples > 0:
+        env["VARIO_KEEP_EXAMPLES"] = str(keep_examples)
     started = _Started()
     before = {number: signal.signal(number, started.forward) for number in _numbers()}
     try:

@@ -30,6 +30,9 @@ class Drawn(NamedTuple):
     loader: str
     indices: Sequence[int]
     targets: Sequence[Tensor]  # tensors of the batch with one number to an example
+    inputs: Sequence[
+        Any
+    ] = ()  # its other tensors and lists of texts with one entry to an example, where kept
 
 
 @dataclass(frozen=True, slots=True)

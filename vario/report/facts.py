@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vario.report.words import amount, clean, number
-from vario.rules._worst_examples import worst_examples
+from vario.report.words import clean
 
 if TYPE_CHECKING:
     from vario.record import Record, Run
@@ -27,7 +25,6 @@ __all__ = [
     "switched_off",
     "title",
     "unseen",
-    "worst",
 ]
 
 
@@ -128,22 +125,6 @@ def unseen(run: Run) -> Iterator[str]:
     """What the run did that cannot be watched, one sentence each."""
     if next(iter(run.events("graph_captured")), None) is not None:
         yield "steps inside a CUDA graph: it is replayed without a word of Python"
-
-
-def worst(record: Record, *, several: bool = False) -> tuple[list[str], list[list[str]]]:
-    """The single examples with the largest losses as a table: its head, its rows."""
-    found = worst_examples(record)
-    of = f" of {clean(record.stream, longest=60)}" if several else ""
-    head = [f"worst example{of}", "data set of", "loss", "looks", "target"]
-    rows = [
-        [str(one.example), clean(one.loader), number(one.loss), str(one.looks), number(one.target)]
-        for one in found
-    ]
-    if any(math.isfinite(one.guess) for one in found):
-        head += ["guess", "probability of the target"]
-        for row, one in zip(rows, found, strict=True):
-            row += [number(one.guess), amount("probability", one.probability)]
-    return head, rows
 
 
 def _schedule(run: Run) -> dict[str, Any]:

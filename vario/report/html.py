@@ -197,7 +197,7 @@ class _Page:
         if name == "data":
             return "".join(dict.fromkeys(tables.data(record) for record in self.records))
         if name == "examples":
-            return tables.worst(self.records)
+            return tables.examples(self.records)
         if name == "settings":
             return tables.settings(self.run, self.records) + tables.modules(self.records)
         return tables.cost(self.run, self.records) if name == "cost" else ""

@@ -10,10 +10,11 @@ import numpy as np
 
 from vario.record import Record, Run
 from vario.report import facts, words
+from vario.report.examples import ExampleTable, Sketch, example_tables
 from vario.report.finding_html import said
 from vario.report.layers import layer_order
 
-__all__ = ["cost", "data", "layer_table", "modules", "settings", "worst"]
+__all__ = ["cost", "data", "examples", "layer_table", "modules", "settings"]
 
 Rows = Iterable[Sequence[str]]
 MOST_CLASSES = 40
@@ -31,12 +32,28 @@ def data(record: Record) -> str:
     return f'<div class="columns">{"".join(dict.fromkeys(parts))}</div>' if parts else ""
 
 
-def worst(records: Sequence[Record]) -> str:
-    """The single examples with the largest losses, where a loader told which they are."""
-    told = [facts.worst(record, several=len(records) > 1) for record in records]
-    return "".join(
-        _table(head, [[said(cell) for cell in row] for row in body]) for head, body in told if body
-    )
+def examples(records: Sequence[Record]) -> str:
+    """The single examples with the largest losses, and those forgotten most often, by their numbers."""
+    tables = [t for r in records for t in example_tables(r, several=len(records) > 1)]
+    return "".join(map(_examples, tables))
+
+
+def _examples(table: ExampleTable) -> str:
+    shown = any(table.sketches)
+    head = [*table.head[:1], *(["what it is"] if shown else []), *table.head[1:]]
+    body = [
+        [said(row[0]), *([_sketch(sketch)] if shown else []), *(said(cell) for cell in row[1:])]
+        for row, sketch in zip(table.rows, table.sketches, strict=True)
+    ]
+    return _table(head, body)
+
+
+def _sketch(sketch: Sketch | None) -> str:
+    if sketch is None:
+        return ""
+    if sketch.picture:
+        return f'<img class="sketch" alt="" src="{sketch.picture}">'
+    return f'<span class="sketch">{said(sketch.text, longest=600)}</span>'
 
 
 def settings(run: Run, records: Sequence[Record]) -> str:

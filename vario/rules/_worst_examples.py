@@ -8,7 +8,7 @@ import numpy as np
 
 from vario.record import Record
 
-__all__ = ["Worst", "worst_examples"]
+__all__ = ["Worst", "entries", "worst_examples"]
 
 
 EARLY = 0.1
@@ -34,18 +34,21 @@ def worst_examples(record: Record, *, most: int = 20, wrong: bool = False) -> li
     """
     found: list[Worst] = []
     for loader in record.wheres("worst/example"):
-        entries = {name: _entries(record, name, loader) for name in ("example", *_OF_ONE)}
-        known = np.flatnonzero(np.isfinite(entries["example"]))
+        late = EARLY * record.step_count
+        found_at = {name: entries(record, name, loader, after=late) for name in ("example", *_OF_ONE)}
+        known = np.flatnonzero(np.isfinite(found_at["example"]))
         if not len(known):
             continue
-        examples, which, looks = np.unique(entries["example"][known], return_inverse=True, return_counts=True)
-        loss = np.bincount(which, entries["loss"][known]) / looks
-        right = np.bincount(which, entries["guess"][known] == entries["target"][known])
+        examples, which, looks = np.unique(
+            found_at["example"][known], return_inverse=True, return_counts=True
+        )
+        loss = np.bincount(which, found_at["loss"][known]) / looks
+        right = np.bincount(which, found_at["guess"][known] == found_at["target"][known])
         last = np.zeros(len(examples), int)
         np.maximum.at(last, which, known)
         at = np.flatnonzero(right == 0) if wrong else np.arange(len(examples))
         for one in at[np.argsort(-loss[at], kind="stable")][:most]:
-            target, guess, probability = (float(entries[name][last[one]]) for name in _OF_ONE[1:])
+            target, guess, probability = (float(found_at[name][last[one]]) for name in _OF_ONE[1:])
             found.append(
                 Worst(
                     loader, int(examples[one]), int(looks[one]), float(loss[one]), target, guess, probability
@@ -54,11 +57,18 @@ def worst_examples(record: Record, *, most: int = 20, wrong: bool = False) -> li
     return sorted(found, key=lambda one: -one.loss)[:most]
 
 
-def _entries(record: Record, name: str, loader: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """All entries of a series in order of the steps; NaN where it was not read beside the examples."""
+def entries(
+    record: Record, name: str, loader: str, *, after: float = 0.0
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """All entries of ``worst/NAME`` from a step on, in order of the steps; "step" is the step of each.
+
+    NaN where it was not read beside the examples.
+    """
     at, examples = record.series("worst/example", loader)
-    late = at >= EARLY * record.step_count
+    late = at >= after
     at, examples = at[late], examples[late]
+    if name == "step":
+        return np.repeat(at.astype(np.float64), examples.shape[1] if examples.ndim > 1 else 1)
     steps, values = record.series(f"worst/{name}", loader)
     every = np.full(examples.shape, np.nan)
     both, mine, theirs = np.intersect1d(at, steps, return_indices=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
 from vario.record import Event, Record, Run
 from vario.report import charts, facts, words
+from vario.report.examples import example_tables
 
 __all__ = ["about", "chart_told", "events_told"]
 
@@ -38,7 +40,11 @@ def about(run: Run) -> dict[str, Any]:
             "environment": _environment(run),
             "cost": _cost(run, records),
             "data": _loaders(records),
-            "worst": [facts.worst(record, several=len(records) > 1) for record in records],
+            "examples": [
+                asdict(table)
+                for record in records
+                for table in example_tables(record, several=len(records) > 1)
+            ],
         },
         "events": events_told(run.events()),
         "damage": list(run.damage),
@@ -94,7 +100,7 @@ def events_told(events: Sequence[Event]) -> list[dict[str, Any]]:
             "stream": event.stream,
             "data": {} if event.kind in ("parameters", "modules") else _plain(event.data),
         }
-        for event in list(events)[-MOST_EVENTS:]
+        for event in [one for one in events if one.kind != "example"][-MOST_EVENTS:]
     ]
 
 

@@ -49,7 +49,7 @@ export class RunSections {
     const noisy = shown.filter(({ series }) => [SIGNAL, NOISE].every((name) => series.some((one) => one.name === name))).map(({ name }) => name);
     this.#write("noise", [noisy, charts("noise")], ([names, told]) => this.#grid([...names.map((name) => noiseChart(name, names.length > 1)), ...told]));
     this.#write("curvature", others(shown, (name) => name.startsWith("curvature/")), (told) => this.#grid(told));
-    this.#write("examples", [charts("examples"), about.facts.worst], ([told, worst]) => [this.#grid(told), worst.map(worstTable)]);
+    this.#write("examples", [charts("examples"), about.facts.examples], ([told, found]) => [this.#grid(told), found.map(exampleTable)]);
     this.#write("data", [charts("data"), about.facts.data], ([told, facts]) => [this.#grid(told), tables(facts)]);
     this.#write("settings", [charts("settings"), about.facts.settings, about.facts.environment], ([told, settings, environment]) => [
       el("div", { class: "columns" }, settings.length > 0 && pairs(settings, "optimizer and schedule"), environment.length > 0 && pairs(environment, "environment")),
@@ -158,11 +158,20 @@ function tables(rows) {
   return el("div", { class: "columns" }, [...groups].map(([group, pairs_]) => pairs(pairs_, plain(group, 80))));
 }
 
-function worstTable([head, rows]) {
-  if (!rows.length) return null;
-  const row = (cells) => el("tr", {}, cells.map((text) => el("td", { class: "number" }, el("bdi", {}, text))));
-  const top = el("thead", {}, el("tr", {}, head.map((text) => el("th", { scope: "col", class: "number" }, text))));
-  return el("div", { class: "wide" }, el("table", {}, top, el("tbody", {}, rows.map(row))));
+// Single examples, each with its picture or its words where the run kept them.
+function exampleTable({ head, rows, sketches }) {
+  const shown = sketches.some(Boolean);
+  const cell = (text) => el("td", { class: "number" }, el("bdi", {}, plain(text, 80)));
+  const row = ([first, ...rest], i) => el("tr", {}, cell(first), shown && el("td", {}, sketch(sketches[i])), rest.map(cell));
+  const title = (text, kind) => el("th", { scope: "col", class: kind }, text);
+  const top = el("thead", {}, el("tr", {}, title(head[0], "number"), shown && title("what it is", null), head.slice(1).map((text) => title(text, "number"))));
+  return el("div", { class: "wide" }, el("table", { class: "examples" }, top, el("tbody", {}, rows.map(row))));
+}
+
+function sketch(kept) {
+  if (!kept) return null;
+  if (kept.picture) return el("img", { class: "sketch", src: kept.picture, alt: "" });
+  return el("span", { class: "sketch" }, el("bdi", {}, plain(kept.text, 600)));
 }
 
 function eventTable(events) {
