@@ -34,6 +34,7 @@ class _Known:
     offered: dict[str, Any] = field(default_factory=dict)
     before: tuple[int, list[Tensor]] | None = None  # step, weights when it began
     told: set[str] = field(default_factory=set)
+    vectors: dict[str, Tensor] = field(default_factory=dict)  # where the next search for an end begins
 
 
 class CurvatureDoor:
@@ -93,6 +94,7 @@ class CurvatureDoor:
                         if known.before and known.before[0] == stream.step - 1
                         else None,
                         inputs=stream.inputs,
+                        found=known.vectors,
                     )
                     for need in sorted(wanted):
                         found[need] = self._one(stream, known, need, step)

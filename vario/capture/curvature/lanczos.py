@@ -20,10 +20,22 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Density", "Pair", "Tridiagonal", "density", "lanczos", "largest", "random_start"]
+__all__ = [
+    "FEWEST",
+    "FEWEST_WARM",
+    "Density",
+    "Pair",
+    "Product",
+    "Tridiagonal",
+    "density",
+    "lanczos",
+    "largest",
+    "random_start",
+]
 
 Product = Callable[[Tensor], Tensor]
 FEWEST = 8  # products before an end of the spectrum is believed
+FEWEST_WARM = 6  # where it begins near one: with 4 it stays at a neighbour that the top has passed
 _BREAKDOWN = 1e-7  # of the matrix's size: below it the next direction is rounding
 
 
@@ -138,12 +150,18 @@ def lanczos(product: Product, start: Tensor, *, steps: int, keep: bool = True) -
 
 
 def largest(
-    product: Product, start: Tensor, *, within: float = 0.01, most: int = 40, least: bool = False
+    product: Product,
+    start: Tensor,
+    *,
+    within: float = 0.01,
+    most: int = 40,
+    fewest: int = FEWEST,
+    least: bool = False,
 ) -> Pair:
     """The largest eigenvalue (``least``: the smallest), in at most ``most`` products.
 
     It stops when the squared residual over the gap to the next Ritz value, which is the error of the value
-    near the end, is at most a share ``within`` of it, twice running and after ``FEWEST`` products: a start
+    near the end, is at most a share ``within`` of it, twice running and after ``fewest`` products: a start
     that hardly holds the vector first settles near another eigenvalue. What is returned as the error is the
     residual, which bounds the distance to an eigenvalue whatever the gap.
     """
@@ -157,7 +175,7 @@ def largest(
         gap = abs(value - float(found.values[other])) if len(found.values) > 1 else 0.0
         settled = settled + 1 if gap > 0 and residual**2 / gap <= within * abs(value) else 0
         count = len(found.values)
-        if not more or count >= most or (settled > 1 and count >= FEWEST):
+        if not more or count >= most or (settled > 1 and count >= fewest):
             break
     weights = found.vectors[:, place]
     vector = torch.zeros_like(start)

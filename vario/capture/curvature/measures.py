@@ -6,7 +6,7 @@ Every function takes a ``Step`` and gives numbers with what bounds them, or rais
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,23 @@ from torch.optim.optimizer import Optimizer
 
 from vario.capture.curvature import rows as by_row
 from vario.capture.curvature.kept import KeptGraph
-from vario.capture.curvature.lanczos import Density, density, largest, random_start
+from vario.capture.curvature.lanczos import (
+    FEWEST,
+    FEWEST_WARM,
+    Density,
+    Pair,
+    Product,
+    density,
+    largest,
+    random_start,
+)
 from vario.capture.curvature.rates import rates
 from vario.capture.curvature.trace import Estimate, hutch_pp
 from vario.nouns import NotApplicable
 
 __all__ = ["MEASURES", "Ends", "Halves", "Limit", "Slopes", "Step", "Traces"]
 
+COLD, WARM = 0.5, 0.3  # length of the random part of a start, where the rest has length 1
 KERNEL_ROWS = 32
 KERNEL_ENTRIES = 1 << 26  # of the gradients that are held for the kernel
 
@@ -36,9 +46,31 @@ class Step:
     optimizer: Optimizer | None = None
     before: Sequence[Tensor] | None = None  # weights when the last step began
     inputs: Sequence[Tensor] | None = None
+    found: dict[str, Tensor] = field(default_factory=dict)  # eigenvectors, of earlier steps too, by name
 
-    def start(self, seed: int = 0) -> Tensor:
-        return random_start(self.kept.zeros(), seed)
+    def end(self, name: str, product: Product, first: Tensor | None = None, **how: Any) -> Pair:
+        """An end of a spectrum; where it was last found, the next search for one of its name begins."""
+        fewest = FEWEST if self._known(name) is None else FEWEST_WARM
+        pair = largest(product, self.start(name, first), fewest=fewest, **how)
+        self.found[name] = pair.vector
+        return pair
+
+    def start(self, name: str, first: Tensor | None = None) -> Tensor:
+        """The vector that was found last, else ``first``, and beside it something random.
+
+        So an eigenvector that has nothing of either is found as well.
+        """
+        start, known = random_start(self.kept.zeros(), 0), self._known(name)
+        told = first if known is None else known
+        length = 0.0 if told is None else float(torch.linalg.vector_norm(told))
+        if told is not None and length > 0 and np.isfinite(length):
+            share = COLD if known is None else WARM
+            start.mul_(share / torch.linalg.vector_norm(start)).add_(told, alpha=1 / length)
+        return start
+
+    def _known(self, name: str) -> Tensor | None:
+        found = self.found.get(name)
+        return found if found is not None and found.shape == (self.kept.size,) else None
 
     def examples(self) -> int:
         """How many the batch holds: rows of the model's input, where the outputs' rows are a multiple."""
@@ -98,8 +130,8 @@ class Halves:
 
 def ends(step: Step) -> Ends:
     """Both ends of the Hessian's spectrum."""
-    top = largest(step.kept.hessian, step.start())
-    bottom = largest(step.kept.hessian, step.start(), within=0.1, most=20, least=True)
+    top = step.end("top", step.kept.hessian, step.kept.gradient())
+    bottom = step.end("bottom", step.kept.hessian, within=0.1, most=20, least=True)
     return Ends(top.value, top.value + top.error, bottom.value, bottom.value - bottom.error)
 
 
@@ -135,7 +167,7 @@ def limit(step: Step) -> Limit:
         inner = roots * vector
         return roots * (step.kept.hessian(inner) + decays * inner)
 
-    top = largest(product, step.start())
+    top = step.end("preconditioned", product, roots * step.kept.gradient())
     share, high = top.value / found.limit, (top.value + top.error) / found.limit
     groups = tuple(float(group["lr"]) for group in step.optimizer.param_groups)
     return Limit(share, high, tuple(rate / share if share > 0 else float("inf") for rate in groups))
@@ -166,12 +198,13 @@ def halves(step: Step) -> Halves:
         raise NotApplicable(f"{count} examples in the batch; 4 are needed to compare halves")
     rows = list(range(count - count % 2))
     parts = [step.kept.part(rows[k::2], examples=count) for k in (0, 1)]
-    tops = [largest(part.hessian, step.start()) for part in parts]
+    whole = step.end("top", step.kept.hessian, step.kept.gradient())
+    # nothing of the whole, or of steps before, is in these: each is held against the other half
+    tops = [largest(part.hessian, random_start(step.kept.zeros(), 0)) for part in parts]
     crossed = [
         float(torch.dot(top.vector, other.hessian(top.vector)))
         for top, other in zip(tops, parts[::-1], strict=True)
     ]
-    whole = largest(step.kept.hessian, step.start())
     return Halves(whole.value, sum(top.value for top in tops) / 2, sum(crossed) / 2, len(rows) // 2)
 
 
