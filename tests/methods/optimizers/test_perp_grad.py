@@ -8,6 +8,7 @@ from torch import nn
 
 from tests.methods.optimizers.reference import follow, parameters
 from vario.methods.optimizers import PerpGrad
+from vario.methods.optimizers.perp_grad import _across, _one_by_one
 
 
 def reference(params, rescale):
@@ -30,6 +31,18 @@ def test_follows_the_equation(rescale):
     params = parameters()
     optimizer = PerpGrad(torch.optim.SGD(params, lr=0.1), rescale=rescale)
     follow(optimizer, params, reference([p.detach() for p in params], rescale), rtol=1e-11)
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_the_way_of_a_cpu_and_that_of_a_gpu_are_one(rescale):
+    params = parameters()
+    grads = [
+        torch.randn(p.shape, generator=torch.Generator().manual_seed(k)).double()
+        for k, p in enumerate(params)
+    ]
+    grads[0] = 0.5 * params[0].detach()  # along its weights
+    for one, two in zip(*(way(params, grads, rescale) for way in (_across, _one_by_one)), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-14)
 
 
 def test_goes_where_orthograd_goes():
