@@ -90,6 +90,18 @@ def test_a_net_that_does_not_train_is_not_blamed_on_its_labels(make):
     assert label_noise.check(make(400, shuffled | faded)) is None
 
 
+def test_held_out_classes_may_have_other_shares_than_those_of_training(make):
+    """Two classes hold 0.45 each in training and 0.1 of a balanced test set: 0.2 is no guess there."""
+    shares = {"batch/class_counts": (N, np.tile([29.0, 29, 1, 1, 1, 1, 1, 1, 1, 1], (400, 1)))}
+    shares |= {("eval/class_counts", "loader 1"): (PASSES, np.full((10, 10), 100.0))}
+    learned = {"loss/train": np.linspace(1.5, 0.3, 400), "examples/loss_quantiles": None} | NEVER_BETTER
+    series = run(train=np.where(N < 200, 0.5, 0.9), unseen=0.2, wrong=0.0) | shares | learned
+    assert label_noise.check(make(400, series)) is None
+    at_a_guess = {("eval/accuracy", "loader 1"): (PASSES, np.full(10, 0.1))}
+    worse = {("eval/loss", "loader 1"): (PASSES, np.full(10, 4.0))}
+    assert label_noise.check(make(400, series | at_a_guess | worse)).severity == "error"
+
+
 def test_silent_on_hard_data_on_dropout_and_on_healthy_runs(make):
     assert label_noise.check(make(400, run(train=0.6, unseen=0.6, wrong=0.15, floor=0.01))) is None
     assert label_noise.check(make(400, run(train=0.85, unseen=0.95, wrong=0.01, floor=0.01))) is None

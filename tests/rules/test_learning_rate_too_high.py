@@ -176,3 +176,22 @@ def test_cannot_know_where_batchnorm_was_left_in_eval_mode_while_the_run_was_lea
     assert check(make(400, failed)).severity == "error"
     bad = {**failed, "loss/train": (steps, np.full(400, 50.0)), "update/ratio": (steps, np.full(400, 0.5))}
     assert check(make(400, bad | mode)) is not None, "it was not learning before"
+
+
+@pytest.mark.parametrize(
+    ("learns_from", "falls", "fires"),
+    [(250, True, True), (60, True, False), (250, False, False)],
+    ids=["learns when the rate falls", "learned before", "the rate never falls"],
+)
+def test_what_learns_only_when_a_schedule_lowers_the_rate_had_too_high_a_one(make, learns_from, falls, fires):
+    rate = np.where(np.arange(400) < 260, 1.0, 0.1) if falls else np.ones(400)
+    learned = lambda s, v: (s, np.where(s < learns_from, 2.3, 0.3) + 0.02 * np.sin(s))  # noqa: E731
+    late = {
+        "loss/train": learned,
+        "update/ratio": early(0.3),
+        ("hyper/lr", "group 0"): (np.arange(400), rate),
+    }
+    found = check(make(400, late))
+    assert (found is not None) == fires
+    if fires:
+        assert found.evidence[-1].value == pytest.approx(260 / 400)

@@ -79,3 +79,9 @@ def test_a_guess_is_no_yardstick_of_a_weighted_loss(make):
     weighted = {"loss/train": loss, "examples/loss_quantiles": (steps, examples(loss / 3))}
     assert check(make(400, plain)) is not None
     assert check(make(400, weighted)) is None
+
+
+def test_a_level_above_a_guess_has_learned_nothing_however_noisy(make):
+    noisy = lambda middle: lambda s, v: (s, middle + 2 * np.exp(-s / 9) + 0.3 * np.sin(s * s))  # noqa: E731
+    assert check(make(400, {"loss/train": noisy(2.35)})) is not None
+    assert course(make(400, {"loss/train": noisy(2.2)})).state == "learning"

@@ -27,7 +27,7 @@ class Course:
 
     ``state`` is "non-finite" (the loss ends as NaN or inf), "worse" (it ends clearly above its start),
     "stuck" (it never fell clearly below its start, by its interval and by its trend, or below what a constant
-    guess gives) or "learning".
+    guess gives, or ends above that) or "learning".
     Where the targets of a regression grew, as those that another net gives (temporal differences) or returns
     that get better do, losses are divided by that growth: the same share of error costs more at the end.
     ``fall`` is the share of the starting loss (above the floor of 0, or of the lowest loss where losses
@@ -116,6 +116,7 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     elif (
         fell < max(clear * scale, noise)
         or end.low > 0.97 * chance
+        or end.value > chance
         or _is_level(good_steps, good, first, last)
     ):
         state = "stuck"

@@ -163,12 +163,8 @@ def labels_at_random(
     guess = float(totals.max() / totals.sum())
     if guess > 0.5:
         raise NotApplicable(f"one class holds {guess:.0%} of the labels, so a guess is no yardstick")
-    examples = record.last("eval/examples", where)
-    pooled = rate(float(accuracy.mean()), examples if examples >= 1 else 1)
-    best = rate(float(accuracy.max()), examples if examples >= 1 else 1)
-    if pooled.low > guess or best.low > 1.3 * guess or not np.isfinite(run.chance):
-        return None
-    if _beats_a_guess(record, where, run.chance):
+    best = _no_better_than_a_guess(record, where, accuracy)
+    if best is None or not np.isfinite(run.chance):
         return None
     _, ratio = finite(*record.need("update/ratio", 5))
     usual = level(ratio)
@@ -186,10 +182,11 @@ def labels_at_random(
         return None
     limit = 1 - 1 / count
     # Where a share 1 - r of the labels were right, held-out accuracy could reach about that much.
-    low = max(0.0, 1 - max(best.high - guess, 0.0) / (1 - guess) - 1 / count)
+    answer = _guess_on_held_out(record, where)[0]
+    low = max(0.0, 1 - max(best.high - answer, 0.0) / (1 - answer) - 1 / count)
     noise = Estimate(limit, min(low, limit), 1.0)
     evidence = (
-        best.evidence("best held-out accuracy", guess, where),
+        best.evidence("best held-out accuracy", answer, where),
         run.end.evidence("training loss at the end", run.chance),
         usual.evidence("update ratio", moved),
     )
@@ -211,6 +208,32 @@ def is_underconfident(record: Record, least: float, *, part: float = 0.5, at_the
         return False
     right = float(accuracy[best])
     return right - float(sure[at == steps[best]][0]) >= part * least * right
+
+
+def _no_better_than_a_guess(record: Record, where: str, accuracy: Floats) -> Estimate | None:
+    """The best held-out accuracy where neither it nor a loss beats answers by the class shares of training."""
+    answer, loss = _guess_on_held_out(record, where)
+    examples = record.last("eval/examples", where)
+    pooled = rate(float(accuracy.mean()), examples if examples >= 1 else 1)
+    best = rate(float(accuracy.max()), examples if examples >= 1 else 1)
+    if pooled.low > answer or best.low > 1.3 * answer or _beats_a_guess(record, where, loss):
+        return None
+    return best
+
+
+def _guess_on_held_out(record: Record, where: str) -> tuple[float, float]:
+    """Accuracy and loss, on held-out data, of answers by the class shares of training.
+
+    The classes may be shared otherwise there: an accuracy is that of the best answer among the classes that
+    training has about as often as its largest.
+    """
+    totals = class_totals(record)[1].sum(axis=0)
+    counts = record.series("eval/class_counts", where)[1]
+    unseen = counts[-1] if len(counts) and counts.ndim == 2 and counts.shape[1] == len(totals) else totals
+    shares = (totals + 1) / (totals + 1).sum()
+    likely = totals >= totals.max() / 2
+    there = unseen / max(unseen.sum(), 1.0)
+    return float(there[likely].max()), -float(there @ np.log(shares))
 
 
 def _beats_a_guess(record: Record, where: str, chance: float, *, clear: float = 0.01) -> bool:

@@ -13,8 +13,8 @@ best answer is a coin; (4) labels that have nothing to do with the inputs: held-
 along and a held-out loss never below that of a guess, while gradients reach every layer and training loss
 falls by memory. The low end of the rate must pass 0.05 (1), 0.1 (2, 3), and errors must be confident or the
 model less sure than right, beside strong dropout by all that the rate takes away. Where one example has many
-targets, as in a text, mistakes cannot be told one by one from what is open: there only (1) and (2) are asked,
-from a rate of 0.1 on, and the model must be less sure than right on held-out data.
+targets, as in a text, mistakes cannot be told one by one from what is open: there (3) is not
+asked, and of a rate from 0.1 on the model must be less sure than right on held-out data.
 A warning; an error where labels are no better than chance.
 Not applicable: targets are no classes; batches are sorted by class; examples have two labels each (mixup);
 too little training accuracy was read. (1), (2) and (4) need held-out accuracy.
@@ -74,7 +74,8 @@ def check(
     positions = has_positions(record)
     if positions and _labels_per_example(record) < few:
         raise NotApplicable("two labels to an example are a mixture (mixup), which lowers training accuracy")
-    for estimate in estimates[:2] if positions else estimates:
+    asked = [e for e in estimates if not positions or e is not confident_errors]
+    for estimate in asked:
         try:
             found = estimate(record, count)
         except NotApplicable as reason:
@@ -95,7 +96,7 @@ def check(
         return Finding(
             ID, severity, sure, (), span, (noise.evidence("share of wrong labels", limit), *evidence)
         )
-    if len(reasons) == (2 if positions else 4):
+    if len(reasons) == len(asked):
         raise NotApplicable("; ".join(dict.fromkeys(reasons)))
     return None
 

@@ -5,7 +5,9 @@ explosion, or bounces far above where it could be; ReLU units may die on the way
 cure.
 How it is decided: large steps alone are no evidence (plain SGD at a good rate takes some). Two things
 must come together: the run fails (its loss ends above its start, never falls below a constant guess, is
-no longer a number), its loss exploded early, or it had fallen and rose again by 15 % of what it had won;
+no longer a number), its loss exploded early, it had fallen and rose again by 15 % of what it had won, or a
+half of its steps or more, taken at half of the largest rate or above, had left it where it began when a lower
+rate let it learn;
 and the largest update in that time, running median of three steps, was more than 10 % of the norm of the
 weights. Where the loss exploded before it failed, 2 % suffices; where the run fails and successive
 gradients point against each other, 1 % does. In a run that fails or has lost less than half of its loss,
@@ -64,11 +66,12 @@ def check(
         raise NotApplicable("the run was learning until its BatchNorm was left in eval mode")
     steps, ratio = _before_failure(record, run)
     at, largest = running_max(steps, ratio)
+    lost = _lost_at_the_peak(record, run)
     exploded = run.peak > peak_limit * run.start.value > 0 or run.state == "worse" or _blew_up(record, run)
     forgot, opposed = _forgot(run, forgotten), _opposed(record)
     # Each witness beside the size of the steps has its own limit for that size; the lowest one counts.
     limits = [
-        (run.failing or exploded, ratio_limit),
+        (run.failing or exploded or lost is not None, ratio_limit),
         (run.failing and exploded, exploded_limit),
         (run.failing and opposed is not None, opposed_limit),
         (forgot is not None, exploded_limit),
@@ -95,7 +98,7 @@ def check(
         evidence.append(exactly("learning rate", rate, rate * usual / max(largest, sound, usual)))
     if np.isfinite(matrix):
         evidence.append(exactly("largest update ratio of a typical matrix", matrix, matrix_limit))
-    evidence += [e for e in (opposed, forgot) if e is not None]
+    evidence += [e for e in (opposed, forgot, lost) if e is not None]
     past = max(largest / limit, matrix / matrix_limit if reckless else 0.0)
     sure = confidence(past, 1.0, least=0.7, most=0.97)
     return Finding(ID, severity, sure, (), (at, record.step_count - 1), tuple(evidence))
@@ -181,6 +184,25 @@ def _forgot(run: Course, part: float) -> Evidence | None:
     if trend(run.steps[last], run.values[last]).high < 0:
         return None  # it is on its way down again
     return exactly("share of the progress that was lost again", lost / won, part)
+
+
+def _lost_at_the_peak(record: Record, run: Course, *, part: float = 0.5) -> Evidence | None:
+    """The share of the steps that a schedule spent near its largest rate, where these brought nothing.
+
+    What learns only once the rate is lowered says itself that the rate was too high.
+    """
+    steps, rates = finite(*record.series("hyper/lr", "group 0"))
+    if run.state != "learning" or not len(rates) or rates[-1] >= rates.max() / 2:
+        return None
+    last = int(steps[rates >= rates.max() / 2][-1])
+    inside = run.values[run.steps <= last]
+    spent = (last + 1) / record.step_count
+    late = inside[-max(len(inside) // 4, 5) :]
+    if spent < part or len(inside) < 10:
+        return None
+    if level(late).low < np.fmin(0.95 * run.start.value, 0.97 * run.chance) or run.end.high > level(late).low:
+        return None
+    return exactly("share of the steps that brought nothing", spent, part)
 
 
 def _opposed(record: Record) -> Evidence | None:

@@ -4,7 +4,7 @@ What it means: the model does not learn. This is a symptom; the cause, where it 
 above it.
 How it is decided: the level of the loss over the last tenth lies less than 5 % (or less than the noise of
 one step) below that of the first steps, or within 3 % of what guessing by class shares gives; the low end of
-its interval must lie above that limit.
+its interval must lie above that limit, or the level itself above what guessing gives.
 Not applicable: fewer than 20 readings of the training loss; several models trained against each other; losses
 so noisy that the interval holds the limit: where the answer is mostly chance (returns of an asset), a run
 that has learned all there is to learn looks the same.
@@ -36,7 +36,7 @@ def check(record: Record) -> Finding | None:
     if run.state != "stuck":
         return None
     limit = float(np.fmin(0.97 * run.chance, 0.95 * run.start.value))
-    if run.end.low <= limit:
+    if run.end.low <= limit and not run.end.value > run.chance:
         raise NotApplicable(
             f"the loss ends between {run.end.low:.3g} and {run.end.high:.3g}, and would have fallen below "
             f"{limit:.3g}: too noisy to tell"
