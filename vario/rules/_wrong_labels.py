@@ -211,7 +211,7 @@ def is_underconfident(record: Record, least: float, *, part: float = 0.5, at_the
 
 
 def _no_better_than_a_guess(record: Record, where: str, accuracy: Floats) -> Estimate | None:
-    """The best held-out accuracy where neither it nor a loss beats answers by the class shares of training."""
+    """The best held-out accuracy, where neither it nor a loss beats answers by the class shares."""
     answer, loss = _guess_on_held_out(record, where)
     examples = record.last("eval/examples", where)
     pooled = rate(float(accuracy.mean()), examples if examples >= 1 else 1)
