@@ -12,7 +12,10 @@ from vario.rules import train_eval_mode
 N = np.arange(400)
 
 
-EVALUATED = {("eval/loss", "loader 1"): (N[61::62], np.full(6, 0.5))}
+EVALUATED = {
+    ("eval/loss", "loader 1"): (N[61::62], np.full(6, 0.5)),
+    ("eval/examples", "loader 1"): (N[61::62], np.full(6, 500.0)),
+}
 
 
 def mode(kind, train=1.0, at_eval=0.0):
@@ -73,6 +76,22 @@ def test_silent_on_right_modes_on_forwards_without_a_loss_and_on_p_of_zero(make)
     assert train_eval_mode.check(make(400, EVALUATED | mode("Dropout", at_eval=1.0), events=zero)) is None
     half = [Event("modules", 0, "", {"modules": [{"name": "d", "class": "Dropout", "p": 0.5}]})]
     assert train_eval_mode.check(make(400, EVALUATED | mode("Dropout", at_eval=1.0), events=half)) is not None
+
+
+@pytest.mark.parametrize(
+    ("examples", "every", "epochs", "found"),
+    [(64, 1, 4, False), (500, 1, 4, True), (64, 40, 4, True), (64, 1, 400, True)],
+)
+def test_a_forward_on_one_batch_at_each_step_is_part_of_training(make, examples, every, epochs, found):
+    """Not where it holds more than a batch, comes seldom, or an epoch is one step."""
+    at = N[::every]
+    passes = {
+        ("eval/loss", "loader 0"): (at, np.full(len(at), 0.5)),
+        ("eval/examples", "loader 0"): (at, np.full(len(at), float(examples))),
+    }
+    begun = [Event("epoch", int(step), "loader 0", {}) for step in np.linspace(0, 399, epochs)]
+    record = make(400, passes | {"batch/size": 64.0} | mode("BatchNorm1d", at_eval=1.0), events=begun)
+    assert (train_eval_mode.check(record) is not None) == found
 
 
 def test_cannot_know_without_such_modules(make):

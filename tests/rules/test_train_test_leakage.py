@@ -58,6 +58,11 @@ def test_silent_below_a_per_cent_and_mild_where_rows_repeat_by_nature(make):
     )
 
 
+def test_few_distinct_rows_are_seen_in_training_whatever_is_held_out(make):
+    found = train_test_leakage.check(make(400, seen(1.0) | {"data/duplicate_share": 0.7}))
+    assert found.severity == "advice"
+
+
 def test_cannot_know_without_hashes_or_on_few_rows(make):
     with pytest.raises(NotApplicable, match="0 rows"):
         train_test_leakage.check(make(400))

@@ -7,6 +7,8 @@ How it is decided: ``mode/eval_share`` (modules in train mode at forwards that f
 is above 0, or ``mode/train_share`` falls to 0 and stays there after having been above it. Dropout that was
 never on is found too. BatchNorm that was never on is how trained backbones are frozen on purpose, and is
 found only where its scales start as they are made, all at 1: its averages are then of no data at all.
+A forward without gradient on no more than a batch, at every other training step or more often, is part of the
+training (a choice of hard examples, a teacher's answers) and no evaluation.
 Not applicable: the model has no such module, or no mode was read.
 """
 
@@ -17,6 +19,7 @@ import numpy as np
 from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
 from vario.rules._evidence import exactly, finite
+from vario.rules._examples import batch_size
 from vario.rules._model import rows
 
 ID = "train-eval-mode"
@@ -42,7 +45,7 @@ def check(
     kinds = sorted({*record.wheres("mode/train_share"), *record.wheres("mode/eval_share")})
     if not kinds:
         raise NotApplicable("no module of the model depends on train or eval mode, or none was read")
-    evaluated = bool(record.wheres("eval/loss") or record.wheres("eval/accuracy"))
+    evaluated = any(not _is_part_of_training(record, where) for where in record.wheres("eval/examples"))
     evidence: list[Evidence] = []
     spans: list[tuple[int, int]] = []
     where: list[str] = []
@@ -80,6 +83,15 @@ def _mistakes(
     if len(off) >= lasting and off[-lasting:].all() and not meant:
         found["steps in eval mode"] = (steps, off)
     return found
+
+
+def _is_part_of_training(record: Record, where: str, *, often: float = 0.5, steps: int = 20) -> bool:
+    """Whether a loader's passes come as often as training steps do and hold no more than a batch each."""
+    at, examples = finite(*record.series("eval/examples", where))
+    epochs = {event.step for event in record.events("epoch")}
+    whole = len(epochs) >= 0.9 * record.step_count  # one step is an epoch, after which people do evaluate
+    one_batch = len(at) > 0 and float(np.median(examples)) <= batch_size(record)
+    return one_batch and not whole and record.step_count >= steps and len(at) > often * record.step_count
 
 
 def _never_drops(record: Record, kind: str) -> bool:

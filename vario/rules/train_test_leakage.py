@@ -61,17 +61,24 @@ def check(
         # A pass over all of the training data is meant as one; a part of it stands where a test set should.
         lengths = [float(loader.get("length") or np.inf) for loader in training_loaders(record)]
         whole = record.last("eval/examples", where) >= 0.99 * min(lengths, default=np.inf)
-        return Finding(ID, "advice" if whole else "warning", 0.8, (where,), (step, step), (only,))
+        meant = whole or _is_natural(record, own_share)
+        return Finding(ID, "advice" if meant else "warning", 0.8, (where,), (step, step), (only,))
     if not leaks:
         return None
     where = max(leaks, key=lambda name: (leaks[name][0].low, name))
     worst, step = leaks[where]
-    repeats = finite(*record.series("data/duplicate_share"))[1]
-    natural = bool(len(repeats)) and worst.low < 3 * float(np.mean(repeats))
-    severity: Severity = "advice" if natural else "error" if worst.low > clear else "warning"
+    severity: Severity = (
+        "advice" if _is_natural(record, worst) else "error" if worst.low > clear else "warning"
+    )
     evidence = tuple(
         e.evidence("share of rows seen in training", least, name) for name, (e, _) in leaks.items()
     )
     return Finding(
         ID, severity, graded(worst.low, least, clear, least=0.75), tuple(leaks), (step, step), evidence
     )
+
+
+def _is_natural(record: Record, seen: Estimate) -> bool:
+    """Whether training rows repeat within an epoch about as often: few distinct rows exist."""
+    repeats = finite(*record.series("data/duplicate_share"))[1]
+    return bool(len(repeats)) and seen.low < 3 * float(np.mean(repeats))
