@@ -50,6 +50,21 @@ def test_silent_where_one_epoch_draws_more_rows_than_there_are(make):
     assert duplicate_examples.check(make(400, {"data/duplicate_share": 0.5}, events=pairs)) is not None
 
 
+def test_epochs_that_are_told_late_give_no_more_rows_for_that(make):
+    """Epochs of 10 batches of 64 rows, over 640; the steps of their beginnings lie up to 40 apart."""
+    loader = {"sampler": "RandomSampler", "length": 640, "batch_size": 64}
+    starts = [0, 10, 20, 60, 60, 60, 100]
+    events = [Event("loader", 0, "loader 0", loader)]
+    events += [
+        Event("epoch", at, "loader 0", {"epoch": k, "batches_before": 10 if k else None})
+        for k, at in enumerate(starts)
+    ]
+    repeated = {"data/duplicate_share": 0.5}
+    assert duplicate_examples.check(make(110, repeated, events=events)).severity == "warning"
+    events[-1] = Event("epoch", 100, "loader 0", {"epoch": 6, "batches_before": 30})
+    assert duplicate_examples.check(make(110, repeated, events=events)) is None
+
+
 def test_cannot_know_without_hashes(make):
     with pytest.raises(NotApplicable, match="0 readings"):
         duplicate_examples.check(make(400))

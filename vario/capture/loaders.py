@@ -35,6 +35,7 @@ class _Known:
     where: str
     epoch: int = -1
     batches: int = 0  # in this epoch
+    before: int | None = None  # batches of the epoch before
     in_order: bool = False  # whether a batch holds its examples in the order in which they were drawn
     trains: bool = False
     alike: tuple[Any, ...] = ()  # what another loader must share with it to be taken for the same
@@ -90,7 +91,7 @@ class Loaders:
         known = self._of_loader.get(loader) or self._made_anew(loader)
         self._of_loader[loader] = known
         known.epoch += 1
-        known.batches = 0
+        known.before, known.batches = (known.batches or known.before), 0
         self._of_iterator[iterator] = known
         return known.where
 
@@ -138,7 +139,7 @@ class Loaders:
         if known.told < known.epoch:
             known.told = known.epoch
             self.epochs_trained += 1
-            self._tell("epoch", known.where, {"epoch": known.epoch})
+            self._tell("epoch", known.where, {"epoch": known.epoch, "batches_before": known.before})
         for owner, epoch, position, hashes in self._waiting:
             if owner is known:
                 self.seen = self.rows.train(known.where, epoch, position, hashes)

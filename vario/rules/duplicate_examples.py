@@ -65,10 +65,14 @@ def check(
 def _goes_round(record: Record, *, most: float = 1.05) -> bool:
     """Whether a loader gave more rows in one epoch than its data have (the last batch may be filled up)."""
     for event in record.events("loader"):
-        starts = [e.step for e in record.events("epoch") if e.where == event.where and e.step is not None]
-        longest = float(np.diff(sorted({*starts, record.step_count})).max(initial=0)) if starts else 0.0
+        epochs = [e for e in record.events("epoch") if e.where == event.where and e.step is not None]
+        starts = [e.step for e in epochs if e.step is not None]
+        batches = [float(e.data["batches_before"]) for e in epochs if e.data.get("batches_before")]
+        # Epochs may be told late, so what was counted is asked before the steps between them.
+        steps = float(np.diff(sorted({*starts, record.step_count})).max(initial=0)) if starts else 0.0
+        longest = max(batches) if batches else steps * _passes(record)
         # What the loader gives; the model may be given it twice at once, as of two views.
-        each = float(event.data.get("batch_size") or np.nan_to_num(batch_size(record))) * _passes(record)
+        each = float(event.data.get("batch_size") or np.nan_to_num(batch_size(record)))
         if longest * each > most * float(event.data.get("length") or np.inf):
             return True
     return False
