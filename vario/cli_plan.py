@@ -61,7 +61,7 @@ def fit_(
     )  # fmt: skip
     if out is not None:
         data = {name: column.tolist() for name, column in result.columns.items()}
-        out.write_text(json.dumps({**result.shown, "plan": result.kept, "data": data}), encoding="utf-8")
+        _write(out, json.dumps({**result.shown, "plan": result.kept, "data": data}))
     if chart is not None and result.plan is not None:
         from vario.report.plan_charts import fit_chart
 
@@ -162,7 +162,7 @@ def table_(
     writer.writeheader()
     writer.writerows(rows)
     if out is not None:
-        out.write_text(page.getvalue(), encoding="utf-8")
+        _write(out, page.getvalue())
     print(f"{len(rows)} runs in {out}" if out is not None else page.getvalue().rstrip())
 
 
@@ -244,8 +244,12 @@ def mup(
 ) -> None:
     """Per-layer rates, init and multipliers that keep a tuned learning rate right at another width."""
     from vario.methods.transfer.mup import describe_file
+    from vario.nouns import VarioError
 
-    told = describe_file(model, width=width, base=base, lr=lr, optimizer=optimizer, check=check)
+    try:
+        told = describe_file(model, width=width, base=base, lr=lr, optimizer=optimizer, check=check)
+    except ValueError as error:
+        raise VarioError(str(error)) from error
     if as_json:
         print(json.dumps(told))
         return
@@ -272,6 +276,15 @@ def _read(table: Path) -> Any:
         print(f"vario: {name} is left out: {reason}", file=sys.stderr)
     short = {"N": "params", "D": "tokens", "B": "batch", "S": "steps"}
     return {**found, **{name: found[long] for name, long in short.items()}}
+
+
+def _write(path: Path, text: str) -> None:
+    from vario.nouns import VarioError
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise VarioError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _finite(value: Any) -> float | None:

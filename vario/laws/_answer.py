@@ -24,6 +24,7 @@ from vario.nouns import VarioError
 
 AUTO = ("two-term", "two-term-tied")  # what `--law auto` chooses from
 DELTAS, LEANS = (1e-3, "auto"), (0.0, 0.4)  # and with what
+STEEPEST = 2.0  # a lean beyond it leaves one run
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,7 @@ def answer(
 ) -> Answer:
     """Fit, or say why not. Mistakes in the table raise VarioError with row and column."""
     width = delta_of(delta)
-    if bootstrap < 20:
-        raise VarioError(f"--bootstrap {bootstrap}: 20 refits are the least that give an interval")
+    _options(bootstrap, seed, lean)
     family = law_of(AUTO[0] if law == "auto" else law)
     given = runs(table, columns, family, where=where, block=block, keep_duplicates=keep_duplicates)
     got, blocks = given.columns, given.blocks
@@ -95,6 +95,15 @@ def answer(
         **noted,
     }  # fmt: skip
     return Answer(shown, plan.as_dict(), plan, {name: column[keep] for name, column in got.items()})
+
+
+def _options(bootstrap: int, seed: int, lean: float) -> None:
+    if bootstrap < 20:
+        raise VarioError(f"--bootstrap {bootstrap}: 20 refits are the least that give an interval")
+    if seed < 0:
+        raise VarioError(f"--seed {seed}: a seed is 0 or more")
+    if not 0 <= lean <= STEEPEST:
+        raise VarioError(f"--lean {lean:g} must lie between 0 (all rows alike) and {STEEPEST:g}")
 
 
 def ranked(
@@ -155,13 +164,18 @@ def runs(
         raise VarioError(f"column {family.output} is {level:g} in every row: there is nothing to fit")
     if not keep_duplicates:
         table_of.check_duplicates(whole, rows)
-    blocks = (
-        None if block is None else table_of.take(whole, {"block": block}, where=None)[0]["block"][rows - 1]
-    )
+    blocks = None if block is None else table_of.named(block, whole)[rows - 1]
     extra = beside(
         whole, {name: given[name] for name in BESIDE if name in given and name not in needed}, rows
     )
-    return Runs({name: np.asarray(got[name], float) for name in needed}, rows, blocks, extra)
+    # In one order, so that the draws of the bootstrap do not hang on the order of the file.
+    order = np.lexsort([np.asarray(got[name], float) for name in reversed(needed)])
+    return Runs(
+        {name: np.asarray(got[name], float)[order] for name in needed},
+        rows[order],
+        None if blocks is None else blocks[order],
+        {name: column[order] for name, column in extra.items()},
+    )
 
 
 def coverage_of(
@@ -219,14 +233,17 @@ def load(path: Path) -> Forecaster:
         raise VarioError(f"{path} is not a fit; write one with `vario plan fit ... -o {path}`") from error
     if plan is None:
         raise VarioError(f"{path} holds a refusal: {kept.get('refused')}")
-    return Forecaster.from_dict(plan)
+    try:
+        return Forecaster.from_dict(plan)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VarioError(f"{path} is a fit that was cut or changed ({error!r}); write it again") from error
 
 
 def numbers(text: str, law: Law) -> dict[str, float]:
     """``N=7e9,D=1.4e11`` as positive numbers, one for every input of the law."""
     given = {}
     for name, value in table_of.pairs(text, option="--at").items():
-        given[name] = float(table_of.evaluate(value, {}))
+        given[name] = table_of.number(value)
     if set(given) != set(law.inputs):
         raise VarioError(f"{law.id} takes {', '.join(law.inputs)}; got {', '.join(given) or 'nothing'}")
     for name, number in given.items():

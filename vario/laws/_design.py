@@ -26,6 +26,8 @@ def next_runs(
 
     Each has its inputs, its cost and the standard deviation (relative) of the forecast's mean after it.
     """
+    if not 0 < budget < np.inf or runs < 1:
+        raise ValueError(f"{runs} runs for {budget:g} FLOPs: it takes a run or more and a positive budget")
     names = plan.law.inputs
     grid = candidates(plan, budget, cost=cost)
     if not len(grid):

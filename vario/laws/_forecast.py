@@ -67,6 +67,8 @@ class Forecaster:
             raise ValueError(
                 f"{self.law.id} does not know a best size; fit two-term, two-term-tied or over-training"
             )
+        if not 0 < compute < np.inf:
+            raise ValueError(f"a budget is a positive number of FLOPs, not {compute:g}")
         n = float(self.law.best_size(self.theta[None], compute)[0])  # type: ignore[attr-defined]
         drawn = self.law.best_size(self.known.draws, compute)  # type: ignore[attr-defined]
         drawn = drawn[np.isfinite(drawn) & (drawn > 0)]

@@ -25,9 +25,12 @@ Columns = dict[str, NDArray[Any]]
 
 GAP = 1e3  # a lone value this many times off all others is in another unit
 
-MISSING = ("", "na", "n/a", "nan", "null", "none")  # in lower case
-THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
-DECIMAL = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
+MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "--", "?", "\u2014")  # in lower case
+POINT = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d*)?([eE][-+]?\d+)?")  # 1,234,567.8
+COMMA = re.compile(r"[-+]?([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d+)?([eE][-+]?\d+)?")  # 1.234.567,8
+GROUPS = re.compile(r"(?<=\d)[ \u00a0\u2009\u202f'\u2019](?=\d{3}(?!\d))")  # 1 234 567, 1'234'567
+SPELLED = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*([kmbgt%])", re.IGNORECASE)  # 125M, 1.3 B, 41 %
+SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1.0}
 
 BINARY: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -53,7 +56,7 @@ def read(path: str | Path) -> Columns:
         with path.open(newline="", encoding="utf-8-sig") as file:
             separator = _separator(file.readline())
             file.seek(0)
-            rows = [row for row in csv.reader(file, delimiter=separator) if row]
+            rows = [row for row in csv.reader(file, delimiter=separator) if any(cell.strip() for cell in row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise VarioError(f"{path} is not a table in UTF-8 text ({error}); give a .csv or .parquet") from error
     if len(rows) < 2:
@@ -67,16 +70,24 @@ def read(path: str | Path) -> Columns:
             raise VarioError(
                 f"{path}, row {number}: {len(row)} cells, but the header names {len(header)} columns"
             )
-    return {name: _numbers([row[i] for row in rows[1:]]) for i, name in enumerate(header)}
+    cells = {name: _plain([row[i] for row in rows[1:]]) for i, name in enumerate(header)}
+    commas = {_way(column) for column in cells.values()} - {"either", "neither"} == {","}
+    return {name: _numbers(column, commas=commas) for name, column in cells.items()}
 
 
 def take(
     columns: Columns, wanted: Mapping[str, str], *, where: str | None = None
 ) -> tuple[Columns, NDArray[Any]]:
-    """The wanted columns by their new names (``N=params``), and the row numbers (from 1) that are left."""
+    """The wanted columns by their new names (``N=params``), and the row numbers (from 1) that are left.
+
+    A column of sizes in words (125M, 1.3B) or percent becomes numbers here; elsewhere it stays text.
+    """
     count = len(next(iter(columns.values())))
     rows = np.arange(1, count + 1)
-    got = {name: np.broadcast_to(_column(columns, text, name), (count,)) for name, text in wanted.items()}
+    got = {
+        name: np.broadcast_to(_spelled_out(_column(columns, text, name)), (count,))
+        for name, text in wanted.items()
+    }
     if where:
         said = np.asarray(evaluate(where, {**columns, **got}))
         if said.dtype.kind != "b":
@@ -94,8 +105,8 @@ def check(columns: Mapping[str, NDArray[Any]], rows: NDArray[Any], *, positive: 
         if column.dtype.kind not in "fiub":
             at = next((i for i, cell in enumerate(column) if not _is_number(str(cell))), 0)
             raise VarioError(
-                f"row {rows[at]}, column {name} holds text ({str(column[at])[:40]!r}); a law needs numbers, "
-                f"without units or marks between thousands"
+                f"row {rows[at]}, column {name} holds text ({str(column[at])[:40]!r}); a law needs numbers "
+                f"such as 1.3e9, 1300000000 or 1.3B"
             )
         values = column.astype(float)
         bad = ~np.isfinite(values) | ((values <= 0) if name in positive else False)
@@ -129,13 +140,26 @@ def check_duplicates(columns: Columns, rows: NDArray[Any]) -> None:
 def pairs(text: str, *, option: str) -> dict[str, str]:
     """``N=params,D=tokens*1e9`` as a mapping; commas inside brackets or quotes do not split."""
     parts = re.findall(r"(?:[^,(\"'`]|\([^)]*\)|\"[^\"]*\"|'[^']*'|`[^`]*`)+", text)
-    found = {}
+    found: dict[str, str] = {}
     for part in parts:
         name, sign, value = part.partition("=")
         if not sign or not name.strip() or not value.strip():
             raise VarioError(f"{option} wants NAME=VALUE pairs such as N=params,D=tokens; got {part!r}")
+        if name.strip() in found:
+            raise VarioError(f"{option} gives {name.strip()} twice: {found[name.strip()]}, {value.strip()}")
         found[name.strip()] = value.strip()
     return found
+
+
+def number(text: str) -> float:
+    """7e9, 7B or 20 * 7e9."""
+    spelled = SPELLED.fullmatch(text)
+    if spelled:
+        return float(spelled[1]) * SCALES[spelled[2].lower()]
+    value = evaluate(text, {})
+    if not isinstance(value, (int, float)):
+        raise VarioError(f"{text!r} is not a number")
+    return float(value)
 
 
 def evaluate(text: str, columns: Mapping[str, Any]) -> Any:
@@ -143,7 +167,7 @@ def evaluate(text: str, columns: Mapping[str, Any]) -> Any:
     names = dict(columns)
     for number, quoted in enumerate(re.findall(r"`([^`]*)`", text)):
         text = text.replace(f"`{quoted}`", f"_quoted_{number}")
-        names[f"_quoted_{number}"] = _named(quoted, columns)
+        names[f"_quoted_{number}"] = named(quoted, columns)
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except SyntaxError as error:
@@ -160,7 +184,7 @@ def _walk(node: ast.AST, names: Mapping[str, Any], text: str) -> Any:
         # floats: whole numbers of Python would grow without end in 9 ** 9 ** 9
         return node.value if isinstance(node.value, (str, bool)) else np.float64(node.value)
     if isinstance(node, ast.Name):
-        return _named(node.id, names)
+        return named(node.id, names)
     if isinstance(node, (ast.Tuple, ast.List)):
         return [_walk(item, names, text) for item in node.elts]
     if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
@@ -189,7 +213,10 @@ def _walk_logic(node: ast.AST, names: Mapping[str, Any], text: str) -> Any:
     )
 
 
-def _named(name: str, columns: Mapping[str, Any]) -> Any:
+def named(name: str, columns: Mapping[str, Any]) -> Any:
+    """The column with this name."""
+    if not columns:
+        raise VarioError(f"{name!r} is not a number")
     if name not in columns:
         known = ", ".join(key for key in columns if not key.startswith("_quoted_"))
         raise VarioError(f"there is no column {name!r}; the file has {known}")
@@ -223,26 +250,43 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _numbers(cells: list[str]) -> NDArray[Any]:
-    plain = _without_marks([cell.strip() for cell in cells])
+def _plain(cells: list[str]) -> list[str]:
+    return [GROUPS.sub("", cell.strip()) for cell in cells]
+
+
+def _way(cells: list[str]) -> str:
+    """How a column writes decimals: "." or ",", "either" (1,234 throughout), or "neither" (text)."""
+    filled = [cell for cell in cells if cell.lower() not in MISSING]
+    point, comma = (all(way.fullmatch(cell) for cell in filled) for way in (POINT, COMMA))
+    return ("either" if comma else ".") if point else ("," if comma else "neither")
+
+
+def _numbers(cells: list[str], *, commas: bool = False) -> NDArray[Any]:
+    """Numbers where every filled cell is one; ``commas``: the other columns write decimals with a comma.
+
+    A column of which every comma could be either (1,234) stays text, and so an error, unless they do.
+    """
+    way = _way(cells)
+    plain = cells
+    if way == "," or (commas and way == "either"):
+        plain = [cell.replace(".", "").replace(",", ".") for cell in cells]
+    elif way == ".":
+        plain = [cell.replace(",", "") for cell in cells]
     try:
         return np.array([math.nan if cell.lower() in MISSING else float(cell) for cell in plain])
     except ValueError:
-        return np.array(plain)
+        return np.array(cells)
 
 
-def _without_marks(cells: list[str]) -> list[str]:
-    """Commas between thousands (1,234,567) or before decimals (2,4018) taken out where all agree on which.
-
-    A column of which every comma could be either (1,234) is left as it is: text, and so an error.
-    """
-    marked = [cell for cell in cells if "," in cell]
-    thousands = [bool(THOUSANDS.fullmatch(cell)) for cell in marked]
-    if marked and all(thousands) and any(cell.count(",") > 1 for cell in marked):
-        return [cell.replace(",", "") for cell in cells]
-    if marked and not all(thousands) and all(DECIMAL.fullmatch(cell) for cell in marked):
-        return [cell.replace(",", ".") for cell in cells]
-    return cells
+def _spelled_out(column: Any) -> Any:
+    """125M and 1.3B as numbers, and 41 % as 41, where every filled cell of a text column is such."""
+    if not isinstance(column, np.ndarray) or column.dtype.kind != "U":
+        return column
+    cells = [str(cell) for cell in column]
+    found = [SPELLED.fullmatch(cell) for cell in cells]
+    if not all(one or cell.lower() in MISSING for one, cell in zip(found, cells, strict=True)):
+        return column
+    return np.array([float(one[1]) * SCALES[one[2].lower()] if one else math.nan for one in found])
 
 
 def _parquet(path: Path) -> Columns:
@@ -258,7 +302,7 @@ def _parquet(path: Path) -> Columns:
         raise VarioError(f"{path} has no rows")
     columns = {name: np.asarray(table[name].to_numpy()) for name in table.column_names}
     return {
-        name: _numbers(["" if cell is None else str(cell) for cell in column])
+        name: _numbers(_plain(["" if cell is None else str(cell) for cell in column]))
         if column.dtype.kind == "O"
         else column
         for name, column in columns.items()

@@ -133,14 +133,17 @@ def _figure(panels: int) -> tuple[Any, Any]:
 
 def _save(figure: Any, path: Path, title: str) -> None:
     figure.suptitle(title)
-    if path.suffix in (".png", ".svg"):
-        figure.savefig(path, dpi=150)
-        return
-    if path.suffix != ".html":
+    kind = path.suffix.lower()
+    if kind not in (".png", ".svg", ".html"):
         raise VarioError(f"{path}: a chart is a .png, .svg or .html file")
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg")
-    svg = drawn.getvalue()
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-    page = f"{head}<body>{svg[svg.index('<svg') :]}</body></html>"
-    path.write_text(page, encoding="utf-8")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png" if kind == ".png" else "svg", dpi=150)
+    content = drawn.getvalue()
+    if kind == ".html":
+        svg = content.decode()
+        head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        content = f"{head}<body>{svg[svg.index('<svg') :]}</body></html>".encode()
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise VarioError(f"{path} cannot be written: {error.strerror}") from error

@@ -23,9 +23,11 @@ When not to: depth, batch or training length grow too; attention must scale by 1
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -162,15 +164,28 @@ def describe_file(
     path: Path, *, width: int, base: int, lr: float, optimizer: str, check: bool
 ) -> dict[str, Any]:
     """The plan for the ``make(width)`` of a user's file, and with ``check`` its coordinate check."""
-    spec = importlib.util.spec_from_file_location("mup_model", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    make = getattr(module, "make", None)
-    if make is None:
-        raise ValueError(f"{path} has no function make(width) that returns a model")
+    if min(width, base) < 1 or not 0 < lr < math.inf:
+        raise ValueError(f"width {width}, base {base}, lr {lr:g}: each must be above 0")
+    module = _loaded(path)
+
+    def make(size: int) -> nn.Module:
+        model = _called(module, "make", size)
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"{path}: make({size}) returned {model!r:.60}, not a torch model")
+        return model
+
+    def batch(size: int) -> tuple[Tensor, Tensor]:
+        pair = _called(module, "make_batch", size)
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            raise ValueError(f"{path}: make_batch({size}) must return a pair (input, target)")
+        return pair[0], pair[1]
+
     rows = plan(make(width), make(base), lr=lr, optimizer=optimizer)
+    if width != base and {row.kind for row in rows} <= {"input", "vector"}:
+        raise ValueError(
+            f"{path}: no layer of make({width}) has more inputs than in make({base}): the model ignores its "
+            f"width"
+        )
     by_mup = all(row.kind in KINDS for row in rows)
     theirs = None if not by_mup else package_rates(make, width=width, base=base, lr=lr, optimizer=optimizer)
     told: dict[str, Any] = {
@@ -178,12 +193,31 @@ def describe_file(
         "mup_installed": theirs is not None,
     }
     if check:
-        if getattr(module, "make_batch", None) is None:
-            raise ValueError(f"{path} has no function make_batch(width) that returns (input, target)")
         loss = getattr(module, "loss", nn.functional.cross_entropy)
-        slopes = coordinate_check(make, module.make_batch, loss, base=base, lr=lr)
+        slopes = coordinate_check(make, batch, loss, base=base, lr=lr)
         told["coordinates"] = [{"module": name, "slope": slope} for name, slope in slopes.items()]
     return told
+
+
+def _loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("mup_model", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ValueError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a user's file may fail in any way; its own words are passed on
+        raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _called(module: ModuleType, name: str, size: int) -> Any:
+    if not callable(getattr(module, name, None)):
+        raise ValueError(f"{module.__file__} has no function {name}(width)")
+    try:
+        return getattr(module, name)(size)
+    except Exception as error:  # likewise
+        raise ValueError(f"{module.__file__}: {name}({size}): {type(error).__name__}: {error}") from error
 
 
 def package_rates(

@@ -1,0 +1,146 @@
+"""Tables as people write them: thousands marked, decimal commas, sizes in words, any order and unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.test_cli_plan import COLUMNS, QUICK, call, runs
+from vario.laws._table import number, read
+from vario.nouns import VarioError
+
+
+@pytest.fixture(autouse=True)
+def no_looking_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading does not hang on earlier forecasts, which take most of the time."""
+    monkeypatch.setattr("vario.laws._uncertainty.backtest", lambda *a, **k: (np.empty(0), np.empty(0)))
+
+
+def write(file: Path, spell: Callable[[float], str], *, separator: str = ",") -> Path:
+    lines = [("params", "tokens", "loss"), *([spell(cell) for cell in row] for row in runs())]
+    file.write_text("\n".join(separator.join(line) for line in lines), encoding="utf-8")
+    return file
+
+
+def thousands(cell: float) -> str:
+    return f"{cell:,.0f}" if cell > 1e4 else f"{cell:.5f}"
+
+
+def words(cell: float) -> str:
+    return f"{cell / 1e9:.9f} B" if cell > 1e9 else f"{cell / 1e6:.6f}M" if cell > 1e4 else f"{cell:.5f}"
+
+
+@pytest.mark.parametrize(
+    ("spell", "separator"),
+    [
+        (lambda c: f'"{thousands(c)}"', ","),
+        (lambda c: thousands(c).translate(str.maketrans(",.", ".,")), ";"),
+        (lambda c: f"{c:.3f}".replace(".", ","), ";"),
+        (lambda c: thousands(c).replace(",", " "), ","),
+        (lambda c: thousands(c).replace(",", "\u202f"), "\t"),
+        (lambda c: thousands(c).replace(",", "'"), "|"),
+        (words, ","),
+    ],
+)
+def test_a_table_is_read_as_it_was_meant(
+    tmp_path: Path, spell: Callable[[float], str], separator: str
+) -> None:
+    got = read(write(tmp_path / "runs.csv", spell, separator=separator))
+    said = call("fit", tmp_path / "runs.csv", *COLUMNS, *QUICK)
+    plain = call("fit", write(tmp_path / "plain.csv", repr), *COLUMNS, *QUICK)
+    assert list(got) == ["params", "tokens", "loss"] and said["n"] == 40
+    assert said["parameters"]["alpha"]["value"] == pytest.approx(
+        plain["parameters"]["alpha"]["value"], rel=0.02
+    )
+
+
+def test_a_comma_that_could_be_either_is_an_error_unless_another_column_tells(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text("a;b\n1,234;5\n2,345;6\n")
+    assert read(file)["a"].dtype.kind == "U"
+    file.write_text("a;b\n1,234;5,5\n2,345;6,25\n")
+    assert list(read(file)["a"]) == [1.234, 2.345]
+    file.write_text("a;b\n1,234;5.5\n2,345;6.25\n")  # thousands, or decimals typed by another hand
+    assert read(file)["a"].dtype.kind == "U"
+    file.write_text("a;b\n1.5;5,5\n2,5;6,25\n")  # one column that is written both ways is text
+    assert read(file)["a"].dtype.kind == "U"
+
+
+def test_words_stay_text_where_no_number_is_asked_for(tmp_path: Path) -> None:
+    rows = [f"{n!r},{d!r},{loss!r},{'7B' if i % 2 else '1B'}" for i, (n, d, loss) in enumerate(runs())]
+    (tmp_path / "runs.csv").write_text("\n".join(["params,tokens,loss,family", *rows]))
+    said = call("fit", tmp_path / "runs.csv", *COLUMNS, *QUICK, "--where", 'family == "7B"')
+    assert said["n"] == 20
+    assert number("7B") == number("7 * 1e9") == number("7e9") == 7e9
+    with pytest.raises(VarioError, match="not a number"):
+        number("'seven'")
+
+
+def test_blank_rows_are_no_rows_and_a_mark_for_nothing_is_named(tmp_path: Path) -> None:
+    text = write(tmp_path / "runs.csv", repr).read_text()
+    (tmp_path / "blank.csv").write_text(text + "\n\n,,\n")
+    assert call("fit", tmp_path / "blank.csv", *COLUMNS, *QUICK)["n"] == 40
+    for mark in ("-", "?", "n/a"):
+        (tmp_path / "hole.csv").write_text(f"{text}\n1e9,{mark},2.5\n")
+        with pytest.raises(VarioError, match=r"row 41, column D: nan.*isfinite\(D\)"):
+            call("fit", tmp_path / "hole.csv", *COLUMNS, *QUICK)
+        kept = call("fit", tmp_path / "hole.csv", *COLUMNS, *QUICK, "--where", "isfinite(D)")
+        assert kept["n"] == 40
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--seed", -1), "--seed -1"),
+        (("--lean", "nan"), "--lean nan"),
+        (("--lean", 1e9), "--lean 1e\\+09"),
+        (("--block", "runs"), "no column 'runs'"),
+        (("--out", "nowhere/at/all.json"), "cannot be written"),
+        (("--chart", "nowhere/at/all.png"), "cannot be written"),
+        (("--columns", "N=params,N=tokens,D=tokens,loss=loss"), "gives N twice"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(tmp_path: Path, options: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(VarioError, match=words):
+        call("fit", write(tmp_path / "runs.csv", repr), *COLUMNS, *QUICK, *options)
+
+
+def test_a_kept_fit_that_was_cut_and_a_budget_that_cannot_be(tmp_path: Path) -> None:
+    kept = tmp_path / "fit.json"
+    call("fit", write(tmp_path / "runs.csv", repr), *COLUMNS, *QUICK, "-o", kept)
+    for budget in (0, -1, "nan", "inf"):
+        with pytest.raises(VarioError, match="positive"):
+            call("predict", kept, "--compute", budget)
+        with pytest.raises(VarioError, match="positive"):
+            call("design", kept, "--target", "N=7B,D=140B", "--budget", budget)
+    kept.write_text('{"plan": {"law": "two-term"}}')
+    with pytest.raises(VarioError, match="cut or changed"):
+        call("predict", kept, "--at", "N=7B,D=140B")
+
+
+@pytest.mark.parametrize("law", ["two-term"])
+def test_answers_do_not_hang_on_units_or_on_the_order_of_rows_and_columns(tmp_path: Path, law: str) -> None:
+    rng, said = np.random.default_rng(0), []
+    for units in ((1.0, 1.0, 1.0), (1e6, 1e9, np.log(2)), (1.0, 524288.0, 1.0)):
+        rows = np.array(runs(30)) / units
+        columns = dict(zip(("params", "tokens", "loss"), rows[rng.permutation(30)].T, strict=True))
+        columns["other"] = rng.normal(size=30)
+        order = rng.permutation(list(columns))
+        text = [",".join(order), *(",".join(repr(float(columns[c][i])) for c in order) for i in range(30))]
+        (tmp_path / "runs.csv").write_text("\n".join(text))
+        kept = tmp_path / "fit.json"
+        fit = call(
+            "fit", tmp_path / "runs.csv", *COLUMNS, "--law", law, "--bootstrap", 40, "-o", kept, "--json"
+        )
+        told = call("predict", kept, "--at", f"N={7e10 / units[0]!r},D={1.4e12 / units[1]!r}", "--json")
+        said.append(
+            [fit["objective"], fit["parameters"]["alpha"]["value"], fit["n"]]
+            + [told[key] * units[2] for key in ("value", "low", "high")]
+        )
+    for one in said[1:]:
+        np.testing.assert_allclose(one, said[0], rtol=2e-3)
+        np.testing.assert_allclose(one[:2], said[0][:2], rtol=1e-6)
