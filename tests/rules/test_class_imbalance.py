@@ -38,6 +38,14 @@ def test_is_a_warning_where_the_rare_are_neglected(make):
     assert class_imbalance.check(make(400, UNEQUAL | recalls(0.99, 0.9, 0.8))).severity == "advice"
 
 
+def test_a_handful_of_rare_examples_does_not_tell_that_they_are_neglected(make):
+    few = {"eval/class_counts": [90.0, 8.0, 2.0], "eval/class_correct": [89.0, 3.0, 1.0]}  # 0.4 of 10
+    passes = {(name, "loader 1"): (PASSES, np.tile(values, (10, 1))) for name, values in few.items()}
+    assert class_imbalance.check(make(400, UNEQUAL | passes)).severity == "advice"
+    many = {key: (at, 20 * values) for key, (at, values) in passes.items()}
+    assert class_imbalance.check(make(400, UNEQUAL | many)).severity == "warning"
+
+
 def test_silent_on_equal_classes_and_on_an_inequality_of_chance(make):
     assert class_imbalance.check(make(400)) is None
     few = {"batch/class_counts": (N[:4], np.array([[30.0, 2.0]] * 4))}

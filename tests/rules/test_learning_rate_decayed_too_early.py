@@ -72,6 +72,13 @@ def test_works_on_ten_million_steps_seen_rarely(make):
     assert found.steps[0] == 700_000
 
 
+def test_a_rate_that_was_lowered_because_results_stood_still_is_advice(make):
+    answers = Event("scheduler", 0, "", {"class": "ReduceLROnPlateau"})
+    changes = {"loss/train": levels_off, ("hyper/lr", "group 0"): exponential(0.95, 1)}
+    assert check(make(400, changes, events=[answers])).severity == "advice"
+    assert check(make(400, changes)).severity == "warning"
+
+
 def test_cannot_know_without_a_learning_rate(make):
     with pytest.raises(NotApplicable, match="hyper/lr"):
         check(make(400, {("hyper/lr", "group 0"): None}))

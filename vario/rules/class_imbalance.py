@@ -6,7 +6,7 @@ the class shares helps.
 How it is decided: the largest over the smallest class count in the training batches, as the model got
 them (after any sampler); the low end of its interval must pass 10. Advice on its own; a warning where a
 rare class is neglected, that is, where held-out recall of the smaller half of the classes is less than half
-of that of the others.
+of that of the others (the high end of its interval).
 Not applicable: targets are no classes, or one example has many targets (in text, unequal shares are normal);
 fewer than 100 labels; a class that never came cannot be told from one that does not exist.
 """
@@ -17,8 +17,8 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
-from vario.rules._evidence import Floats, reach
-from vario.rules._examples import class_totals, graded, has_positions
+from vario.rules._evidence import Estimate, Floats, reach
+from vario.rules._examples import class_totals, graded, has_positions, rate
 from vario.rules._held_out import held_out
 
 ID = "class-imbalance"
@@ -66,13 +66,13 @@ def check(
     evidence = [found]
     recall = _recall_of_rare(record, total)
     if recall is not None:
-        evidence.append(Evidence("recall of rare classes over others", recall, recall, recall, neglected))
-    severity: Severity = "warning" if recall is not None and recall < neglected else "advice"
+        evidence.append(recall.evidence("recall of rare classes over others", neglected))
+    severity: Severity = "warning" if recall is not None and recall.high < neglected else "advice"
     sure = graded(float(np.log(found.low)), float(np.log(ratio)), float(np.log(10 * ratio)), least=0.8)
     return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), tuple(evidence))
 
 
-def _recall_of_rare(record: Record, total: Floats) -> float | None:
+def _recall_of_rare(record: Record, total: Floats) -> Estimate | None:
     """Held-out recall of the classes below the median count over that of the rest; None where unknown."""
     try:
         where = held_out(record, "eval/class_counts")
@@ -83,8 +83,10 @@ def _recall_of_rare(record: Record, total: Floats) -> float | None:
         return None
     # The middle between the extremes in logarithms divides rare from frequent.
     rare = total < np.sqrt(total.max() * max(total[total > 0].min(), 1))
-    recall = [
-        float(right[-1][k].sum() / counted[-1][k].sum()) if counted[-1][k].sum() else np.nan
+    few, many = (
+        rate(float(right[-1][k].sum() / max(counted[-1][k].sum(), 1)), float(counted[-1][k].sum()))
         for k in (rare, ~rare)
-    ]
-    return recall[0] / recall[1] if np.isfinite(recall).all() and recall[1] > 0 else None
+    )
+    if not (np.isfinite(few.value) and many.value > 0):
+        return None
+    return Estimate(few.value / many.value, few.low / many.high, few.high / max(many.low, 1e-9))

@@ -5,7 +5,8 @@ schedule written in epochs but stepped after every batch.
 How it is decided: more than half of the steps ran at 1 % of the highest rate or less (a cosine or a
 line to zero spends under 7 % of its steps there, three decays by ten at 50 %, 75 % and 90 % a quarter);
 and the loss had not arrived: at the end it is still above 5 % of its start. Where the record knows how
-often the scheduler was stepped per epoch, that number is given.
+often the scheduler was stepped per epoch, that number is given. A schedule that lowers the rate when results
+stop getting better (ReduceLROnPlateau) took it away for a reason, and is advice.
 Not applicable: fewer than 20 readings of the learning rate or of the training loss.
 """
 
@@ -58,6 +59,8 @@ def check(
     evidence += _stepped_per_epoch(record)
     often = len(evidence) > 3 and evidence[3].value > 1
     severity: Severity = "error" if spent > 0.8 and run.fall < 0.5 else "warning"
+    if any(event.data.get("class") == "ReduceLROnPlateau" for event in record.events("scheduler")):
+        severity = "advice"
     sure = 0.95 if often else 0.75 + 0.2 * (spent - most) / (1 - most)
     return Finding(
         ID, severity, round(sure, 3), ("group 0",), (first, record.step_count - 1), tuple(evidence)
