@@ -35,4 +35,14 @@ def test_cannot_know_without_a_signal_or_readings(make):
     with pytest.raises(NotApplicable, match="cannot be told from zero"):
         check(make(400, noisy(2.0, signal=0.0)))
     with pytest.raises(NotApplicable, match="gradient_noise/signal"):
-        check(make())
+        check(make(400, {"gradient/cosine": None}))
+
+
+def test_gradients_that_stay_alike_have_little_noise(make):
+    """Of 64 examples with a noise scale of 4: a cosine of 1 / (1 + 4 / 64); with one of 64: a half."""
+    found = check(make(400, {"gradient/cosine": (np.arange(250, 400, 50), np.full(3, 1 / (1 + 4 / 64)))}))
+    assert (found.severity, found.evidence[0].value) == ("advice", pytest.approx(4.0))
+    assert check(make(400, {"gradient/cosine": (np.arange(250, 400, 50), np.full(3, 0.5))})) is None
+    assert check(make(400, {"gradient/cosine": 0.99, "loss/train": 2.3})) is None  # it does not learn
+    with pytest.raises(NotApplicable, match="gradient_noise/signal"):
+        check(make(400, {"gradient/cosine": (np.array([50, 250, 300]), np.full(3, 0.99))}))

@@ -67,3 +67,17 @@ def test_cannot_know_from_three_evaluations_or_none(make):
         overfitting.check(make(400))
     with pytest.raises(NotApplicable, match="3 evaluations"):
         overfitting.check(make(400, held_out([*RISING[:3], *[np.nan] * 7])))
+
+
+def test_a_held_out_loss_that_stopped_half_way_is_advice(make):
+    """Training falls from 2.3 to 0.2; held-out data from 2.3 to 1.3 (half of that) or to 0.5 (0.86 of it)."""
+
+    def stops(at):
+        return held_out([2.0, *np.full(9, at)])
+
+    found = overfitting.check(make(400, stops(1.3)))
+    assert (found.severity, found.evidence[0].value) == ("advice", pytest.approx(0.48, abs=0.03))
+    assert overfitting.check(make(400, stops(0.5))) is None
+    falling = held_out(np.linspace(2.2, 1.3, 10))
+    assert overfitting.check(make(400, falling)) is None
+    assert overfitting.check(make(400, stops(1.3) | {"loss/train": 1.3})) is None

@@ -45,3 +45,16 @@ def test_cannot_know_from_two_readings_or_without_updates(make):
         symmetric_initialization.check(make(400, rare))
     with pytest.raises(NotApplicable, match="no weight was updated"):
         symmetric_initialization.check(make(400, ALIKE | {"update/norm": 0.0}))
+
+
+def test_random_biases_break_a_constant_start_at_once_and_it_is_named_all_the_same(make):
+    def began(*first):
+        rows = {
+            ("weight/row_difference", f"layers.{2 * k}.weight"): (np.arange(4), np.array([v, 0.3, 0.8, 1.2]))
+            for k, v in enumerate(first)
+        }
+        return symmetric_initialization.check(make(400, rows))
+
+    assert began(0.02, 0.05, 0.01).severity == "advice"
+    assert began(0.02, 0.05, 1.1) is None  # one of them is random
+    assert began(0.02) is None

@@ -107,7 +107,8 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "parameters-not-updated": ("learning-rate-too-low", *_NOT_LEARNING),
     "double-softmax": ("learning-rate-too-low", "vanishing-gradients", "class-neglected", *_NOT_LEARNING),
     "learning-rate-decayed-too-early": ("learning-rate-too-low", "weight-decay-dominates", *_NOT_LEARNING),
-    "learning-rate-too-low": ("class-neglected", *_NOT_LEARNING),
+    # Where a model hardly moves its gradients stay those of the start, which have little noise.
+    "learning-rate-too-low": ("class-neglected", "batch-too-large", *_NOT_LEARNING),
     "gradient-clipping-dominates": ("learning-rate-too-low", *_NOT_LEARNING),
     "adam-epsilon-dominates": ("learning-rate-too-low", *_NOT_LEARNING),
     "low-precision-underflow": (

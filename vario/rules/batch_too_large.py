@@ -4,22 +4,29 @@ What it means: the examples of a batch say the same thing. Smaller batches would
 fewer examples and no more steps.
 How it is decided: mean noise over mean signal of the gradient (the noise scale) in the last half, at most 200
 readings, with a 95 % interval over blocks. Fires when its high end lies below a quarter of the examples
-of a step: more than four fifths of the examples then bring nothing.
-Not applicable: fewer than 8 readings of noise and signal in the second half; a signal that cannot be told
-from zero.
+of a step: more than four fifths of the examples then bring nothing. Where noise and signal were not read,
+three cosines between successive gradients of the second half do as well, in a run that learns: two that
+share a signal S and have noise N / B each have one of S / (S + N / B) at most, so that N / S is
+B (1 / cosine - 1) at most; a gradient that turned between the two makes it less.
+Not applicable: fewer than 8 readings of noise and signal in the second half, and fewer than 3 cosines; a
+signal that cannot be told from zero.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
-from vario.rules._evidence import confidence, exactly
+from vario.rules._course import is_failing
+from vario.rules._evidence import Estimate, confidence, exactly, finite, level
+from vario.rules._examples import batch_size
 from vario.rules._noise import noise_scale
 
 ID = "batch-too-large"
 CARD = {
     "papers": ("P173", "P176"),
-    "reads": ("gradient_noise/signal", "gradient_noise/noise", "batch/size"),
+    "reads": ("gradient_noise/signal", "gradient_noise/noise", "gradient/cosine", "batch/size"),
     "checked": "closed form: Gaussian signal and noise of known size",
     "changed": "an interval over blocks, and no verdict without a signal",
     "summary": "The noise scale is {noise scale} examples; a step uses {examples per step}.",
@@ -28,7 +35,10 @@ CARD = {
 
 def check(record: Record, *, part: float = 0.25) -> Finding | None:
     """A finding where the noise scale is far below the batch."""
-    found = noise_scale(record)
+    try:
+        found = noise_scale(record)
+    except NotApplicable as reason:
+        return _by_cosines(record, part, reason)
     if not found.resolved:
         raise NotApplicable(f"the gradient's signal ({found.signal.value:.3g}) cannot be told from zero")
     limit = part * found.batch
@@ -40,3 +50,24 @@ def check(record: Record, *, part: float = 0.25) -> Finding | None:
     )
     sure = confidence(limit, max(found.scale.high, 1e-30), least=0.75)
     return Finding(ID, "advice", sure, (), found.steps, evidence)
+
+
+def _by_cosines(record: Record, part: float, reason: NotApplicable, *, count: int = 3) -> Finding | None:
+    steps, cosines = finite(*record.series("gradient/cosine"))
+    late = steps >= record.step_count / 2
+    steps, cosines = steps[late], cosines[late]
+    backwards = finite(*record.series("loss/backwards"))[1]
+    batch = batch_size(record) * max(float(np.median(backwards)) if len(backwards) else 1.0, 1.0)
+    if len(cosines) < count or not batch >= 1:
+        raise reason
+    found = level(cosines)
+    if found.low <= 1 / (1 + part) or is_failing(record, unknown=True):
+        return None
+    scale = Estimate(*(batch * (1 / min(c, 1.0) - 1) for c in (found.value, found.high, found.low)))
+    evidence = (
+        scale.evidence("noise scale", part * batch),
+        exactly("examples per step", batch, scale.high / part),
+        found.evidence("cosine of successive gradients", 1 / (1 + part)),
+    )
+    span = (int(steps[0]), int(steps[-1]))
+    return Finding(ID, "advice", 0.75, (), span, evidence)

@@ -7,7 +7,8 @@ How it is decided: at least 4 evaluations on held-out data; the level of the las
 by 5 % and by three times the usual change from one evaluation to the next, and the training loss is lower
 now than it was at the lowest. A warning from 15 % on where held-out accuracy did not gain meanwhile and more
 than 5 % of what had been won (the loss at the start of training less the lowest) was lost again: a loss near
-zero doubles by a handful of examples. Advice otherwise.
+zero doubles by a handful of examples. Advice otherwise, and where the held-out loss has only ceased to fall
+but won less than 70 % of what the training loss has won.
 Not applicable: fewer than 4 evaluations of the loss on held-out data.
 """
 
@@ -17,8 +18,9 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
+from vario.rules._course import course
 from vario.rules._evidence import Estimate, Floats, Steps, exactly, finite, level, reach
-from vario.rules._examples import graded
+from vario.rules._examples import graded, plain_loss
 from vario.rules._held_out import accuracy_at, passes
 
 ID = "overfitting"
@@ -45,6 +47,41 @@ def check(
     count: int = 4,  # one best and three after it
 ) -> Finding | None:
     """A finding where the last evaluations are worse than the best, and training is not."""
+    return _risen(record, count, rise, clear, noises, lost) or _left_behind(record)
+
+
+def _left_behind(
+    record: Record,
+    *,
+    part: float = 0.7,  # of what training won; 0.9 and more is usual, on small data 0.8
+    count: int = 6,  # three before the middle and three after it
+) -> Finding | None:
+    """Held-out loss that fell a part of the way and stopped, while training went on to the end of its own."""
+    run, (where, steps, losses) = course(record), passes(record, "eval/loss")
+    if run.state != "learning" or not plain_loss(record) or len(losses) < count or run.around_zero:
+        return None
+    half = losses[len(losses) // 2 :]
+    earlier, later = level(half[: len(half) // 2]), level(half[len(half) // 2 :])
+    won = run.start.low - run.end.high
+    held = Estimate(
+        *((run.start.value - loss) / max(won, 1e-30) for loss in (later.value, later.high, later.low))
+    )
+    falls = later.value < (1 - 0.02) * earlier.value
+    if won <= 0 or falls or held.high >= part or not held.low > 0:
+        return None
+    evidence = (
+        held.evidence("held-out progress over that of training", part, where),
+        later.evidence("held-out loss", run.end.value, where),
+        run.end.evidence("training loss at the end", later.value),
+    )
+    sure = graded(part - held.high, 0.0, part, most=0.8)
+    return Finding(ID, "advice", sure, (), (int(steps[len(steps) // 2]), int(steps[-1])), evidence)
+
+
+def _risen(
+    record: Record, count: int, rise: float, clear: float, noises: float, lost: float
+) -> Finding | None:
+    """Held-out loss above its lowest, by more than it wanders."""
     where, steps, losses = passes(record, "eval/loss", count)
     best = int(losses.argmin())
     if len(losses) - 1 - best < 3 or not losses[best] > 0:

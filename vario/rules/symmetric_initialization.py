@@ -5,7 +5,9 @@ as one. It happens when weights are set to zero or to a constant; random values 
 How it is decided: ``weight/row_difference`` of a layer (largest difference between two of its rows, over
 its largest magnitude) is below 1e-6 at the first and at the last reading, three or more of them, while
 the model as a whole is being updated. Where rounding broke the symmetry later, it must have held for three
-readings and ten steps from the start, which are lost: advice if the run learned afterwards. Layers that start
+readings and ten steps from the start, which are lost: advice if the run learned afterwards. So it is where
+random biases break it at once but every matrix, of two or more, began with rows that differ by less than a
+tenth. Layers that start
 at zero on purpose (the second half of an adapter, the end of a residual branch, the head) differ after one
 step and are not meant.
 Not applicable: fewer than 3 readings, or no update of any weight, without which symmetry cannot break.
@@ -18,7 +20,7 @@ import numpy as np
 from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import is_failing
-from vario.rules._evidence import Mask, Steps, exactly, finite
+from vario.rules._evidence import Floats, Mask, Steps, exactly, finite
 from vario.rules._model import rows
 
 ID = "symmetric-initialization"
@@ -38,6 +40,7 @@ def check(
     difference: float = 1e-6,  # a few roundings of float32; random rows differ by about 1
     readings: int = 3,
     lasting: int = 10,  # steps; what starts at zero on purpose differs after one
+    nearly: float = 0.1,  # after the first step; what is asked of all matrices, none of which is random
 ) -> Finding | None:
     """A finding where the rows of a trained weight start alike and stay alike."""
     wheres = record.wheres("weight/row_difference")
@@ -60,6 +63,9 @@ def check(
         )
     }
     if not alike:
+        alike = _all_began_alike(found, frozen, nearly)
+        difference = nearly
+    if not alike:
         return None
     broken = all(values[-1] >= difference for _, values in alike.values())
     worst = max(float(values[values < difference].max()) for _, values in alike.values())
@@ -75,3 +81,12 @@ def _held(steps: Steps, alike: Mask, readings: int, lasting: int) -> bool:
     """Whether the rows stayed alike from the first reading on for that many readings and steps."""
     count = len(alike) if alike.all() else int(alike.argmin())
     return count >= readings and int(steps[count - 1] - steps[0]) >= lasting
+
+
+def _all_began_alike(
+    found: dict[str, tuple[Steps, Floats]], frozen: set[str], nearly: float
+) -> dict[str, tuple[Steps, Floats]]:
+    """All matrices, where each of them began with rows that were nearly the same and none is at zero."""
+    trained = {where: item for where, item in found.items() if where not in frozen and len(item[1])}
+    first = [(int(steps[0]), float(values[0])) for steps, values in trained.values()]
+    return trained if len(first) > 1 and all(at == 0 and v < nearly for at, v in first) else {}
