@@ -189,21 +189,17 @@ class KeptGraph:
                 )
         except RuntimeError as error:
             raise NotApplicable(f"no second derivative: {_first_line(error)}") from None
-        return self.flat(found).div_(self.scale)
+        product = self.flat(found)
+        return product if self.scale == 1 else product.div_(self.scale)
 
     def _back(self, edges: Sequence[GradientEdge], values: Sequence[Tensor | None]) -> Tensor:
         """The transposed Jacobian of the outputs times ``values``."""
         live = [(e, v) for e, v in zip(edges, values, strict=True) if v is not None]
         if not live:
             return self.zeros()
-        with graph.plain_attention(self.attentions):
-            found = gradient(
-                [e for e, _ in live],
-                self.params,
-                [v for _, v in live],
-                allow_unused=True,
-            )
-        return self.flat(found)
+        return self.flat(  # nothing is derived from it, so fused attention is as good
+            gradient([e for e, _ in live], self.params, [v for _, v in live], allow_unused=True)
+        )
 
     def _network(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Dummies u at the outputs, J'u with a graph (linear in u), and the loss's gradient there."""

@@ -48,10 +48,20 @@ class Step:
     inputs: Sequence[Tensor] | None = None
     found: dict[str, Tensor] = field(default_factory=dict)  # eigenvectors, of earlier steps too, by name
 
-    def end(self, name: str, product: Product, first: Tensor | None = None, **how: Any) -> Pair:
+    def end(
+        self,
+        name: str,
+        product: Product,
+        first: Tensor | None = None,
+        *,
+        within: float = 0.01,
+        most: int = 40,
+        least: bool = False,
+    ) -> Pair:
         """An end of a spectrum; where it was last found, the next search for one of its name begins."""
         fewest = FEWEST if self._known(name) is None else FEWEST_WARM
-        pair = largest(product, self.start(name, first), fewest=fewest, **how)
+        start = self.start(name, first)
+        pair = largest(product, start, within=within, most=most, fewest=fewest, least=least)
         self.found[name] = pair.vector
         return pair
 

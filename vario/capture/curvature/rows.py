@@ -44,8 +44,7 @@ def sampled_trace(kept: KeptGraph, *, examples: int, draws: int = 4, seed: int =
             kept.loss, {id(p): n for p, n in zip(kept.params, kept.names, strict=True)}, examples=examples
         )
         try:
-            with graph.plain_attention(kept.attentions):
-                grads = gradient(edges, kept.params, seeds, allow_unused=True)
+            grads = gradient(edges, kept.params, seeds, allow_unused=True)
         finally:
             squares = probe.close().squares
         told = []
@@ -99,8 +98,7 @@ def example_gradients(kept: KeptGraph, rows: Sequence[int], *, examples: int) ->
     if mixed:
         raise NotApplicable(mixed)
     edges = kept.heads()
-    with graph.plain_attention(kept.attentions):
-        arriving = gradient(kept.loss, edges, allow_unused=True)
+    arriving = gradient(kept.loss, edges, allow_unused=True)
     live = [(e, a * (examples / kept.scale)) for e, a in zip(edges, arriving, strict=True) if a is not None]
     return _rows(kept, [e for e, _ in live], [a for _, a in live], rows, examples)
 
@@ -140,7 +138,6 @@ def _rows(
     found = []
     for row in rows:
         seeds = [value * mask_of(value, [row], examples).to(value) for value in values]
-        with graph.plain_attention(kept.attentions):
-            grads = gradient(edges, kept.params, seeds, allow_unused=True)
+        grads = gradient(edges, kept.params, seeds, allow_unused=True)
         found.append(kept.flat(grads))
     return torch.stack(found)
