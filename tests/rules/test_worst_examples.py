@@ -27,7 +27,7 @@ CLASSES = {
 def test_looks_at_one_example_are_put_together() -> None:
     found = worst_examples(seen([[10, 11, 12], [10, 13, np.nan]], [[4, 3, 1], [2, 9, np.nan]], **CLASSES))
     assert [one.example for one in found] == [13, 10, 11, 12]
-    assert found[1] == Worst("loader 0", 10, 2, loss=3.0, target=1.0, guess=5.0, probability=0.2)
+    assert found[1] == Worst("loader 0", 10, 2, loss=3.0, target=1.0, guess=5.0, probability=0.2, wrong=2)
     assert [one.example for one in worst_examples(seen([[1, 2], [3, 4]], [[1, 2], [3, 4]]), most=2)] == [4, 3]
 
 

@@ -30,9 +30,7 @@ class Drawn(NamedTuple):
     loader: str
     indices: Sequence[int]
     targets: Sequence[Tensor]  # tensors of the batch with one number to an example
-    inputs: Sequence[
-        Any
-    ] = ()  # its other tensors and lists of texts with one entry to an example, where kept
+    inputs: Sequence[Any] = ()  # where examples are kept: texts and tensors with one entry to an example
 
 
 @dataclass(frozen=True, slots=True)

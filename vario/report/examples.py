@@ -63,9 +63,10 @@ def _worst(found: list[Worst], of: str) -> tuple[list[str], list[list[str]]]:
         for one in found
     ]
     if any(math.isfinite(one.guess) for one in found):
-        head += ["guess", "probability of the target"]
+        head += ["guess", "probability of the target", "guessed wrong"]
         for row, one in zip(rows, found, strict=True):
-            row += [number(one.guess), amount("probability", one.probability)]
+            wrong = "always" if one.wrong == one.looks else f"{one.wrong} of {one.looks}"
+            row += [number(one.guess), amount("probability", one.probability), wrong]
     return head, rows
 
 

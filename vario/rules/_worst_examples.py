@@ -25,6 +25,7 @@ class Worst(NamedTuple):
     target: float  # class or value that the data set gives
     guess: float  # class at the last look; NaN for regression
     probability: float  # of the target at the last look; NaN for regression
+    wrong: int = 0  # looks that gave another class
 
 
 def worst_examples(record: Record, *, most: int = 20, wrong: bool = False) -> list[Worst]:
@@ -51,7 +52,14 @@ def worst_examples(record: Record, *, most: int = 20, wrong: bool = False) -> li
             target, guess, probability = (float(found_at[name][last[one]]) for name in _OF_ONE[1:])
             found.append(
                 Worst(
-                    loader, int(examples[one]), int(looks[one]), float(loss[one]), target, guess, probability
+                    loader,
+                    int(examples[one]),
+                    int(looks[one]),
+                    float(loss[one]),
+                    target,
+                    guess,
+                    probability,
+                    int(looks[one] - right[one]) if np.isfinite(guess) else 0,
                 )  # fmt: skip
             )
     return sorted(found, key=lambda one: -one.loss)[:most]
