@@ -303,6 +303,7 @@ def test_an_optimizer_of_a_part_names_the_whole_model() -> None:
     assert notes.steps[0][2]["names"] == ["2.weight", "2.bias"]
     (parameters,) = [data["parameters"] for _, kind, _, data in notes.happened if kind == "parameters"]
     assert [p["in_optimizer"] for p in parameters] == [True, True, False, False]
+    assert [p["has_gradient"] for p in parameters] == [True, True, True, True]
 
 
 def test_reentrant_checkpointing_is_one_backward(trained: Any) -> None:

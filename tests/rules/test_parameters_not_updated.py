@@ -18,6 +18,13 @@ def test_fires_on_a_parameter_in_no_optimizer(make):
     assert found.evidence[0].value == 64 * 64
 
 
+def test_what_no_gradient_reaches_is_left_out_on_purpose(make):
+    aside = {"in_optimizer": False, "has_gradient": False}
+    assert check(make(parameters=marked("layers.2.weight", **aside))).severity == "advice"
+    unknown = aside | {"has_gradient": None}
+    assert check(make(parameters=marked("layers.2.weight", **unknown))).severity == "error"
+
+
 def test_frozen_on_purpose_is_advice(make):
     found = check(make(parameters=marked("layers.0.weight", trainable=False, in_optimizer=False)))
     assert (found.severity, found.where) == ("advice", ("layers.0.weight",))

@@ -123,6 +123,7 @@ class Stream:
             if id(parameter) not in known:
                 everything[name] = parameter
         ranks = {"ranks": shards.world_size()} if self.sharded else {}  # that hold the parts
+        after_backward = any(p.grad is not None for p in self.params)
         return ranks | {
             "parameters": [
                 {
@@ -131,6 +132,8 @@ class Stream:
                     "dtype": str(parameter.dtype).removeprefix("torch."),
                     "trainable": parameter.requires_grad,
                     "in_optimizer": id(parameter) in known,
+                    # Before the first backward nothing has a gradient, and nothing is known.
+                    "has_gradient": parameter.grad is not None if after_backward else None,
                 }
                 for name, parameter in everything.items()
             ]

@@ -22,6 +22,7 @@ class Parameter:
     shape: tuple[int, ...]
     trainable: bool
     in_optimizer: bool
+    has_gradient: bool = True  # after the first backward; taken as so where that is unknown
 
     @property
     def size(self) -> int:
@@ -37,7 +38,11 @@ def parameters(record: Record) -> list[Parameter]:
     newest = {str(row["name"]): row for row in rows(record, "parameters")}
     return [
         Parameter(
-            name, tuple(row["shape"]), bool(row.get("trainable", True)), bool(row.get("in_optimizer", True))
+            name,
+            tuple(row["shape"]),
+            bool(row.get("trainable", True)),
+            bool(row.get("in_optimizer", True)),
+            row.get("has_gradient") is not False,
         )
         for name, row in newest.items()
     ]

@@ -3,10 +3,11 @@
 What it means: part of the model stays as it was initialised. Either it was forgotten when the optimizer
 was built (an error), or its learning rate is zero or too small for its number format (a warning), or it
 is frozen on purpose (`requires_grad=False`: only said, since fine-tuning does this).
-How it is decided: from the list of parameters: those that ask for a gradient but belong to no optimizer,
-and those that ask for none; and from the updates: matrices whose change is exactly zero at every measured
-step after a gradient that is not. A gradient below a millionth of the whole model's is the rounding of a
-zero: so it is for a bias before a BatchNorm, which has no effect and rightly stays.
+How it is decided: from the list of parameters: those that ask for a gradient but belong to no optimizer
+(advice where the first backward gave them none: a backbone under `no_grad` and a target that follows by hand are
+meant to stay out), and those that ask for none; and from the updates: matrices whose change is exactly zero
+at every measured step after a gradient that is not. A gradient below a millionth of the whole model's is the
+rounding of a zero: so it is for a bias before a BatchNorm, which has no effect and rightly stays.
 Not applicable: neither the list of parameters nor 5 readings of updates were recorded.
 """
 
@@ -41,7 +42,8 @@ def check(record: Record, *, readings: int = 5) -> Finding | None:
         raise NotApplicable(
             f"no list of parameters, and no parameter with {readings} readings of update/norm"
         )
-    forgotten = [p.name for p in known if p.trainable and not p.in_optimizer]
+    outside = [p for p in known if p.trainable and not p.in_optimizer]
+    forgotten = [p.name for p in outside if p.has_gradient]
     still = [w for w in measured if _still(record, w)]
     frozen = [p.name for p in known if not p.trainable]
     sizes = {p.name: p.size for p in known}
@@ -49,6 +51,7 @@ def check(record: Record, *, readings: int = 5) -> Finding | None:
     choices: list[tuple[list[str], Severity, str, float]] = [
         (forgotten, "error", "in no optimizer", 0.95),
         (still, "warning", "in the optimizer but never changed", 0.9),
+        ([p.name for p in outside], "advice", "in no optimizer, without a gradient", 0.9),
         (frozen, "advice", "frozen by requires_grad=False", 0.9),
     ]
     for names, severity, kind, sure in choices:
