@@ -4,7 +4,7 @@ What it means: part of the model stays as it was initialised. Either it was forg
 was built (an error), or its learning rate is zero or too small for its number format (a warning), or it
 is frozen on purpose (`requires_grad=False`: only said, since fine-tuning does this).
 How it is decided: from the list of parameters: those that ask for a gradient but belong to no optimizer
-(advice where the first backward gave them none: a backbone under `no_grad` and a target that follows by hand are
+(advice where the first backward gave them none: a backbone under `no_grad`, a target that follows by hand are
 meant to stay out), and those that ask for none; and from the updates: matrices whose change is exactly zero
 at every measured step after a gradient that is not. A gradient below a millionth of the whole model's is the
 rounding of a zero: so it is for a bias before a BatchNorm, which has no effect and rightly stays.
