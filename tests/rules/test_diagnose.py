@@ -70,6 +70,16 @@ def test_findings_of_different_models_do_not_explain_each_other():
     assert [f.explained_by for f in ranked] == ["", ""]
 
 
+def test_what_a_cause_in_another_model_may_bring_about_comes_after_it():
+    ranked = rank(
+        [
+            found("dead-units", "error", 0.97, stream="netD"),
+            found("learning-rate-too-high", "error", 0.8, stream="netG"),
+        ]
+    )
+    assert [(f.id, f.explained_by) for f in ranked] == [("learning-rate-too-high", ""), ("dead-units", "")]
+
+
 def test_a_rule_that_fails_is_named_and_breaks_nothing(make):
     broken = rule("broken", ZeroDivisionError("by zero"))
     unsure = rule("unsure", NotApplicable("3 readings; 30 are needed"))

@@ -69,20 +69,22 @@ def diagnose(run: Run | Record | Sequence[Record], rules: Iterable[Rule | str] |
 def rank(findings: Iterable[Finding]) -> list[Finding]:
     """Causes first, each as grave as the gravest finding it explains; then what they explain.
 
-    Of equally grave ones, what explains that the run failed comes before what does not.
+    Of equally grave ones, what explains that the run failed comes before what does not, and a cause
+    before what it may have brought about in another model of the run (a rate is often typed once for both).
     """
     findings = list(findings)
     explained = [_explain(finding, findings) for finding in findings]
     causes = [f for f in explained if not f.explained_by]
     symptoms = [f for f in explained if f.explained_by]
 
-    def importance(finding: Finding) -> tuple[int, bool, float, int, str]:
+    def importance(finding: Finding) -> tuple[int, bool, bool, float, int, str]:
         below = [f for f in symptoms if _is_below(f, finding, causes)]
         gravest = min(SEVERITIES.index(f.severity) for f in (finding, *below))
         idle = not any(f.id in FAILURES for f in below)
-        return gravest, idle, -finding.confidence, -len(below), finding.id
+        elsewhere = any(finding.id in consequences(f.id) for f in causes if f.stream != finding.stream)
+        return gravest, idle, elsewhere, -finding.confidence, -len(below), finding.id
 
-    causes.sort(key=importance)
+    causes = sorted(causes, key=importance)  # a list that sorts itself is empty meanwhile
     place = {f: next(i for i, cause in enumerate(causes) if _is_below(f, cause, causes)) for f in symptoms}
     symptoms.sort(key=lambda f: (place[f], importance(f)))
     return causes + symptoms
