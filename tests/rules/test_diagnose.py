@@ -71,13 +71,11 @@ def test_findings_of_different_models_do_not_explain_each_other():
 
 
 def test_what_a_cause_in_another_model_may_bring_about_comes_after_it():
-    ranked = rank(
-        [
-            found("dead-units", "error", 0.97, stream="netD"),
-            found("learning-rate-too-high", "error", 0.8, stream="netG"),
-        ]
-    )
-    assert [(f.id, f.explained_by) for f in ranked] == [("learning-rate-too-high", ""), ("dead-units", "")]
+    dead = found("dead-units", "error", 0.9, stream="netD")
+    for severity, sure, first in (("error", 0.8, True), ("advice", 0.95, True), ("advice", 0.8, False)):
+        rate = found("learning-rate-too-high", severity, sure, stream="netG")
+        ranked = [f.id for f in rank([dead, rate])]
+        assert ranked[0] == ("learning-rate-too-high" if first else "dead-units")
 
 
 def test_a_rule_that_fails_is_named_and_breaks_nothing(make):

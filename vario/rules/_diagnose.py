@@ -79,15 +79,22 @@ def rank(findings: Iterable[Finding]) -> list[Finding]:
 
     def importance(finding: Finding) -> tuple[int, bool, bool, float, int, str]:
         below = [f for f in symptoms if _is_below(f, finding, causes)]
-        gravest = min(SEVERITIES.index(f.severity) for f in (finding, *below))
+        brought = [f for f in causes if _elsewhere(f, finding) and f.confidence <= finding.confidence]
+        brought += [f for f in symptoms if any(_is_below(f, cause, causes) for cause in brought)]
+        gravest = min(SEVERITIES.index(f.severity) for f in (finding, *below, *brought))
         idle = not any(f.id in FAILURES for f in below)
-        elsewhere = any(finding.id in consequences(f.id) for f in causes if f.stream != finding.stream)
+        elsewhere = any(_elsewhere(finding, f) for f in causes)
         return gravest, idle, elsewhere, -finding.confidence, -len(below), finding.id
 
     causes = sorted(causes, key=importance)  # a list that sorts itself is empty meanwhile
     place = {f: next(i for i, cause in enumerate(causes) if _is_below(f, cause, causes)) for f in symptoms}
     symptoms.sort(key=lambda f: (place[f], importance(f)))
     return causes + symptoms
+
+
+def _elsewhere(finding: Finding, cause: Finding) -> bool:
+    """Whether a finding may come of a cause in another model of the run."""
+    return finding.stream != cause.stream and finding.id in consequences(cause.id)
 
 
 def _is_below(symptom: Finding, cause: Finding, causes: list[Finding]) -> bool:
