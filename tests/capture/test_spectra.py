@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from vario.capture import spectra
 from vario.capture.needs import Activation
-from vario.capture.spectra import matrix_of, of_activations, of_matrices, spectrum
+from vario.capture.spectra import Spectrum, matrix_of, of_activations, of_matrices, spectrum
 
 F64 = torch.float64
 
@@ -120,3 +121,26 @@ def test_turning_changes_nothing_and_many_rows_are_thinned() -> None:
     )
     assert plain == pytest.approx(turned, rel=1e-5)
     assert plain == pytest.approx(truth(rows)["effective_rank"], rel=0.02)
+
+
+def test_many_at_once_are_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spectra, "TOGETHER", 3 * 6**2)  # three of a width of 6 at a time
+    draw = torch.Generator().manual_seed(0)
+    shapes = [(9, 6), (6, 40), (5, 5), (6, 6), (30, 6), (6, 7), (2, 800), (900, 800), (12, 6)]
+    scales = [1.0, 1e-30, 1e20, 3.0, math.inf, 2.0, 1.0, 1.0, 0.0]
+    matrices = [
+        s * torch.randn(*shape, generator=draw, dtype=F64) for shape, s in zip(shapes, scales, strict=True)
+    ]
+    matrices[4][:] = 1.0
+    matrices[4][0, 0] = math.inf
+    found = of_matrices(matrices, [str(k) for k in range(len(matrices))])
+    alone = {str(k): spectrum(matrix) for k, matrix in enumerate(matrices)}
+    assert alone["4"] is None and alone["8"] is None
+    assert list(found) == [name for name, one in alone.items() if one is not None]
+    for name, one in found.items():
+        assert vars_of(one) == pytest.approx(vars_of(alone[name]), rel=1e-9)
+
+
+def vars_of(one: Spectrum | None) -> list[float]:
+    assert one is not None
+    return [one.top, one.squares, one.nuclear, one.entropy, one.width, one.exact, one.error]

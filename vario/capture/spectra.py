@@ -1,9 +1,10 @@
 """Singular values of the matrices of a step: of gradients, of weights, of what layers give out.
 
 One decomposition serves every quantity. Where the shorter side is at most ``EXACT``, all values come from
-the eigenvalues of the small Gram matrix in double precision. For longer ones the largest ``SKETCH`` come
-from a randomised range, and sums over the others from stochastic Lanczos quadrature of what the range leaves:
-they carry a standard error, and ``exact`` is False.
+the eigenvalues of the small Gram matrix in double precision; those of one size are decomposed together, which
+takes an accelerator little longer than one. For longer ones the largest ``SKETCH`` come from a randomised
+range, and sums over the others from stochastic Lanczos quadrature of what the range leaves: they carry a
+standard error, and ``exact`` is False.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vario.capture.losses import host_values
 from vario.capture.needs import Activation
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ EXACT = 768  # of the shorter side: beyond it all values cost more than a traini
 SKETCH = 48
 ROWS = 4096  # of a layer's output that are looked at
 FEW_ROWS = 256  # where it must be quick: the small Gram matrix then has at most this side
+TOGETHER = 4_000_000  # entries of Gram matrices at once: 32 MB
 POWERS = 2  # of the matrix, to sharpen the range
 TINY = 1e-9  # of the largest: below it the Gram matrix has only rounding
 
@@ -68,13 +71,12 @@ def matrix_of(tensor: Tensor) -> Tensor | None:
 
 def of_matrices(tensors: Sequence[Tensor | None], names: Sequence[str]) -> dict[str, Spectrum]:
     """Of each that is a finite matrix and not all zero."""
-    found: dict[str, Spectrum] = {}
+    matrices: dict[str, Tensor] = {}
     for name, tensor in zip(names, tensors, strict=True):
         matrix = None if tensor is None else matrix_of(tensor)
-        known = None if matrix is None or name in found else spectrum(matrix)
-        if known is not None:
-            found[name] = known
-    return found
+        if matrix is not None:
+            matrices.setdefault(name, matrix)
+    return _of_all(matrices)
 
 
 def of_activations(found: Sequence[Activation], most: int = ROWS) -> dict[str, Spectrum]:
@@ -82,10 +84,10 @@ def of_activations(found: Sequence[Activation], most: int = ROWS) -> dict[str, S
 
     Gates and shares (of sigmoid and softmax) are no representation: they are all much alike.
     """
-    spectra: dict[str, Spectrum] = {}
+    outputs: dict[str, Tensor] = {}
     for one in reversed(found):
         value = one.value
-        if one.where in spectra or one.kind in ("sigmoid", "softmax") or value.ndim < 2:
+        if one.where in outputs or one.kind in ("sigmoid", "softmax") or value.ndim < 2:
             continue
         if not value.is_floating_point() or not value.numel():
             continue
@@ -95,28 +97,59 @@ def of_activations(found: Sequence[Activation], most: int = ROWS) -> dict[str, S
             picked = torch.linspace(0, count - 1, most, dtype=torch.float64, device=rows.device).long()
             rows = rows[torch.unravel_index(picked, rows.shape[:-1])]
         rows = rows.flatten(0, -2)
-        known = spectrum(rows) if min(rows.shape) > 1 else None
-        if known is not None:
-            spectra[one.where] = known
-    return dict(reversed(spectra.items()))
+        if min(rows.shape) > 1:
+            outputs[one.where] = rows
+    return _of_all(dict(reversed(outputs.items())))
 
 
 def spectrum(matrix: Tensor, *, exact: int = EXACT, sketch: int = SKETCH, seed: int = 0) -> Spectrum | None:
     """Of a matrix (m, n); None where it is zero or not finite."""
+    return _of_all({"": matrix}, exact=exact, sketch=sketch, seed=seed).get("")
+
+
+def _of_all(
+    matrices: dict[str, Tensor], *, exact: int = EXACT, sketch: int = SKETCH, seed: int = 0
+) -> dict[str, Spectrum]:
+    """Of each matrix that is finite and not zero."""
+    talls = {name: _tall(matrix) for name, matrix in matrices.items()}
+    sizes = dict(
+        zip(talls, host_values([torch.linalg.vector_norm(tall) for tall in talls.values()]), strict=True)
+    )
+    talls = {name: tall for name, tall in talls.items() if 0 < sizes[name] < math.inf}
+    found = {
+        name: _sketched(tall / sizes[name], sizes[name], sketch, seed)
+        for name, tall in talls.items()
+        if tall.shape[1] > exact
+    }
+    alike: dict[tuple[int, torch.device], list[str]] = {}
+    for name, tall in talls.items():
+        if tall.shape[1] <= exact:
+            alike.setdefault((tall.shape[1], tall.device), []).append(name)
+    for (width, _), names in alike.items():
+        step = max(1, TOGETHER // width**2)
+        for some in (names[first : first + step] for first in range(0, len(names), step)):
+            grams = torch.stack([_gram(talls[name] / sizes[name]) for name in some])
+            for name, squares in zip(some, torch.linalg.eigvalsh(grams).cpu().double().numpy(), strict=True):
+                found[name] = _exact(np.sqrt(np.clip(squares, 0, None)), sizes[name])
+    return {name: found[name] for name in talls}
+
+
+def _tall(matrix: Tensor) -> Tensor:
     tall = matrix.detach() if matrix.shape[0] >= matrix.shape[1] else matrix.detach().T
-    width = tall.shape[1]
-    size = float(torch.linalg.vector_norm(tall.float() if tall.dtype != torch.float64 else tall))
-    if not size > 0 or not math.isfinite(size):
-        return None
-    tall = tall.float() if tall.dtype != torch.float64 else tall
-    tall = tall / size  # so that squares of tiny entries do not vanish
-    if width <= exact:
-        whole = tall if tall.device.type == "mps" else tall.double()
-        values = torch.linalg.eigvalsh(whole.T @ whole).clamp(min=0).sqrt().cpu().double().numpy()
-        values = values[values > TINY * values.max()]
-        nuclear = float(values.sum())
-        return Spectrum(float(values.max()) * size, size**2, nuclear * size, _entropy(values, nuclear), width)
-    return _sketched(tall, size, sketch, seed)
+    return tall.float() if tall.dtype != torch.float64 else tall
+
+
+def _gram(tall: Tensor) -> Tensor:
+    """Of a matrix whose squares sum to 1, so that those of tiny entries do not vanish."""
+    whole = tall if tall.device.type == "mps" else tall.double()
+    return whole.T @ whole
+
+
+def _exact(values: Array, size: float) -> Spectrum:
+    width = len(values)
+    values = values[values > TINY * values.max()]
+    nuclear = float(values.sum())
+    return Spectrum(float(values.max()) * size, size**2, nuclear * size, _entropy(values, nuclear), width)
 
 
 def _sketched(tall: Tensor, size: float, sketch: int, seed: int) -> Spectrum:
