@@ -122,10 +122,12 @@ def test_a_kept_fit_that_was_cut_and_a_budget_that_cannot_be(tmp_path: Path) -> 
         call("predict", kept, "--at", "N=7B,D=140B")
 
 
-@pytest.mark.parametrize("law", ["two-term"])
+@pytest.mark.parametrize("law", ["two-term", "auto"])
 def test_answers_do_not_hang_on_units_or_on_the_order_of_rows_and_columns(tmp_path: Path, law: str) -> None:
     rng, said = np.random.default_rng(0), []
-    for units in ((1.0, 1.0, 1.0), (1e6, 1e9, np.log(2)), (1.0, 524288.0, 1.0)):
+    # `auto` also chooses rows by tokens per parameter, which only thousands, millions and billions keep
+    last = (1.0, 524288.0, 1.0) if law == "two-term" else (1e9, 1e12, 3.0)
+    for units in ((1.0, 1.0, 1.0), (1e6, 1e9, np.log(2)), last):
         rows = np.array(runs(30)) / units
         columns = dict(zip(("params", "tokens", "loss"), rows[rng.permutation(30)].T, strict=True))
         columns["other"] = rng.normal(size=30)

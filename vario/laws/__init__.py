@@ -33,6 +33,8 @@ LAWS = {
     "critical-batch-sfo": "critical_batch.SFO",
     "step-law": "step_law.STEP_LAW",
     "time-transfer": "time_transfer.TIME_TRANSFER",
+    "rate-saturation": "rate_saturation.RATE_SATURATION",
+    "rate-saturation-bent": "rate_saturation.RATE_SATURATION_BENT",
 }
 EXPORTS = {
     "fit": "fit.fit", "Fit": "fit.Fit", "Law": "fit.Law", "predict": "fit.predict", "profile": "fit.profile",

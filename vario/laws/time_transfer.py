@@ -5,9 +5,9 @@ the critical batch, falls like 1 / sqrt(B) above it, and the peak moves with the
 
 When to use: optimal rates from sweeps at several batches and at least two training lengths.
 When not to: rates that only saturate and never fall; the peak is then a lower bound, and reported as one.
-Plain SGD is such a case: on structured features (label noise .25, 512 to 4,096 examples) the exact best rate
-grows with the batch itself, then saturates, which no sum of square roots follows. The critical batch
-comes out at 10^11, where doubling the batch stops paying at 4 to 8: that half of P185's row does not hold.
+Plain SGD is such a case: its exact best rate on structured features grows with the batch itself, then
+saturates, which no sum of square roots follows (its critical batch comes out at 10^11). There
+`rate-saturation` finds the batch where doubling stops paying (P185's row, its second half).
 """
 
 from __future__ import annotations
