@@ -312,6 +312,16 @@ def test_scripts_of_users_have_readings(name: str, watched: Callable[[str], Ran]
     assert (record.series("gradient_noise/noise")[1] > 0).all()
 
 
+def test_a_compiled_script_is_told_why_nothing_is_seen_of_its_examples(
+    watched: Callable[[str], Ran],
+) -> None:
+    record = watched("compiled").record
+    (told,) = [event.data for event in record.events("example_gradients")]
+    assert told["understood"] == 0 and told["parameters"] == 4 and told["reason"] == example_door.UNSIZED
+    assert len(record.series("gradient_noise/noise")[0]) == 0 and not record.events("switched_off")
+    assert len(record.series("gradient/norm")[0]) == record.step_count == 8
+
+
 def test_a_scaled_loss_is_unscaled_and_one_scaled_too_high_is_not_judged() -> None:
     norms: list[float] = []
 

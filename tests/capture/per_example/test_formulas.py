@@ -39,6 +39,13 @@ def recurrent(kind: Callable[..., nn.Module], **settings: int | bool) -> nn.Modu
     )
 
 
+def time_first(m: nn.Module, x: Tensor) -> Tensor:
+    """(time, examples, features) inside, and as many of the one as of the other."""
+    h = m.into(x).transpose(0, 1)
+    h = m.layer(h, h, h) if isinstance(m.layer, nn.MultiheadAttention) else m.layer(h)
+    return m.head(h[0].transpose(0, 1))
+
+
 def cross_attention(m: nn.Module, x: Tensor) -> Tensor:
     return m.layer(x, m.other(x), m.other(x))[0]
 
@@ -93,6 +100,16 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     ),
     "bilinear": (lambda: Model(lambda m, x: m.layer(x, x), layer=nn.Bilinear(5, 5, 2)), draw(B, 5)),
     "bag of tokens": (lambda: nn.Sequential(nn.EmbeddingBag(7, 4), nn.Linear(4, 2)), tokens(B, 5)),
+    "lstm, time first": (
+        lambda: Model(time_first, into=nn.Linear(5, 4), layer=nn.LSTM(4, 3), head=nn.Linear(3, 2)),
+        draw(B, B, 5),
+    ),
+    "attention, time first": (
+        lambda: Model(
+            time_first, into=nn.Linear(5, 4), layer=nn.MultiheadAttention(4, 2), head=nn.Linear(4, 2)
+        ),
+        draw(B, B, 5),
+    ),
     "attention across": (
         lambda: Model(
             cross_attention,

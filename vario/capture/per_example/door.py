@@ -29,6 +29,7 @@ __all__ = ["ExampleDoor"]
 FEWEST = 8  # examples that are looked at, unless the batch has less
 SHARE = 8  # one in so many is looked at
 SHARDED = "the parameters are shards, and the loss is of whole weights that are put together for each pass"
+UNSIZED = "how many examples a batch has is not known: no loader and no inputs of the model were seen"
 IN_VAIN = 3  # times that nothing was understood, after which it is not tried again
 
 
@@ -152,7 +153,8 @@ class ExampleDoor:
 
     def _listen(self, ear: _Ear, stream: Stream, loss: Tensor, members: list[Any], hooked: bool) -> None:
         if stream.sharded:
-            self._refuse(ear, stream)
+            ear.open = False
+            self._refuse(ear, stream, SHARDED)
             return
         order = bottom_up([loss.grad_fn])[::-1]
         names = {id(p): name for p, name in zip(stream.params, stream.names, strict=True)}
@@ -165,6 +167,8 @@ class ExampleDoor:
         if len(members) == 1:
             ear.scale = _scale(loss, members[-1].value)
             ear.size, time_first = self._size(stream)
+            if ear.size < 1:
+                self._refuse(ear, stream, UNSIZED)
             if ear.size > 1 and ear.vain < IN_VAIN and "example_gradients" in stream.wanted:
                 self._probe(ear, stream, loss, order, names, time_first, hooked)
         if ear.probe is None and several:
@@ -215,10 +219,9 @@ class ExampleDoor:
         ear.examples = found
         self._tell(ear, stream, "")
 
-    def _refuse(self, ear: _Ear, stream: Stream) -> None:
-        ear.open = False
+    def _refuse(self, ear: _Ear, stream: Stream, reason: str) -> None:
         if ear.told is None:
-            ear.told = {"parameters": len(stream.params), "understood": 0, "missed": {}, "reason": SHARDED}
+            ear.told = {"parameters": len(stream.params), "understood": 0, "missed": {}, "reason": reason}
             self._all.observer.event(
                 stream, "example_gradients", "", {"examples": 0, "looked_at": 0, **ear.told}
             )
