@@ -41,6 +41,22 @@ def test_a_sign_is_advice_while_the_run_does_well_and_keeps_its_severity_where_i
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "signs"),
+    [
+        ("dead_units", {("activation/dead_channels", "a"): 80.0, ("activation/channels", "a"): 100.0}),
+        ("saturated_activations", {("activation/saturation_share", "a"): 0.9}),
+        (
+            "unnormalized_inputs",
+            {"input/mean": 33.0, "input/std": 78.0, "input/largest": 255.0, "input/smallest": 0.0},
+        ),
+    ],
+)
+def test_real_rules_are_weighed(make, name, signs):
+    found = [diagnose(make(changes=signs | loss), [name]).findings[0] for loss in ({}, {"loss/train": 2.3})]
+    assert [f.severity for f in found] == ["advice", "warning"]
+
+
 def test_harm_itself_is_no_sign(make):
     assert severity(make(), harm=True) == "error"
 

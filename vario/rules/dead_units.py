@@ -5,9 +5,8 @@ are normal in a healthy net; where most of a layer is dead, little passes throug
 A large step, a large negative bias or inputs in raw units are the usual ways there.
 How it is decided: for each ReLU-like layer, the share of channels that are zero on all examples of the
 batch, over the last readings; a unit that is dead stays dead, so the smallest of them bounds the share
-from above. The low end of its interval must pass 0.5. An error where a layer is dead throughout (0.99)
-and the run fails; advice where the run learns and a quarter of the layer or more is alive, which is waste and
-no illness; a warning otherwise.
+from above. The low end of its interval must pass 0.5. An error where a layer is dead throughout (0.99), a
+warning otherwise.
 Not applicable: no ReLU-like layer was read 5 times; batches of fewer than 8 examples, where a unit that is
 seldom active looks dead by chance (unless the whole layer is silent all the time).
 """
@@ -18,7 +17,6 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
-from vario.rules._course import is_failing
 from vario.rules._evidence import Estimate, Steps, exactly, finite, first_step, tail
 from vario.rules._examples import batch_size, graded
 
@@ -38,7 +36,6 @@ def check(
     *,
     dead: float = 0.5,  # half a layer; healthy nets lose up to a fifth, and waste is not yet an illness
     all_dead: float = 0.99,
-    waste: float = 0.75,  # of a layer of a run that learns
     readings: int = 5,
     examples: int = 8,  # five batches of eight call a unit active on 1 in 10 dead with a chance of 1.5 %
 ) -> Finding | None:
@@ -63,7 +60,6 @@ def check(
         return None
     found.sort(key=lambda item: -item[0].low)
     worst, steps, since = found[0]
-    failing = is_failing(record)
     evidence = (
         worst,
         exactly("steps dead", int(steps[-1]) - since, 0, worst.where),
@@ -71,11 +67,7 @@ def check(
     )
     return Finding(
         ID,
-        "error"
-        if worst.low >= all_dead and failing
-        else "warning"
-        if failing or worst.low > waste
-        else "advice",
+        "error" if worst.low >= all_dead else "warning",
         graded(worst.low, dead, 0.95, least=0.7, most=0.97),
         tuple(e.where for e, _, _ in found),
         (since, int(steps[-1])),

@@ -7,7 +7,7 @@ How it is decided: (1) the median loss of the first batch is above 3 times ln(k)
 model that knows nothing should say so; where each example has several yes-or-no labels, the first logits
 reach beyond 20 in both directions, which is e^20 to one; (2) the standard deviation of the outputs of the
 deepest layer is more than 1,000 times larger or smaller than that of the first (layers that end in a tanh or
-sigmoid, and dead ones, are left to their own rules). A warning where the run fails, advice where it recovers.
+sigmoid, and dead ones, are left to their own rules).
 Not applicable: neither per-example losses of classes or logits within the first 10 steps nor the activations
 of three layers there were read.
 """
@@ -18,7 +18,6 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
-from vario.rules._course import is_failing
 from vario.rules._evidence import Estimate, exactly, finite
 from vario.rules._examples import classes, graded
 from vario.rules._model import layers
@@ -61,11 +60,10 @@ def check(
     beyond = [e for e in evidence if e.low > e.limit]
     if not beyond:
         return None
-    failing = is_failing(record)
     worst = max(e.low / e.limit for e in beyond)
     where = tuple(e.where for e in beyond if e.where)
     certain = graded(float(np.log(worst)), 0.0, 2.3)
-    return Finding(ID, "warning" if failing else "advice", certain, where, (0, within), tuple(evidence))
+    return Finding(ID, "warning", certain, where, (0, within), tuple(evidence))
 
 
 def _first_loss(record: Record, limit: float, within: int) -> Evidence | None:

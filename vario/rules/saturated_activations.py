@@ -3,8 +3,7 @@
 What it means: where a sigmoid is within 0.01 of 0 or 1, or a tanh above 0.99 in magnitude, its slope is
 almost zero and the gradient that passes through it is lost. Gates and output units may do this on purpose.
 How it is decided: for each tanh or sigmoid but that of the output layer, the share of values at the flat
-ends over the last readings; the low end of its interval must pass 0.5. A warning where the run fails,
-advice where it trains all the same.
+ends over the last readings; the low end of its interval must pass 0.5.
 Not applicable: no tanh or sigmoid within the model was read 5 times. Units inside a fused recurrent
 layer cannot be seen.
 """
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
-from vario.rules._course import is_failing
 from vario.rules._evidence import Estimate, Steps, finite, first_step, level, tail
 from vario.rules._examples import graded
 from vario.rules._model import output_layer
@@ -57,11 +55,10 @@ def check(
         return None
     found.sort(key=lambda item: -item[1].low)
     where, worst, steps, since = found[0]
-    failing = is_failing(record)
     evidence = tuple(e.evidence("share saturated", saturated, w) for w, e, _, _ in found[:4])
     return Finding(
         ID,
-        "warning" if failing else "advice",
+        "warning",
         graded(worst.low, saturated, 0.95),
         tuple(w for w, _, _, _ in found),
         (since, int(steps[-1])),

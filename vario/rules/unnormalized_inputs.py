@@ -5,7 +5,7 @@ What it means: initialisers and usual learning rates assume inputs of about unit
 too large for some weights and too small for others. Standardise each feature on the training set.
 How it is decided: the typical magnitude of the inputs (root of mean^2 + std^2, median of the readings)
 is above 30; or one feature spreads more than 1,000 times as much as another while the largest value is
-above 30. A warning where the run fails, advice where it trains all the same. Not raised where the model
+above 30. Not raised where the model
 normalises first (a normalisation layer at its start, or first outputs that stay small).
 Not applicable: no floating inputs were seen; indices of tokens or categories have no scale.
 """
@@ -16,7 +16,6 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
-from vario.rules._course import is_failing
 from vario.rules._evidence import Estimate, Floats, finite, level
 from vario.rules._examples import graded
 from vario.rules._model import layers, normalized_first
@@ -65,10 +64,9 @@ def check(
         beyond = max(beyond, apart.low / spread)
     if not beyond > 1 or normalized_first(record) or _small_inside(record, inside):
         return None
-    failing = is_failing(record)
     sure = graded(float(np.log(beyond)), 0.0, 2.3, least=0.7)
     span = (int(steps[0]), int(steps[-1]))
-    return Finding(ID, "warning" if failing else "advice", sure, (), span, tuple(evidence))
+    return Finding(ID, "warning", sure, (), span, tuple(evidence))
 
 
 def _shortest(a: Floats, b: Floats) -> tuple[Floats, Floats]:
