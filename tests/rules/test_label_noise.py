@@ -230,3 +230,23 @@ def test_a_model_still_on_its_way_up_before_the_first_evaluation_contradicts_no_
     assert label_noise.check(make(400, run(train=rising(1.0), unseen=1.0, floor=0.05))) is None
     found = label_noise.check(make(400, run(train=rising(0.7), unseen=1.0, floor=0.05)))
     assert found.evidence[0].value == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize(("unseen_loss", "fires"), [(0.27, True), (0.55, False)])
+def test_few_readings_of_a_small_rate_take_losses_that_say_so_as_well(make, unseen_loss, fires):
+    """Two classes, 20 % wrong: no error is confident, and 120 examples give a rate of 0.08 or more."""
+    where = "loader 1"
+    series = {
+        "batch/class_counts": (N, np.full((400, 2), 8.0)),
+        "accuracy/train": (np.arange(60, 400, 45), np.full(8, 0.77)),
+        "examples/confident_wrong": 0.0,
+        "loss/train": np.r_[np.full(20, 0.69), np.full(380, 0.55)],
+        ("eval/accuracy", where): (PASSES, np.full(10, 0.95)),
+        ("eval/loss", where): (PASSES, np.full(10, unseen_loss)),
+        ("eval/confidence", where): (PASSES, np.full(10, 0.78)),
+        ("eval/examples", where): (PASSES, np.full(10, 169.0)),
+    }
+    found = label_noise.check(make(400, series))
+    assert (found is not None) == fires
+    if fires:
+        assert (found.severity, found.evidence[0].value) == ("advice", pytest.approx(0.2, abs=0.01))

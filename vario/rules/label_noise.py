@@ -12,9 +12,10 @@ are of this kind and even the easiest tenth of the examples is not predicted wit
 best answer is a coin; (4) labels that have nothing to do with the inputs: held-out accuracy of a guess all
 along and a held-out loss never below that of a guess, while gradients reach every layer and training loss
 falls by memory. The low end of the rate must pass 0.05 (1), 0.1 (2, 3), and errors must be confident or the
-model less sure than right, beside strong dropout by all that the rate takes away. Where one example has many
-targets, as in a text, mistakes cannot be told one by one from what is open: there (3) is not
-asked, and of a rate from 0.1 on the model must be less sure than right on held-out data.
+model less sure than right (up to 0.1 at the end as well, and by (1) and (2) both), beside strong dropout by all
+that the rate takes away. Where one example has many targets, as in a text, mistakes cannot be told one by one
+from what is open: there (3) is not asked, and of a rate from 0.1 on the model must be less sure than right on
+held-out data.
 A warning; an error where labels are no better than chance.
 Not applicable: targets are no classes; batches are sorted by class; examples have two labels each (mixup);
 too little training accuracy was read. (1), (2) and (4) need held-out accuracy.
@@ -121,9 +122,22 @@ def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], par
     unknown = not len(inside) or not len(errors)
     if not positions and (unknown or float(inside.mean()) >= part * float(errors.mean())):
         return True
-    if strongest > (0.15 if positions else 0.3) or noise.low <= 0.1 or not record.wheres("eval/accuracy"):
+    if strongest > (0.15 if positions else 0.3) or not record.wheres("eval/accuracy"):
+        return spared
+    if noise.low <= 0.1 and not _is_agreed(record, noise):
         return spared
     return is_underconfident(record, noise.value)
+
+
+def _is_agreed(record: Record, noise: Estimate, *, least: float = 0.05) -> bool:
+    """Whether losses say so as well, and the model is as unsure at the end: a small rate takes both."""
+    try:
+        found = against_loss(record, classes(record))
+    except NotApplicable:
+        return False
+    if found is None or found[0].low <= least:
+        return False
+    return is_underconfident(record, noise.value, at_the_end=True)
 
 
 def _lacks_all(record: Record, noise: Estimate) -> bool:
