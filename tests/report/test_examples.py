@@ -31,10 +31,10 @@ def record(*events: Event) -> Record:
 
 def test_worst_and_forgotten_are_told_with_what_is_known() -> None:
     worst, forgotten = example_tables(record())
-    assert worst.head[0] == "worst example" and worst.head[-1] == "guessed wrong"
+    assert worst.head[0] == "worst example" and worst.head[4] == "guessed wrong"
     assert [row[0] for row in worst.rows] == ["7", "8"] and worst.sketches == [None, None]
-    assert worst.rows[0][-1] == "always" and worst.rows[1][-1] == "2 of 3"  # the first tenth is left out
-    assert forgotten.rows == [["8", "loader 0", "2 times", "4", "4"]]
+    assert worst.rows[0][4] == "always" and worst.rows[1][4] == "2 of 3"  # the first tenth is left out
+    assert forgotten.rows == [["8", "2 times", "4", "4", "loader 0"]]
     assert example_tables(record_of({"loss/train": ([0], [1.0])})) == []
 
 

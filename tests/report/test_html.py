@@ -107,7 +107,7 @@ def test_every_chart_names_curves_that_are_there(tmp_path: Path) -> None:
 def test_the_worst_examples_are_a_table(tmp_path: Path) -> None:
     text, _ = page_of(sick_run(tmp_path / "run"), sick_diagnosis())
     (table,) = re.findall(r"<table><thead><tr><th scope=\"col\">worst example</th>.*?</table>", text)
-    assert re.findall(r'<th scope="row">(\d+)</th><td>loader 0</td>', table) == ["4711", "12"]
+    assert re.findall(r'<th scope="row">(\d+)</th><td>[37]</td>', table) == ["4711", "12"]
     assert "<td>0.2 %</td>" in table
 
 

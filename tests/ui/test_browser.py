@@ -14,10 +14,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 
 from tests.report.sample import empty_run, healthy_run, sick_run
 from tests.ui.browsing import NEEDED, Served, chromium, described, foreign, fragment, opened, picture, settled
 from tests.ui.test_trials import a_trial
+from vario.capture.sketches import sketches
 from vario.laws._answer import answer
 from vario.nouns import Reading
 from vario.record.runs import create_run
@@ -377,3 +379,34 @@ def test_what_is_not_there_is_said(browser: Any, served: Served) -> None:
     for place, words in (("#/run/nobody", "There is no such run"), ("#/compare/", "Nothing to compare")):
         view.evaluate("place => (location.hash = place)", place)
         view.wait_for_selector(f"h2:text('{words}')")
+
+
+def test_examples_are_shown_with_what_was_kept_of_them(browser: Any, served: Served) -> None:
+    row = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)
+    fill = [float("nan")] * 14
+    with closing(RecordWriter(served.home / "kept")) as writer:
+        loader = {"sampler": "RandomSampler", "replacement": False}
+        writer.event("model", 0, "loader", "loader 0", loader)
+        for step in range(20):
+            writer.event("model", step, "epoch", "loader 0", {"epoch": step})
+            of = {"example": [7, 8], "loss": [3, 1], "target": [1, 2], "guess": [0, 2 + step % 2]}
+            worst = [
+                Reading(f"worst/{name}", [*map(float, two), *fill], "loader 0") for name, two in of.items()
+            ]
+            writer.readings("model", step, [Reading("loss/train", 1.0), *worst])
+        writer.event("model", 9, "example", "loader 0", {"example": 7, **sketches([row], [0])[0]})
+        writer.event("model", 9, "example", "loader 0", {"example": 8, "text": "<b>a cat</b>"})
+        writer.event("", 19, "exit", data={"code": 0})
+    view = opened(browser, served, "#/run/kept")
+    pictures = view.locator("#examples table").first.locator("img.sketch")
+    pictures.wait_for()
+    assert pictures.evaluate(
+        "image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])"
+    ) == [8, 8]
+    assert view.locator("#examples span.sketch").first.inner_text() == "<b>a cat</b>"
+    forgotten = view.locator("#examples table").nth(1)
+    assert "most forgotten example" in forgotten.inner_text()
+    assert forgotten.locator("tbody tr").inner_text().split("\n")[0].split("\t")[0].strip() == "8"
+    assert "10 times" in forgotten.inner_text()  # right and wrong in turn, and every epoch was looked at
+    view.wait_for_selector("summary:has-text('events')")
+    assert "image/png" not in view.inner_text("#events") and view.wrong == [] and foreign(view, served) == []

@@ -57,23 +57,23 @@ def example_tables(record: Record, *, several: bool = False) -> list[ExampleTabl
 
 
 def _worst(found: list[Worst], of: str) -> tuple[list[str], list[list[str]]]:
-    head = [f"worst example{of}", "data set of", "loss", "looks", "target"]
-    rows = [
-        [str(one.example), clean(one.loader), number(one.loss), str(one.looks), number(one.target)]
-        for one in found
-    ]
-    if any(math.isfinite(one.guess) for one in found):
-        head += ["guess", "probability of the target", "guessed wrong"]
-        for row, one in zip(rows, found, strict=True):
-            wrong = "always" if one.wrong == one.looks else f"{one.wrong} of {one.looks}"
-            row += [number(one.guess), amount("probability", one.probability), wrong]
+    """What it should be and what was said come first: they are read beside the picture."""
+    classes = any(math.isfinite(one.guess) for one in found)
+    said = ["guess", "probability of the target", "guessed wrong"] if classes else []
+    head = [f"worst example{of}", "target", *said, "loss", "looks", "data set of"]
+    rows = []
+    for one in found:
+        wrong = "always" if one.wrong == one.looks else f"{one.wrong} of {one.looks}"
+        more = [number(one.guess), amount("probability", one.probability), wrong] if classes else []
+        last = [number(one.loss), str(one.looks), clean(one.loader)]
+        rows.append([str(one.example), number(one.target), *more, *last])
     return head, rows
 
 
 def _forgotten(found: list[Forgotten], of: str) -> tuple[list[str], list[list[str]]]:
-    head = [f"most forgotten example{of}", "data set of", "right, then wrong", "looks", "presentations"]
+    head = [f"most forgotten example{of}", "right, then wrong", "looks", "presentations", "data set of"]
     rows = [
-        [str(one.example), clean(one.loader), _times(one), str(one.looks), str(one.presentations or "?")]
+        [str(one.example), _times(one), str(one.looks), str(one.presentations or "?"), clean(one.loader)]
         for one in found
     ]
     return head, rows

@@ -49,7 +49,7 @@ export class RunSections {
     const noisy = shown.filter(({ series }) => [SIGNAL, NOISE].every((name) => series.some((one) => one.name === name))).map(({ name }) => name);
     this.#write("noise", [noisy, charts("noise")], ([names, told]) => this.#grid([...names.map((name) => noiseChart(name, names.length > 1)), ...told]));
     this.#write("curvature", others(shown, (name) => name.startsWith("curvature/")), (told) => this.#grid(told));
-    this.#write("examples", [charts("examples"), about.facts.examples], ([told, found]) => [this.#grid(told), found.map(exampleTable)]);
+    this.#write("examples", [charts("examples"), about.facts.examples], ([told, found]) => [found.map(exampleTable), this.#grid(told)]);
     this.#write("data", [charts("data"), about.facts.data], ([told, facts]) => [this.#grid(told), tables(facts)]);
     this.#write("settings", [charts("settings"), about.facts.settings, about.facts.environment], ([told, settings, environment]) => [
       el("div", { class: "columns" }, settings.length > 0 && pairs(settings, "optimizer and schedule"), environment.length > 0 && pairs(environment, "environment")),
