@@ -13,9 +13,9 @@ best answer is a coin; (4) labels that have nothing to do with the inputs: held-
 along and a held-out loss never below that of a guess, while gradients reach every layer and training loss
 falls by memory. The low end of the rate must pass 0.05 (1), 0.1 (2, 3), and errors must be confident or the
 model less sure than right (up to 0.1 at the end as well, and by (1) and (2) both), beside strong dropout by
-all that the rate takes away. Where one example has many targets, as in a text, mistakes cannot be told one by
-one from what is open: there (3) is not asked, and of a rate from 0.1 on the model must be less sure than right
-on held-out data.
+all that the rate takes away. Where one example has many targets, as in a text, mistakes cannot be told one
+by one from what is open: there (3) is not asked, and of a rate from 0.1 on the model must be less sure than
+right on held-out data.
 A warning; an error where labels are no better than chance.
 Not applicable: targets are no classes; batches are sorted by class; examples have two labels each (mixup);
 too little training accuracy was read. (1), (2) and (4) need held-out accuracy.
