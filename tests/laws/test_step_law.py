@@ -57,3 +57,17 @@ def test_released_dense_runs() -> None:
         for k in rows
     ]
     assert np.mean(lost) == pytest.approx(0.104, abs=0.02) and max(lost) == pytest.approx(0.31, abs=0.01)
+
+
+def test_quadratic_optima_of_the_released_runs() -> None:
+    """Another way to the optima of the same 17 cells: N^-.695 D^.208, and .546 D^.569 tokens a batch."""
+    data = table("steplaw_dense.csv")
+    cells, cell = np.unique(np.stack([data["N"], data["D"]], axis=1), axis=0, return_inverse=True)
+    rows = [cell.reshape(-1) == one for one in range(len(cells))]
+    found = [optimum(data["lr"][k], data["bs"][k] * 2048, data["smooth_loss"][k]) for k in rows]
+    n, d = cells.T
+    rate = fit(STEP_LAW, {"N": n, "D": d}, [one.lr for one in found], delta=np.inf)
+    np.testing.assert_allclose(rate.theta[1:], [-0.695, 0.208], atol=1e-3)
+    size = fit(POWER, {"x": d}, [one.batch for one in found], delta=np.inf)
+    coefficient = float(size.predict({"x": 1.0})[0])
+    np.testing.assert_allclose([coefficient, -size.theta[1]], [0.546, 0.569], atol=1e-3)
