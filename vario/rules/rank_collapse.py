@@ -39,6 +39,7 @@ def check(
     least: float = 2.0,  # one direction and some noise
     part: float = 0.05,  # collapsed runs of P132 keep a few of hundreds
     shrunk: float = 1 / 3,  # of its start: beyond what learning a task with few answers takes
+    clear: float = 0.1,
     readings: int = 5,
 ) -> Finding | None:
     """A finding where a layer's outputs span far fewer directions than they could, or once did."""
@@ -62,7 +63,8 @@ def check(
         # A classifier's last layers settle on one direction per class, less one.
         start = float(np.median(ranks[:readings]))
         limit = max(least, min(part * width, part * start, settled))
-        if now.high < limit and (failing or now.high < shrunk * start):
+        grows = ranks[-1] > (1 + clear) * ranks[0]  # a narrow net that is only slowly on its way
+        if now.high < limit and not grows and (failing or now.high < shrunk * start):
             found.append((now.evidence("effective rank", limit, where), steps))
     if not found:
         return None
