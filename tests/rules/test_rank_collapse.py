@@ -41,6 +41,8 @@ def test_what_was_low_from_the_start_is_a_collapse_only_where_training_fails(mak
     low = rank(1.5)
     assert rank_collapse.check(make(400, low)) is None
     assert rank_collapse.check(make(400, low | {"loss/train": 2.303})) is not None
+    rises = rank(np.linspace(1.1, 1.6, 400)) | {"loss/train": 2.303}
+    assert rank_collapse.check(make(400, rises)) is None
 
 
 def test_two_classes_told_apart_lie_on_a_line(make):

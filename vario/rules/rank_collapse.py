@@ -3,12 +3,12 @@
 What it means: the outputs of a layer for different examples lie on a line or nearly so; what the model
 could tell apart is lost. It is the usual failure of self-supervised training without a counterforce, and
 of deep nets whose signal mixes into one direction.
-How it is decided: the effective rank of a layer's outputs (the exponential of the entropy of the
-normalised singular values), median of the last readings; the high end of its interval is below 2, or
-below a twentieth of the width and of its own start. Unless the training fails, it must also have fallen to a
-third of its start: few inputs or one output need few directions from the first step on. Classifiers that
-learn end with a rank of about the number of classes, with two below 2, which is no collapse; layers as narrow
-as 3 are not judged.
+How it is decided: the effective rank of a layer's outputs (the exponential of the entropy of the normalised
+singular values), median of the last readings; the high end of its interval is below 2, or below a twentieth
+of the width and of its own start, and it does not rise. Unless the training fails, it must also have fallen
+to a third of its start: few inputs or one output need few directions from the first step on. Classifiers
+that learn end with a rank of about the number of classes, with two below 2, which is no collapse; layers as
+narrow as 3 are not judged.
 Not applicable: fewer than 5 readings of the effective rank (``rank/effective`` beside ``rank/width``), which
 is read whenever a run has doubled: from about 32 steps on.
 """
