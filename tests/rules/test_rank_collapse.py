@@ -56,3 +56,13 @@ def test_cannot_know_without_ranks(make):
         rank_collapse.check(make(400))
     with pytest.raises(NotApplicable, match="0 readings"):
         rank_collapse.check(make(400, rank(np.nan)))
+
+
+def test_readings_that_lie_ever_further_apart_are_taken_by_their_steps(make):
+    when, ranks = np.array([2, 4, 11, 22, 48, 96]), np.array([12.0, 7.0, 3.1, 2.4, 1.9, 1.7])
+    falls = {
+        ("rank/effective", "encoder"): (when, ranks),
+        ("rank/width", "encoder"): (when, np.full(6, 64.0)),
+    }
+    found = rank_collapse.check(make(125, falls))
+    assert found.evidence[0].value == pytest.approx(1.8)

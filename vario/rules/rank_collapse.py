@@ -4,11 +4,11 @@ What it means: the outputs of a layer for different examples lie on a line or ne
 could tell apart is lost. It is the usual failure of self-supervised training without a counterforce, and
 of deep nets whose signal mixes into one direction.
 How it is decided: the effective rank of a layer's outputs (the exponential of the entropy of the normalised
-singular values), median of the last readings; the high end of its interval is below 2, or below a twentieth
-of the width and of its own start, and it does not rise. Unless the training fails, it must also have fallen
-to a third of its start: few inputs or one output need few directions from the first step on. Classifiers
-that learn end with a rank of about the number of classes, with two below 2, which is no collapse; layers as
-narrow as 3 are not judged.
+singular values), median over the second half of the steps; the high end of its interval is below 2, or
+below a twentieth of the width and of its own start, and it does not rise. Unless the training fails, it
+must also have fallen to a third of its start: few inputs or one output need few directions from the first
+step on. Classifiers that learn end with a rank of about the number of classes, with two below 2, which is
+no collapse; layers as narrow as 3 are not judged.
 Not applicable: fewer than 5 readings of the effective rank (``rank/effective`` beside ``rank/width``), which
 is read whenever a run has doubled: from about 32 steps on.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
 from vario.rules._course import is_failing
-from vario.rules._evidence import Steps, finite, level, tail
+from vario.rules._evidence import Steps, finite, level
 from vario.rules._examples import classes, graded
 
 ID = "rank-collapse"
@@ -59,9 +59,10 @@ def check(
         width = record.last("rank/width", where)
         if len(ranks) < readings or not width > 3:
             continue
-        now = level(tail(ranks, at_least=readings))
+        # Readings lie ever further apart, so the two ends are those of the steps.
+        now = level(ranks[steps >= steps[-1] / 2])
+        start = float(np.median(ranks[steps <= steps[0] + (steps[-1] - steps[0]) / 10]))
         # A classifier's last layers settle on one direction per class, less one.
-        start = float(np.median(ranks[:readings]))
         limit = max(least, min(part * width, part * start, settled))
         grows = ranks[-1] > (1 + clear) * ranks[0]  # a narrow net that is only slowly on its way
         if now.high < limit and not grows and (failing or now.high < shrunk * start):
