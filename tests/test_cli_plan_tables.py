@@ -146,3 +146,15 @@ def test_answers_do_not_hang_on_units_or_on_the_order_of_rows_and_columns(tmp_pa
     for one in said[1:]:
         np.testing.assert_allclose(one, said[0], rtol=2e-3)
         np.testing.assert_allclose(one[:2], said[0][:2], rtol=1e-6)
+
+
+def test_a_run_that_the_fit_hardly_weighs_narrows_little(tmp_path: Path) -> None:
+    """Where small runs weigh little in the fit, more of them cannot settle a forecast of a large one."""
+    table, kept = write(tmp_path / "runs.csv", repr), tmp_path / "fit.json"
+    narrowed = []
+    for lean in (0.0, 0.4):
+        call("fit", table, *COLUMNS, *QUICK[:2], "--bootstrap", 200, "--lean", lean, "-o", kept, "--json")
+        told = call("design", kept, "--target", "N=70B,D=1.4T", "--budget", 1e18, "--runs", 1, "--json")
+        after = told["runs"][0]["spread_after"] if told["runs"] else told["spread_before"]
+        narrowed.append(1 - after / told["spread_before"])
+    assert narrowed[1] < narrowed[0]

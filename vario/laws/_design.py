@@ -2,7 +2,8 @@
 
 The bootstrap draws know how every possible run would move together with the forecast. A new run
 with noise s takes cov(target, run)^2 / (var(run) + s^2) off the forecast's variance; runs are
-chosen one after the other, each time conditioning the draws on the run just chosen.
+chosen one after the other, each time conditioning the draws on the run just chosen. Where the fit weighs
+small runs less, a small run has that much more noise. A run that takes less than WORTH off ends the list.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from vario.laws._forecast import Forecaster
 from vario.laws._newton import Array
 from vario.laws._refusal import UNDER_TRAINED
 from vario.laws.fit import predict
+
+WORTH = 0.02  # of the forecast's variance: one per cent of its standard deviation
 
 
 def next_runs(
@@ -36,12 +39,13 @@ def next_runs(
     seen = _logs(plan, draws, {name: grid[:, i] for i, name in enumerate(names)})
     aim = _logs(plan, draws, target)[:, 0]
     seen, aim = seen - seen.mean(axis=0), aim - aim.mean()
+    noise = plan.known.noise**2 / plan.weight(grid.prod(axis=1))
     price, left, chosen = cost * grid.prod(axis=1), budget, []
     for _ in range(runs):
-        variance = (seen**2).mean(axis=0) + plan.known.noise**2
+        variance = (seen**2).mean(axis=0) + noise
         gain = np.where(price <= left, (seen * aim[:, None]).mean(axis=0) ** 2 / variance, -1.0)
         best = int(np.argmax(gain / np.maximum(price / budget, 0.05)))  # what it narrows for what it costs
-        if gain[best] <= 1e-3 * (aim**2).mean():
+        if gain[best] <= WORTH * (aim**2).mean():
             break
         left -= price[best]
         taken = seen[:, best].copy()

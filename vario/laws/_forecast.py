@@ -24,6 +24,7 @@ class Forecaster:
     theta: Array
     known: Uncertainty
     ranges: dict[str, tuple[float, float]]  # logs; the product of the inputs as well
+    lean: tuple[float, float] = (0.0, 0.0)  # a run weighs exp(first * log of its size + second)
 
     @classmethod
     def of(cls, done: Fit, known: Uncertainty) -> Forecaster:
@@ -34,7 +35,13 @@ class Forecaster:
         if len(ranges) > 1:
             whole = done.x.sum(axis=0)
             ranges["*".join(done.law.inputs)] = (float(whole.min()), float(whole.max()))
-        return cls(done.law, done.theta, known, ranges)
+        size = done.x.sum(axis=0)
+        lean = np.polyfit(size, np.log(done.weights), 1) if np.ptp(size) > 0 else (0.0, 0.0)
+        return cls(done.law, done.theta, known, ranges, (float(lean[0]), float(lean[1])))
+
+    def weight(self, size: Array) -> Array:
+        """What a run whose inputs have the product ``size`` weighs in the fit, 1 on average."""
+        return np.asarray(np.exp(self.lean[0] * np.log(size) + self.lean[1]))
 
     def at(self, inputs: Mapping[str, float]) -> dict[str, float]:
         """Value with its 95 % interval for a new run, and how far beyond the runs it lies, in decades."""
@@ -97,6 +104,7 @@ class Forecaster:
             "bootstrap": self.known.kind,
             "bend": list(self.known.bend),
             "stretch": self.known.stretch,
+            "lean": list(self.lean),
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
         }
 
@@ -108,7 +116,8 @@ class Forecaster:
             tuple(kept.get("bend", ())), kept.get("stretch", 1.0),
         )  # fmt: skip
         ranges = {name: (ends[0], ends[1]) for name, ends in kept["ranges"].items()}
-        return cls(laws.law(kept["law"]), np.array(kept["theta"], float), known, ranges)
+        lean = tuple(kept.get("lean", (0.0, 0.0)))
+        return cls(laws.law(kept["law"]), np.array(kept["theta"], float), known, ranges, (lean[0], lean[1]))
 
 
 def _number(value: float, drawn: Array) -> Number:

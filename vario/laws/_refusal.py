@@ -276,7 +276,8 @@ def _without(done: Fit, rows: NDArray[np.intp]) -> str:
     y = np.exp(done.y[keep]) if done.law.link == "log" else done.y[keep]
     other = fit(done.law, x, y, delta=done.delta, asymmetry=done.asymmetry)
     before, after = (done.law.derived(f.theta[None]) for f in (done, other))
-    name = next((k for k in before if k.endswith("exponent")), next(iter(before), None))
+    told = [k for k in before if before[k][0] != after[k][0]]  # an exponent of exactly a half tells nothing
+    name = next((k for k in told if k.endswith("exponent")), next(iter(told), None))
     if name is None:
         return ""
     return f"; without them {name} is {after[name][0]:.4g} in place of {before[name][0]:.4g}"

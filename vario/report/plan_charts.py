@@ -37,13 +37,14 @@ def fit_chart(plan: Forecaster, columns: Mapping[str, Array], path: Path) -> Non
     axes[0].fill_between(
         size[order], low[order], high[order], color=BLUE, alpha=0.2, linewidth=0, label="95 % of new runs"
     )
-    axes[0].plot(size[order], value[order], ".", color=BLUE, ms=3, label=law.id)
+    axes[0].plot(size[order], value[order], "-" if len(x) == 1 else ".", color=BLUE, ms=3, label=law.id)
     axes[0].plot(size, y, "o", color=ORANGE, ms=3, label="runs")
     axes[0].set(xscale="log", yscale="log", xlabel=" x ".join(law.inputs), ylabel=law.output)
     axes[0].legend(frameon=False)
     axes[1].axhline(0, color="grey", linewidth=0.8)
     axes[1].plot(size, 100 * (value / y - 1), "o", color=ORANGE, ms=3)
     axes[1].set(xscale="log", xlabel=" x ".join(law.inputs), ylabel="law minus run, %")
+    _readable(axes[0].xaxis, axes[0].yaxis, axes[1].xaxis)
     if len(axes) == 3:
         _equal_compute(plan, x, axes[2])
     _save(figure, path, f"{law.id} on {len(y)} runs")
@@ -57,12 +58,16 @@ def forecast_chart(plan: Forecaster, at: Mapping[str, float], path: Path) -> Non
     told = [plan.at(one) for one in way]
     figure, (axis,) = _figure(1)
     size = [float(np.prod(list(one.values()))) for one in way]
-    axis.fill_between(
-        size, [t["low"] for t in told], [t["high"] for t in told], color=BLUE, alpha=0.2, linewidth=0
-    )
-    axis.plot(size, [t["value"] for t in told], color=BLUE)
-    axis.plot(size[-1:], [told[-1]["value"]], "o", color=ORANGE)
-    axis.set(xscale="log", xlabel=" x ".join(plan.law.inputs), ylabel=plan.law.output)
+    low, high = ([t[end] for t in told] for end in ("low", "high"))
+    axis.fill_between(size, low, high, color=BLUE, alpha=0.2, linewidth=0, label="95 % of new runs")
+    axis.plot(size, [t["value"] for t in told], color=BLUE, label=plan.law.id)
+    axis.plot(size[-1:], [told[-1]["value"]], "o", color=ORANGE, label="forecast")
+    within = [one for one, t in zip(size, told, strict=True) if t["decades"] == 0]
+    if len(within) < len(size):
+        axis.axvline(within[-1], color="grey", linestyle="--", linewidth=0.8, label="end of the runs")
+    axis.set(xscale="log", yscale="log", xlabel=" x ".join(plan.law.inputs), ylabel=plan.law.output)
+    axis.legend(frameon=False)
+    _readable(axis.xaxis, axis.yaxis)
     _save(
         figure,
         path,
@@ -91,14 +96,12 @@ def design_chart(
     axis.plot(
         [left, right, right, left, left], [low, low, high, high, low], color="grey", label="measured range"
     )
+    places: dict[tuple[float, float], list[str]] = {}
     for number, one in enumerate(runs, 1):
-        axis.plot(one["inputs"][names[0]], one["inputs"][second], "o", color=GREEN)
-        axis.annotate(
-            str(number),
-            (one["inputs"][names[0]], one["inputs"][second]),
-            xytext=(4, 4),
-            textcoords="offset points",
-        )
+        places.setdefault((one["inputs"][names[0]], one["inputs"][second]), []).append(str(number))
+    for place, numbers in places.items():
+        axis.plot(*place, "o", color=GREEN)
+        axis.annotate(", ".join(numbers), place, xytext=(4, 4), textcoords="offset points")
     axis.plot(target[names[0]], target[second], "*", color=ORANGE, ms=10, label="target")
     axis.set(xscale="log", yscale="log", xlabel=names[0], ylabel=second)
     axis.legend(frameon=False)
@@ -120,6 +123,22 @@ def _equal_compute(plan: Forecaster, x: Mapping[str, Array], axis: Any) -> None:
             axis.plot(n[inside], told, label=f"{budget:.1e} FLOPs")
     axis.set(xscale="log", xlabel="N", ylabel=plan.law.output)
     axis.legend(frameon=False, fontsize=7)
+    _readable(axis.xaxis)
+
+
+def _readable(*axes: Any) -> None:
+    """Plain numbers on logarithmic axes of less than two decades: 2.4, not 2.4 x 10^0; none that touch."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+    for axis in axes:
+        low, high = axis.get_view_interval()
+        if high >= 100 * low:
+            continue
+        axis.set_major_locator(MaxNLocator(6) if high < 4 * low else LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+        if high < 4 * low:
+            axis.set_minor_locator(NullLocator())
 
 
 def _figure(panels: int) -> tuple[Any, Any]:
