@@ -90,7 +90,8 @@ def test_a_forward_on_one_batch_at_each_step_is_part_of_training(make, examples,
         ("eval/examples", "loader 0"): (at, np.full(len(at), float(examples))),
     }
     begun = [Event("epoch", int(step), "loader 0", {}) for step in np.linspace(0, 399, epochs)]
-    record = make(400, passes | {"batch/size": 64.0} | mode("BatchNorm1d", at_eval=1.0), events=begun)
+    begun.append(Event("loader", 0, "loader 0", {"batch_size": 64}))
+    record = make(400, passes | {"batch/size": 32.0} | mode("BatchNorm1d", at_eval=1.0), events=begun)
     assert (train_eval_mode.check(record) is not None) == found
 
 

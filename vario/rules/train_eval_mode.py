@@ -90,7 +90,8 @@ def _is_part_of_training(record: Record, where: str, *, often: float = 0.5, step
     at, examples = finite(*record.series("eval/examples", where))
     epochs = {event.step for event in record.events("epoch")}
     whole = len(epochs) >= 0.9 * record.step_count  # one step is an epoch, after which people do evaluate
-    one_batch = len(at) > 0 and float(np.median(examples)) <= batch_size(record)
+    drawn = [float(e.data.get("batch_size") or 0) for e in record.events("loader") if e.where == where]
+    one_batch = len(at) > 0 and float(np.median(examples)) <= max(batch_size(record), *drawn, 0.0)
     return one_batch and not whole and record.step_count >= steps and len(at) > often * record.step_count
 
 
