@@ -61,6 +61,8 @@ def test_epochs_that_are_told_late_give_no_more_rows_for_that(make):
     ]
     repeated = {"data/duplicate_share": 0.5}
     assert duplicate_examples.check(make(110, repeated, events=events)).severity == "warning"
+    part = [Event("loader", 0, "loader 0", loader | {"length": 590}), *events[1:]]  # the tenth is of 14
+    assert duplicate_examples.check(make(110, repeated, events=part)) is not None
     events[-1] = Event("epoch", 100, "loader 0", {"epoch": 6, "batches_before": 30})
     assert duplicate_examples.check(make(110, repeated, events=events)) is None
 

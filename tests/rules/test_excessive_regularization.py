@@ -72,7 +72,7 @@ def test_fires_where_answers_without_dropout_are_right_far_more_often(make):
     found = check(make(400, answers(0.15), events=dropout(0.9)))
     assert found.severity == "warning"
     assert next(e for e in found.evidence if "accuracy" in e.name).value == pytest.approx(0.7 / 0.15)
-    assert check(make(400, answers(0.5), events=dropout(0.9))) is None
+    assert check(make(400, answers(0.5), events=dropout(0.75))) is None
     fallen = {
         "loss/train": lambda s, v: (s, 2.2 + 4.1 * np.exp(-s / 20))
     }  # what was let through was scaled up
@@ -82,7 +82,19 @@ def test_fires_where_answers_without_dropout_are_right_far_more_often(make):
 
 def test_silent_where_the_loss_is_low_or_evaluation_is_no_better(make):
     assert check(make(400, evaluated(0.1), events=dropout(0.5))) is None
-    assert check(make(400, HIGH | evaluated(1.75), events=dropout(0.9))) is None
+    assert check(make(400, HIGH | evaluated(1.75), events=dropout(0.75))) is None
+
+
+def test_extreme_dropout_is_advice_where_evaluation_is_no_better(make):
+    assert check(make(400, HIGH | evaluated(1.75), events=dropout(0.9))).severity == "advice"
+
+
+def test_the_first_errors_of_a_regression_are_no_yardstick(make):
+    """Targets of spread 1: a guess costs 1. Dropout of 0.9 makes the first loss 3, and 0.7 remains."""
+    falls = {"loss/train": lambda s, v: (s, 0.7 + 2.3 * np.exp(-s / 20)), "batch/class_counts": None}
+    series = falls | evaluated(0.7) | {"target/std": 1.0}
+    assert check(make(400, series, events=dropout(0.9))).severity == "advice"
+    assert check(make(400, series | {"target/std": 2.0}, events=dropout(0.9))) is None
 
 
 def test_cannot_know_without_modules_or_strong_dropout(make):

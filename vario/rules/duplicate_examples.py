@@ -62,8 +62,8 @@ def check(
     return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), evidence)
 
 
-def _goes_round(record: Record, *, most: float = 1.05) -> bool:
-    """Whether a loader gave more rows in one epoch than its data have (the last batch may be filled up)."""
+def _goes_round(record: Record) -> bool:
+    """Whether a loader gave more rows in one epoch than its data have (the last batch may be small)."""
     for event in record.events("loader"):
         epochs = [e for e in record.events("epoch") if e.where == event.where and e.step is not None]
         starts = [e.step for e in epochs if e.step is not None]
@@ -73,7 +73,7 @@ def _goes_round(record: Record, *, most: float = 1.05) -> bool:
         longest = max(batches) if batches else steps * _passes(record)
         # What the loader gives; the model may be given it twice at once, as of two views.
         each = float(event.data.get("batch_size") or np.nan_to_num(batch_size(record)))
-        if longest * each > most * float(event.data.get("length") or np.inf):
+        if (longest - 1) * each >= float(event.data.get("length") or np.inf):
             return True
     return False
 

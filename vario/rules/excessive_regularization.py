@@ -3,12 +3,12 @@
 What it means: dropout (or noise like it) hides so much that the loss with it stays high, while the same
 model without it, in evaluation, does clearly better on data that it has never seen.
 How it is decided: a regulariser that acts only in training is there (dropout with p of at least 0.5), the
-training loss has lost less than half of its start and the last evaluations lie below it by more than 15 %, or
-they are right twice as often as training, whatever the loss has lost (its start is large where dropout scales
-up what it lets through, and its end hides what is learned). Dropout of at least 0.8 adds noise of four times
-the square of the signal (p over 1 - p) to every unit: there a loss that never fell 5 % below that of a guess
-suffices, and without evaluations one that fell by less than half gives advice. Advice, too, where the dropout
-is below 0.7.
+training loss has lost less than half of its start (of a regression, of what a guess costs) and the last
+evaluations lie below it by more than 15 %, or they are right twice as often as training, whatever the loss
+has lost (its start is large where dropout scales up what it lets through, and its end hides what is
+learned). Dropout of at least 0.8 adds noise of four times the square of the signal (p over 1 - p) to every
+unit: there a loss that never fell 5 % below that of a guess suffices, and one that fell by less than half
+gives advice, whatever evaluations say. Advice, too, where the dropout is below 0.7.
 Not applicable: the list of modules was not recorded; no dropout of that strength.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
-from vario.rules._course import course
+from vario.rules._course import Course, course
 from vario.rules._evidence import Estimate, exactly, finite, level
 from vario.rules._examples import train_accuracy
 from vario.rules._held_out import accuracy_at, passes
@@ -54,7 +54,7 @@ def check(
         raise NotApplicable(f"no dropout of {strong} or more among the {len(rates)} that were seen")
     run = course(record)
     hidden = _hidden(record, times)
-    if run.state in ("non-finite", "worse") or not (run.fall < slow or hidden is not None):
+    if run.state in ("non-finite", "worse") or not (_learned(record, run) < slow or hidden is not None):
         return None
     where, strongest = max(found.items(), key=lambda item: item[1])
     limit = (1 - slow) * run.start.value
@@ -70,14 +70,25 @@ def check(
     severity: Severity = "warning" if strongest >= unusual else "advice"
     if hidden is not None:
         return Finding(ID, severity, 0.85, tuple(found), steps, (*evidence, hidden))
-    if np.isfinite(evaluation):
-        if evaluation > (1 - gap) * run.end.low:
-            return None
+    if np.isfinite(evaluation) and evaluation <= (1 - gap) * run.end.low:
         evidence.append(exactly("loss in evaluation", evaluation, (1 - gap) * run.end.value))
         return Finding(ID, severity, 0.85, tuple(found), steps, tuple(evidence))
     if strongest < extreme:
         return None
+    # With evaluations that are no better: what gets through so little learns little for them as well.
     return Finding(ID, "advice", 0.65, tuple(found), steps, tuple(evidence))
+
+
+def _learned(record: Record, run: Course) -> float:
+    """The share of the loss that is gone: of its start, or of a guess where the start cost more.
+
+    Dropout scales up what it lets through, and with it the first errors of a regression; the square of the
+    targets' spread is what a constant guess costs there.
+    """
+    spread = finite(*record.series("target/std"))[1]
+    guess = float(np.median(spread)) ** 2 if len(spread) and run.end.value > 0 else np.nan
+    gone = 1 - run.end.value / guess if 0 < guess < run.start.value else np.inf
+    return float(np.nanmin([run.fall, gone]))
 
 
 def _hidden(record: Record, times: float) -> Evidence | None:
