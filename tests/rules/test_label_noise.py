@@ -102,6 +102,17 @@ def test_held_out_classes_may_have_other_shares_than_those_of_training(make):
     assert label_noise.check(make(400, series | at_a_guess | worse)).severity == "error"
 
 
+def test_doubt_beside_extreme_dropout_is_that_of_the_dropout(make):
+    """All of the confidence that wrong labels would take away is missing, and the loss has levelled off."""
+    doubt = run(train=0.5, unseen=0.9, wrong=0.1) | {
+        ("eval/confidence", "loader 1"): (PASSES, np.full(10, 0.3))
+    }
+    for p, fires in ((0.5, True), (0.95, False)):
+        drop = [Event("modules", 0, "", {"modules": [{"name": "d", "class": "Dropout", "p": p}]})]
+        level = {"loss/train": 1.4 + 0.9 * np.exp(-N / 20) + 0.01 * np.sin(N)}
+        assert (label_noise.check(make(400, doubt | level, events=drop)) is not None) == fires
+
+
 def test_silent_on_hard_data_on_dropout_and_on_healthy_runs(make):
     assert label_noise.check(make(400, run(train=0.6, unseen=0.6, wrong=0.15, floor=0.01))) is None
     assert label_noise.check(make(400, run(train=0.85, unseen=0.95, wrong=0.01, floor=0.01))) is None

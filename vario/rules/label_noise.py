@@ -31,7 +31,7 @@ from vario.rules._course import course
 from vario.rules._evidence import Estimate, finite, trend
 from vario.rules._examples import batch_size, class_totals, classes, graded, has_positions
 from vario.rules._mixing import sorting
-from vario.rules._model import rows
+from vario.rules._model import dropouts
 from vario.rules._wrong_labels import (
     against_accuracy,
     against_loss,
@@ -41,6 +41,7 @@ from vario.rules._wrong_labels import (
 )
 
 ID = "label-noise"
+EXTREME = 0.8  # dropout from here on leaves a model too little to be sure of anything
 CARD = {
     "papers": ("P024", "P060", "P075"),
     "reads": (
@@ -110,9 +111,8 @@ def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], par
     From a rate of 0.45 on no class need have more than half, and errors are hesitant.
     """
     positions = has_positions(record)
-    drops = [float(m.get("p", 0)) for m in rows(record, "modules") if "Dropout" in str(m.get("class"))]
-    strongest = max(drops, default=0.0)
-    spared = strongest > 0.3 and not positions and _lacks_all(record, noise)
+    strongest = max(dropouts(record).values(), default=0.0)
+    spared = 0.3 < strongest < EXTREME and not positions and _lacks_all(record, noise)
     if noise.value > 0.45 and not positions:
         return strongest <= 0.3 or spared
     steps, wrong = finite(*record.series("examples/confident_wrong"))
