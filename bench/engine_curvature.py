@@ -191,10 +191,10 @@ def measure(name: str, rounds: int) -> None:
         if label != "plain":
             ratio = statistics.median(times[label]) / base
             print(f"  {label:38} x{ratio:6.2f} {memory(way):8.1f} MB{errors[label]}")
-    tell_top(b)
     draws = [sampled_trace(b.kept, examples=b.w.batch, draws=1, seed=k).value for k in range(16)]
     spread = statistics.stdev(draws) / statistics.fmean(draws)
     print(f"  tr(GGN) {statistics.fmean(draws):.4g}, one draw varies by {spread:.3f} of it")
+    tell_top(b)
 
 
 def tell_top(b: Bench) -> None:
