@@ -78,6 +78,11 @@ def test_what_a_cause_in_another_model_may_bring_about_comes_after_it():
         assert ranked[0] == ("learning-rate-too-high" if first else "dead-units")
 
 
+def test_what_could_not_be_measured_comes_after_an_illness_as_grave():
+    ranked = rank([found("not-identified", "advice", 0.95), found("overfitting", "advice", 0.6)])
+    assert [f.id for f in ranked] == ["overfitting", "not-identified"]
+
+
 def test_a_rule_that_fails_is_named_and_breaks_nothing(make):
     broken = rule("broken", ZeroDivisionError("by zero"))
     unsure = rule("unsure", NotApplicable("3 readings; 30 are needed"))

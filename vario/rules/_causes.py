@@ -7,10 +7,13 @@ way of diverging. The graph has no cycle (tested).
 
 from __future__ import annotations
 
-__all__ = ["FAILURES", "SYMPTOMS", "consequences"]
+__all__ = ["FAILURES", "NO_ILLNESS", "SYMPTOMS", "consequences"]
 
 # That a run came to nothing; what explains one of these matters more than what is merely so.
 FAILURES = frozenset({"non-finite", "diverging", "loss-plateau"})
+
+# Findings about the measurement: true of a run, but no reason for anything in it.
+NO_ILLNESS = frozenset({"not-identified"})
 
 # What a model that does not learn at all shows, whatever the reason.
 _NOT_LEARNING = ("loss-plateau", "underfitting")

@@ -15,7 +15,7 @@ import numpy as np
 from vario.nouns import SEVERITIES, Diagnosis, Finding, NotApplicable
 from vario.record import Record, Run
 from vario.rules._calibration import calibrated
-from vario.rules._causes import FAILURES, consequences
+from vario.rules._causes import FAILURES, NO_ILLNESS, consequences
 from vario.rules._course import course
 from vario.rules._harm import weighed
 
@@ -69,22 +69,31 @@ def diagnose(run: Run | Record | Sequence[Record], rules: Iterable[Rule | str] |
 def rank(findings: Iterable[Finding]) -> list[Finding]:
     """Causes first, each as grave as the gravest finding it explains; then what they explain.
 
-    Of equally grave ones, what explains that the run failed comes before what does not, and a cause
-    before what it may have brought about in another model of the run (a rate is often typed once for both).
+    Of equally grave ones, what could not be measured comes last, what explains that the run failed comes
+    before what does not, and a cause before what it may have brought about in another model of the run (a
+    rate is often typed once for both).
     """
     findings = list(findings)
     explained = [_explain(finding, findings) for finding in findings]
     causes = [f for f in explained if not f.explained_by]
     symptoms = [f for f in explained if f.explained_by]
 
-    def importance(finding: Finding) -> tuple[int, bool, bool, float, int, str]:
+    def importance(finding: Finding) -> tuple[int, bool, bool, bool, float, int, str]:
         below = [f for f in symptoms if _is_below(f, finding, causes)]
         brought = [f for f in causes if _elsewhere(f, finding) and f.confidence <= finding.confidence]
         brought += [f for f in symptoms if any(_is_below(f, cause, causes) for cause in brought)]
         gravest = min(SEVERITIES.index(f.severity) for f in (finding, *below, *brought))
         idle = not any(f.id in FAILURES for f in below)
         elsewhere = any(_elsewhere(finding, f) for f in causes)
-        return gravest, idle, elsewhere, -finding.confidence, -len(below), finding.id
+        return (
+            gravest,
+            finding.id in NO_ILLNESS,
+            idle,
+            elsewhere,
+            -finding.confidence,
+            -len(below),
+            finding.id,
+        )
 
     causes = sorted(causes, key=importance)  # a list that sorts itself is empty meanwhile
     place = {f: next(i for i, cause in enumerate(causes) if _is_below(f, cause, causes)) for f in symptoms}
