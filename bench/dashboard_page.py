@@ -1,8 +1,8 @@
 """How quickly the dashboard's page shows large records, in Debian's chromium: first paint, refresh, zoom.
 
 First paint is from the start of the navigation to the frame in which the first chart of the loss stands;
-"all" is when every chart and heat map of a tall screen does. A refresh is from the first question that
-follows news of the run to the frame after the last answer was drawn. Server and page share the machine.
+"all" is when every chart and heat map of a tall screen does. A refresh is from its first question to the
+frame in which all that was answered had been painted. Server and page share the machine.
 Run: python bench/dashboard_page.py [--rounds 7]
 """
 
@@ -14,15 +14,17 @@ import sqlite3
 import statistics
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tests.ui.browsing import Served, chromium
 from vario.nouns import Reading
-from vario.record import packing
+from vario.record import open_run, packing
 from vario.record.schema import FILE_NAME
 from vario.record.store import RecordWriter
 
@@ -33,24 +35,62 @@ SHAPES = (
     ("200 series x 100,000 steps", 200, 100_000, 250, 80),
     ("2,000 series x 1,000 steps", 2_000, 1_000, 500, 80),
 )
-# When the first chart of the loss stands, and when nothing has been added for a while.
+# When the first chart of the loss stands, and when nothing has been added for a while. Of a refresh: when it
+# asked first, when the last answer was there, and when the frame with the last stroke had been painted.
 WATCH = """
 window.stood = {};
+window.seen = {};
 new MutationObserver(() => requestAnimationFrame(() => {
   if (document.querySelector("#loss canvas, .blank")) stood.first ??= performance.now();
   const count = document.querySelectorAll("main canvas").length;
   if (count !== stood.count) [stood.count, stood.all] = [count, performance.now()];
 })).observe(document, { subtree: true, childList: true });
+const plain = window.fetch;
+window.fetch = async (address, options) => {
+  if (!/series|heatmap|distribution/.test(address)) return plain(address, options);
+  const mine = seen;
+  mine.began ??= performance.now();
+  mine.open = (mine.open ?? 0) + 1;
+  mine.asked = (mine.asked ?? 0) + 1;
+  const answer = await plain(address, options);
+  const bytes = answer.arrayBuffer.bind(answer);
+  answer.arrayBuffer = async () => {
+    const found = await bytes();
+    [mine.open, mine.data] = [mine.open - 1, performance.now()];
+    return found;
+  };
+  return answer;
+};
+let due = false;
+function stroke() {
+  if (due) return;
+  due = true;
+  requestAnimationFrame(() => {
+    const after = new MessageChannel(); // its message comes when the frame has been painted
+    after.port1.onmessage = () => ([due, seen.painted] = [false, performance.now()]);
+    after.port2.postMessage(null);
+  });
+}
+for (const name of ["clearRect", "drawImage"]) {
+  const draw = CanvasRenderingContext2D.prototype[name];
+  CanvasRenderingContext2D.prototype[name] = function (...all) {
+    stroke();
+    return draw.apply(this, all);
+  };
+}
 """
-LATEST = """since => {
-  const asked = performance.getEntriesByType("resource").filter(
-    ({ name, startTime }) => startTime > since && /series|heatmap|distribution/.test(name));
-  if (!asked.length) return null;
-  const [starts, ends] = [asked.map((one) => one.startTime), asked.map((one) => one.responseEnd)];
-  return { count: asked.length, began: Math.min(...starts), ended: Math.max(...ends) };
-}"""
-FRAME = """() => new Promise((done) =>
-  requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now()))))"""
+STILL = "() => seen.began && !seen.open && seen.painted > seen.data && performance.now() - seen.painted > 400"
+# From a stroke on an empty page to the frame that shows it: what no page can be quicker than here.
+FRAME = """() => new Promise((done) => {
+  const began = performance.now();
+  const context = document.body.appendChild(document.createElement("canvas")).getContext("2d");
+  context.fillRect(0, 0, 9, 9);
+  requestAnimationFrame(() => {
+    const after = new MessageChannel();
+    after.port1.onmessage = () => done(performance.now() - began);
+    after.port2.postMessage(null);
+  });
+})"""
 
 
 def record(path: Path, series: int, steps: int) -> None:
@@ -132,17 +172,23 @@ def empty(browser: Any, served: Served) -> float:
     return stood
 
 
-def refreshed(view: Any, act: Any) -> tuple[float, int]:
-    """Milliseconds from the first question after `act` to the frame after the last answer; the questions."""
-    since = view.evaluate("performance.now()")
+class Refresh(NamedTuple):
+    """Milliseconds from the first question to the painted frame, and from the last answer to it."""
+
+    whole: float
+    drawing: float
+    computed: float
+    questions: int
+
+
+def refreshed(view: Any, act: Callable[[], None]) -> Refresh:
+    view.evaluate("() => void (window.seen = {})")
+    before = processor_time()
     act()
-    view.wait_for_function(LATEST, arg=since, timeout=20_000)
-    seen = -1
-    while (found := view.evaluate(LATEST, since))["count"] != seen:
-        seen = found["count"]
-        drawn = view.evaluate(FRAME)
-        time.sleep(0.25)
-    return min(drawn, found["ended"] + 34) - found["began"], seen
+    view.wait_for_function(STILL, timeout=60_000, polling=50)
+    seen = view.evaluate("seen")
+    computed = processor_time() - before
+    return Refresh(seen["painted"] - seen["began"], seen["painted"] - seen["data"], computed, seen["asked"])
 
 
 def drag(view: Any) -> None:
@@ -153,36 +199,76 @@ def drag(view: Any) -> None:
     view.mouse.up()
 
 
+class Growing:
+    """A record that goes on: the same series at a step more."""
+
+    def __init__(self, path: Path) -> None:
+        with open_run(path) as run:
+            self.keys = [(name, place) for name in run.main.names() for place in run.main.wheres(name)]
+            self.step = run.main.step_count
+        self.writer = RecordWriter(path)
+
+    def grow(self, steps: int) -> None:
+        readings = [Reading(name, 0.5, place) for name, place in self.keys]
+        for _ in range(steps):
+            self.step += 1
+            self.writer.readings("model", self.step, readings)
+        self.writer.flush()
+
+
+def looked_at(browser: Any, served: Served, path: Path, rounds: int) -> dict[str, list[float]]:
+    """What a page costs, round by round; a page without a run and an empty frame stand beside each."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        found["a page without a run, for comparison"].append(empty(browser, served))
+        first, whole, computed, view = painted(browser, served)
+        found["first chart of the loss"].append(first)
+        found["computed until then, server and browser together"].append(computed)
+        found["all charts of a tall screen"].append(whole)
+        found["zoom: every view again"].append(refreshed(view, lambda view=view: drag(view)).whole)
+        back = refreshed(view, lambda view=view: view.keyboard.press("Escape"))
+        found["back to all steps"].append(back.whole)
+        found["back to all steps, from the last answer to the screen"].append(back.drawing)
+        found["a frame of an empty page, for comparison"].append(frame(browser))
+        view.context.close()
+    growing = Growing(path)
+    view = window(browser)
+    view.goto(served.address("#/run/large"))
+    view.wait_for_selector(".verdict:not(.pending)", timeout=120_000)  # what is diagnosed once is done
+    view.wait_for_timeout(4_000)
+    for steps in [1 + growing.step // 700] * rounds:  # a pixel's worth, so that every view has news
+        news = refreshed(view, lambda steps=steps: growing.grow(steps))
+        found["news of a run: every view again"].append(news.whole)
+        found["news of a run, from the last answer to the screen"].append(news.drawing)
+        found["news of a run, computed by server and browser together"].append(news.computed)
+    growing.writer.close()
+    view.context.close()
+    return found
+
+
+def frame(browser: Any) -> float:
+    view = window(browser)
+    took = [view.evaluate(FRAME) for _ in range(5)]
+    view.context.close()
+    return statistics.median(took)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
     for title, series, steps, first_limit, refresh_limit in SHAPES:
         with tempfile.TemporaryDirectory() as folder, chromium() as browser:
-            record(Path(folder) / "large", series, steps)
+            path = Path(folder) / "large"
+            record(path, series, steps)
             served = Served(Path(folder))
-            first, whole, zoomed, news, work, bare = [], [], [], [], [], []
-            for _ in range(rounds):
-                bare.append(empty(browser, served))
-                a, b, computed, view = painted(browser, served)
-                ms, _ = refreshed(view, lambda view=view: drag(view))
-                back, asked = refreshed(view, lambda view=view: view.keyboard.press("Escape"))
-                for row, value in zip(
-                    (first, whole, work, zoomed, news), (a, b, computed, ms, back), strict=True
-                ):
-                    row.append(value)
-                view.context.close()
+            found = looked_at(browser, served, path, rounds)
             served.stop()
-        print(f"{title} (median and range of {rounds}):")
-        for name, values, limit in (
-            ("a page without a run, for comparison", bare, None),
-            ("first chart of the loss", first, first_limit),
-            ("computed until then, server and browser together", work, None),
-            ("all charts of a tall screen", whole, None),
-            (f"full refresh ({asked} questions)", news, refresh_limit),
-            ("zoom: every view again", zoomed, None),
-        ):
-            limited = f", limit {limit}" if limit else ""
+        limits = {"first chart of the loss": first_limit, "back to all steps": refresh_limit}
+        limits["news of a run: every view again"] = refresh_limit
+        print(f"{title} (median and range of {rounds}; load {os.getloadavg()[0]:.1f}):")
+        for name, values in found.items():
+            limited = f", limit {limits[name]}" if name in limits else ""
             low, middle, high = min(values), statistics.median(values), max(values)
             print(f"  {name}: {middle:.0f} ms ({low:.0f} to {high:.0f}){limited}", flush=True)
 

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vario.nouns import Reading
-from vario.record import Record, Run, loading, open_run, record_of
+from vario.record import Record, Run, loading, open_run, packing, record_of
+from vario.record.schema import FILE_NAME
 from vario.record.store import RecordWriter
 
 RNG = np.random.default_rng(7)
@@ -181,3 +183,53 @@ def test_records_without_the_wide_index_are_read_alike(grown: Path, tmp_path: Pa
             strict=True,
         ):
             np.testing.assert_array_equal(one, other)
+
+
+def chunks(path: Path, first: int, count: int) -> np.ndarray:
+    """So many chunks of one series, as a writer leaves them; their values, one of them no number."""
+    values = np.sin(np.arange(first, first + 1000 * count) / 700) + np.arange(1000 * count) % 7
+    values[123] = np.nan
+    with closing(sqlite3.connect(path / FILE_NAME)) as connection, connection:
+        (series,) = connection.execute("select id from series").fetchone()
+        for at in range(0, len(values), 1000):
+            part, steps = values[at : at + 1000], np.arange(first + at, first + at + 1000)
+            held = (
+                series,
+                int(steps[0]),
+                int(steps[-1]),
+                1000,
+                *packing.summary(part),
+                packing.pack(steps, part),
+            )
+            connection.execute(
+                "insert into chunk(series, first, last, count, low, mean, high, points) "
+                "values(?, ?, ?, ?, ?, ?, ?, ?)",
+                held,
+            )
+    return values
+
+
+def test_where_chunks_are_few_an_overview_is_of_their_parts_and_grows_with_them(tmp_path: Path) -> None:
+    with closing(RecordWriter(tmp_path)) as writer:
+        writer.readings("model", 0, [Reading("loss/train", 0.5)])
+    values = np.append(0.5, chunks(tmp_path, 1, 60))
+    with open_run(tmp_path) as run:
+        ends, low, mean, high = run.main.overview("loss/train", bins=300)
+        assert 150 <= len(ends) <= 301 and ends[-1] == 60_000
+        with closing(RecordWriter(tmp_path)) as writer:
+            writer.readings("model", 60_001, [Reading("loss/train", 9.5)])
+            writer.flush()
+            values = np.append(values, 9.5)
+            tail = run.main.overview("loss/train", bins=300)
+            assert tail[0][-1] == 60_001 and tail[3][-1] == 9.5
+        values = np.append(values, chunks(tmp_path, 60_002, 4))
+        grown = run.main.overview("loss/train", bins=300)
+    with open_run(tmp_path) as fresh:
+        for ours, anew in zip(grown, fresh.main.overview("loss/train", bins=300), strict=True):
+            np.testing.assert_array_equal(ours, anew)
+    ends, low, mean, high = grown
+    begins = np.append(0, ends[:-1] + 1).astype(int)
+    for begin, end, *told in zip(begins, ends.astype(int), low, mean, high, strict=True):
+        part = values[begin : end + 1]
+        assert told[0] == np.nanmin(part) and told[2] == np.nanmax(part)
+        assert told[1] == pytest.approx(np.nanmean(part), rel=1e-2)

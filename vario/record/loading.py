@@ -58,6 +58,8 @@ class _Loaded:
         return chunks if shown == chunks else chunks + shown
 
 
+PARTS = 8  # of a chunk: where few chunks would be a coarse picture, each is summed up in so many
+
 # Chunks of the first records say the first step written and the last, even where the steps went back.
 _INSIDE = "((last>=? and first<=?) or first>last)"
 _NONE: Rows = np.zeros((0, 6))
@@ -69,6 +71,8 @@ class _Summed:
     newest: int = -1  # chunk of the whole file when it was looked for
     rows: Rows = field(default_factory=lambda: _NONE)
     back: bool = False  # whether chunks overlap, or steps went back inside one
+    finer: Rows = field(default_factory=lambda: _NONE)  # the same of parts of chunks, up to the chunk `fine`
+    fine: int = 0
 
 
 class _Steps:
@@ -146,17 +150,23 @@ class Loading:
     ) -> Rows | None:
         """What chunks say of themselves (SUMMARY), between steps `first` and `last`, without opening them.
 
-        Chunks at the edges of the window, and the tail, come point by point. None where fewer than `least`
-        chunks lie wholly inside, or where chunks overlap, so that what a point replaced would count.
+        Chunks at the edges of the window, and the tail, come point by point. Where fewer than `least` chunks
+        lie wholly inside, parts of them are told, which are made once; None where these are too few as well,
+        or where chunks overlap, so that what a point replaced would count.
         """
         summed = self._summaries(series, version)
         rows = summed.rows
-        start = int(np.searchsorted(rows[:, 0], first))
-        stop = int(np.searchsorted(rows[:, 1], last, side="right"))
         tail_from = min((piece.first for piece in tail), default=LAST)
-        overlap = summed.back or (len(rows) and tail_from <= rows[-1, 1])
-        if stop - start < max(least, 1) or overlap:
+        if summed.back or (len(rows) and tail_from <= rows[-1, 1]):
             return None
+        start, stop = _inside_of(rows, first, last)
+        if stop - start < max(least, 1):
+            if PARTS * (stop - start) < 3 * least:
+                return None
+            rows = self._parts(series, what, summed)
+            start, stop = _inside_of(rows, first, last)
+            if stop - start < 2 * least:  # some were lost
+                return None
         parts = [rows[start:stop]]
         edges = []
         if start and rows[start - 1, 1] >= first:
@@ -168,6 +178,21 @@ class Loading:
             points = np.stack([steps, steps, np.ones(len(steps)), values, values, values], axis=1)
             parts.insert(place, points)
         return np.concatenate(parts) if edges else parts[0]
+
+    def _parts(self, series: int, what: str, summed: _Summed) -> Rows:
+        """What `rows` tells, of an eighth of a chunk each; chunks are opened when they are new."""
+        fetched = self._opened(series, what, "id>?", (summed.fine,))
+        if fetched:
+            summed.fine = fetched[-1][0]
+            parts = [part for _, part in fetched]
+            steps = np.concatenate([packing.stepping(part.steps) for part in parts])
+            counts = np.array([part.length for part in parts])
+            begins = np.cumsum(counts) - counts
+            shares = np.arange(PARTS) * counts[:, None] // PARTS
+            edges = np.unique(begins[:, None] + shares)
+            added = _summed_up(steps, packing.values_of(parts), edges)
+            summed.finer = np.concatenate([summed.finer, added])
+        return summed.finer
 
     def _inside(self, series: int, what: str, first: int, last: int, version: int) -> list[packing.Part]:
         """Chunks that may hold points between two steps; those after all that is known are not looked for."""
@@ -295,3 +320,22 @@ def _merged(grids: Sequence[packing.Grid]) -> list[packing.Grid]:
 
 def _digest(steps: bytes) -> bytes:
     return hashlib.blake2b(steps, digest_size=16).digest()
+
+
+def _inside_of(rows: Rows, first: int, last: int) -> tuple[int, int]:
+    """Which rows lie wholly between two steps: from one, and up to another."""
+    start = int(np.searchsorted(rows[:, 0], first))
+    return start, int(np.searchsorted(rows[:, 1], last, side="right"))
+
+
+def _summed_up(steps: Steps, values: Values, edges: NDArray[np.intp]) -> Rows:
+    """SUMMARY of the points from each edge to the next."""
+    known = ~np.isnan(values)
+    ends = np.append(edges[1:], len(steps)) - 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.add.reduceat(np.where(known, values, 0.0), edges) / np.add.reduceat(
+            known.astype(float), edges
+        )
+    low, high = np.fmin.reduceat(values, edges), np.fmax.reduceat(values, edges)
+    count = ends - edges + 1
+    return np.stack([steps[edges], steps[ends], count, low, mean, high], axis=1).astype(np.float64)

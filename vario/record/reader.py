@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from vario.nouns import VarioError
@@ -263,28 +265,46 @@ class _File:
         return self._keep("tail", self._read_tail).get(series, [])
 
     def _read_tail(self) -> dict[int, list[Piece]]:
-        """The points that are not in chunks yet, by series."""
+        """The points that are not in chunks yet, by series; flushes of the same series in one piece."""
         widths = {id: max(width, 1) for id, width in self._series().values()}
+        layouts: dict[bytes, list[tuple[int, Steps, Values]]] = {}
+        members: dict[bytes, list[int]] = {}
+        in_layouts: Counter[int] = Counter()
+        for flush, ids, steps, points in self._blocks():
+            key = ids.tobytes()
+            if key not in members:
+                members[key] = ids.tolist()
+                in_layouts.update(members[key])
+            layouts.setdefault(key, []).append((flush, steps, points))
         pieces: dict[int, list[Piece]] = {}
+        for key, blocks in layouts.items():
+            together = [_one_block(blocks)]
+            at = 0
+            for series in members[key]:
+                # Read in several layouts, a series keeps the order in which its flushes were written.
+                for flush, steps, points in together if in_layouts[series] == 1 else blocks:
+                    columns = points[:, at : at + widths[series]]
+                    piece = Piece(flush, steps, columns, int(steps.min()), int(steps.max()))
+                    pieces.setdefault(series, []).append(piece)
+                at += widths[series]
+        for several in pieces.values():
+            several.sort(key=lambda piece: piece.flush)
+        return pieces
+
+    def _blocks(self) -> Iterator[tuple[int, NDArray[np.int32], Steps, Values]]:
+        """What is not in chunks yet: number of the flush, series, steps, columns; damage is reported."""
+        query = "select id, stream, block from tail order by id"
         try:
-            for id, stream, block in self._connection.execute(
-                "select id, stream, block from tail order by id"
-            ):
+            for id, stream, block in self._connection.execute(query):
                 try:
                     ids, steps, points = packing.unpack_block(block)
                 except packing.Damaged as error:
                     self._report(f"a flush of stream {stream!r} is lost: {error}")
                     continue
-                if not len(steps):
-                    continue
-                at, first, end = 0, int(steps.min()), int(steps.max())
-                for series in ids.tolist():
-                    columns = points[:, at : at + widths[series]]
-                    pieces.setdefault(series, []).append(Piece(id, steps, columns, first, end))
-                    at += widths[series]
+                if len(steps):
+                    yield id, ids, steps, points
         except sqlite3.DatabaseError as error:
             self._report(f"some of the last points are lost: {error}")
-        return pieces
 
     def _report(self, damage: str) -> None:
         if damage not in self.damage:
@@ -337,6 +357,16 @@ class _File:
             finally:
                 if outermost and self._connection.in_transaction:
                     self._connection.execute("rollback")
+
+
+def _one_block(blocks: list[tuple[int, Steps, Values]]) -> tuple[int, Steps, Values]:
+    if len(blocks) == 1:
+        return blocks[0]
+    return (
+        blocks[0][0],
+        np.concatenate([steps for _, steps, _ in blocks]),
+        np.concatenate([points for *_, points in blocks]),
+    )
 
 
 def _badness(data: Mapping[str, Any]) -> int:

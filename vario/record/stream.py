@@ -117,7 +117,7 @@ class Record:
         (stretches, width).
 
         A scalar series that is stored in at least a third as many chunks is told from what each chunk
-        says of itself, without being opened: then there are fewer stretches than `bins`, and where a
+        says of itself, without being opened, and one in an eighth as many from eighths of them: then there are fewer stretches than `bins`, and where a
         stretch is of several chunks, one that holds some NaN weighs in its mean as if it held none.
         """
         if bins < 1:

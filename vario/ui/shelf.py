@@ -114,8 +114,16 @@ class Shelf:
         else:
             fresh = kept is not None and kept.stamp == now
         if kept is None or not fresh:
-            kept = self._rows[id] = _Row(now, _told(path), time.monotonic())
+            kept = self._rows[id] = _Row(now, self._told(path), time.monotonic())
         return dict(kept.told)
+
+    def _told(self, path: Path) -> dict[str, Any]:
+        """What the list says; of a run that is open anyway, with what is known of it already."""
+        try:
+            with self.reading(path.name) if path.name in self._opened else open_run(path) as run:
+                return {**_row_of(run), "id": path.name}
+        except VarioError as error:
+            return {**_EMPTY, "id": path.name, "error": str(error)}
 
     def status(self, id: str) -> str:
         """running, finished, failed, killed, corrupt, or gone where the run was deleted."""
@@ -182,25 +190,23 @@ def _made(path: Path) -> tuple[str, float]:
         return "", 0.0
 
 
-def _told(path: Path) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "id": path.name, "command": "", "started": None, "status": "corrupt", "steps": 0, "duration_s": None,
-        "loss_last": None, "spark": [], "error": None,
-    }  # fmt: skip
-    try:
-        with open_run(path) as run:
-            row |= {
-                "command": facts.command_line(run),
-                "started": _number(run.meta.get("created")),
-                "duration_s": _number(facts.wall_seconds(run)),
-                "steps": facts.steps_seen(run),
-                "status": run.status,
-                "ended": facts.ending(run),
-                **_loss(run),
-            }
-    except VarioError as error:
-        row["error"] = str(error)
-    return row
+_EMPTY: dict[str, Any] = {
+    "id": "", "command": "", "started": None, "status": "corrupt", "steps": 0, "duration_s": None,
+    "loss_last": None, "spark": [], "error": None,
+}  # fmt: skip
+
+
+def _row_of(run: Run) -> dict[str, Any]:
+    return {
+        **_EMPTY,
+        "command": facts.command_line(run),
+        "started": _number(run.meta.get("created")),
+        "duration_s": _number(facts.wall_seconds(run)),
+        "steps": facts.steps_seen(run),
+        "status": run.status,
+        "ended": facts.ending(run),
+        **_loss(run),
+    }
 
 
 def _loss(run: Run) -> dict[str, Any]:
