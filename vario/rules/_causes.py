@@ -150,7 +150,8 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         *_NOT_LEARNING,
     ),
     "memorization": ("overfitting", "overconfidence"),
-    "overfitting": ("overconfidence",),
+    # Schedules that watch held-out loss lower the rate because of it, and others do no harm by then.
+    "overfitting": ("overconfidence", "learning-rate-decayed-too-early"),
     "duplicate-examples": ("overfitting", "memorization", "train-test-leakage"),
     "class-imbalance": ("class-neglected", "overconfidence", "overfitting", "memorization"),
     "train-eval-mode": (
