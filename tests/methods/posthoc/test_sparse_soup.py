@@ -61,18 +61,21 @@ def test_one_model_is_itself():
         sparse_soup([])
 
 
-def retrain(model, masks, x, y, steps, seed):
-    """A copy that starts at the weights its mask leaves; the rate falls to zero, as in the authors' code."""
+def retrain(model, masks, x, y, steps, seed, *, falling=False):
+    """A copy that starts at the weights its mask leaves; the rate stays, or falls to zero."""
     new, draw = masked(model, masks), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(new.parameters(), lr=0.1, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 1 - k / steps if falling else 1.0)
+    kept = [(p, masks[name]) for name, p in new.named_parameters() if name in masks]
     for _ in range(steps):
-        pick = torch.randint(len(x), (64,), generator=draw)
+        pick = torch.randint(len(x), (32,), generator=draw)
         optimizer.zero_grad()
         nn.functional.cross_entropy(new(x[pick]), y[pick]).backward()
         optimizer.step()
         schedule.step()
-        new.load_state_dict(masked(new, masks).state_dict())
+        with torch.no_grad():
+            for p, mask in kept:
+                p.mul_(mask)
     return new
 
 
@@ -86,38 +89,44 @@ def masked(model, masks):
 
 
 @functools.cache
-def two_cycles(seed, steps=300, copies=4):
-    """Accuracies in points after pruning to 80 %, then 95 %.
+def two_cycles(seed, falling, steps=300, copies=4):
+    """Accuracies in points after pruning to 80 %, then 95 %, on the half of the digits that is not trained on.
 
     The mean of the last copies, their soup, and one network trained for as many steps as all copies together.
     """
     from tests.methods.digits import accuracy, digits, network
 
-    x, y, x_test, y_test = digits()
-    soup = alone = retrain(network(seed, 64), {}, x, y, 600, seed)
+    x, y = (torch.cat(parts) for parts in zip(*(digits()[k : k + 2] for k in (0, 2)), strict=True))
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    (x, y), (x_test, y_test) = ((x[part], y[part]) for part in (order[:900], order[900:]))
+    rate = functools.partial(retrain, falling=falling)
+    soup = alone = rate(network(seed, 64, 64), {}, x, y, 600, seed)
     for cycle, sparsity in enumerate((0.8, 0.95)):
         masks, first = magnitude_masks(soup, sparsity=sparsity), 10 * seed + copies * cycle
-        members = [retrain(soup, masks, x, y, steps, first + k) for k in range(copies)]
+        members = [rate(soup, masks, x, y, steps, first + k) for k in range(copies)]
         soup = sparse_soup(members, masks=masks)
-        alone = retrain(alone, magnitude_masks(alone, sparsity=sparsity), x, y, copies * steps, first)
+        alone = rate(alone, magnitude_masks(alone, sparsity=sparsity), x, y, copies * steps, first)
     scores = [100 * accuracy(model, x_test, y_test) for model in (*members, soup, alone)]
     return sum(scores[:copies]) / copies, scores[-2], scores[-1]
 
 
-SEEDS = range(511, 516)
+SEEDS = range(811, 816)  # the setting was found on seeds 0 to 4
+LONGER = pytest.mark.xfail(
+    strict=True, reason="93.6 against 94.1 %: so small a net gains from longer training"
+)
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="3 of 5 seeds (.13, .25, -.19, .31, -.31 points); mean gain .04")
-def test_soup_beats_its_members():
+@pytest.mark.parametrize("falling", [False, True])
+def test_soup_beats_its_members(falling):
     """P360, accept: digits, 95 % sparse, 4 copies: >= mean of members in >= 4 of 5 seeds, mean gain > 0."""
-    gains = [soup - mean for mean, soup, _ in map(two_cycles, SEEDS)]
+    gains = [soup - mean for mean, soup, _ in (two_cycles(seed, falling) for seed in SEEDS)]
     assert sum(gain >= 0 for gain in gains) >= 4 and sum(gains) > 0, gains
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="mean of 5 seeds 95.4 for the soup, 95.6 for one network")
-def test_two_cycles_are_as_good_as_all_their_steps_in_one_network():
+@pytest.mark.parametrize("falling", [False, pytest.param(True, marks=LONGER)])
+def test_two_cycles_are_as_good_as_all_their_steps_in_one_network(falling):
     """P360, accept: after 2 cycles at least as good as pruning alone with equal total epochs."""
-    results = [two_cycles(seed) for seed in SEEDS]
+    results = [two_cycles(seed, falling) for seed in SEEDS]
     assert sum(soup for _, soup, _ in results) >= sum(alone for *_, alone in results), results

@@ -25,7 +25,7 @@ NATIVE = Path(__file__).with_name("_quantised_derivative.c")
 
 
 class StepDerivative(torch.autograd.Function):
-    """``apply(x, forward, borders, levels, eager)``; borders (k - 1,) and levels (k,) are tuples of floats."""
+    """``apply(x, forward, borders, levels, eager)``; borders (k - 1,) and levels (k,) are tuples."""
 
     @staticmethod
     def forward(

@@ -34,7 +34,7 @@ CARD = {
     "slot": "layer",
     "treats": (),
     "example": {"activation": "gelu", "bits": 3, "compile": False},
-    "cost": "bits / 8 bytes per activation instead of 4; forward and backward 0.92 x GELU at 2 bits and 0.96 x "
+    "cost": "bits / 8 bytes per activation instead of 4; forward and backward 0.92 x GELU at 2 bits, 0.96 x "
     "at 3 (one CPU thread, float32, by a kernel in C)",
     "checked": "equation: exhaustive search for 2 and 3 steps; authors' code skolai/fewbit 940706b, read "
     "(BSD)",
