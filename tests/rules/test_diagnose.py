@@ -78,11 +78,6 @@ def test_what_a_cause_in_another_model_may_bring_about_comes_after_it():
         assert ranked[0] == ("learning-rate-too-high" if first else "dead-units")
 
 
-def test_a_rate_that_was_lowered_because_held_out_loss_rose_was_not_lowered_too_early():
-    early = found("learning-rate-decayed-too-early", "advice", 0.9)
-    assert [f.id for f in rank([early, found("overfitting", "advice", 0.6)])][0] == "overfitting"
-
-
 def test_what_could_not_be_measured_comes_after_an_illness_as_grave():
     ranked = rank([found("not-identified", "advice", 0.95), found("overfitting", "advice", 0.6)])
     assert [f.id for f in ranked] == ["overfitting", "not-identified"]

@@ -75,7 +75,8 @@ def test_works_on_ten_million_steps_seen_rarely(make):
 def test_a_rate_that_was_lowered_because_results_stood_still_is_advice(make):
     answers = Event("scheduler", 0, "", {"class": "ReduceLROnPlateau"})
     changes = {"loss/train": levels_off, ("hyper/lr", "group 0"): exponential(0.95, 1)}
-    assert check(make(400, changes, events=[answers])).severity == "advice"
+    found = check(make(400, changes, events=[answers]))
+    assert (found.severity, found.confidence) == ("advice", 0.5)
     assert check(make(400, changes)).severity == "warning"
 
 

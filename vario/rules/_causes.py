@@ -150,8 +150,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         *_NOT_LEARNING,
     ),
     "memorization": ("overfitting", "overconfidence"),
-    # Schedules that watch held-out loss lower the rate because of it, and others do no harm by then.
-    "overfitting": ("overconfidence", "learning-rate-decayed-too-early"),
+    "overfitting": ("overconfidence",),
     "duplicate-examples": ("overfitting", "memorization", "train-test-leakage"),
     "class-imbalance": ("class-neglected", "overconfidence", "overfitting", "memorization"),
     "train-eval-mode": (

@@ -60,8 +60,9 @@ def check(
     often = len(evidence) > 3 and evidence[3].value > 1
     severity: Severity = "error" if spent > 0.8 and run.fall < 0.5 else "warning"
     if any(event.data.get("class") == "ReduceLROnPlateau" for event in record.events("scheduler")):
-        severity = "advice"
+        severity, often = "advice", False
     sure = 0.95 if often else 0.75 + 0.2 * (spent - most) / (1 - most)
+    sure = 0.5 if severity == "advice" else sure  # what it waited for in vain is the better answer
     return Finding(
         ID, severity, round(sure, 3), ("group 0",), (first, record.step_count - 1), tuple(evidence)
     )
