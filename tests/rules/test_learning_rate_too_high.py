@@ -195,3 +195,16 @@ def test_what_learns_only_when_a_schedule_lowers_the_rate_had_too_high_a_one(mak
     assert (found is not None) == fires
     if fires:
         assert found.evidence[-1].value == pytest.approx(260 / 400)
+
+
+@pytest.mark.parametrize(
+    ("first", "ratio", "fires"), [(2.0, 0.3, True), (2.0, 0.03, False), (60.0, 0.3, False)],
+    ids=["large steps killed them", "small steps", "dead from the start"],
+)  # fmt: skip
+def test_steps_that_kill_nearly_all_units_are_too_large_although_the_rest_learns(make, first, ratio, fires):
+    dead = {
+        ("activation/dead_channels", "layers.0"): np.where(np.arange(400) < 3, first, 62.0),
+        ("activation/channels", "layers.0"): 64.0,
+        "update/ratio": early(ratio),
+    }
+    assert (check(make(400, dead)) is not None) == fires

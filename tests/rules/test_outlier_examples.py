@@ -52,3 +52,12 @@ def test_cannot_know_from_few_readings_or_small_batches(make):
         outlier_examples.check(make(400, losses(6400.0, mean=101.0) | {"batch/size": 8.0}))
     with pytest.raises(NotApplicable, match="fewer than 20"):
         outlier_examples.check(make(400, losses(np.nan)))
+
+
+def test_targets_that_stand_out_of_one_batch_are_seen_and_those_that_grow_are_not(
+    make,
+):
+    one = {"target/std": np.where(np.arange(400) == 200, 150.0, 1.0)}
+    found = outlier_examples.check(make(400, one))
+    assert (found.severity, found.evidence[-1].value) == ("advice", 150.0)
+    assert outlier_examples.check(make(400, {"target/std": np.geomspace(1, 1e4, 400)})) is None

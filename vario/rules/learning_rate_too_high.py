@@ -3,20 +3,20 @@
 What it means: steps overshoot. The loss explodes, sits at what a constant guess gives after an early
 explosion, or bounces far above where it could be; ReLU units may die on the way. A lower rate is the
 cure.
-How it is decided: large steps alone are no evidence (plain SGD at a good rate takes some). Two things
-must come together: the run fails (its loss ends above its start, never falls below a constant guess, is
-no longer a number), its loss exploded early, it had fallen and rose again by 15 % of what it had won, or a
-half of its steps or more, taken at half of the largest rate or above, had left it where it began when a lower
-rate let it learn;
-and the largest update in that time, running median of three steps, was more than 10 % of the norm of the
-weights. Where the loss exploded before it failed, 2 % suffices; where the run fails and successive
-gradients point against each other, 1 % does. In a run that fails or has lost less than half of its loss,
-10 % in the typical matrix count as well (of those that do not start near zero). That a run which learns has
+How it is decided: large steps alone are no evidence (plain SGD at a good rate takes some). Two things must
+come together: the run fails (its loss ends above its start, never falls below a constant guess, is no
+longer a number), its loss exploded early, it had fallen and rose again by 15 % of what it had won, or a
+half of its steps or more, taken at half of the largest rate or above, had left it where it began when a
+lower rate let it learn, or more than three quarters of its units died of which less than half were dead at
+first; and the largest update in that time, running median of three steps, was more than 10 % of the norm of
+the weights. Where the loss exploded before it failed, 2 % suffices; where the run fails and successive
+gradients point against each other, 1 % does. In a run that fails or has lost less than half of its loss, 10
+% in the typical matrix count as well (of those that do not start near zero). That a run which learns has
 lost less than half is weak evidence, since nobody knows how low its loss can get: there the typical matrix
 must also have been replaced, its norm changed by a factor of 1.41 within ten of those steps (what was added
-across it is then as long as what was there). The rate that would make the
-same update 1 % of the weights is given as the limit beside the rate that was used; where the loss exploded,
-of the weights as they were before it did.
+across it is then as long as what was there). The rate that would make the same update 1 % of the weights is
+given as the limit beside the rate that was used; where the loss exploded, of the weights as they were
+before it did.
 Not applicable: fewer than 5 readings of the training loss or none of the update ratio; a run whose
 gradients are carried over from step to step grows its steps by itself and is judged there; so is one that
 was learning until its BatchNorm was left in eval mode, where nothing holds its activations.
@@ -66,7 +66,7 @@ def check(
         raise NotApplicable("the run was learning until its BatchNorm was left in eval mode")
     steps, ratio = _before_failure(record, run)
     at, largest = running_max(steps, ratio)
-    lost = _lost_at_the_peak(record, run)
+    lost = _lost_at_the_peak(record, run) or _killed(record)
     exploded = run.peak > peak_limit * run.start.value > 0 or run.state == "worse" or _blew_up(record, run)
     forgot, opposed = _forgot(run, forgotten), _opposed(record)
     # Each witness beside the size of the steps has its own limit for that size; the lowest one counts.
@@ -203,6 +203,22 @@ def _lost_at_the_peak(record: Record, run: Course, *, part: float = 0.5) -> Evid
     if level(late).low < np.fmin(0.95 * run.start.value, 0.97 * run.chance) or run.end.high > level(late).low:
         return None
     return exactly("share of the steps that brought nothing", spent, part)
+
+
+def _killed(record: Record, *, alive: float = 0.5, dead: float = 0.75) -> Evidence | None:
+    """The share of units that are dead at the end, where they are most and were not at the first reading."""
+    ends = np.zeros((2, 2))  # first and last reading: dead, all
+    for where in record.wheres("activation/dead_channels"):
+        gone = finite(*record.series("activation/dead_channels", where))[1]
+        units = record.last("activation/channels", where)
+        if len(gone) and units > 0:
+            ends += [[gone[0], units], [float(np.median(gone[-5:])), units]]
+    if not ends[1, 1]:
+        return None
+    before, after = ends[:, 0] / ends[:, 1]
+    if before >= alive or after <= dead:
+        return None
+    return exactly("share of units that are dead at the end", after, dead)
 
 
 def _opposed(record: Record) -> Evidence | None:

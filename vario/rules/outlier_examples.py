@@ -6,11 +6,13 @@ unit mixed up are the usual sources; a loss that grows linearly makes them harml
 How it is decided: (1) batches in which the largest loss is more than 50 times that of the ninth decile: the
 low end of their share must pass 0.02 and the largest losses must carry more of the total than chance
 explains (3 ln n / n in batches of n normal errors, half as much again as their mean) and at least a third.
-(2) the largest magnitude of the inputs of some batch is more than 100 times that of the usual batch. Advice;
-a warning where (1) carries more than two thirds of the loss. Classifiers are judged by (2) only: when most
-examples are learned, one wrong one outweighs the rest as a matter of course.
-Not applicable: fewer than 20 readings of losses per example of a regression in batches of 16 or more, and
-fewer than 20 of the inputs.
+(2) the largest magnitude of the inputs of some batch is more than 100 times that of the usual batch. (3)
+the targets of some batch spread more than 30 times as far as those of the batches read before and after it:
+one among 16 does that from 120 times the usual on. Advice; a warning where (1) carries more than two thirds
+of the loss. Classifiers are judged by (2) only: when most examples are learned, one wrong one outweighs the
+rest as a matter of course.
+Not applicable: fewer than 20 readings of losses per example of a regression in batches of 16 or more, of the
+inputs, and of floating targets.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ CARD = {
         "loss/train",
         "input/largest",
         "input/smallest",
+        "target/std",
         "batch/size",
         "batch/class_counts",
     ),
@@ -48,13 +51,15 @@ def check(
     batches: float = 0.02,
     carried: float = 1 / 3,
     clear: float = 2 / 3,
+    targets: float = 30.0,  # alone among its neighbours: targets that grow, as returns, do not count
     inputs: float = 100.0,  # pixels and standardised features stay within 10, heavy-tailed ones within 50
     readings: int = 20,
 ) -> Finding | None:
     """A finding where single examples dominate the loss, or single inputs their kind."""
     losses = _losses(record, times, readings)
     strange = _inputs(record, inputs, readings)
-    if losses is None and strange is None:
+    apart = _targets(record, targets, readings)
+    if losses is None and strange is None and apart is None:
         raise NotApplicable(
             f"fewer than {readings} readings of losses per example of a regression, or of its inputs"
         )
@@ -75,6 +80,9 @@ def check(
         evidence.append(strange)
         if strange.value > inputs:
             sure = max(sure, graded(float(np.log(strange.value / inputs)), 0.0, 2.3, least=0.7))
+    if apart is not None and apart.value > targets:
+        evidence.append(apart)
+        sure = max(sure, graded(float(np.log(apart.value / targets)), 0.0, 2.3, least=0.7))
     if not sure:
         return None
     return Finding(ID, severity, sure, (), (0, max(record.step_count - 1, 0)), tuple(evidence))
@@ -106,3 +114,13 @@ def _inputs(record: Record, limit: float, readings: int) -> Evidence | None:
     size = np.maximum(np.abs(high[:count]), np.abs(low[:count]))
     usual = float(np.median(size))
     return exactly("largest input over usual", float(size.max()) / usual, limit) if usual > 0 else None
+
+
+def _targets(record: Record, limit: float, readings: int) -> Evidence | None:
+    """The largest spread of the targets of a batch over that of the batches read before and after it."""
+    spreads = finite(*record.series("target/std"))[1]
+    if len(spreads) < readings:
+        return None
+    beside = np.maximum(np.r_[0.0, spreads[:-1]], np.r_[spreads[1:], 0.0])
+    ratio = spreads[beside > 0] / beside[beside > 0]
+    return exactly("largest target spread over its neighbours", float(ratio.max(initial=0.0)), limit)
