@@ -1,5 +1,7 @@
 // The charts of a page: made when they come near the screen, kept up to date while they are on it.
 
+const REST = 3; // times what its refresh took, a view waits for the next: a slow one leaves time for the others
+
 export class Board {
   constructor() {
     this.slots = new Map();
@@ -83,17 +85,31 @@ export class Board {
 
   // One question at a time for each view: a slow server must not collect a queue.
   async #fresh(slot) {
-    if (slot.busy) return void (slot.again = true);
-    slot.busy = true;
-    try {
-      do {
-        slot.stale = slot.again = false;
-        await slot.view.refresh?.();
-      } while (slot.again && !this.ended);
-    } catch (error) {
-      this.#failed(error, () => (slot.stale = true));
+    const wait = (slot.rested ?? 0) - performance.now();
+    if (slot.busy || wait > 0) {
+      slot.stale = true;
+      if (!slot.busy) slot.timer ??= setTimeout(() => this.#rested(slot), wait);
+      return;
     }
-    slot.busy = false;
+    slot.busy = true;
+    slot.stale = false;
+    const began = performance.now();
+    let answered = true;
+    try {
+      await slot.view.refresh?.();
+    } catch (error) {
+      this.#failed(error, () => ([slot.stale, answered] = [true, false]));
+    } finally {
+      slot.busy = false;
+    }
+    const now = performance.now();
+    slot.rested = answered ? now + REST * (now - began) : 0;
+    if (slot.stale && answered) slot.timer ??= setTimeout(() => this.#rested(slot), slot.rested - now);
+  }
+
+  #rested(slot) {
+    slot.timer = null;
+    if (slot.stale && slot.visible && slot.view && !this.ended) this.#fresh(slot);
   }
 
   // A server that is gone says so at the top of the page; its charts stay as they were, and ask again.
@@ -109,6 +125,7 @@ export class Board {
   }
 
   #ended(slot) {
+    clearTimeout(slot.timer);
     slot.view?.destroy?.();
   }
 }
