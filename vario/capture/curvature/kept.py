@@ -109,20 +109,17 @@ class KeptGraph:
         """J' L J times ``vector``: J of the network's outputs, L the loss's own second derivative there."""
         dummies, transposed, arriving = self._network()
         live = [(d, t) for d, t in zip(self.split(vector), transposed, strict=True) if t.requires_grad]
-        with graph.plain_attention(self.attentions):
-            along = gradient([t for _, t in live], dummies, [v for v, _ in live], allow_unused=True)
-            pairs = [
-                (a, w) for a, w in zip(arriving, along, strict=True) if a.requires_grad and w is not None
-            ]
-            if not pairs:
-                return self.zeros()
-            curved = gradient(
-                [a for a, _ in pairs],
-                self.heads(),
-                [w.to(a) / self.scale for a, w in pairs],  # here they are small
-                allow_unused=True,
-            )
-            return self._back(self.heads(), curved)
+        along = gradient([t for _, t in live], dummies, [v for v, _ in live], allow_unused=True)
+        pairs = [(a, w) for a, w in zip(arriving, along, strict=True) if a.requires_grad and w is not None]
+        if not pairs:
+            return self.zeros()
+        curved = gradient(
+            [a for a, _ in pairs],
+            self.heads(),
+            [w.to(a) / self.scale for a, w in pairs],  # here they are small
+            allow_unused=True,
+        )
+        return self._back(self.heads(), curved)
 
     def heads(self) -> list[GradientEdge]:
         """The network's outputs that a convex loss is taken of. Raises NotApplicable where none is known."""
@@ -179,14 +176,10 @@ class KeptGraph:
         pairs = [(g, v) for g, v in zip(gradients, self.split(vector), strict=True) if g.requires_grad]
         if not pairs:  # a loss that is linear in all of them
             return self.zeros()
-        try:
-            with graph.plain_attention(self.attentions):
-                found = gradient(
-                    [g for g, _ in pairs],
-                    self.params,
-                    [v.to(g) for g, v in pairs],
-                    allow_unused=True,
-                )
+        try:  # the pass through what was built; nothing is derived from it, so fused attention is as good
+            found = gradient(
+                [g for g, _ in pairs], self.params, [v.to(g) for g, v in pairs], allow_unused=True
+            )
         except RuntimeError as error:
             raise NotApplicable(f"no second derivative: {_first_line(error)}") from None
         product = self.flat(found)
@@ -197,9 +190,7 @@ class KeptGraph:
         live = [(e, v) for e, v in zip(edges, values, strict=True) if v is not None]
         if not live:
             return self.zeros()
-        return self.flat(  # nothing is derived from it, so fused attention is as good
-            gradient([e for e, _ in live], self.params, [v for _, v in live], allow_unused=True)
-        )
+        return self.flat(gradient([e for e, _ in live], self.params, [v for _, v in live], allow_unused=True))
 
     def _network(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Dummies u at the outputs, J'u with a graph (linear in u), and the loss's gradient there."""
