@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from vario.capture.sketches import SIDE, rows_to_show, sketches
+from vario.capture.sketches import SIDE, rows_to_show, sketch, small_rows
 
 
-def pixels(sketch: dict[str, Any]) -> np.ndarray:
+def sketches(inputs: list[Any], rows: list[int]) -> list[dict[str, Any]]:
+    return [sketch(row) for row in small_rows(inputs, rows)]
+
+
+def pixels(found: dict[str, Any]) -> np.ndarray:
     """What a PNG holds, read by its standard."""
-    file = base64.b64decode(sketch["picture"].removeprefix("data:image/png;base64,"))
+    file = base64.b64decode(found["picture"].removeprefix("data:image/png;base64,"))
     assert file[:8] == b"\x89PNG\r\n\x1a\n"
     chunks, at = {}, 8
     while at < len(file):

@@ -19,7 +19,7 @@ import torch
 from tests.report.sample import empty_run, healthy_run, sick_run
 from tests.ui.browsing import NEEDED, Served, chromium, described, foreign, fragment, opened, picture, settled
 from tests.ui.test_trials import a_trial
-from vario.capture.sketches import sketches
+from vario.capture.sketches import sketch
 from vario.laws._answer import answer
 from vario.nouns import Reading
 from vario.record.runs import create_run
@@ -394,7 +394,7 @@ def test_examples_are_shown_with_what_was_kept_of_them(browser: Any, served: Ser
                 Reading(f"worst/{name}", [*map(float, two), *fill], "loader 0") for name, two in of.items()
             ]
             writer.readings("model", step, [Reading("loss/train", 1.0), *worst])
-        writer.event("model", 9, "example", "loader 0", {"example": 7, **sketches([row], [0])[0]})
+        writer.event("model", 9, "example", "loader 0", {"example": 7, **sketch(row[0])})
         writer.event("model", 9, "example", "loader 0", {"example": 8, "text": "<b>a cat</b>"})
         writer.event("", 19, "exit", data={"code": 0})
     view = opened(browser, served, "#/run/kept")

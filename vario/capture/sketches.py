@@ -18,7 +18,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["rows_to_show", "sketches"]
+__all__ = ["rows_to_show", "sketch", "small_rows"]
 
 SIDE = 48  # pixels of a picture's longer side
 LEAST = 4  # pixels of the shorter one: less is a table
@@ -34,20 +34,26 @@ def rows_to_show(batch: Any, inputs: Sequence[Tensor], count: int) -> list[Any]:
     return [*texts, *(held for held in inputs if held.shape[:1] == (count,))]
 
 
-def sketches(inputs: Sequence[Any], rows: Sequence[int]) -> list[dict[str, Any]]:
-    """One for each of `rows` of a batch; `inputs` are its tensors and lists of texts, one entry a row each.
+def small_rows(inputs: Sequence[Any], rows: Sequence[int]) -> list[Any]:
+    """Of each of `rows` of a batch what a sketch is made of: a text, or a small copy (float32, on the host).
 
-    A dict of `picture` (a data address of a PNG), `text`, or `numbers` and whether there are `more`; empty
-    where nothing can be shown.
+    `inputs` are the batch's tensors and lists of texts, one entry a row each; None where there is nothing.
     """
     for held in inputs:
         if not isinstance(held, Tensor):
-            return [{"text": str(held[row])[:LETTERS]} for row in rows]
+            return [str(held[row])[:LETTERS] for row in rows]
     tensors = [held for held in inputs if not held.is_complex() and not held.is_sparse]
     if not tensors:
-        return [{} for _ in rows]
+        return [None for _ in rows]
     held = tensors[0].detach()
-    return [_sketch(row) for row in _small(held[torch.as_tensor(rows, device=held.device)]).cpu()]
+    return list(_small(held[torch.as_tensor(rows, device=held.device)]).float().cpu())
+
+
+def sketch(row: Any) -> dict[str, Any]:
+    """`picture` (a data address of a PNG), `text`, or `numbers` and whether there are `more`."""
+    if isinstance(row, str):
+        return {"text": row}
+    return {} if row is None else _sketch(row)
 
 
 def _small(rows: Tensor) -> Tensor:

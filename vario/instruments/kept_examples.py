@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vario.capture.moment import Moment
-from vario.capture.sketches import sketches
+from vario.capture.sketches import sketch, small_rows
 from vario.instruments.worst_examples import worst_of
 from vario.nouns import Reading
 
@@ -32,7 +32,7 @@ Note = Callable[[str, int, str, str, dict[str, Any]], None]  # stream, step, kin
 
 @dataclass
 class _Seen:
-    sketch: dict[str, Any]
+    row: Any
     step: int
     looks: int = 0
     loss: float = 0.0  # sum over the looks
@@ -80,9 +80,9 @@ class KeptExamples:
             for row in worst.tolist()
             if (drawn[0][0].loader, indices[row]) not in seen and losses[row] >= bar
         ][: self.most]
-        for row, sketch in zip(new, _of_rows(drawn, new), strict=True):
-            if sketch:
-                seen[drawn[0][0].loader, indices[row]] = _Seen(sketch, moment.step)
+        for row, held in zip(new, _of_rows(drawn, new), strict=True):
+            if held is not None:
+                seen[drawn[0][0].loader, indices[row]] = _Seen(held, moment.step)
         for row in worst.tolist():
             one = seen.get((drawn[0][0].loader, indices[row]))
             if one is not None:
@@ -97,17 +97,17 @@ class KeptExamples:
         for (loader, example), one in ranked[: self.most]:
             if not one.noted and self._told < most:
                 one.noted, self._told = True, self._told + 1
-                self.note(stream, one.step, "example", loader, {"example": example, **one.sketch})
+                self.note(stream, one.step, "example", loader, {"example": example, **sketch(one.row)})
 
 
-def _of_rows(drawn: Any, rows: list[int]) -> list[dict[str, Any]]:
-    """Sketches of rows that are counted through all micro-batches."""
-    found: list[dict[str, Any]] = [{} for _ in rows]
+def _of_rows(drawn: Any, rows: list[int]) -> list[Any]:
+    """What is to be sketched of rows that are counted through all micro-batches."""
+    found: list[Any] = [None for _ in rows]
     first = 0
     for batch, _ in drawn:
         here = [i for i, row in enumerate(rows) if first <= row < first + len(batch.indices)]
         if here and batch.inputs:
-            for i, sketch in zip(here, sketches(batch.inputs, [rows[i] - first for i in here]), strict=True):
-                found[i] = sketch
+            for i, held in zip(here, small_rows(batch.inputs, [rows[i] - first for i in here]), strict=True):
+                found[i] = held
         first += len(batch.indices)
     return found
