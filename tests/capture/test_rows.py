@@ -60,3 +60,12 @@ def test_memory_is_bounded_and_shares_stay_unbiased() -> None:
     seen, count = rows.evaluate(half)
     assert 100 < count < 600
     assert seen / count == pytest.approx(0.5, abs=4 * (0.25 / count) ** 0.5)
+
+
+def test_words_of_all_examples_in_one_row_are_no_examples() -> None:
+    """As of an EmbeddingBag: words, where each example begins, labels."""
+    words, begins, labels = torch.arange(9) % 4, torch.tensor([0, 4, 7]), torch.tensor([0, 1, 1])
+    assert hash_rows((words, begins, labels)) is None
+    assert hash_rows((words, labels)) is None
+    hashed = hash_rows((torch.randn(3, 5), labels))
+    assert hashed is not None and len(hashed) == 3

@@ -121,11 +121,16 @@ def batch_tensors(batch: Any) -> list[Tensor]:
 
 
 def hash_rows(batch: Any) -> NDArray[np.int64] | None:
-    """A hash of each row of the batch's first tensor; None where it is not in main memory."""
+    """A hash of each row of the batch's first tensor; None where it is not in main memory.
+
+    Nor where no other tensor has as many rows: the words of all examples in one row are no examples.
+    """
     tensors = [tensor for tensor in batch_tensors(batch) if _readable(tensor)]
     if not tensors:
         return None
     count = tensors[0].shape[0]
+    if len(tensors) > 1 and all(tensor.shape[0] != count for tensor in tensors[1:]):
+        return None
     few = tensors[0].numel() < FEW_ENTRIES * count
     parts = [_entries(tensor) for tensor in (tensors if few else tensors[:1]) if tensor.shape[0] == count]
     entries = np.concatenate(parts, axis=1)[:, :MOST_ENTRIES] if len(parts) > 1 else parts[0]
