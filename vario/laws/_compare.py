@@ -18,8 +18,10 @@ import numpy as np
 from vario import laws
 from vario.laws._newton import Array
 from vario.laws._refusal import UNDER_TRAINED, refusal, well_trained
-from vario.laws._uncertainty import AHEAD, CUTS
+from vario.laws._uncertainty import CUTS
 from vario.laws.fit import Law, as_logs, fit, predict
+
+AHEAD = 0.15  # share of the sizes, just above the cut, that a candidate is asked about
 
 
 @dataclass(frozen=True)

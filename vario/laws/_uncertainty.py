@@ -3,8 +3,10 @@
 Parameter draws alone cover about a third of the held-out largest runs, because a new run has
 noise of its own and no law is exact. An interval here has three parts: the spread of the
 bootstrap predictions, the scatter of the residuals, and a factor from rolling the origin: the
-law is fitted on the smaller runs only, asked about the next ones, and its errors, counted
-in the standard deviations it claimed, say how many it really needs (never fewer than 1.96).
+law is fitted on the smaller runs only, asked about all larger ones, and its errors, counted
+in the standard deviations it claimed, say how many it really needs (never fewer than 1.96). Asked only
+about the next few runs, it answered well and then covered 84 % of the largest runs of sixteen published
+tables that it had not seen, at a median width of 5 %; asked about all, 88 % at 6 %.
 
 A law of one input without a floor claims that the logs are straight, which hardly any loss is for
 long: with five rows it covered half to three quarters of the runs four times beyond. There a fourth
@@ -28,7 +30,6 @@ STUDENT = (
     np.array([FLOOR, 2.042, 2.131, 2.228, 2.306, 2.447, 2.571, 2.776, 3.182, 4.303, 12.706]),
 )
 CUTS = (0.5, 0.6, 0.7, 0.8, 0.9)  # shares of the sizes that an earlier forecast was allowed to see
-AHEAD = 0.15  # share of the sizes, just above the cut, that it was then asked about
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def backtest(
     claimed: list[Array] = []
     for share in CUTS:
         early = size <= np.quantile(size, share) + 1e-9
-        later_rows = ~early & (size <= np.quantile(size, min(1.0, share + AHEAD)) + 1e-9)
+        later_rows = ~early
         if early.sum() < len(done.law.names) + 3 or not later_rows.any():
             continue
         part = _subset(done, early)
