@@ -12,9 +12,9 @@ ours. The printed tables of P355 were not at hand.
 u-muP's input row is that of a dense layer: for an embedding the authors' code (unit-scaling 27b8af3) also
 divides the rate by the square root of the width, which no argument about sizes gives.
 Of P263 only Shampoo without accumulated statistics is here, from our own argument about sizes: its table was
-not at hand, and K-FAC has no row. That the best rate stays put over widths did not show: on digits (tanh, two
-hidden layers of 32 to 256, 60 steps, two seeds, rates a factor of 2 apart) it was the same at 32, 64 and 128 and two
-steps higher at 256 by the rule (loss .019 there against .021), and within one step of itself without it.
+not at hand, and K-FAC has no row. That the best rate stays put over widths did not show: on digits (tanh,
+two hidden layers of 32 to 256, 60 steps, two seeds, rates a factor of 2 apart) it was the same at 32, 64
+and 128 and two steps higher at 256 by the rule (loss .019 against .021), and within one step without it.
 
 When to use: tuning a narrow model and training a wide one. See `vario plan mup` for a model's own layers.
 When not to: depth, batch or training length change as well; these tables speak of width only.
