@@ -81,13 +81,23 @@ def test_labels_at_random_are_an_error_with_a_rate_of_a_guess(make):
 
 def test_a_net_that_does_not_train_is_not_blamed_on_its_labels(make):
     stuck = run(train=0.1, unseen=0.1, wrong=0.0, floor=2.3) | {"loss/train": 2.303} | NEVER_BETTER
-    assert label_noise.check(make(400, stuck)) is None
+    assert label_noise.check(make(400, stuck | {"update/ratio": 1e-3})) is None
     shuffled = stuck | {"loss/train": np.linspace(2.31, 2.1, 400)}
     assert label_noise.check(make(400, shuffled | {"update/ratio": 0.5})) is None
     before_a_norm = {("gradient/norm", "layers.0.bias"): 1e-12}
     assert label_noise.check(make(400, shuffled | before_a_norm)) is not None
     faded = {("gradient/norm", "layers.0.weight"): 1e-12}
     assert label_noise.check(make(400, shuffled | faded)) is None
+
+
+def test_a_net_that_calm_steps_lead_far_and_nowhere_has_inputs_that_do_not_tell_of_its_labels(make):
+    stuck = run(train=0.1, unseen=0.1, wrong=0.0, floor=2.3) | {"loss/train": 2.303} | NEVER_BETTER
+    unseen = {key for key in stuck if isinstance(key, tuple)}
+    for series in (stuck, {key: value for key, value in stuck.items() if key not in unseen}):
+        found = label_noise.check(make(400, series | {"update/ratio": 4e-3}))  # 400 of them: a path of 1.6
+        assert (found.severity, found.confidence) == ("advice", 0.5)
+        for other in ({"update/ratio": 4e-4}, {"update/ratio": 0.08}, {"loss/train": 2.0}):
+            assert label_noise.check(make(400, series | {"update/ratio": 4e-3} | other)) is None
 
 
 def test_held_out_classes_may_have_other_shares_than_those_of_training(make):

@@ -35,7 +35,8 @@ def test_silent_where_the_run_learns_or_the_weights_hold_or_the_gradient_wins(ma
     small = {"weight/norm": shrinking(0.1, 0.5), "gradient/norm": 1e-6}
     assert check(make(200, decay | small)) is None
     assert check(make(200, FAILING | decay | {"gradient/norm": 1e-6})) is None
-    assert check(make(200, FAILING | decay | small | {"gradient/norm": 100.0})) is None
+    won = {"weight/norm": np.geomspace(10.0, 1.0, 200), "gradient/norm": 100.0}
+    assert check(make(200, FAILING | decay | won)) is None
 
 
 def test_cannot_know_without_weight_decay(make):
@@ -51,3 +52,18 @@ def test_the_fall_of_the_weights_decides_and_not_the_balance_at_the_end(make):
         "gradient/norm": lambda s, v: (s, np.where(s < 60, 0.15, 0.05)),
     }
     assert check(make(400, FAILING | ill)).severity == "error"
+
+
+def test_weights_that_all_went_to_zero_need_no_comparing(make):
+    """A gradient as large as the pull hides it; a norm of 10 that ends at 0.05 comes of no gradient."""
+
+    def decayed(end):
+        return {
+            "loss/train": 2.303,
+            "weight/norm": np.geomspace(10.0, end, 400),
+            "gradient/norm": np.full(400, 50.0),
+            ("hyper/weight_decay", "group 0"): (np.arange(400), np.full(400, 0.3)),
+        }
+
+    assert check(make(400, decayed(0.05))).confidence == 0.95
+    assert check(make(400, decayed(0.5))) is None

@@ -23,6 +23,7 @@ __all__ = [
     "confident_errors",
     "is_underconfident",
     "labels_at_random",
+    "labels_unrelated",
 ]
 
 Found = tuple[Estimate, tuple[Evidence, ...], tuple[int, int]]
@@ -191,6 +192,31 @@ def labels_at_random(
         usual.evidence("update ratio", moved),
     )
     return noise, evidence, (int(run.steps[0]), int(run.steps[-1]))
+
+
+def labels_unrelated(
+    record: Record,
+    count: int,
+    *,
+    far: float = 0.5,  # path of the weights over their norm: ten times what a rate that is too low leads
+    calm: float = 0.05,  # update over weight: half of what counts as too large
+) -> Found | None:
+    """A rate near 1 - 1/k where nothing is learned, not even by heart, though calm steps led far."""
+    run = course(record)
+    at, ratio = finite(*record.need("update/ratio", 5))
+    path = float(ratio @ np.diff(at, append=record.step_count))
+    idle = run.state == "stuck" and run.end.high > 0.97 * run.chance and path >= far and ratio.max() <= calm
+    if not idle or record.wheres("eval/accuracy"):
+        where, _, accuracy = passes(record, "eval/accuracy")
+        if not idle or _no_better_than_a_guess(record, where, accuracy) is None:
+            return None
+    if not _reaches_all(record):
+        return None
+    evidence = (
+        run.end.evidence("training loss at the end", run.chance),
+        exactly("path of the weights", path, far),
+    )
+    return Estimate(1 - 1 / count, 0.5, 1.0), evidence, (int(run.steps[0]), int(run.steps[-1]))
 
 
 def is_underconfident(record: Record, least: float, *, part: float = 0.5, at_the_end: bool = False) -> bool:

@@ -4,18 +4,19 @@ What it means: the model learns the rule first and the wrong labels later, one b
 then it is right more often on clean held-out data than on its own training labels, or is sure of another
 class than the label in just that share of the examples. The labels, not the model, need work.
 How it is decided: a rate with an interval, from the first that can be had of (1) held-out accuracy a and
-training accuracy t up to the best evaluation: a labeller who is wrong at rate r leaves
-t = a (1 - r) + (1 - a) r / (k - 1), so r = (a - t) / (a - (1 - a) / (k - 1)); (2) the same from training
-and held-out loss, where the model is less sure than right on held-out data; (3) the share of training
-examples that get another class with more than 0.5 and their label with less than 0.1, where most errors
-are of this kind and even the easiest tenth of the examples is not predicted with certainty, as when the
-best answer is a coin; (4) labels that have nothing to do with the inputs: held-out accuracy of a guess all
-along and a held-out loss never below that of a guess, while gradients reach every layer and training loss
-falls by memory. The low end of the rate must pass 0.05 (1), 0.1 (2, 3), and errors must be confident or the
-model less sure than right (up to 0.1 at the end as well, and by (1) and (2) both), beside strong dropout by
-all that the rate takes away. Where one example has many targets, as in a text, mistakes cannot be told one
-by one from what is open: there (3) is not asked, and of a rate from 0.1 on the model must be less sure than
-right on held-out data.
+training accuracy t up to the best evaluation: a labeller who is wrong at rate r leaves t = a (1 - r) + (1 -
+a) r / (k - 1), so r = (a - t) / (a - (1 - a) / (k - 1)); (2) the same from training and held-out loss,
+where the model is less sure than right on held-out data; (3) the share of training examples that get
+another class with more than 0.5 and their label with less than 0.1, where most errors are of this kind and
+even the easiest tenth of the examples is not predicted with certainty, as when the best answer is a coin;
+(4) labels that have nothing to do with the inputs: held-out accuracy of a guess all along and a held-out
+loss never below that of a guess, while gradients reach every layer and training loss falls by memory; (5)
+as advice, the same where not even memory helps although calm steps led far: the inputs do not tell of the
+labels, if only because they get lost on their way. The low end of the rate must pass 0.05 (1), 0.1 (2, 3),
+and errors must be confident or the model less sure than right (up to 0.1 at the end as well, and by (1) and
+(2) both), beside strong dropout by all that the rate takes away. Where one example has many targets, as in
+a text, mistakes cannot be told one by one from what is open: there (3) is not asked, and of a rate from 0.1
+on the model must be less sure than right on held-out data.
 A warning; an error where labels are no better than chance.
 Not applicable: targets are no classes; batches are sorted by class; examples have two labels each (mixup);
 too little training accuracy was read. (1), (2) and (4) need held-out accuracy.
@@ -38,9 +39,14 @@ from vario.rules._wrong_labels import (
     confident_errors,
     is_underconfident,
     labels_at_random,
+    labels_unrelated,
 )
 
 ID = "label-noise"
+NO_RATE: dict[object, tuple[Severity, float]] = {  # estimates that tell one thing only
+    labels_at_random: ("error", 0.8),  # an impossible task looks the same
+    labels_unrelated: ("advice", 0.5),  # so does whatever loses the inputs on their way to the loss
+}
 EXTREME = 0.8  # dropout from here on leaves a model too little to be sure of anything
 CARD = {
     "papers": ("P024", "P060", "P075"),
@@ -72,7 +78,7 @@ def check(
     if mixed is not None and mixed.low > 0.3:
         raise NotApplicable("the batches are sorted by class, so training accuracy says nothing about labels")
     reasons: list[str] = []
-    estimates = (against_accuracy, against_loss, confident_errors, labels_at_random)
+    estimates = (against_accuracy, against_loss, confident_errors, labels_at_random, labels_unrelated)
     positions = has_positions(record)
     if positions and _labels_per_example(record) < few:
         raise NotApplicable("two labels to an example are a mixture (mixup), which lowers training accuracy")
@@ -89,12 +95,9 @@ def check(
         limit = least if estimate is against_accuracy and not positions else clear
         if noise.low <= limit or not _is_corroborated(record, noise, span, corroborated):
             continue
-        severity: Severity = (
-            "error" if estimate is labels_at_random else "warning" if noise.low > clear else "advice"
-        )
+        severity: Severity = "warning" if noise.low > clear else "advice"
         sure = graded(noise.low, limit, 0.3, least=0.6, most=0.95)
-        if estimate is labels_at_random:
-            sure = 0.8  # an impossible task looks the same
+        severity, sure = NO_RATE.get(estimate, (severity, sure))
         return Finding(
             ID, severity, sure, (), span, (noise.evidence("share of wrong labels", limit), *evidence)
         )

@@ -1,12 +1,13 @@
 """Weight decay shrinks the weights faster than the gradient builds them.
 
 What it means: the pull towards zero wins; what the data teach is forgotten within a few steps.
-How it is decided: only in a run that fails or has lost less than half of its starting loss, and whose weights
-have shrunk to less than half of their norm. While they fell (the first half of the way, in logarithms; at the
-end decay and gradient are in balance whatever their size) the pull of the decay is compared with the
-gradient: coefficient times norm of the weights over norm of the gradient where the decay is part of the
-gradient (limit 0.5), and rate times coefficient over the update ratio where it is applied apart, as in AdamW
-(limit 0.1; at the usual settings it is 0.002).
+How it is decided: only in a run that fails or has lost less than half of its starting loss, and whose
+weights have shrunk to less than half of their norm. While they fell (the first half of the way, in
+logarithms; at the end decay and gradient are in balance whatever their size) the pull of the decay is
+compared with the gradient: coefficient times norm of the weights over norm of the gradient where the decay
+is part of the gradient (limit 0.5), and rate times coefficient over the update ratio where it is applied
+apart, as in AdamW (limit 0.1; at the usual settings it is 0.002). Where less than a hundredth of the norm
+is left the pull needs no comparing: no gradient brings every weight to zero.
 Not applicable: no weight decay is set, or fewer than 5 readings of gradient, update or weights.
 """
 
@@ -38,6 +39,7 @@ def check(
     coupled: float = 0.5,  # at a minimum of loss plus penalty it is 1, but batches' noise keeps it below
     apart: float = 0.1,
     shrunk: float = 0.5,
+    gone: float = 0.01,
     slow: float = 0.5,
 ) -> Finding | None:
     """A finding where decay outweighs the gradient and the run learns little."""
@@ -55,7 +57,7 @@ def check(
     until = int(at[(weight > weight[0] * np.sqrt(left)).nonzero()[0][-1]])
     pull = _pull_apart(record, decay, until) if split else _pull_coupled(record, decay, until)
     limit = apart if split else coupled
-    if pull.low <= limit:
+    if pull.low <= limit and left > gone:
         return None
     evidence = (
         exactly("weight decay", decay, decay * limit / pull.value),
@@ -63,7 +65,7 @@ def check(
         exactly("weight norm over its start", left, shrunk),
     )
     severity: Severity = "error" if run.failing else "warning"
-    sure = confidence(pull.value, limit, least=0.75, most=0.95)
+    sure = 0.95 if left <= gone else confidence(pull.value, limit, least=0.75, most=0.95)
     return Finding(ID, severity, sure, ("group 0",), (0, record.step_count - 1), evidence)
 
 
