@@ -28,8 +28,10 @@ def test_fires_and_names_the_class(make):
     assert worst.high < 0.15
 
 
-def test_fires_for_the_rare_one_of_two_classes(make):
-    assert class_neglected.check(make(400, held_out([1.0, 0.0], [950, 50]))) is not None
+@pytest.mark.parametrize(("common", "rare", "severity"), [(1.0, 0.0, "advice"), (0.99, 0.1, "advice")])
+def test_the_rare_one_of_two_classes_is_advice_where_to_guess_would_be_as_right(make, common, rare, severity):
+    found = class_neglected.check(make(400, held_out([common, rare], [950, 50])))
+    assert (found.severity, found.where) == (severity, ("loader 1", "class 1"))
 
 
 def test_silent_on_a_harder_class_on_few_examples_and_on_a_model_that_knows_nothing(make):

@@ -80,10 +80,10 @@ def test_silent_on_right_modes_on_forwards_without_a_loss_and_on_p_of_zero(make)
 
 @pytest.mark.parametrize(
     ("examples", "every", "epochs", "found"),
-    [(64, 1, 4, False), (500, 1, 4, True), (64, 40, 4, True), (64, 1, 400, True)],
+    [(64, 1, 4, False), (128, 1, 4, False), (500, 1, 4, True), (64, 40, 4, True), (64, 1, 400, True)],
 )
 def test_a_forward_on_one_batch_at_each_step_is_part_of_training(make, examples, every, epochs, found):
-    """Not where it holds more than a batch, comes seldom, or an epoch is one step."""
+    """Not where it holds more than a few batches, comes seldom, or an epoch is one step."""
     at = N[::every]
     passes = {
         ("eval/loss", "loader 0"): (at, np.full(len(at), 0.5)),
@@ -93,6 +93,13 @@ def test_a_forward_on_one_batch_at_each_step_is_part_of_training(make, examples,
     begun.append(Event("loader", 0, "loader 0", {"batch_size": 64}))
     record = make(400, passes | {"batch/size": 32.0} | mode("BatchNorm1d", at_eval=1.0), events=begun)
     assert (train_eval_mode.check(record) is not None) == found
+
+
+def test_where_each_step_sees_all_of_the_data_an_evaluation_after_each_is_one(make):
+    passes = {("eval/loss", "loader 0"): 0.5, ("eval/examples", "loader 0"): 64.0, "batch/size": 64.0}
+    wrong = passes | mode("BatchNorm1d", at_eval=1.0)
+    assert train_eval_mode.check(make(400, wrong | {"input/mean": 0.3})) is not None
+    assert train_eval_mode.check(make(400, wrong | {"input/mean": np.linspace(0.2, 0.4, 400)})) is None
 
 
 def test_cannot_know_without_such_modules(make):

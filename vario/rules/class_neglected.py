@@ -5,7 +5,8 @@ few examples of it, too small a share in the loss, or labels that another class 
 How it is decided: recall per class at the last held-out evaluation (in training where there is none):
 the high end of its interval is below a third of the median recall of all classes, for classes with 10
 or more examples. The usual class must be recognised at least half of the time, and the neglected classes
-together must be fewer than 40 % of the examples: a model that recognises nothing is another illness.
+together must be fewer than 40 % of the examples: a model that recognises nothing is another illness. Advice
+where answers are right no more often than the commonest class comes: some targets allow no more.
 Not applicable: no accuracy per class; one example has many targets; no class has 10 examples.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import Estimate, Floats
 from vario.rules._examples import class_totals, graded, has_positions, rate
@@ -63,9 +64,12 @@ def check(
         poor[worst].evidence("recall of the worst class", part * usual, f"class {worst}"),
         Estimate(usual, usual, usual).evidence("usual recall", 0.0),
     )
+    # To say the commonest class always is all that some targets allow, at the usual threshold of a half.
+    guesses = rate(float(right.sum() / counts.sum()), float(counts.sum())).low <= counts.max() / counts.sum()
+    severity: Severity = "advice" if guesses else "warning"
     sure = graded(part * usual - poor[worst].high, 0.0, 0.2, least=0.7)
     places = tuple(f"class {k}" for k in sorted(poor))
-    return Finding(ID, "warning", sure, (where, *places) if where else places, (step, step), evidence)
+    return Finding(ID, severity, sure, (where, *places) if where else places, (step, step), evidence)
 
 
 def _per_class(record: Record) -> tuple[int, Floats, Floats, str]:

@@ -7,8 +7,8 @@ How it is decided: ``mode/eval_share`` (modules in train mode at forwards that f
 is above 0, or ``mode/train_share`` falls to 0 and stays there after having been above it. Dropout that was
 never on is found too. BatchNorm that was never on is how trained backbones are frozen on purpose, and is
 found only where its scales start as they are made, all at 1: its averages are then of no data at all.
-A forward without gradient on no more than a batch, at every other training step or more often, is part of the
-training (a choice of hard examples, a teacher's answers) and no evaluation.
+A forward without gradient on a few batches' worth of examples, at every other training step or more often, is
+part of the training (a choice of hard examples, a teacher's answers) and no evaluation.
 Not applicable: the model has no such module, or no mode was read.
 """
 
@@ -85,14 +85,24 @@ def _mistakes(
     return found
 
 
-def _is_part_of_training(record: Record, where: str, *, often: float = 0.5, steps: int = 20) -> bool:
-    """Whether a loader's passes come as often as training steps do and hold no more than a batch each."""
+def _is_part_of_training(
+    record: Record,
+    where: str,
+    *,
+    often: float = 0.5,
+    steps: int = 20,
+    few: float = 4.0,  # batches: a teacher is asked about more examples than there are labels to learn from
+) -> bool:
+    """Whether the passes come as often as training steps do, and hold no more than a few batches each."""
     at, examples = finite(*record.series("eval/examples", where))
     epochs = {event.step for event in record.events("epoch")}
-    whole = len(epochs) >= 0.9 * record.step_count  # one step is an epoch, after which people do evaluate
+    # Where one step is an epoch, people do evaluate after each. Without a loader equal inputs tell it.
+    inputs = finite(*record.series("input/mean"))[1]
+    same = len(inputs) > 1 and bool((inputs == inputs[0]).all())
+    whole = same or len(epochs) >= 0.9 * record.step_count
     drawn = [float(e.data.get("batch_size") or 0) for e in record.events("loader") if e.where == where]
-    one_batch = len(at) > 0 and float(np.median(examples)) <= max(batch_size(record), *drawn, 0.0)
-    return one_batch and not whole and record.step_count >= steps and len(at) > often * record.step_count
+    small = len(at) > 0 and float(np.median(examples)) <= few * max(batch_size(record), *drawn, 0.0)
+    return small and not whole and record.step_count >= steps and len(at) > often * record.step_count
 
 
 def _never_drops(record: Record, kind: str) -> bool:
