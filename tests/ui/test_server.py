@@ -90,7 +90,11 @@ def test_a_run_tells_its_streams_charts_and_facts(asking: Asking) -> None:
     assert dict(told["facts"]["environment"])["versions: torch"] == "2.13.0"
     (table,) = told["facts"]["examples"]
     head, rows = table["head"], table["rows"]
-    assert head[0] == "worst example" and table["sketches"] == [None, None] and [row[0] for row in rows] == ["4711", "12"]
+    assert (
+        head[0] == "worst example"
+        and table["sketches"] == [None, None]
+        and [row[0] for row in rows] == ["4711", "12"]
+    )
     kinds = {event["kind"] for event in told["events"]}
     assert "exit" in kinds
 

@@ -45,6 +45,7 @@ class _Loaded:
     """What is known of one series: its chunks up to number `chunk`, and all its points at `version`."""
 
     chunk: int = 0
+    newest: int = -1  # chunk of the whole file when they were looked for
     grids: list[packing.Grid] = field(default_factory=list)
     values: list[Values] = field(default_factory=list)
     version: int = -1
@@ -101,7 +102,7 @@ class Loading:
         self._loaded.move_to_end(series)
         if loaded.result is None or loaded.version != version:
             before = loaded.size()
-            self._extend(series, loaded, what)
+            self._extend(series, loaded, what, version)
             loaded.result, loaded.shared = self._joined(width, loaded.grids, loaded.values, tail, version)
             loaded.version = version
             self._spent += loaded.size() - before
@@ -224,7 +225,10 @@ class Loading:
     def _newest_chunk(self, version: int) -> int:
         """The number of the last chunk of all series: where it is as it was, no series has new ones."""
         if self._newest[0] != version:
-            (newest,) = self._connection.execute("select max(id) from chunk").fetchone()
+            try:
+                (newest,) = self._connection.execute("select max(id) from chunk").fetchone()
+            except sqlite3.DatabaseError:  # damaged: whoever looks for chunks says what is lost
+                return LAST
             self._newest = version, newest or 0
         return self._newest[1]
 
@@ -235,8 +239,12 @@ class Loading:
         ends = [piece.last for piece in tail] + ([int(chunk)] if chunk is not None else [])
         return max(ends, default=None)
 
-    def _extend(self, series: int, loaded: _Loaded, what: str) -> None:
+    def _extend(self, series: int, loaded: _Loaded, what: str, version: int) -> None:
+        newest = self._newest_chunk(version)
+        if loaded.newest == newest:
+            return
         fetched = self._opened(series, what, "id>?", (loaded.chunk,))
+        loaded.newest = newest
         if fetched:
             loaded.chunk = fetched[-1][0]
             loaded.grids = _merged([*loaded.grids, *(part.steps for _, part in fetched)])

@@ -158,6 +158,7 @@ class _File:
         self._connection = schema.open_for_reading(path)
         self._kept: dict[Any, Any] = {}
         self._kept_version = -1
+        self._reader = 0  # the thread that reads at this moment
         self._loading = Loading(self._connection, self._report, budget)
         self._records: dict[str, Record] = {}
         with self._reading():
@@ -332,6 +333,8 @@ class _File:
             return self._connection.execute(query).fetchall()
 
     def _keep(self, key: str, find: Callable[[], T]) -> T:
+        if self._reader == threading.get_ident() and key in self._kept:
+            return cast(T, self._kept[key])  # this thread has the lock already
         with self._reading():
             if key not in self._kept:
                 self._kept[key] = find()
@@ -348,6 +351,7 @@ class _File:
                     (version,) = self._connection.execute("pragma data_version").fetchone()
                     if version != self._kept_version:
                         self._kept, self._kept_version = {}, version
+                    self._reader = threading.get_ident()
                 yield
             except sqlite3.DatabaseError as error:
                 raise VarioError(
@@ -355,8 +359,10 @@ class _File:
                     "Restore it from a copy or delete its directory."
                 ) from error
             finally:
-                if outermost and self._connection.in_transaction:
-                    self._connection.execute("rollback")
+                if outermost:
+                    self._reader = 0
+                    if self._connection.in_transaction:
+                        self._connection.execute("rollback")
 
 
 def _one_block(blocks: list[tuple[int, Steps, Values]]) -> tuple[int, Steps, Values]:

@@ -117,8 +117,9 @@ class Record:
         (stretches, width).
 
         A scalar series that is stored in at least a third as many chunks is told from what each chunk
-        says of itself, without being opened, and one in an eighth as many from eighths of them: then there are fewer stretches than `bins`, and where a
-        stretch is of several chunks, one that holds some NaN weighs in its mean as if it held none.
+        says of itself, without being opened, and one in an eighth as many from eighths of them. Then there
+        are fewer stretches than `bins`, and where a stretch is of several chunks, one that holds some NaN
+        weighs in its mean as if it held none.
         """
         if bins < 1:
             raise ValueError(f"an overview has at least 1 bin; got bins={bins}.")
