@@ -206,3 +206,12 @@ def test_tries_beyond_thirty_times_the_samples_are_marked_and_unsolved_problems_
     bad = write(tmp_path / "bad.csv", [[50, 3], [50, 51]], ("samples", "correct"))
     with pytest.raises(Exception, match="row 2: 51 right out of 50"):
         call("coverage", bad, "--json")
+
+
+def test_checkpoints_of_a_few_runs_are_not_many_runs(tmp_path: Path) -> None:
+    for count, few in ((6, True), (30, False)):
+        own = {**runs(), "run": np.arange(60.0) // (60 // count)}
+        said = fit(tmp_path, own, "--block", "run")
+        assert ("few-blocks" in said["ids"]) is few
+        assert said["uncertainty"]["bootstrap"].startswith("blocks")
+    assert "few-blocks" not in fit(tmp_path, own)["ids"]

@@ -25,6 +25,7 @@ CORRELATION = 0.97  # log inputs beyond this are one input
 SPARE = 3  # rows beyond the number of parameters
 UNDER_TRAINED = 5.0  # tokens per parameter below which loss is far from any frontier
 OUTLIER = 10.0  # robust standard deviations
+FEW_BLOCKS = 1.5  # Student's t over the normal: three blocks or fewer beyond the parameters
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ def cautions(
                 f"{len(done.y)} rows are too few to look back: no earlier forecast could check this interval"
             )
             found.append(Caution("unchecked-forecast", text))
+        if known.kind.startswith("blocks") and known.stretch > FEW_BLOCKS:
+            text = (
+                f"so few blocks make the interval {known.stretch:.1f} times as wide as many would: more runs "
+                f"narrow it, more checkpoints of the same runs do not"
+            )
+            found.append(Caution("few-blocks", text))
     return found + _curving(done) + unit_slips(done)
 
 
