@@ -23,7 +23,8 @@ class Inputs:
     """Inputs of the first training forward of a step, of each stream that wants them.
 
     Where a compiler is at work no hook is set, because it would trace it and warn of it; then, and
-    where the model is called by keywords, the batch of the data loader stands in.
+    where the model is called by keywords, the batch of the data loader stands in. Without a loader it is
+    what the first module within is given.
     """
 
     def __init__(self, attachment: Attachment) -> None:
@@ -57,6 +58,8 @@ class Inputs:
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return
         found = [tensor.detach() for tensor in batch_tensors(arguments) if is_here(tensor)]
+        if not found and not self._all.loaders.inputs:
+            return
         if not self._all.streams:
             self._before_streams = found
             self.stop()
