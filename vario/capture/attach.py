@@ -23,6 +23,7 @@ from vario.capture.closures import nested, with_closure
 from vario.capture.doors import Doors
 from vario.capture.dozing import KEPT, Doze
 from vario.capture.dropouts import Dropouts
+from vario.capture.evaluated import modes_at_evaluation
 from vario.capture.evaluation import Evaluation
 from vario.capture.in_backward import InBackward
 from vario.capture.inputs import Inputs
@@ -202,7 +203,7 @@ class Attachment:
         self.gathered.loss_called(self.loaders, call, keep=keep)
 
     def _modes(self) -> dict[str, tuple[int, int]]:
-        return (mode_counts(self.streams[0]) if self.streams else {}) | self.dropouts.modes()
+        return modes_at_evaluation(self.streams) | self.dropouts.modes()
 
     def clipped(self, _parameters: Any, max_norm: Any, norm: Any) -> None:
         self.gathered.batches.clips.append((norm, max_norm))

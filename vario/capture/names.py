@@ -89,6 +89,15 @@ def variable_name(model: nn.Module) -> str:
     return wrapper
 
 
+def models_in_scope() -> Iterator[nn.Module]:
+    """The modules that variables of the user's frames hold, and attributes of what they hold."""
+    for _, value in _variables():
+        if isinstance(value, nn.Module):
+            yield unwrapped(value)
+        else:
+            yield from (unwrapped(m) for m in _attributes(value).values() if isinstance(m, nn.Module))
+
+
 def frames() -> list[FrameType]:
     """The frames of the user's own code on the stack, outermost first."""
     found: list[FrameType] = []
