@@ -48,6 +48,13 @@ def test_fires_where_16_bit_weights_do_not_take_their_update(make):
     assert low_precision_underflow.check(make(400, whole, parameters=half)) is None
 
 
+def test_parameters_that_no_step_changes_are_lost_to_rounding_in_16_bits_only(make):
+    still = {("update/norm", f"layers.{k}.weight"): np.zeros(400) for k in (0, 4)}
+    found = low_precision_underflow.check(make(400, still, parameters=half, optimizer="AdamW"))
+    assert found.evidence[-1].value == pytest.approx(2 / 5)
+    assert low_precision_underflow.check(make(400, still, optimizer="AdamW")) is None
+
+
 def test_silent_in_32_bits_whatever_the_gradients(make):
     lost = histogram(b35=80.0) | {"gradient/zero_share": 0.9, "loss/train": 2.303}
     assert low_precision_underflow.check(make(400, lost)) is None

@@ -7,6 +7,8 @@ How it is decided: (1) float16 without loss scaling: the share of gradient entri
 6e-5 is above 0.5 over the last readings, none of them lies below 6e-8 (which only a wider format could
 hold) and some lie between. (2) 16-bit weights with plain SGD: the length of the weights' change over
 lr times the length of the gradient, which is 1 where nothing is lost, is below 0.8 (0.64 of its square).
+(3) 16-bit weights with any optimizer: of more than a tenth of the parameters the usual step changes not one
+entry, although they have a gradient (scales of norms, which start at 1, are the first).
 Not applicable: the formats of the parameters are unknown; 16-bit formats are in use and fewer than 5
 readings of the gradient exist. A run wholly in 32 bits is checked and has no finding.
 """
@@ -18,7 +20,7 @@ import numpy as np
 from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
 from vario.rules._course import is_failing
-from vario.rules._evidence import finite, level, tail
+from vario.rules._evidence import exactly, finite, level, tail
 from vario.rules._examples import graded
 
 ID = "low-precision-underflow"
@@ -46,6 +48,7 @@ def check(
     record: Record,
     *,
     lost: float = 0.5,  # where more is rounded away, the direction is no longer that of the gradient
+    still: float = 0.1,  # of the parameters; in 32 bits there is none
     shortened: float = 0.2,  # over a third of the squared length of the update is gone: 1 - 0.8^2
     readings: int = 5,
 ) -> Finding | None:
@@ -59,7 +62,7 @@ def check(
     if "float16" in weights | computed:
         evidence += _gradient_loss(record, lost, readings)
     if weights & {"float16", "bfloat16"}:
-        evidence += _update_loss(record, shortened, readings)
+        evidence += _update_loss(record, shortened, readings) + _unmoved(record, still, readings)
     if not evidence:
         raise NotApplicable(f"fewer than {readings} readings of gradients in 16 bits")
     worst = max(evidence, key=lambda e: e.low - e.limit)
@@ -106,6 +109,19 @@ def _gradient_loss(record: Record, lost: float, readings: int) -> list[Evidence]
         return []
     part = zeros + (1 - zeros) * subnormal / np.maximum(total, 1)
     return [level(tail(part, at_least=readings)).evidence("share of gradient lost", lost)]
+
+
+def _unmoved(record: Record, limit: float, readings: int) -> list[Evidence]:
+    """The share of the parameters with a gradient that the usual step does not change at all."""
+    still: list[bool] = []
+    for where in record.wheres("gradient/norm"):
+        gradient = finite(*record.series("gradient/norm", where))[1]
+        change = finite(*record.series("update/norm", where))[1]
+        if where and len(change) >= readings and len(gradient) >= readings and np.median(gradient) > 0:
+            still.append(float(np.median(tail(change, at_least=readings))) == 0)
+    if not any(still):
+        return []
+    return [exactly("share of parameters that no step changes", float(np.mean(still)), limit)]
 
 
 def _update_loss(record: Record, lost: float, readings: int) -> list[Evidence]:
