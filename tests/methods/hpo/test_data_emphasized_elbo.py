@@ -141,15 +141,18 @@ def fourier(seed, examples=60, rank=1024, noise=0.1):
     return features(t), y, features(test), wave(test)
 
 
+PRIORS = torch.logspace(-4, 3, 60, dtype=torch.float64).tolist()
+
+
+def weights(x, y, variance, noise=0.1):
+    return x.T @ torch.linalg.solve(x @ x.T + noise**2 / variance * torch.eye(len(x), dtype=x.dtype), y)
+
+
 def errors(seed, noise=0.1):
     """Test RMSE over that of the best fixed prior: with kappa = D / N, and with kappa = 1."""
     x, y, x_test, truth = fourier(seed, noise=noise)
     error = lambda w: (x_test @ w - truth).square().mean().sqrt().item()
-    gram = x @ x.T
-    best = min(
-        error(x.T @ torch.linalg.solve(gram + noise**2 / v * torch.eye(60, dtype=x.dtype), y))
-        for v in torch.logspace(-4, 3, 60, dtype=torch.float64).tolist()
-    )
+    best = min(error(weights(x, y, v, noise)) for v in PRIORS)
     return [error(fit(x, y, noise, kappa)[0]) / best for kappa in (None, 1.0)]
 
 
@@ -172,3 +175,28 @@ def test_finds_the_regularization_without_validation_data():
 @pytest.mark.xfail(strict=True, reason="4 of 9 draws miss the best fixed prior by 6 to 19 %")
 def test_finds_the_regularization_in_every_draw():
     assert all(ours <= 1.05 and ours < plain for ours, plain in draws()), draws()
+
+
+@pytest.mark.slow
+def test_no_choice_without_test_data_is_within_five_percent_in_every_draw():
+    """Why the row of P283 is held in the median: the best fixed prior is known from the test set alone.
+
+    Neither the exact evidence nor validation on each fifth of the data comes that near in all nine draws.
+    """
+    missed = {"evidence": [], "validation": []}
+    for seed in range(161, 170):
+        x, y, x_test, truth = fourier(seed)
+        eye, fold = torch.eye(len(x), dtype=x.dtype), torch.arange(len(x)) % 5
+
+        def evidence(v, x=x, y=y, eye=eye):
+            law = torch.distributions.MultivariateNormal(0 * y, v * x @ x.T + 0.1**2 * eye)
+            return -law.log_prob(y).item()
+
+        def validation(v, x=x, y=y, fold=fold):
+            parts = [(fold != k, fold == k) for k in range(5)]
+            return sum((x[b] @ weights(x[a], y[a], v) - y[b]).square().sum().item() for a, b in parts)
+
+        error = {v: (x_test @ weights(x, y, v) - truth).square().mean().sqrt().item() for v in PRIORS}
+        for name, judge in (("evidence", evidence), ("validation", validation)):
+            missed[name].append(error[min(PRIORS, key=judge)] > 1.05 * min(error.values()))
+    assert any(missed["evidence"]) and any(missed["validation"])
