@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch.utils.hooks import RemovableHandle
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from vario.capture.per_example.door import ExampleDoor
 
 __all__ = ["Doors"]
+
+Heard = TypeVar("Heard")
 
 
 class Doors:
@@ -29,6 +32,13 @@ class Doors:
     def step_begins(self) -> None:
         """Hooks that are made from now on are on tensors of the step."""
         self._handles = RemovableHandle.next_id
+
+    def ours(self, listen: Callable[[], Heard]) -> Heard:
+        """Hooks that we make in mid-step are not the script's."""
+        before, heard = RemovableHandle.next_id, listen()
+        if self._handles >= 0:
+            self._handles += RemovableHandle.next_id - before
+        return heard
 
     def before(self, tensors: Any) -> None:
         """A backward is about to run; the micro-batch is among those gathered."""

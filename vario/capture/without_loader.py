@@ -55,7 +55,9 @@ class WithoutLoader:
         self._all.awake = True  # the next backward ends it
         if self._stop is None and self._all.streams and not self._all.inputs.is_compiled:
             self._looked_at = 0
-            self._stop = hooks.listen_to_forward(lambda *heard: self._all.hear("evaluated_on", *heard))
+            self._stop = self._all.doors.ours(
+                lambda: hooks.listen_to_forward(lambda *heard: self._all.hear("evaluated_on", *heard))
+            )
 
     def evaluated_on(self, module: nn.Module, arguments: Any) -> None:
         """A module is called; the first of them since the last loss is given the rows themselves."""

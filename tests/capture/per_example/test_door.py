@@ -146,6 +146,19 @@ def test_hooks_of_the_script_are_called_once_and_what_could_not_be_checked_is_no
     assert "hooks" in str(kept.of("example_gradients")[0]["missed"])
 
 
+def test_an_evaluation_between_two_steps_puts_no_hook_on_the_next() -> None:
+    """Where no loader is, the model's inputs are looked at from `eval()` on: by a hook of ours."""
+
+    def evaluated_first(model: nn.Module, x: Tensor, y: Tensor) -> None:
+        with torch.no_grad():
+            F.cross_entropy(model.eval()(x), y)
+        F.cross_entropy(model.train()(x), y).backward()
+
+    with listening() as kept:
+        train(net(), each=evaluated_first)
+    assert [step for step, _ in kept.read["gradient_noise/noise"]] == list(range(1, 12))
+
+
 class Counted(torch.autograd.Function):
     calls = 0
 
