@@ -158,3 +158,14 @@ def test_a_run_that_the_fit_hardly_weighs_narrows_little(tmp_path: Path) -> None
         after = told["runs"][0]["spread_after"] if told["runs"] else told["spread_before"]
         narrowed.append(1 - after / told["spread_before"])
     assert narrowed[1] < narrowed[0]
+
+
+def test_an_accuracy_in_percent_is_noticed_and_its_error_fitted(tmp_path: Path) -> None:
+    rows = [f"{n!r},{d!r},{100 - 20 * loss:.4f}%" for n, d, loss in runs()]
+    (tmp_path / "runs.csv").write_text("\n".join(["params,tokens,right", *rows]))
+    rising = call("fit", tmp_path / "runs.csv", "--columns", "N=params,D=tokens,loss=right", *QUICK)
+    assert "rising-loss" in {one["id"] for one in rising["warnings"]}
+    for error in ("1-right/100", "100 - right"):
+        said = call("fit", tmp_path / "runs.csv", "--columns", f"N=params,D=tokens,loss={error}", *QUICK)
+        assert "rising-loss" not in {one["id"] for one in said["warnings"]}
+        assert said["parameters"]["alpha"]["value"] == pytest.approx(0.35, abs=0.05)

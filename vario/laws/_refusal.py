@@ -25,6 +25,7 @@ CORRELATION = 0.97  # log inputs beyond this are one input
 SPARE = 3  # rows beyond the number of parameters
 UNDER_TRAINED = 5.0  # tokens per parameter below which loss is far from any frontier
 OUTLIER = 10.0  # robust standard deviations
+RISING = 0.5  # correlation of log loss with log size: a loss falls
 FEW_BLOCKS = 1.5  # Student's t over the normal: three blocks or fewer beyond the parameters
 
 
@@ -107,6 +108,9 @@ def unit_slips(done: Fit) -> list[Caution]:
                 f"one part of the column may be in another unit"
             )
             found.append(Caution("unit-slip", text))
+    if done.law.output == "loss" and np.corrcoef(done.x.sum(axis=0), done.y)[0, 1] > RISING:
+        text = "loss rises with the size of the runs, which reads like an accuracy"
+        found.append(Caution("rising-loss", text + "; fit the error (loss=1-accuracy, or 100-percent)"))
     largest_loss = float(np.exp(done.y.max())) if done.law.link == "log" else 0.0
     if done.law.output == "loss" and largest_loss > 20.0:
         text = f"the largest loss is {largest_loss:.4g}, which reads like a perplexity"

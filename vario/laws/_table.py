@@ -188,7 +188,8 @@ def _walk(node: ast.AST, names: Mapping[str, Any], text: str) -> Any:
     if isinstance(node, (ast.Tuple, ast.List)):
         return [_walk(item, names, text) for item in node.elts]
     if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
-        return BINARY[type(node.op)](_walk(node.left, names, text), _walk(node.right, names, text))
+        sides = (_spelled_out(_walk(side, names, text)) for side in (node.left, node.right))
+        return BINARY[type(node.op)](*sides)
     return _walk_logic(node, names, text)
 
 
