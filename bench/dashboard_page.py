@@ -27,6 +27,7 @@ from vario.nouns import Reading
 from vario.record import open_run, packing
 from vario.record.schema import FILE_NAME
 from vario.record.store import RecordWriter
+from vario.ui.answers import Answers
 
 WHOLE = ("loss/train", "hyper/lr", "update/ratio", "gradient/norm", "weight/norm", "time/step", "batch/size")
 CHUNK = 1_000
@@ -173,22 +174,54 @@ def empty(browser: Any, served: Served) -> float:
 
 
 class Refresh(NamedTuple):
-    """Milliseconds from the first question to the painted frame, and from the last answer to it."""
+    """Milliseconds from the first question to the painted frame, and from the last answer to it.
+
+    Of processor time, which holds on a busy machine too: of the server's answers, of the page's thread.
+    """
 
     whole: float
     drawing: float
-    computed: float
-    questions: int
+    answers: float
+    page: float
+
+
+ANSWERS: list[float] = []  # milliseconds of processor time of each answer with curves in it
+
+
+def told() -> None:
+    """From now on the server notes what its answers cost."""
+
+    def noted(answer: Callable[[Any, Any], bytes]) -> Callable[[Any, Any], bytes]:
+        def found(self: Any, request: Any) -> bytes:
+            began = time.thread_time()
+            out = answer(self, request)
+            ANSWERS.append(1_000 * (time.thread_time() - began))
+            return out
+
+        return found
+
+    for name in ("series", "heatmap", "distribution"):
+        setattr(Answers, name, noted(getattr(Answers, name)))
+
+
+def page_time(view: Any) -> float:
+    """Milliseconds of processor time that the page's own thread has spent on tasks."""
+    if "cdp" not in view.__dict__:
+        view.cdp = view.context.new_cdp_session(view)
+        view.cdp.send("Performance.enable", {"timeDomain": "threadTicks"})
+    metrics = view.cdp.send("Performance.getMetrics")["metrics"]
+    return 1_000 * next(float(one["value"]) for one in metrics if one["name"] == "TaskDuration")
 
 
 def refreshed(view: Any, act: Callable[[], None]) -> Refresh:
     view.evaluate("() => void (window.seen = {})")
-    before = processor_time()
+    before = page_time(view)
+    ANSWERS.clear()
     act()
-    view.wait_for_function(STILL, timeout=60_000, polling=50)
+    view.wait_for_function(STILL, timeout=60_000, polling=200)
     seen = view.evaluate("seen")
-    computed = processor_time() - before
-    return Refresh(seen["painted"] - seen["began"], seen["painted"] - seen["data"], computed, seen["asked"])
+    spent = page_time(view) - before
+    return Refresh(seen["painted"] - seen["began"], seen["painted"] - seen["data"], sum(ANSWERS), spent)
 
 
 def drag(view: Any) -> None:
@@ -229,6 +262,8 @@ def looked_at(browser: Any, served: Served, path: Path, rounds: int) -> dict[str
         back = refreshed(view, lambda view=view: view.keyboard.press("Escape"))
         found["back to all steps"].append(back.whole)
         found["back to all steps, from the last answer to the screen"].append(back.drawing)
+        found["back to all steps, processor time of the answers"].append(back.answers)
+        found["back to all steps, processor time of the page's thread"].append(back.page)
         found["a frame of an empty page, for comparison"].append(frame(browser))
         view.context.close()
     growing = Growing(path)
@@ -240,7 +275,8 @@ def looked_at(browser: Any, served: Served, path: Path, rounds: int) -> dict[str
         news = refreshed(view, lambda steps=steps: growing.grow(steps))
         found["news of a run: every view again"].append(news.whole)
         found["news of a run, from the last answer to the screen"].append(news.drawing)
-        found["news of a run, computed by server and browser together"].append(news.computed)
+        found["news of a run, processor time of the answers"].append(news.answers)
+        found["news of a run, processor time of the page's thread"].append(news.page)
     growing.writer.close()
     view.context.close()
     return found
@@ -257,6 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
+    told()
     for title, series, steps, first_limit, refresh_limit in SHAPES:
         with tempfile.TemporaryDirectory() as folder, chromium() as browser:
             path = Path(folder) / "large"

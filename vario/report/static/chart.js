@@ -3,6 +3,7 @@
 
 import { make } from "./dom.js";
 import { color, faded, number, steps } from "./format.js";
+import { answered } from "./linked.js";
 import { chartPicture, chartTable } from "./picture.js";
 import { smoothed } from "./smooth.js";
 import { save } from "./svg.js";
@@ -93,10 +94,11 @@ class LineChart {
     if (await this.ask()) this.put();
   }
 
-  // At once with what is here; then, where the source has more to say about the range, with that.
+  // Where the source has more to say about the range, with that.
   async zoomed() {
-    scaled(this.plot, this.linked.shown);
-    if (this.source.live) await this.refresh();
+    const move = () => scaled(this.plot, this.linked.shown);
+    if (this.source.live) await answered(() => this.refresh(), move);
+    else move();
   }
 
   turn() {

@@ -2,6 +2,7 @@
 
 import { make } from "./dom.js";
 import { color, number, shortened, steps, viridis } from "./format.js";
+import { answered } from "./linked.js";
 import { SvgContext, save } from "./svg.js";
 
 const GAP = 1;
@@ -79,8 +80,8 @@ class HeatMap {
   }
 
   async zoomed() {
-    this.draw();
-    if (this.source.live) await this.fresh();
+    if (this.source.live) await answered(() => this.fresh(), () => this.draw());
+    else this.draw();
   }
 
   // Only the rows whose names hold all of the words.

@@ -45,3 +45,18 @@ export class Linked extends EventTarget {
     this.addEventListener(name, (event) => listener(event.detail), { signal });
   }
 }
+
+const SOON = 60; // milliseconds within which an answer is as good as at once
+
+// Draws what `ask` brings; with what is here already only where that does not come at once, or never.
+export async function answered(ask, draw) {
+  const late = setTimeout(draw, SOON);
+  try {
+    await ask();
+  } catch (error) {
+    draw();
+    throw error;
+  } finally {
+    clearTimeout(late);
+  }
+}
