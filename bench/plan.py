@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -163,6 +164,9 @@ def peers(python: str) -> None:
             for _, n, d, loss, held in splits()
         ]
     )  # fmt: skip
+    if shutil.which(python) is None:
+        print(f"peers: skipped, there is no {python}")
+        return
     for name in ("simple-scaling-laws", "chinchilla"):
         script = Path(__file__).with_name("plan_peers.py")
         ran = subprocess.run([python, script, name], input=asked, capture_output=True, text=True, check=False)
