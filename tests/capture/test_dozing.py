@@ -184,7 +184,9 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, scale: float = 1.0,
     """A step of `parts` micro-batches, the loss of each divided by their number."""
     optimizer.zero_grad()
     for part in range(parts):
-        loss = nn.functional.mse_loss(model(torch.ones(4, 3)), torch.full((4, 1), float(scale + part))) / parts
+        loss = (
+            nn.functional.mse_loss(model(torch.ones(4, 3)), torch.full((4, 1), float(scale + part))) / parts
+        )
         loss.backward()
     optimizer.step()
 

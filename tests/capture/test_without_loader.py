@@ -30,7 +30,9 @@ def by_loader() -> Batches:
     return lambda: (batch for (batch,) in loader)  # type: ignore[return-value]
 
 
-def run(batches: Batches, evaluated: list[Tensor], *, listen: bool = True, epochs: int = 4) -> tuple[dict[tuple[str, str], object], list[Tensor]]:
+def run(
+    batches: Batches, evaluated: list[Tensor], *, listen: bool = True, epochs: int = 4
+) -> tuple[dict[tuple[str, str], object], list[Tensor]]:
     """What was told of the last evaluations: share of seen rows, examples and loss, by place."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1))
