@@ -1,10 +1,10 @@
 """Singular values of the matrices of a step: of gradients, of weights, of what layers give out.
 
 One decomposition serves every quantity. Where the shorter side is at most ``EXACT``, all values come from
-the eigenvalues of the small Gram matrix in double precision; those of one size are decomposed together, after one
-wait for all. For longer ones the largest ``SKETCH`` come from a randomised
-range, and sums over the others from stochastic Lanczos quadrature of what the range leaves: they carry a
-standard error, and ``exact`` is False.
+the eigenvalues of the small Gram matrix in double precision; those of one size are decomposed together, after
+one wait for all. For longer ones the largest ``SKETCH`` come from a randomised range, and sums over the
+others from stochastic Lanczos quadrature of what the range leaves: they carry a standard error, and ``exact``
+is False.
 """
 
 from __future__ import annotations
