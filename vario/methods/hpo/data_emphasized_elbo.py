@@ -45,8 +45,8 @@ CARD = {
     "shown": "random Fourier features, 60 examples, 1,024 weights, 9 draws: median test RMSE 1.04 x that of "
     "the best fixed prior, kappa = 1 1.11 x; in 4 of the 9 draws it was 1.06 to 1.19 x, so not within 5 % "
     "in every draw. Nor are two other choices that do not see the test set: the exact evidence misses by "
-    "more than 5 % in 8 of the 9, validation on each fifth of the data in 6. Fine-tuning of large models: not "
-    "shown here",
+    "more than 5 % in 8 of the 9, validation on each fifth of the data in 6. Fine-tuning of large models: "
+    "not shown here",
 }
 
 
