@@ -109,4 +109,5 @@ class Verdict:
     probability: float
     pairs: int
     more_seeds: int
-    cost: float
+    cost: float  # seconds of a step over the baseline's
+    cost_interval: tuple[float, float] = (0.0, float("inf"))  # 95 %, over the pairs; open below two

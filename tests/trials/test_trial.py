@@ -11,6 +11,7 @@ import pytest
 
 from tests.trials.simulated import Simulated, Value, course, simulate
 from vario.nouns import VarioError
+from vario.trials.result import open_trial
 from vario.trials.trial import Progress
 
 
@@ -197,6 +198,21 @@ def test_all_budgets_are_reported_and_the_chosen_one_decides(tmp_path: Path) -> 
             "steps": "helps", "examples": "helps", "time": "hurts"
         }  # fmt: skip
         assert made[0].cost == pytest.approx(3.0)
+
+
+def test_the_time_of_a_step_has_an_interval_over_the_pairs(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+
+    def course_of(arm: str, seed: int):  # type: ignore[no-untyped-def]
+        return course(1.0, step_seconds=0.1 * np.exp(0.2 * noise.standard_normal()))
+
+    covered = 0
+    for _ in range(40):
+        made = simulate(noisy(1), tmp_path, seeds=4, course_of=course_of)
+        low, high = made[0].cost_interval
+        assert low < made[0].cost < high and open_trial(made.path)[0].cost_interval == (low, high)
+        covered += low < 1 < high
+    assert covered >= 34  # of 40 at 95 %: fewer once in 100 times
 
 
 def test_every_arm_is_tuned_alike_on_seeds_that_are_not_judged(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_direction() -> None:
     assert (verdict.pairs, verdict.more_seeds) == (10, 0) and np.isnan(verdict.cost)
     base = np.zeros(10)
     assert all(type(number) is float for number in (*verdict.difference, verdict.p, verdict.probability))
-    assert judge(base, {"x": lower}, costs={"x": 1.3})[0].cost == 1.3
+    assert judge(base, {"x": lower}, costs={"x": (1.3, 1.2, 1.4)})[0].cost_interval == (1.2, 1.4)
 
 
 @pytest.mark.parametrize("peeking", [True, False])

@@ -16,7 +16,7 @@ import numpy as np
 from vario.nouns import Verdict
 from vario.remedies.figures import number
 from vario.report import svg
-from vario.report.trial_text import difference_words, removed_words, verdict_words
+from vario.report.trial_text import cost_words, difference_words, removed_words, verdict_words
 from vario.report.words import clean, duration
 from vario.trials.result import Arms, Trial
 
@@ -115,7 +115,7 @@ def _verdicts(trial: Trial) -> str:
                 f"{verdict.p:.2g}",
                 f"{verdict.probability:.2f}",
                 str(verdict.pairs),
-                _times_as(verdict.cost),
+                f"{cost_words(verdict)} ×" if math.isfinite(verdict.cost) else "—",
                 removed_words(arm) or "—",
             ]
         )
@@ -330,7 +330,3 @@ def _value(value: float | None) -> str:
 
 def _seconds(value: float) -> str:
     return duration(value) if math.isfinite(value) else "not known"
-
-
-def _times_as(cost: float) -> str:
-    return f"{cost:.2f} ×" if math.isfinite(cost) else "—"

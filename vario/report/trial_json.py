@@ -57,6 +57,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "pairs": verdict.pairs,
         "more_seeds": verdict.more_seeds,
         "cost": _number(verdict.cost),
+        "cost_interval": dict(zip(("low", "high"), map(_number, verdict.cost_interval), strict=True)),
     }
 
 

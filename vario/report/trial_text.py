@@ -12,7 +12,15 @@ from vario.trials.result import Arms, Trial
 from vario.trials.runner import Outcome
 from vario.trials.verdict import MOST_SEEDS
 
-__all__ = ["difference_words", "outcome_line", "removed_words", "standing", "trial_text", "verdict_words"]
+__all__ = [
+    "cost_words",
+    "difference_words",
+    "outcome_line",
+    "removed_words",
+    "standing",
+    "trial_text",
+    "verdict_words",
+]
 
 BAR = 21  # characters of an interval's picture, zero in the middle
 
@@ -69,6 +77,12 @@ def difference_words(verdict: Verdict) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"{value:+.4g} (interval still open)"
     return f"{value:+.4g} ({low:+.4g} to {high:+.4g})"
+
+
+def cost_words(verdict: Verdict) -> str:
+    """How many times as long a step takes, with its interval."""
+    low, high = verdict.cost_interval
+    return f"{verdict.cost:.2f}" + (f" ({low:.2f} to {high:.2f})" if math.isfinite(high) else " (one pair)")
 
 
 def removed_words(arm: Arms) -> str:
@@ -132,7 +146,7 @@ def _one(trial: Trial, verdict: Verdict) -> Iterator[str]:
             f"{s['p_permutation']:.2g}, sign p {s['p_sign']:.2g}"
         )
     if math.isfinite(verdict.cost):
-        yield f"    a step takes {verdict.cost:.2f} times as long as the baseline's"
+        yield f"    a step takes {cost_words(verdict)} times as long as the baseline's"
     if removed := removed_words(arm):
         yield f"    variance that pairing removed: {removed}"
 

@@ -102,14 +102,16 @@ class Table:
         """The pairs of one arm."""
         return Paired.of(*self.values(arm, budget or self.budget))
 
-    def cost(self, arm: str, versus: str = BASELINE) -> float:
-        """Seconds of a usual step over those of the baseline: the geometric mean over pairs."""
+    def cost(self, arm: str, versus: str = BASELINE) -> tuple[float, float, float]:
+        """Seconds of a usual step over those of the baseline: geometric mean over pairs, 95 % interval."""
         ratios = []
         for seed in self.rows:
             one, other = self.courses.get((versus, seed)), self.courses.get((arm, seed))
             if one is not None and other is not None and one.step_seconds > 0 and other.step_seconds > 0:
                 ratios.append(math.log(other.step_seconds / one.step_seconds))
-        return math.exp(sum(ratios) / len(ratios)) if ratios else float("nan")
+        logs = Paired.of(np.zeros(len(ratios)), ratios)
+        value, low, high = np.exp([logs.mean, *logs.interval()]).tolist()
+        return value, low, high
 
     def optimism(self) -> float:
         """How much too good the best arm's mean looks, for having been chosen; NaN below two seeds."""

@@ -163,7 +163,7 @@ def _verdicts(rows: Sequence[Mapping[str, Any]]) -> tuple[Verdict, ...]:
         Verdict(
             row["treatment"], row["verdict"],
             _ends(row["difference"]), _number(row["p"]), _number(row["probability"]), row["pairs"],
-            row["more_seeds"], _number(row["cost"]),
+            row["more_seeds"], *_cost(row),
         )
         for row in rows
     )  # fmt: skip
@@ -185,6 +185,12 @@ def _ends(row: Sequence[float | None]) -> tuple[float, float, float]:
     """A difference; an end that is null is open."""
     value, low, high = row
     return _number(value), _number(low, -math.inf), _number(high, math.inf)
+
+
+def _cost(row: Mapping[str, Any]) -> tuple[float, tuple[float, float]]:
+    """With its interval, which records of before 2026-11-27 have not."""
+    low, high = row.get("cost_interval", (None, None))
+    return _number(row["cost"]), (_number(low, 0.0), _number(high, math.inf))
 
 
 def _number(value: float | None, otherwise: float = math.nan) -> float:

@@ -46,12 +46,13 @@ def judge(
     margin: float | None = None,
     alpha: float = 0.05,
     peeking: bool = True,
-    costs: Mapping[str, float] | None = None,
+    costs: Mapping[str, tuple[float, float, float]] | None = None,
 ) -> list[Verdict]:
     """A verdict per treatment, in the order given; values are one per seed, paired by position.
 
     `margin` is the largest difference, in the unit of the metric, that does not matter to the user.
     `alpha` bounds the chance of a single wrong "helps" or "hurts" among all treatments together.
+    `costs`: how many times as long a step takes, with the ends of its interval.
     """
     _check(margin, alpha)
     pairs = {name: Paired.of(baseline, values) for name, values in treated.items()}
@@ -72,7 +73,7 @@ def judge(
             margin=margin,
             alpha=share,
             peeking=peeking,
-            cost=(costs or {}).get(name, float("nan")),
+            cost=(costs or {}).get(name, (float("nan"), 0.0, float("inf"))),
         )
     return [verdicts[name] for name in treated]
 
@@ -170,7 +171,7 @@ def _verdict(
     margin: float | None,
     alpha: float,
     peeking: bool,
-    cost: float,
+    cost: tuple[float, float, float],
 ) -> Verdict:
     low, high = paired.anytime_interval(alpha) if peeking else paired.interval(alpha)
     above = paired.probability_above
@@ -185,7 +186,8 @@ def _verdict(
         more_seeds=more_seeds(paired, margin=margin, alpha=alpha, peeking=peeking)
         if word == "undecided"
         else 0,
-        cost=cost,
+        cost=cost[0],
+        cost_interval=cost[1:],
     )
 
 

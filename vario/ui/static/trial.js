@@ -105,7 +105,7 @@ function table(told) {
   const scale = el("span", { class: "ends" }, el("span", {}, `← ${better[0]}`), el("span", {}, `${better[1]} →`));
   const head = el("tr", {}, ["treatment", "verdict", `difference in ${plain(told.metric, 60)}, 95 %`, scale, "chance that it helps", "pairs", "step time"].map((text, i) => el("th", { scope: "col", class: i > 3 ? "number" : null }, text)));
   const rows = verdicts.map((one) => {
-    const { treatment, verdict, difference, probability, pairs: count, cost, reason, role } = one;
+    const { treatment, verdict, difference, probability, pairs: count, cost, cost_interval: times, reason, role } = one;
     return el(
       "tr",
       { "data-testid": "verdict" },
@@ -115,7 +115,7 @@ function table(told) {
       el("td", {}, forest(difference, reach, verdict)),
       el("td", { class: "number" }, chance(probability)),
       el("td", { class: "number" }, String(count)),
-      el("td", { class: "number" }, cost === null || cost === undefined ? "–" : `${number(cost)} ×`),
+      el("td", { class: "number" }, cost === null || cost === undefined ? "–" : `${number(cost)}${times?.high ? ` (${number(times.low)} to ${number(times.high)})` : ""} ×`),
     );
   });
   return el("div", { class: "wide compared" }, el("table", { class: "verdicts" }, el("thead", {}, head), el("tbody", {}, rows)));
