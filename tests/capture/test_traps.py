@@ -370,6 +370,35 @@ def test_torchscript_and_transforms_and_pickles_do_not_notice(trained: Any) -> N
         assert pickle.loads(pickle.dumps(F.cross_entropy)) is F.cross_entropy
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_what_torchscript_compiles_is_found_where_the_script_stands() -> None:
+    with attached():
+
+        class Held:  # a class finds its names in the frame that called `script`
+            def __init__(self, x: torch.Tensor) -> None:
+                self.x = doubled(x)
+
+        @torch.jit.script
+        def doubled(x: torch.Tensor) -> torch.Tensor:
+            return 2 * x
+
+        @torch.jit.script
+        def slope(x: torch.Tensor) -> torch.Tensor:
+            grad = torch.autograd.grad([(x * x).sum()], [x])[0]
+            assert grad is not None
+            return grad
+
+        class Scored(torch.jit.ScriptModule):  # compiled by its metaclass: nobody calls `script`
+            @torch.jit.script_method
+            def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+                return torch.nn.functional.cross_entropy(torch.nn.functional.dropout(x, 0.0), y)
+
+        torch.jit.script(Held)
+        x, y = torch.randn(5, 3, requires_grad=True), torch.randint(0, 3, (5,))
+        assert torch.equal(slope(x), 2 * x)
+        assert Scored()(x, y).item() == pytest.approx(F.cross_entropy(x, y).item())
+
+
 def test_nothing_is_kept_alive() -> None:
     with attached() as notes:
         model = nn.Linear(4, 3)

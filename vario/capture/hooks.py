@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch.jit._builtins import _find_builtin, _register_builtin
 from torch.optim import lr_scheduler
 from torch.optim.optimizer import (
     Optimizer,
@@ -123,7 +124,10 @@ def _awake() -> bool:
 
 def _patch(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     original = owner.__dict__[name]
-    patched = functools.wraps(original)(make(original))
+    patched: Any = functools.wraps(original)(make(original))
+    patched.__prepare_scriptable__ = lambda: original  # TorchScript compiles what it meets, by its source
+    if operator := _find_builtin(original):
+        _register_builtin(patched, operator)
     setattr(owner, name, patched)
     _Places.patches += ((owner, name, original, patched),)
 
@@ -158,7 +162,6 @@ def _install() -> None:
     _patch(torch.amp.autocast, "__enter__", _enter_autocast)
     _patch(torch.nn.Module, "eval", _eval)
     _patch(torch, "compile", _compile)
-    _patch(torch.jit, "script", _script)
     for kind in [lr_scheduler.LRScheduler, *_subclasses(lr_scheduler.LRScheduler)]:
         if "step" in kind.__dict__:
             _patch(kind, "step", _scheduler_step)
@@ -348,22 +351,6 @@ def _compile(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(*args, **kwargs)
 
     return compile
-
-
-def _script(original: Callable[..., Any]) -> Callable[..., Any]:
-    """TorchScript reads the source of what it meets: it must meet the originals."""
-
-    def script(*args: Any, **kwargs: Any) -> Any:
-        patches = _Places.patches
-        for owner, name, plain, patched in patches:
-            _exchange(owner, name, patched, plain)
-        try:
-            return original(*args, **kwargs)
-        finally:
-            for owner, name, plain, patched in patches:
-                _exchange(owner, name, plain, patched)
-
-    return script
 
 
 def _scheduler_step(original: Callable[..., Any]) -> Callable[..., Any]:
