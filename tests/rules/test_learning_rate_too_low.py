@@ -63,3 +63,16 @@ def test_fires_on_a_straight_line_of_six_held_out_losses(make):
     wandering = {where: (at, np.array([0.81, 0.80, 0.82, 0.79, 0.81, 0.79]))}
     assert check(make(400, noisy | line)).severity == "warning"
     assert check(make(400, noisy | wandering)) is None
+
+
+def test_fires_on_a_run_that_is_only_leaving_its_start(make):
+    """Ten classes: 2.30 at the start, 2.26 at the end, faster and faster, by usual but small steps."""
+    noise = 0.01 * np.random.default_rng(4).standard_normal(250)
+    gathers = {"loss/train": lambda s, v: (s, 2.303 - 0.06 * (s / s[-1]) ** 3 + noise), "update/ratio": 7e-4}
+    slows = {"loss/train": lambda s, v: (s, 2.303 - 0.06 * np.sqrt(s / s[-1]) + noise)}
+    assert check(make(250, gathers)).severity == "warning"
+    assert check(make(250, gathers | slows)) is None
+    assert check(make(250, gathers | {"update/ratio": 1.5e-3})) is None  # a larger one would be unusual
+    assert (
+        check(make(900, gathers | {"loss/train": lambda s, v: (s, 2.303 - 0.06 * (s / s[-1]) ** 3)})) is None
+    )

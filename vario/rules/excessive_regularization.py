@@ -4,11 +4,12 @@ What it means: dropout (or noise like it) hides so much that the loss with it st
 model without it, in evaluation, does clearly better on data that it has never seen.
 How it is decided: a regulariser that acts only in training is there (dropout with p of at least 0.5), the
 training loss has lost less than half of its start (of a regression, of what a guess costs) and the last
-evaluations lie below it by more than 15 %, or they are right twice as often as training, whatever the loss
-has lost (its start is large where dropout scales up what it lets through, and its end hides what is
-learned). Dropout of at least 0.8 adds noise of four times the square of the signal (p over 1 - p) to every
-unit: there a loss that never fell 5 % below that of a guess suffices, and one that fell by less than half
-gives advice, whatever evaluations say. Advice, too, where the dropout is below 0.7.
+evaluations lie below it by more than 15 %. Or they are right twice as often as training and their loss lies
+15 % below that of a guess, whatever the training loss has lost (its start is large where dropout scales up
+what it lets through, and its end hides what is learned). Dropout of at least 0.8 adds noise of four times
+the square of the signal (p over 1 - p) to every unit: there a loss that never fell 5 % below that of a guess
+suffices, and one that fell by less than half gives advice, whatever evaluations say. Advice, too, where the
+dropout is below 0.7.
 Not applicable: the list of modules was not recorded; no dropout of that strength.
 """
 
@@ -53,7 +54,10 @@ def check(
     if not found:
         raise NotApplicable(f"no dropout of {strong} or more among the {len(rates)} that were seen")
     run = course(record)
-    hidden = _hidden(record, times)
+    evaluation = _last_evaluation(record)
+    # Right answers alone tell little: at the very start they move before any loss does.
+    learned_at_all = not evaluation > (1 - gap) * run.chance
+    hidden = _hidden(record, times) if learned_at_all else None
     if run.state in ("non-finite", "worse") or not (_learned(record, run) < slow or hidden is not None):
         return None
     where, strongest = max(found.items(), key=lambda item: item[1])
@@ -62,7 +66,6 @@ def check(
         exactly("strongest dropout", strongest, strong, where),
         run.end.evidence("loss at the end", limit),
     ]
-    evaluation = _last_evaluation(record)
     steps = (int(run.steps[0]), int(run.steps[-1]))
     # Nothing was learned, with it or without: noise of several times the signal in every unit explains that.
     if (run.state == "stuck" or run.won < never) and strongest >= extreme:

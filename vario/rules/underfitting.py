@@ -26,7 +26,7 @@ CARD = {
     "checked": "closed form: a constant loss with noise, a falling line",
     "changed": "",
     "alone": True,
-    "summary": "The training loss levelled off at {loss at the end}; guessing gives {loss of guessing}.",
+    "summary": "The training loss ended at {loss at the end}; guessing gives {loss of guessing}.",
 }
 
 
