@@ -306,6 +306,21 @@ def test_an_optimizer_of_a_part_names_the_whole_model() -> None:
     assert [p["has_gradient"] for p in parameters] == [True, True, True, True]
 
 
+def test_optimizers_of_one_model_are_told_of_one_another() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    matrices = torch.optim.SGD([p for p in model.parameters() if p.ndim == 2], lr=0.1)
+    vectors = torch.optim.AdamW([p for p in model.parameters() if p.ndim == 1], lr=0.1)
+    never = torch.optim.AdamW(model.parameters(), lr=0.1)
+    with attached() as notes:
+        for _ in range(2):
+            F.mse_loss(model(torch.randn(4, 4)), torch.zeros(4, 3)).backward()
+            matrices.step()
+            vectors.step()
+    told = [data["names"] for _, kind, _, data in notes.happened if kind == "held_elsewhere"]
+    assert told == [["0.weight", "2.weight"], ["0.bias", "2.bias"]]
+    assert len(never.param_groups) == 1
+
+
 def test_reentrant_checkpointing_is_one_backward(trained: Any) -> None:
     from torch.utils.checkpoint import checkpoint
 

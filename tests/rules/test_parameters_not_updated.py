@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.record import Event
 from vario.rules.parameters_not_updated import check
 
 
@@ -23,6 +24,25 @@ def test_what_no_gradient_reaches_is_left_out_on_purpose(make):
     assert check(make(parameters=marked("layers.2.weight", **aside))).severity == "advice"
     unknown = aside | {"has_gradient": None}
     assert check(make(parameters=marked("layers.2.weight", **unknown))).severity == "error"
+
+
+def test_what_another_optimizer_moves_is_not_forgotten(make):
+    aside = marked("layers.2.weight", in_optimizer=False)
+    moved = [Event("held_elsewhere", 0, "", {"names": ["layers.2.weight"]})]
+    assert check(make(parameters=aside, events=moved)) is None
+    other = [Event("held_elsewhere", 0, "", {"names": ["layers.0.weight"]})]
+    assert check(make(parameters=aside, events=other)).where == ("layers.2.weight",)
+
+
+def test_a_target_that_is_a_copy_of_what_is_trained_follows_by_hand(make):
+    def copied(part, **facts):
+        aside = {"in_optimizer": False, "has_gradient": False, **facts}
+        return lambda rows: rows + [row | aside | {"name": part + row["name"][6:]} for row in rows]
+
+    assert check(make(parameters=copied("target"))) is None
+    assert check(make(parameters=copied("target", has_gradient=True))).severity == "error"
+    assert check(make(parameters=copied("target", shape=[3]))).severity == "advice"
+    assert check(make(parameters=copied("7"))).severity == "advice"  # one of several layers alike
 
 
 def test_frozen_on_purpose_is_advice(make):

@@ -23,6 +23,7 @@ from vario.capture.closures import nested, with_closure
 from vario.capture.doors import Doors
 from vario.capture.dozing import KEPT, Doze
 from vario.capture.dropouts import Dropouts
+from vario.capture.elsewhere import tell_of
 from vario.capture.evaluated import modes_at_evaluation
 from vario.capture.evaluation import Evaluation
 from vario.capture.in_backward import InBackward
@@ -284,6 +285,7 @@ class Attachment:
         self.observer.event(stream, "modules", "", stream.modules_event())
         if optimizers:
             self.observer.event(stream, "optimizer", "", stream.optimizer_event())
+        tell_of(stream, self.streams, self.observer.event)
         while self._waiting:
             self._waiting.pop(0)()
         return stream

@@ -22,6 +22,7 @@ class Parameter:
     shape: tuple[int, ...]
     trainable: bool
     in_optimizer: bool
+    elsewhere: bool = False  # another optimizer moves it
     has_gradient: bool = True  # after the first backward; taken as so where that is unknown
 
     @property
@@ -36,12 +37,14 @@ class Parameter:
 def parameters(record: Record) -> list[Parameter]:
     """All parameters in the order of the model; the newest event counts. Empty where none was recorded."""
     newest = {str(row["name"]): row for row in rows(record, "parameters")}
+    elsewhere = {str(name) for event in record.events("held_elsewhere") for name in event.data["names"]}
     return [
         Parameter(
             name,
             tuple(row["shape"]),
             bool(row.get("trainable", True)),
             bool(row.get("in_optimizer", True)),
+            name in elsewhere,
             row.get("has_gradient") is not False,
         )
         for name, row in newest.items()

@@ -3,11 +3,12 @@
 What it means: part of the model stays as it was initialised. Either it was forgotten when the optimizer
 was built (an error), or its learning rate is zero or too small for its number format (a warning), or it
 is frozen on purpose (`requires_grad=False`: only said, since fine-tuning does this).
-How it is decided: from the list of parameters: those that ask for a gradient but belong to no optimizer
-(advice where the first backward gave them none: a backbone under `no_grad`, a target that follows by hand are
-meant to stay out), and those that ask for none; and from the updates: matrices whose change is exactly zero
-at every measured step after a gradient that is not. A gradient below a millionth of the whole model's is the
-rounding of a zero: so it is for a bias before a BatchNorm, which has no effect and rightly stays.
+How it is decided: from the list of parameters: those that ask for a gradient but belong to no optimizer that
+steps (advice where the first backward gave them none, as under `no_grad`; nothing where they are a part like
+another that is trained, name by name: a target or teacher that follows by hand), and those that ask for none;
+and from the updates: matrices whose change is exactly zero at every measured step after a gradient that is
+not. A gradient below a millionth of the whole model's is the rounding of a zero: so it is for a bias before a
+BatchNorm, which has no effect and rightly stays.
 Not applicable: neither the list of parameters nor 5 readings of updates were recorded.
 """
 
@@ -18,7 +19,7 @@ import numpy as np
 from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import exactly, finite
-from vario.rules._parameters import parameters
+from vario.rules._parameters import Parameter, parameters
 
 ID = "parameters-not-updated"
 ROUNDING = 1e-6  # of the norm of all gradients; single precision rounds at 1e-7
@@ -42,7 +43,8 @@ def check(record: Record, *, readings: int = 5) -> Finding | None:
         raise NotApplicable(
             f"no list of parameters, and no parameter with {readings} readings of update/norm"
         )
-    outside = [p for p in known if p.trainable and not p.in_optimizer]
+    outside = [p for p in known if p.trainable and not (p.in_optimizer or p.elsewhere)]
+    outside = [p for p in outside if p.has_gradient or not _is_a_copy(p, known)]
     forgotten = [p.name for p in outside if p.has_gradient]
     still = [w for w in measured if _still(record, w)]
     frozen = [p.name for p in known if not p.trainable]
@@ -66,6 +68,18 @@ def check(record: Record, *, readings: int = 5) -> Finding | None:
                 ID, severity, sure, tuple(names), (0, max(record.step_count - 1, 0)), tuple(evidence)
             )
     return None
+
+
+def _is_a_copy(parameter: Parameter, known: list[Parameter]) -> bool:
+    """Whether the part of the model that holds it is the like of another part, which is trained."""
+    parts: dict[str, dict[tuple[str, tuple[int, ...]], bool]] = {}
+    for one in known:
+        part, _, rest = one.name.partition(".")
+        parts.setdefault(part, {})[rest, one.shape] = one.in_optimizer or one.elsewhere
+    own = parameter.name.partition(".")[0]
+    mine = parts.pop(own)
+    alike = (other for other in parts.values() if mine.keys() <= other.keys())
+    return not own.isdigit() and not any(mine.values()) and any(all(other.values()) for other in alike)
 
 
 def _still(record: Record, where: str) -> bool:
