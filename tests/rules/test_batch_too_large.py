@@ -46,3 +46,11 @@ def test_gradients_that_stay_alike_have_little_noise(make):
     assert check(make(400, {"gradient/cosine": 0.99, "loss/train": 2.3})) is None  # it does not learn
     with pytest.raises(NotApplicable, match="gradient_noise/signal"):
         check(make(400, {"gradient/cosine": (np.array([50, 250, 300]), np.full(3, 0.99))}))
+
+
+def test_one_example_is_never_too_many(make):
+    alike = {"gradient/cosine": (np.arange(250, 400, 50), np.full(3, 0.999)), "batch/size": 1.0}
+    with pytest.raises(NotApplicable):
+        check(make(400, alike))
+    with pytest.raises(NotApplicable, match="one example"):
+        check(make(400, noisy(0.1) | {"batch/size": 1.0}))

@@ -9,7 +9,7 @@ three cosines between successive gradients of the second half do as well, in a r
 share a signal S and have noise N / B each have one of S / (S + N / B) at most, so that N / S is
 B (1 / cosine - 1) at most; a gradient that turned between the two makes it less.
 Not applicable: fewer than 8 readings of noise and signal in the second half, and fewer than 3 cosines; a
-signal that cannot be told from zero.
+signal that cannot be told from zero; steps of one example.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def check(record: Record, *, part: float = 0.25) -> Finding | None:
         return _by_cosines(record, part, reason)
     if not found.resolved:
         raise NotApplicable(f"the gradient's signal ({found.signal.value:.3g}) cannot be told from zero")
+    if found.batch < 2:
+        raise NotApplicable("a step uses one example: no smaller batch can be had")
     limit = part * found.batch
     if found.scale.high >= limit:
         return None
@@ -58,7 +60,7 @@ def _by_cosines(record: Record, part: float, reason: NotApplicable, *, count: in
     steps, cosines = steps[late], cosines[late]
     backwards = finite(*record.series("loss/backwards"))[1]
     batch = batch_size(record) * max(float(np.median(backwards)) if len(backwards) else 1.0, 1.0)
-    if len(cosines) < count or not batch >= 1:
+    if len(cosines) < count or not batch >= 2:
         raise reason
     found = level(cosines)
     if found.low <= 1 / (1 + part) or is_failing(record, unknown=True):
