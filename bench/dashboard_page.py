@@ -233,9 +233,11 @@ def drag(view: Any) -> None:
 
 
 class Growing:
-    """A record that goes on: the same series at a step more."""
+    """A record that goes on, as if it had not ended: the same series at a step more."""
 
     def __init__(self, path: Path) -> None:
+        with closing(sqlite3.connect(path / FILE_NAME)) as connection, connection:
+            connection.execute("delete from event where kind='exit'")
         with open_run(path) as run:
             self.keys = [(name, place) for name in run.main.names() for place in run.main.wheres(name)]
             self.step = run.main.step_count

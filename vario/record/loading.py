@@ -38,6 +38,7 @@ class Piece(NamedTuple):
     columns: Values
     first: int  # the smallest step
     last: int
+    rising: bool  # whether each step is after the one before it
 
 
 @dataclass
@@ -133,10 +134,13 @@ class Loading:
         else:
             parts = self._inside(series, what, first, last, version)
             near = [piece for piece in tail if piece.last >= first and piece.first <= last]
+            if not parts and len(near) == 1 and near[0].rising:  # news of a run, as a page asks for it
+                return _between(
+                    near[0].steps, near[0].columns if width else near[0].columns[:, 0], first, last
+                )
             chunks = [packing.values_of(parts)] if parts else []
             (steps, values), _ = self._joined(width, [part.steps for part in parts], chunks, near, version)
-        part = slice(int(np.searchsorted(steps, first)), int(np.searchsorted(steps, last, side="right")))
-        return steps[part], values[part]
+        return _between(steps, values, first, last)
 
     def rows(
         self,
@@ -309,6 +313,11 @@ class Loading:
 def empty(width: int) -> Points:
     """No points of a series of `width` values per step."""
     return np.zeros(0, np.int64), np.zeros((0, width) if width else 0)
+
+
+def _between(steps: Steps, values: Values, first: int, last: int) -> Points:
+    part = slice(int(steps.searchsorted(first)), int(steps.searchsorted(last, side="right")))
+    return steps[part], values[part]
 
 
 def _merged(grids: Sequence[packing.Grid]) -> list[packing.Grid]:

@@ -281,12 +281,12 @@ class _File:
         for key, blocks in layouts.items():
             together = [_one_block(blocks)]
             at = 0
+            once, each = _pieces(together), _pieces(blocks)
             for series in members[key]:
                 # Read in several layouts, a series keeps the order in which its flushes were written.
-                for flush, steps, points in together if in_layouts[series] == 1 else blocks:
-                    columns = points[:, at : at + widths[series]]
-                    piece = Piece(flush, steps, columns, int(steps.min()), int(steps.max()))
-                    pieces.setdefault(series, []).append(piece)
+                for piece in once if in_layouts[series] == 1 else each:
+                    columns = piece.columns[:, at : at + widths[series]]
+                    pieces.setdefault(series, []).append(piece._replace(columns=columns))
                 at += widths[series]
         for several in pieces.values():
             several.sort(key=lambda piece: piece.flush)
@@ -363,6 +363,14 @@ class _File:
                     self._reader = 0
                     if self._connection.in_transaction:
                         self._connection.execute("rollback")
+
+
+def _pieces(blocks: list[tuple[int, Steps, Values]]) -> list[Piece]:
+    """Blocks of several series, each with what is the same for all of these."""
+    return [
+        Piece(flush, steps, points, int(steps.min()), int(steps.max()), bool((np.diff(steps) > 0).all()))
+        for flush, steps, points in blocks
+    ]
 
 
 def _one_block(blocks: list[tuple[int, Steps, Values]]) -> tuple[int, Steps, Values]:

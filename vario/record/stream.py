@@ -60,6 +60,10 @@ class Record:
         """Steps (n,) and values (n,) or (n, width), steps rising; empty where there is nothing."""
         return self._source.points(self.stream, name, where)
 
+    def window(self, name: str, where: str = "", *, first: int, last: int) -> tuple[Steps, Values]:
+        """The same of the steps from `first` to `last`, both included, without reading what lies outside."""
+        return self._source.window(self.stream, name, where, first, last)
+
     def need(self, name: str, count: int = 1, where: str = "") -> tuple[Steps, Values]:
         """The same, or NotApplicable where there are fewer than `count` readings."""
         steps, values = self.series(name, where)

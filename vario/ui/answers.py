@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import json
 import re
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from vario.record import Record, Run
 from vario.report.charts import course
+from vario.report.layers import layer_order
 from vario.ui import curves, news
 from vario.ui.about import about
 from vario.ui.diagnoses import Diagnoses
 from vario.ui.kept import Kept
+from vario.ui.maps import GrowingMap
 from vario.ui.shelf import Asked, Gone, Shelf, at_rest, stamp
 
 __all__ = ["Answers"]
 
 EXAMINED = 40  # newest runs of the list whose findings are made without being asked for
+GROWING = 3  # heat maps of a run in flight that are kept: a page shows one, of each stream
 MOST_POINTS = 20_000
 MOST_WHERES = 500
 
@@ -35,6 +40,7 @@ class Answers:
 
     def __init__(self, home: Path) -> None:
         self.shelf, self.diagnoses, self._kept = Shelf(home), Diagnoses(), Kept()
+        self._growing: WeakKeyDictionary[Run, OrderedDict[Any, GrowingMap]] = WeakKeyDictionary()
 
     def close(self) -> None:
         """Lets go of all files."""
@@ -49,7 +55,7 @@ class Answers:
         return self._drawn(request, _series)
 
     def heatmap(self, request: Request) -> bytes:
-        return self._drawn(request, _heatmap)
+        return self._drawn(request, self._map)
 
     def distribution(self, request: Request) -> bytes:
         return self._drawn(request, _distribution)
@@ -72,6 +78,22 @@ class Answers:
         if id:
             self.shelf.path(id)
         return news.events(self.shelf, self.diagnoses, id, ended)
+
+    def _map(self, run: Run, request: Request) -> bytes:
+        """A heat map; of a whole run in flight, from what the one before it was made of."""
+        if run.status != "running" or _window(request) != (None, None):
+            return _heatmap(run, request)
+        record, name = _record(run, request.query_params.get("stream")), _name(request)
+        layers, columns = layer_order(record, name), _columns(request)
+        kept = self._growing.setdefault(run, OrderedDict())
+        key = (record.stream, name, columns)
+        found = kept.pop(key, None)
+        if found is None or found.layers != layers:
+            found = GrowingMap(record, name, layers, columns)
+        kept[key] = found
+        if len(kept) > GROWING:
+            kept.popitem(last=False)
+        return curves.growing_reply(record, found, over=request.query_params.get("over", ""))
 
     @contextmanager
     def _reading(self, request: Request) -> Iterator[Run]:
@@ -163,14 +185,14 @@ def _line(run: Run, text: str) -> curves.Line:
 
 
 def _heatmap(run: Run, request: Request) -> bytes:
-    columns = _number(request, "columns", 200, least=1, most=2_000) or 200
+    columns = _columns(request)
     over = request.query_params.get("over", "")
     record = _record(run, request.query_params.get("stream"))
     return curves.heatmap_reply(record, _name(request), window=_window(request), columns=columns, over=over)
 
 
 def _distribution(run: Run, request: Request) -> bytes:
-    columns = _number(request, "columns", 200, least=1, most=2_000) or 200
+    columns = _columns(request)
     where = request.query_params.get("where", "")
     record = _record(run, request.query_params.get("stream"))
     return curves.distribution_reply(record, where, columns=columns)
@@ -202,6 +224,10 @@ def _wheres(record: Record, name: str, request: Request) -> list[str]:
     if len(asked) > MOST_WHERES:
         raise Asked(f"{len(asked)} places of {name[:80]} were asked for at once; {MOST_WHERES} are answered.")
     return asked
+
+
+def _columns(request: Request) -> int:
+    return _number(request, "columns", 200, least=1, most=2_000) or 200
 
 
 def _window(request: Request) -> tuple[int | None, int | None]:

@@ -14,10 +14,10 @@ from vario.record import Record
 from vario.report.curves import EDGES, SHARES, distribution
 from vario.report.layers import layer_order
 from vario.ui.binary import envelope
+from vario.ui.maps import FINE, GrowingMap
 
-__all__ = ["Line", "csv_lines", "distribution_reply", "heatmap_reply", "series_reply"]
+__all__ = ["Line", "csv_lines", "distribution_reply", "growing_reply", "heatmap_reply", "series_reply"]
 
-FINE = 16  # steps per column up to which every reading finds its own
 COLUMNS = ("step", "mean", "low", "high")
 Window = tuple[int | None, int | None]
 Floats = NDArray[np.float64]
@@ -86,6 +86,17 @@ def heatmap_reply(record: Record, name: str, *, window: Window, columns: int, ov
             row[:] = np.bincount(here, value, len(row)) / counts / (whole if whole > 0 else np.nan)
     header = {"layers": layers, "steps": np.ceil(edges[1:] - 1).astype(int).tolist(), "first": int(first)}
     return envelope(header, [rows], "<f4")
+
+
+def growing_reply(record: Record, found: GrowingMap, *, over: str = "") -> bytes:
+    """The same of a run in flight, from what is kept of it; its last column is not full yet."""
+    rows = found.rows()
+    if over:
+        whole = np.array([record.last(over, where) for where in found.layers]).reshape(-1, 1)
+        rows = np.divide(rows, whole, out=np.full_like(rows, np.nan), where=whole > 0)
+    ends = np.arange(1, rows.shape[1] + 1) * found.width - 1
+    ends[-1:] = max(record.step_count - 1, 0)
+    return envelope({"layers": found.layers, "steps": ends.tolist(), "first": 0}, [rows], "<f4")
 
 
 def distribution_reply(record: Record, where: str, *, columns: int) -> bytes:
