@@ -50,6 +50,14 @@ def test_frozen_on_purpose_is_advice(make):
     assert (found.severity, found.where) == ("advice", ("layers.0.weight",))
 
 
+def test_an_integer_is_no_parameter_that_could_learn(make):
+    def with_seed(dtype):
+        return lambda rows: [*rows, rows[0] | {"name": "seed.state", "trainable": False, "dtype": dtype}]
+
+    assert check(make(parameters=with_seed("int64"))) is None
+    assert check(make(parameters=with_seed("float32"))).where == ("seed.state",)
+
+
 def test_fires_on_a_parameter_that_never_moves_although_it_has_a_gradient(make):
     found = check(make(400, {("update/norm", "layers.4.weight"): 0.0}))
     assert (found.severity, found.where) == ("warning", ("layers.4.weight",))

@@ -35,7 +35,10 @@ class Parameter:
 
 
 def parameters(record: Record) -> list[Parameter]:
-    """All parameters in the order of the model; the newest event counts. Empty where none was recorded."""
+    """All parameters in the order of the model; the newest event counts. Empty where none was recorded.
+
+    Integers (counters, seeds, packed weights) cannot learn and are left out.
+    """
     newest = {str(row["name"]): row for row in rows(record, "parameters")}
     elsewhere = {str(name) for event in record.events("held_elsewhere") for name in event.data["names"]}
     return [
@@ -48,6 +51,7 @@ def parameters(record: Record) -> list[Parameter]:
             row.get("has_gradient") is not False,
         )
         for name, row in newest.items()
+        if not str(row.get("dtype", "")).startswith(("int", "uint", "bool"))
     ]
 
 
