@@ -1,6 +1,6 @@
 """What the methods cost: ratios measured inside one process, each beside the peer that it must keep up with.
 
-    python bench/methods.py [optimizers|activations|contrastive|all]
+    python -m bench.methods [optimizers|activations|contrastive|all]
 
 Steps are interleaved and timed in processor time (one thread), so that other work on the machine hits all of
 them alike; medians are compared. The bar
@@ -139,7 +139,7 @@ def activations() -> None:
 
 
 CONTRASTIVE = """
-import resource, sys, time, torch
+import sys, time, torch
 from torch import nn
 from vario.methods.memory import TiledContrastiveLoss
 torch.set_num_threads({threads})
@@ -152,9 +152,12 @@ def dense(a, t, s):
     return (nn.functional.cross_entropy(m, target) + nn.functional.cross_entropy(m.T, target)) / 2
 loss = TiledContrastiveLoss(tile=1024) if kind == "tiled" else dense
 loss(a[:64], t[:64], 10.0).backward()
-before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+def peak():  # of this program: ru_maxrss starts at the size of the process that it was forked from
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1])
+before, start = peak(), time.process_time()
 loss(a, t, 10.0).backward()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.perf_counter() - start)
+print(peak() - before, time.process_time() - start)
 """
 
 
@@ -178,6 +181,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     chosen = sys.argv[1] if len(sys.argv) > 1 else "all"
     parts = {"optimizers": optimizers, "activations": activations, "contrastive": contrastive}
+    if chosen not in {"all", *parts}:
+        sys.exit(str(__doc__).strip())
     for part in parts.values() if chosen == "all" else (parts[chosen],):
         part()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
