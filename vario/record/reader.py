@@ -286,7 +286,8 @@ class _File:
                 # Read in several layouts, a series keeps the order in which its flushes were written.
                 for piece in once if in_layouts[series] == 1 else each:
                     columns = piece.columns[:, at : at + widths[series]]
-                    pieces.setdefault(series, []).append(piece._replace(columns=columns))
+                    own = Piece(piece.flush, piece.steps, columns, *piece[3:])
+                    pieces.setdefault(series, []).append(own)
                 at += widths[series]
         for several in pieces.values():
             several.sort(key=lambda piece: piece.flush)

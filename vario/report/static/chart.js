@@ -38,6 +38,7 @@ class LineChart {
     const curves = await Promise.all(this.spec.lines.map((line) => this.source.curve(line.curve, range)));
     if (mine !== this.asked || this.end.signal.aborted) return false;
     this.curves = curves;
+    this.broken = curves.some(({ mean, high }) => !(mean.every(Number.isFinite) && high.every(Number.isFinite)));
     // Here, where all charts that were asked for together are still to be drawn: each that is drawn changes
     // the page, and the next one to ask for a width would make the browser lay it all out once more.
     this.wide = this.figure.querySelector(".plot").clientWidth;
@@ -141,10 +142,13 @@ class LineChart {
 
 // A linear axis would hide most of the curve, and a logarithmic one can show all of it.
 export function wantsLog(curves) {
-  const values = curves.flatMap(({ mean }) => Array.from(mean).filter(Number.isFinite));
-  if (values.length < 2 || values.some((value) => value <= 0)) return false;
-  values.sort((a, b) => a - b);
-  return values.at(-1) / values[values.length >> 1] > 20 || values[values.length >> 1] / values[0] > 100;
+  const values = new Float64Array(curves.reduce((sum, { mean }) => sum + mean.length, 0));
+  let count = 0;
+  for (const { mean } of curves) for (const value of mean) if (Number.isFinite(value)) values[count++] = value;
+  const sorted = values.subarray(0, count).sort();
+  if (count < 2 || sorted[0] <= 0) return false;
+  const middle = sorted[count >> 1];
+  return sorted[count - 1] / middle > 20 || middle / sorted[0] > 100;
 }
 
 function plotted(chart) {
@@ -185,7 +189,7 @@ function plotted(chart) {
       series,
       bands,
       hooks: {
-        drawClear: [(u) => shade(u, spec.span), (u) => broken(u, chart.curves)],
+        drawClear: [(u) => shade(u, spec.span), (u) => chart.broken && broken(u, chart.curves)],
         draw: [(u) => limits(u, spec.limits)],
         setCursor: [(u) => chart.plot === u && chart.point(u.cursor.left < 0 ? null : u.cursor.idx)],
         setSelect: [

@@ -10,6 +10,7 @@ const FOOT = 21;
 const SAMPLE = 20000; // values that decide the colours
 const FAR = 12; // usual gaps after the last reading its colour pales: it may be that nothing is read any more
 const LEAST = 3; // pixels of a row, however many there are
+const BAR = 12; // pixels that a scroll bar takes
 const NUMBERLESS = [213, 94, 0]; // vermilion: on no viridis scale
 
 // `map`: {title, scale: "log" | "share" | "signed", rows}; `tall` is how high all rows may be together.
@@ -57,7 +58,9 @@ class HeatMap {
     this.readout = make("p", "readout");
     this.scale = make("div", "scale");
     this.stage = make("div", "stage");
-    this.stage.append(this.canvas, this.cursor);
+    this.below = make("div"); // as high as the rows that the canvas has no room for
+    this.stage.append(this.canvas, this.below, this.cursor);
+    this.stage.addEventListener("scroll", () => this.scrolled());
     box.replaceChildren(this.scale, this.stage, this.readout);
     this.canvas.addEventListener("pointermove", (event) => this.over(event));
     this.canvas.addEventListener("pointerleave", () => this.left());
@@ -107,7 +110,11 @@ class HeatMap {
     const names = this.size >= 9 ? this.rows.map(({ name }) => context.measureText(shortened(name, 60)).width) : [];
     this.names = names.length ? Math.min(200, width * 0.34, Math.max(...names) + 10) : 0;
     this.height = this.rows.length * this.size;
-    this.width = width - this.names;
+    this.many = Math.min(this.rows.length, Math.floor((this.map.tall ?? 900) / this.size)); // on the canvas at once
+    this.below.style.height = `${this.height - this.many * this.size}px`;
+    this.stage.classList.toggle("scrolls", this.many < this.rows.length);
+    this.stage.style.height = `${this.many * this.size + FOOT}px`;
+    this.width = width - this.names - (this.many < this.rows.length ? BAR : 0);
     this.cells = null;
     if (this.rows.length) this.measure();
     this.show();
@@ -117,27 +124,40 @@ class HeatMap {
   // What was measured, with the chosen row marked.
   show() {
     const ratio = devicePixelRatio;
-    const [width, height] = [this.names + this.width, this.height + FOOT];
+    const [width, height] = [this.names + this.width, this.many * this.size + FOOT];
     const context = this.canvas.getContext("2d");
     this.canvas.width = width * ratio;
     this.canvas.height = height * ratio;
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${height}px`;
     context.scale(ratio, ratio);
-    if (this.rows.length) this.paint(context);
+    this.top = this.topmost();
+    const shown = this.rows.slice(this.top, this.top + this.many);
+    if (shown.length) this.paint(context, shown, (this.cells ??= this.colored(shown)), this.chosen - this.top);
     else this.nothing(context);
   }
 
-  paint(context) {
+  // Rows that cannot all be on the screen at once are painted as they come.
+  topmost() {
+    if (this.many === this.rows.length) return 0;
+    return Math.min(Math.round(this.stage.scrollTop / this.size), this.rows.length - this.many);
+  }
+
+  scrolled() {
+    if (!this.drawn || this.topmost() === this.top) return;
+    this.cells = null;
+    this.show();
+  }
+
+  paint(context, rows, cells, chosen) {
     context.imageSmoothingEnabled = false;
-    const cells = (this.cells ??= this.colored());
     if (this.size > 7) {
-      this.rows.forEach((row, i) => context.drawImage(cells, 0, i, cells.width, 1, this.names, i * this.size, this.width, this.size - GAP));
+      rows.forEach((row, i) => context.drawImage(cells, 0, i, cells.width, 1, this.names, i * this.size, this.width, this.size - GAP));
     } else {
-      context.drawImage(cells, this.names, 0, this.width, this.height);
+      context.drawImage(cells, this.names, 0, this.width, rows.length * this.size);
     }
-    this.ticks(context);
-    this.write(context);
+    this.ticks(context, rows);
+    this.write(context, rows, chosen);
   }
 
   nothing(context) {
@@ -179,24 +199,24 @@ class HeatMap {
 
   // A picture with one pixel per row and two screen pixels of steps. A reading holds until the next one; the
   // last one holds to the end, paler where that is far off.
-  colored() {
+  colored(rows) {
     const wide = Math.max(1, Math.floor(this.width));
     const picture = make("canvas");
-    [picture.width, picture.height] = [wide, this.rows.length];
+    [picture.width, picture.height] = [wide, rows.length];
     const context = picture.getContext("2d");
-    const image = context.createImageData(wide, this.rows.length);
+    const image = context.createImageData(wide, rows.length);
     const pixels = new Uint32Array(image.data.buffer);
-    const scale = Array.from({ length: 256 }, (_, i) => pixel(viridis(i / 255)));
+    const shades = Uint32Array.from({ length: 256 }, (_, i) => pixel(viridis(i / 255)));
     const numberless = pixel(NUMBERLESS);
+    const shadeOf = this.shading();
     const places = new Map(); // rows that were read at the same steps fall on the same pixels
-    this.rows.forEach(({ curve: { steps: at, mean } }, row) => {
+    rows.forEach(({ curve: { steps: at, mean } }, row) => {
       if (!places.has(at)) places.set(at, this.cellsOf(at, wide));
       const start = row * wide;
       for (const { from, to, left, held, end } of places.get(at)) {
-        let [sum, count] = [0, 0];
-        for (let i = from; i < to; i++) if (Number.isFinite(mean[i])) [sum, count] = [sum + mean[i], count + 1];
-        const bad = count < to - from;
-        const shade = bad ? numberless : scale[Math.round(255 * Math.min(Math.max(this.share(sum / count), 0), 1))];
+        let sum = 0;
+        for (let i = from; i < to; i++) sum += mean[i];
+        const shade = Number.isFinite(sum) ? shades[shadeOf(sum / (to - from))] : numberless;
         if (end > held) pixels.fill(((shade & 0xffffff) | 0xad000000) >>> 0, start + held, start + end);
         pixels.fill(shade, start + left, start + held);
       }
@@ -223,39 +243,43 @@ class HeatMap {
   }
 
   // The readings of the row that has most of them, as ticks beneath the map.
-  ticks(context) {
-    const { steps: at } = this.rows.reduce((most, { curve }) => (curve.steps.length > most.steps.length ? curve : most), this.rows[0].curve);
+  ticks(context, rows) {
+    const { steps: at } = rows.reduce((most, { curve }) => (curve.steps.length > most.steps.length ? curve : most), rows[0].curve);
     context.fillStyle = color("muted");
     for (const step of at) {
       if (step < this.first || step > this.last) continue;
-      context.fillRect(this.names + ((step - this.first) / (this.last - this.first)) * this.width, this.height, 1, 4);
+      context.fillRect(this.names + ((step - this.first) / (this.last - this.first)) * this.width, rows.length * this.size, 1, 4);
     }
   }
 
-  share(value) {
-    const [low, high] = this.span;
-    if (this.map.scale === "log") return value > 0 ? Math.log(value / low) / Math.log(high / low) : 0;
-    return (value - low) / (high - low);
+  // Which of 256 shades a value has.
+  shading() {
+    const [low, high] = this.map.scale === "log" ? this.span.map(Math.log) : this.span;
+    const factor = 255 / (high - low);
+    const within = (share) => Math.round(share < 0 ? 0 : share > 255 ? 255 : share);
+    if (this.map.scale === "log") return (value) => (value > 0 ? within((Math.log(value) - low) * factor) : 0);
+    return (value) => within((value - low) * factor);
   }
 
-  write(context) {
+  write(context, rows, chosen) {
+    const foot = rows.length * this.size + 17;
     context.font = `${Math.min(this.size, 11)}px system-ui`;
     context.textBaseline = "middle";
-    this.rows.forEach(({ name }, i) => {
-      if (i === this.chosen) {
+    rows.forEach(({ name }, i) => {
+      if (i === chosen) {
         context.strokeStyle = color("ink");
         context.lineWidth = 2;
         context.strokeRect(this.names + 1, i * this.size, this.width - 2, this.size - 1);
       }
-      context.fillStyle = color(i === this.chosen ? "ink" : "muted");
+      context.fillStyle = color(i === chosen ? "ink" : "muted");
       if (this.names) context.fillText(fitted(context, shortened(name, 60), this.names - 8), 0, i * this.size + this.size / 2);
     });
     context.font = "11px system-ui";
     context.fillStyle = color("muted");
     context.textBaseline = "alphabetic";
-    context.fillText(`step ${steps(this.first)}`, this.names, this.height + 17);
+    context.fillText(`step ${steps(this.first)}`, this.names, foot);
     context.textAlign = "right";
-    context.fillText(steps(this.last), this.names + this.width, this.height + 17);
+    context.fillText(steps(this.last), this.names + this.width, foot);
     context.textAlign = "left";
   }
 
@@ -301,7 +325,7 @@ class HeatMap {
 
   rowAt(y) {
     const row = Math.floor(y / this.size);
-    return row >= 0 && row < this.rows.length ? row : -1;
+    return row >= 0 && row < this.many ? this.top + row : -1;
   }
 
   key(event) {
@@ -319,15 +343,15 @@ class HeatMap {
   select(name) {
     this.name = name;
     this.chosen = this.rows.findIndex((row) => row.name === name);
-    if (this.drawn) this.show();
-    const at = this.chosen * this.size;
-    const { scrollTop, clientHeight } = this.stage;
-    if (this.chosen >= 0 && (at < scrollTop || at > scrollTop + clientHeight - this.size)) this.stage.scrollTop = at - clientHeight / 2;
+    if (!this.drawn) return;
+    const far = this.chosen >= 0 && (this.chosen < this.top || this.chosen >= this.top + this.many);
+    if (far) this.stage.scrollTop = (this.chosen - (this.many >> 1)) * this.size; // which shows it
+    if (!far || this.topmost() === this.top) this.show();
   }
 
   savePicture() {
     const paper = new SvgContext(this.names + this.width, this.height + FOOT);
-    this.paint(paper);
+    this.paint(paper, this.rows, this.colored(this.rows), this.chosen);
     save(`${this.map.title}.svg`, paper.text(), "image/svg+xml");
   }
 

@@ -8,6 +8,7 @@ const WHOLE = 20000; // for a file
 const FIRST = `/series?first=4&points=${POINTS}`; // early.js asks for it before this is here
 const QUERY = 6000; // letters of lines in one question
 const COLUMNS = 240; // of a heat map and of a distribution
+const KEPT = 400; // answers for those who ask the same again: the curves of a page at a few zooms
 const NOTHING = { steps: new Float64Array(), mean: new Float64Array(), low: new Float64Array(), high: new Float64Array() };
 
 export class AskedSource {
@@ -15,6 +16,7 @@ export class AskedSource {
     this.run = run;
     this.live = true;
     this.waiting = new Map();
+    this.kept = new Map();
     this.first = this.#early();
     this.end = new AbortController();
   }
@@ -23,21 +25,29 @@ export class AskedSource {
   // Curves that are wanted at once travel together.
   curve(key, range = null) {
     if (key.ask) return key.ask(this, range);
-    return this.#together(key, range, range ? CLOSE : POINTS);
+    return this.#once([key, range], () => this.#together(key, range, range ? CLOSE : POINTS));
   }
 
   whole(key) {
     return key.ask ? key.ask(this, null) : this.#together(key, null, WHOLE);
   }
 
-  async rows({ stream, name, over }, range) {
+  rows(map, range) {
+    return this.#once([map, range], () => this.#rows(map, range));
+  }
+
+  async #rows({ stream, name, over }, range) {
     const { header, buffer, at } = await this.#bytes(this.run, "/heatmap", { stream, name, over, columns: COLUMNS, ...window(range) });
     const columns = header.steps.length;
     const all = new Float32Array(buffer, at, header.layers.length * columns);
     return header.layers.map((layer, i) => ({ name: layer, curve: known(header.steps, all.subarray(i * columns, (i + 1) * columns)) }));
   }
 
-  async distribution({ stream, where }) {
+  distribution(key) {
+    return this.#once(["distribution", key], () => this.#distribution(key));
+  }
+
+  async #distribution({ stream, where }) {
     const { header, buffer, at } = await this.#bytes(this.run, "/distribution", { stream, where, columns: COLUMNS });
     const columns = header.steps.length;
     if (!columns) return { steps: [], first: -1, width: 1, bins: 1, density: [], quantiles: [], shares: [] };
@@ -54,8 +64,25 @@ export class AskedSource {
     return told ? told.header.steps : Infinity;
   }
 
+  // There is news: nothing that was told before is as good as asking.
+  fresh() {
+    this.kept.clear();
+  }
+
   close() {
     this.end.abort();
+  }
+
+  // What was answered since the last news, or what `ask` brings.
+  #once(key, ask) {
+    const question = JSON.stringify(key);
+    if (!this.kept.has(question)) {
+      const answer = ask();
+      this.kept.set(question, answer);
+      answer.catch(() => this.kept.get(question) === answer && this.kept.delete(question));
+      if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
+    }
+    return this.kept.get(question);
   }
 
   #bytes(run, path, query) {

@@ -1,11 +1,13 @@
 // The charts of a page: made when they come near the screen, kept up to date while they are on it.
 
-const REST = 3; // times what its refresh took, a view waits for the next: a slow one leaves time for the others
+const REST = 3; // times what a round of questions took, the next one waits: a slow server has other work too
 
 export class Board {
   constructor() {
     this.slots = new Map();
     this.ended = false;
+    this.round = null; // a promise, while views ask again
+    this.rested = 0; // when the next round may begin
     this.near = new IntersectionObserver((entries) => entries.forEach((entry) => this.#seen(entry)), { rootMargin: "300px" });
   }
 
@@ -29,14 +31,10 @@ export class Board {
     }
   }
 
-  // What is on the screen asks again; the rest when it comes near.
-  async refresh() {
-    const asked = [];
-    for (const slot of this.slots.values()) {
-      if (!slot.visible || !slot.view) slot.stale = true;
-      else asked.push(this.#fresh(slot));
-    }
-    await Promise.all(asked);
+  // What is on the screen asks again, all of it at once; the rest when it comes near.
+  refresh() {
+    for (const slot of this.slots.values()) slot.stale = true;
+    return this.#caughtUp();
   }
 
   // When what is near the screen has been drawn, or soon: a page that nobody looks at draws nothing.
@@ -68,7 +66,7 @@ export class Board {
     slot.visible = isIntersecting;
     if (!isIntersecting) return;
     if (!slot.made) slot.made = this.#mount(target, slot);
-    else if (slot.stale && slot.view) this.#fresh(slot);
+    else this.#caughtUp();
   }
 
   async #mount(element, slot) {
@@ -76,40 +74,47 @@ export class Board {
       const view = await slot.mount(element);
       slot.view = view;
       if (this.ended || this.slots.get(element) !== slot) view?.destroy?.();
-      else if (slot.stale && slot.visible) this.#fresh(slot); // there was news while it was made
+      else this.#caughtUp(); // there was news while it was made
     } catch (error) {
       this.#failed(error, () => (slot.made = null));
       element.dataset.failed = "";
     }
   }
 
-  // One question at a time for each view: a slow server must not collect a queue.
-  async #fresh(slot) {
-    const wait = (slot.rested ?? 0) - performance.now();
-    if (slot.busy || wait > 0) {
-      slot.stale = true;
-      if (!slot.busy) slot.timer ??= setTimeout(() => this.#rested(slot), wait);
-      return;
-    }
-    slot.busy = true;
-    slot.stale = false;
-    const began = performance.now();
-    let answered = true;
-    try {
-      await slot.view.refresh?.();
-    } catch (error) {
-      this.#failed(error, () => ([slot.stale, answered] = [true, false]));
-    } finally {
-      slot.busy = false;
-    }
-    const now = performance.now();
-    slot.rested = answered ? now + REST * (now - began) : 0;
-    if (slot.stale && answered) slot.timer ??= setTimeout(() => this.#rested(slot), slot.rested - now);
+  // Until every view that is looked at shows the latest news. One round at a time: a slow server must not
+  // collect a queue.
+  #caughtUp() {
+    this.round ??= this.#rounds();
+    return this.round;
   }
 
-  #rested(slot) {
-    slot.timer = null;
-    if (slot.stale && slot.visible && slot.view && !this.ended) this.#fresh(slot);
+  async #rounds() {
+    await null; // who calls in the same moment is asked for together
+    const late = () => [...this.slots.values()].filter(({ stale, visible, view }) => stale && visible && view);
+    try {
+      for (let answered = true; answered && !this.ended && late().length; ) {
+        const wait = this.rested - performance.now();
+        if (wait > 0) await new Promise((done) => setTimeout(done, wait));
+        const began = performance.now();
+        answered = (await Promise.all(late().map((slot) => this.#fresh(slot)))).every(Boolean);
+        const now = performance.now();
+        this.rested = answered ? now + REST * (now - began) : 0;
+      }
+    } finally {
+      this.round = null;
+    }
+  }
+
+  // Whether the view asked and was answered.
+  async #fresh(slot) {
+    slot.stale = false;
+    try {
+      await slot.view.refresh?.();
+      return true;
+    } catch (error) {
+      this.#failed(error, () => (slot.stale = true));
+      return false;
+    }
   }
 
   // A server that is gone says so at the top of the page; its charts stay as they were, and ask again.
@@ -125,7 +130,6 @@ export class Board {
   }
 
   #ended(slot) {
-    clearTimeout(slot.timer);
     slot.view?.destroy?.();
   }
 }

@@ -49,6 +49,7 @@ class ComparePage {
       this.linked.on("zoom", ({ range }) => (this.frame.keep({ x: rangeText(range) }), (this.whole.hidden = range === null)));
     }
     this.linked.reach(last);
+    this.source.fresh();
     const text = JSON.stringify(found.map(({ id, status, charts, facts }) => [id, status, charts.map(({ title, lines }) => [title, lines]), facts.settings]));
     if (text === this.written) return void this.board.refresh();
     this.written = text;

@@ -149,6 +149,7 @@ class RunPage {
   // The charts ask again; they then show `count` steps at least.
   refresh(count) {
     this.drawn = Math.max(this.drawn, count);
+    this.source.fresh();
     return this.board.refresh();
   }
 
@@ -164,6 +165,7 @@ class RunPage {
     if (!this.about) return this.load();
     try {
       await this.load();
+      this.source.fresh();
       await this.board.retry();
       await this.ask();
     } catch (error) {
