@@ -414,6 +414,51 @@ def test_what_torchscript_compiles_is_found_where_the_script_stands() -> None:
         assert Scored()(x, y).item() == pytest.approx(F.cross_entropy(x, y).item())
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:DeprecationWarning", "error::torch.jit.TracerWarning")
+def test_what_is_only_written_down_is_not_read(trained: Any) -> None:
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    model, optimizer = trained
+    x, y = torch.randn(5, 3), torch.randint(0, 3, (5,))
+    with attached() as notes:
+        step(model, optimizer)
+        before = len(notes.steps)
+        traced = torch.jit.trace(
+            lambda a, b: F.cross_entropy(F.dropout(a, 0.1), b), (x, y), check_trace=False
+        )
+        assert "cross_entropy" in str(traced.graph)
+        assert "nll_loss" in make_fx(lambda a, b: F.cross_entropy(a, b))(x, y).code
+        with FakeTensorMode():
+            unreal = nn.Linear(4, 3)
+            step(unreal, torch.optim.SGD(unreal.parameters(), lr=0.1))
+        step(model, optimizer)
+    assert (len(notes.steps), notes.failures) == (before + 1, [])
+
+
+def test_modes_that_count_operations_count_the_scripts_alone(trained: Any) -> None:
+    from torch.overrides import TorchFunctionMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    class Count(TorchFunctionMode):
+        calls = 0
+
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.calls += 1
+            return function(*args, **(kwargs or {}))
+
+    def counted() -> tuple[int, int]:
+        with FlopCounterMode(display=False) as flops, Count() as count:
+            step(*trained)
+        return flops.get_total_flops(), count.calls
+
+    step(*trained)
+    bare = counted()
+    with attached() as notes:
+        assert counted() == bare
+    assert notes.steps and not notes.failures
+
+
 def test_nothing_is_kept_alive() -> None:
     with attached() as notes:
         model = nn.Linear(4, 3)

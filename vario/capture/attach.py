@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
-from vario.capture import hooks
+from vario.capture import hooks, modes
 from vario.capture.accelerators import Autocast, Graphs, wait_for_queue
 from vario.capture.batches import Gathered, carried, one_clip
 from vario.capture.by_hand import ByHand
@@ -101,7 +101,7 @@ class Attachment:
         if outermost:
             self._hearing_since = start
         try:
-            return None if self._graphs.in_the_making() else getattr(self, event)(*arguments)
+            return None if self._graphs.in_the_making() else modes.unseen(getattr(self, event), *arguments)
         except Exception as error:
             self._off.add(event)
             self.fail(event, error)

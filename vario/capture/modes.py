@@ -1,0 +1,42 @@
+"""Modes of torch's that a script has switched on: they are to see its calls and none of ours.
+
+A counter of operations would count ours, a default device would hold our tensors. Under `jit.trace`,
+`make_fx` and fake tensors calls are only written down: there is nothing to read, and what is read ends up in
+the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import _pop_mode_temporarily
+from torch.utils._python_dispatch import _disable_current_modes
+
+__all__ = ["unseen"]
+
+_WRITTEN_DOWN = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
+
+
+def unseen(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What `call` returns, made while no mode looks on; None, and no call, while a trace is written."""
+    if torch._C._get_tracing_state() is not None:
+        return None
+    if not (torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack()):
+        return call(*arguments)
+    if any(torch._C._get_dispatch_mode(kind) is not None for kind in _WRITTEN_DOWN):
+        return None
+    with _aside():
+        return call(*arguments)
+
+
+@contextmanager
+def _aside() -> Iterator[None]:
+    with ExitStack() as stack:
+        for _ in range(torch._C._len_torch_function_stack()):
+            stack.enter_context(_pop_mode_temporarily())
+        if torch._C._len_torch_dispatch_stack():
+            stack.enter_context(_disable_current_modes())
+        yield
