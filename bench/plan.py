@@ -22,11 +22,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.laws.tables import chinchilla, table
-from vario.laws._answer import AUTO, DELTAS, LEANS
-from vario.laws._compare import compare, leaning, row_choices
+from vario.laws._compare import choose, insist
 from vario.laws._newton import minimise
 from vario.laws._uncertainty import interval, uncertainty
-from vario.laws.fit import as_logs, fit
+from vario.laws.fit import fit
 from vario.laws.isoflop import frontier
 from vario.laws.repeated_sampling import coverage
 from vario.laws.two_term import TWO_TERM
@@ -75,8 +74,12 @@ def speed() -> None:
         f"{len(groups)} isoflop configurations x 1000 draws", 5.0 * len(groups) / 15,
         lambda: [frontier(runs["flops"][k], runs["params"][k], runs["loss"][k]) for k in groups.values()],
     )  # fmt: skip
-    counts = np.random.default_rng(0).integers(0, 10_001, 1_000_000)
-    timed("pass@k of a million counts", 1.0, lambda: coverage(counts, 10_000, [1, 10, 100, 1000]))
+    counts = np.random.default_rng(0).integers(0, 10_001, 1_000_000).astype(float)
+    timed(
+        "pass@k of a million counts",
+        1.0,
+        lambda: coverage(counts, 10_000, np.array([1.0, 10.0, 100.0, 1000.0])),
+    )
 
 
 def configurations(runs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -125,18 +128,13 @@ def held_out() -> None:
         print(f"\nheld-out largest runs: {label}")
         for name, n, d, loss, held in splits():
             x, y = {"N": n[~held], "D": d[~held]}, loss[~held]
-            law, keep, delta, lean = TWO_TERM, np.ones(len(y), bool), 1e-3, 0.0
-            if label == "auto":
-                from vario import laws
-
-                best = compare(AUTO, x, y, deltas=DELTAS, leans=LEANS)[0]
-                law, delta = laws.law(best.law), best.delta
-                keep, lean = row_choices(law, as_logs(law, x, y)[0])[best.rows], best.lean
-            weights = leaning(as_logs(law, x, y)[0][:, keep], lean)
-            done = fit(law, {k: v[keep] for k, v in x.items()}, y[keep], delta=delta, weights=weights)
-            value, low, high = interval(
-                law, done.theta, uncertainty(done, draws=300), {"N": n[held], "D": d[held]}
-            )
+            choice = choose(x, y) if label == "auto" else insist(TWO_TERM, x, y)
+            if choice.done is None:
+                print(f"  {name:44s} refused: {choice.best.refused}")
+                continue
+            done = choice.done
+            known = uncertainty(done, draws=300, rivals=choice.rivals)
+            value, low, high = interval(done.law, done.theta, known, {"N": n[held], "D": d[held]})
             errors.append(100 * np.abs(value / loss[held] - 1).mean())
             covers.append(((low <= loss[held]) & (loss[held] <= high)).mean())
             widths.append(100 * np.median((high - low) / value))

@@ -28,6 +28,9 @@ KeepDuplicates = Annotated[
 FitFile = Annotated[Path, typer.Argument(help="A file written by `vario plan fit -o`.")]
 
 
+WIDE = 2.0  # high over low, beyond which a forecast says nothing that is worth a run
+
+
 @app.command("fit")
 def fit_(
     table: Table,
@@ -322,7 +325,10 @@ def _forecast_text(output: str, said: dict[str, float]) -> str:
         if said["decades"] > 0
         else "within the measured range"
     )
-    return f"{output} {said['value']:.4g}, 95 % {said['low']:.4g} to {said['high']:.4g}; {far}"
+    told = f"{output} {said['value']:.4g}, 95 % {said['low']:.4g} to {said['high']:.4g}; {far}"
+    if not said["high"] < WIDE * said["low"]:
+        told += ". So wide an interval means that these runs do not tell: add larger ones, or ask nearer by"
+    return told
 
 
 def _best_text(best: dict[str, Any]) -> str:

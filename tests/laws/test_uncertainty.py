@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vario.laws._uncertainty import bend_of, bootstrap, interval, stretch_of, student, uncertainty
+from vario.laws._form import bend_of
+from vario.laws._uncertainty import bootstrap, interval, stretch_of, student, uncertainty
 from vario.laws.fit import fit
 from vario.laws.over_training import OVER_TRAINING
 from vario.laws.power import POWER, POWER_FLOOR

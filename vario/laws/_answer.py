@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,14 @@ from numpy.typing import NDArray
 from vario import laws
 from vario.laws import _table as table_of
 from vario.laws._beside import BESIDE, beside, second_looks
-from vario.laws._compare import Candidate, compare, leaning, row_choices
+from vario.laws._compare import AUTO, Candidate, Choice, choose, compare, insist
 from vario.laws._forecast import Forecaster
 from vario.laws._newton import Array
-from vario.laws._refusal import Caution, cautions, refusal
+from vario.laws._refusal import Caution, cautions
 from vario.laws._uncertainty import uncertainty
-from vario.laws.fit import Law, as_logs, fit, neighbours
+from vario.laws.fit import Law, neighbours
 from vario.nouns import VarioError
 
-AUTO = ("two-term", "two-term-tied")  # what `--law auto` chooses from
-DELTAS, LEANS = (1e-3, "auto"), (0.0, 0.4)  # and with what
 STEEPEST = 2.0  # a lean beyond it leaves one run
 
 
@@ -57,26 +55,27 @@ def answer(
     given = runs(table, columns, family, where=where, block=block, keep_duplicates=keep_duplicates)
     got, blocks = given.columns, given.blocks
     x, y = {name: got[name] for name in family.inputs}, got[family.output]
-    said: list[Caution] = []
-    keep = np.ones(len(y), bool)
-    if law == "auto":
-        best, keep, said = _chosen(x, y)
-        family, width, lean = laws.law(best.law), best.delta, best.lean
-    logs, _ = as_logs(family, x, y)
-    reason = refusal(family, logs[:, keep])
-    if reason is not None:
-        shown = _shown(family.id, int(keep.sum()), width if width != "auto" else None, refused=reason)
+    choice = choose(x, y) if law == "auto" else insist(family, x, y, delta=width, lean=lean)
+    best, keep, done = choice.best, choice.keep, choice.done
+    family = laws.law(best.law)
+    if done is None:
+        width = best.delta
+        shown = _shown(family.id, len(y), width if width != "auto" else None, refused=best.refused)
         return Answer(shown, None, None, got)
-    chosen = {name: column[keep] for name, column in x.items()}
-    done = fit(family, chosen, y[keep], delta=width, weights=leaning(logs[:, keep], lean))
-    known = uncertainty(done, draws=bootstrap, seed=seed, blocks=None if blocks is None else blocks[keep])
+    known = uncertainty(
+        done,
+        draws=bootstrap,
+        seed=seed,
+        blocks=None if blocks is None else blocks[keep],
+        rivals=choice.rivals,
+    )
     plan = Forecaster.of(done, known)
     more, noted = second_looks(done, known, {name: column[keep] for name, column in given.beside.items()})
-    said += cautions(done, known, given.rows[keep]) + more
+    said = _chosen(choice) + cautions(done, known, given.rows[keep]) + more
     shown = _shown(family.id, len(done.y), done.delta, refused=None)
     shown |= {
         "objective": done.objective,
-        "lean": lean,
+        "lean": best.lean,
         "parameters": plan.parameters(),
         "derived": plan.derived(),
         "warnings": [{"id": one.id, "text": one.text} for one in said],
@@ -272,20 +271,19 @@ def law_of(name: str) -> Law:
         raise VarioError(str(error.args[0])) from error
 
 
-def _chosen(x: Mapping[str, Array], y: Array) -> tuple[Candidate, Array, list[Caution]]:
-    """What foretold the largest runs best, its rows, and a caution that says so."""
-    found = compare(AUTO, x, y, deltas=DELTAS, leans=LEANS)
-    best = found[0]
-    family = laws.law(best.law)
-    keep = row_choices(family, as_logs(family, x, y)[0])[best.rows]
-    if not best.count:
-        return best, keep, []
+def _chosen(choice: Choice) -> list[Caution]:
+    """A caution that says what foretold the largest runs best, and how many did nearly as well."""
+    if not choice.best.count:
+        return []
+    best = choice.best
     text = (
         f"{best.law} on rows {best.rows} with delta {best.delta} and rows weighted by size^{best.lean:g} "
         f"foretold the {best.count} largest runs from the smaller with a mean error of "
-        f"{100 * best.error:.2f} %, the least of {len(found)} candidates"
+        f"{100 * best.error:.2f} %, the least of {choice.tried} candidates"
     )
-    return best, keep, [Caution("chosen-by-forecasts", text)]
+    if choice.rivals:
+        text += f"; {len(choice.rivals)} others did nearly as well, and the interval spans what they say"
+    return [Caution("chosen-by-forecasts", text)]
 
 
 def _shown(law: str, n: int, delta: float | str | None, *, refused: str | None) -> dict[str, Any]:

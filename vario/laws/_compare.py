@@ -19,9 +19,12 @@ from vario import laws
 from vario.laws._newton import Array
 from vario.laws._refusal import UNDER_TRAINED, refusal, well_trained
 from vario.laws._uncertainty import CUTS
-from vario.laws.fit import Law, as_logs, fit, predict
+from vario.laws.fit import Fit, Law, as_logs, fit, predict
 
 AHEAD = 0.15  # share of the sizes, just above the cut, that a candidate is asked about
+AUTO = ("two-term", "two-term-tied")  # what `--law auto` chooses from
+DELTAS, LEANS = (1e-3, "auto"), (0.0, 0.4)  # and with what
+RIVAL = 2.0  # a candidate whose error is at most so many times the least might as well have been chosen
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,50 @@ def compare(
                 mean = float(np.mean(np.abs(errors))) if len(errors) else float("nan")
                 found.append(Candidate(name, label, delta, mean, len(errors), reason, lean))
     return sorted(found, key=lambda one: (one.refused is not None, np.isnan(one.error), one.error))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate among ``tried``, its rows, its fit, and the parameters of its rivals."""
+
+    best: Candidate
+    keep: Array  # mask over the rows
+    done: Fit | None  # None where the candidate is refused
+    rivals: list[tuple[str, Array]]
+    tried: int
+
+
+def choose(x: Mapping[str, Array], y: Array) -> Choice:
+    """The candidate that foretold the largest runs best, and those that did nearly as well."""
+    found = compare(AUTO, x, y, deltas=DELTAS, leans=LEANS)
+    best = found[0]
+    near = [one for one in found[1:] if not one.refused and one.error <= RIVAL * best.error]
+    return _taken(best, [(one.law, fit_of(one, x, y)[0].theta) for one in near], len(found), x, y)
+
+
+def insist(
+    law: Law, x: Mapping[str, Array], y: Array, *, delta: float | str = 1e-3, lean: float = 0.0
+) -> Choice:
+    """``law`` on all rows, whatever would have foretold them better."""
+    reason = refusal(law, as_logs(law, x, y)[0])
+    return _taken(Candidate(law.id, "all", delta, float("nan"), 0, reason, lean), [], 1, x, y)
+
+
+def _taken(
+    best: Candidate, rivals: list[tuple[str, Array]], tried: int, x: Mapping[str, Array], y: Array
+) -> Choice:
+    done, keep = (None, np.ones(len(y), bool)) if best.refused else fit_of(best, x, y)
+    return Choice(best, keep, done, rivals, tried)
+
+
+def fit_of(one: Candidate, x: Mapping[str, Array], y: Array) -> tuple[Fit, Array]:
+    """A candidate's fit to all of its rows, and which these are."""
+    law = laws.law(one.law)
+    logs, _ = as_logs(law, x, y)
+    keep = row_choices(law, logs)[one.rows]
+    kept = {name: np.asarray(x[name])[keep] for name in law.inputs}
+    weights = leaning(logs[:, keep], one.lean)
+    return fit(law, kept, np.asarray(y)[keep], delta=one.delta, weights=weights), keep
 
 
 def row_choices(law: Law, logs: Array) -> dict[str, Array]:

@@ -104,6 +104,8 @@ class Forecaster:
             "bootstrap": self.known.kind,
             "bend": list(self.known.bend),
             "stretch": self.known.stretch,
+            "trend": list(self.known.trend),
+            "rivals": [[name, theta.tolist()] for name, theta in self.known.rivals],
             "lean": list(self.lean),
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
         }
@@ -113,7 +115,8 @@ class Forecaster:
         draws = np.array(kept["draws"], float)
         known = Uncertainty(
             draws, kept["noise"], kept["factor"], np.empty(0), kept["bootstrap"],
-            tuple(kept.get("bend", ())), kept.get("stretch", 1.0),
+            tuple(kept.get("bend", ())), kept.get("stretch", 1.0), tuple(kept.get("trend", ())),
+            [(name, np.array(theta, float)) for name, theta in kept.get("rivals", ())],
         )  # fmt: skip
         ranges = {name: (ends[0], ends[1]) for name, ends in kept["ranges"].items()}
         lean = tuple(kept.get("lean", (0.0, 0.0)))

@@ -14,9 +14,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from vario.laws._form import straight
 from vario.laws._newton import Array
 from vario.laws._table import GAP
-from vario.laws._uncertainty import Uncertainty, noise_of, straight
+from vario.laws._uncertainty import Uncertainty, noise_of
 from vario.laws.fit import Fit, Law, fit, neighbours, profile
 
 SPAN = 3.0  # an input must vary by this factor for its exponent to mean anything

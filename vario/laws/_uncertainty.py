@@ -8,9 +8,8 @@ in the standard deviations it claimed, say how many it really needs (never fewer
 about the next few runs, it answered well and then covered 84 % of the largest runs of sixteen published
 tables that it had not seen, at a median width of 5 %; asked about all, 88 % at 6 %.
 
-A law of one input without a floor claims that the logs are straight, which hardly any loss is for
-long: with five rows it covered half to three quarters of the runs four times beyond. There a fourth
-part counts: how far the forecast would move if the logs had the bend that these rows cannot exclude.
+Where the law itself may be off, `_form` adds what it knows: a bend that few rows leave open, a trend of the
+residuals, and what other laws say that foretold the largest runs about as well.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vario.laws._form import Rivals, apart, bend_of, bent, trend_of, trended
 from vario.laws._newton import Array
 from vario.laws.fit import Fit, Law, fit, predict
 
@@ -41,12 +41,20 @@ class Uncertainty:
     factor: float
     errors: Array  # relative errors (logs) of the earlier forecasts
     kind: str
-    bend: tuple[float, ...] = ()  # of a law that is straight in logs: see `bend_of`
+    bend: tuple[float, ...] = ()  # of a law that is straight in logs: see `_form.bend_of`
     stretch: float = 1.0  # the draws are wider than a standard deviation by this: their ends are Student's
+    trend: tuple[float, ...] = ()  # of the residuals: see `_form.trend_of`
+    rivals: Rivals = ()  # other laws that foretold the largest runs about as well
 
 
 def uncertainty(
-    done: Fit, *, draws: int = 1000, seed: int = 0, blocks: Array | None = None, backtest_draws: int = 200
+    done: Fit,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    blocks: Array | None = None,
+    backtest_draws: int = 200,
+    rivals: Rivals = (),
 ) -> Uncertainty:
     """Bootstrap and roll the origin. ``blocks`` (n,) names the run that each row is a checkpoint of."""
     sample, kind = bootstrap(done, draws=draws, seed=seed, blocks=blocks)
@@ -59,6 +67,8 @@ def uncertainty(
         kind,
         bend_of(done),
         stretch_of(done, blocks),
+        trend_of(done),
+        rivals,
     )
 
 
@@ -114,7 +124,7 @@ def backtest(
         later = {name: np.exp(row[later_rows]) for name, row in zip(done.law.inputs, done.x, strict=True)}
         errors.append(_scale(part, part.predict(later)) - done.y[later_rows])
         spread = _spread(part.law, sample, later) / stretch_of(part, own)
-        claimed.append(np.hypot(np.hypot(spread, noise_of(part)), _bent(part.law, bend_of(part), later)))
+        claimed.append(_together(part.law, spread, noise_of(part), bend_of(part), trend_of(part), later))
     return (np.concatenate(errors), np.concatenate(claimed)) if errors else (np.empty(0), np.empty(0))
 
 
@@ -141,46 +151,30 @@ def noise_of(done: Fit) -> float:
     return 1.4826 * float(np.median(large)) * float(np.sqrt(len(done.y) / left))
 
 
-def straight(law: Law) -> bool:
-    """Whether the law is one power of one input without a floor, far out a straight line in logs."""
-    return law.link == "log" and len(law.inputs) == 1 and "c" in law.names and "e" not in law.names
-
-
-def bend_of(done: Fit) -> tuple[float, ...]:
-    """Standard error of a square term in log x, and the line (centre, level, slope) that it stands on.
-
-    Empty for laws that can bend: those with a floor, or of several inputs.
-    """
-    if not straight(done.law) or len(done.y) < 4:
-        return ()
-    centre = float(done.x[0].mean())
-    u, root = done.x[0] - centre, np.sqrt(done.weights)
-    line = np.stack([np.ones_like(u), u], axis=1)
-    (level, slope), *_ = np.linalg.lstsq(line * root[:, None], u**2 * root, rcond=None)
-    square = float((done.weights * (u**2 - level - slope * u) ** 2).sum())
-    scatter = float((done.weights * done.residuals**2).sum()) / (len(u) - len(done.law.names))
-    return float(np.sqrt(scatter / max(square, 1e-300))), centre, float(level), float(slope)
-
-
-def _bent(law: Law, bend: tuple[float, ...], at: Mapping[str, float | Array]) -> Array | float:
-    """Standard deviation of log y at ``at`` for what ``bend`` leaves open."""
-    if not bend:
-        return 0.0
-    error, centre, level, slope = bend
-    u = np.log(np.atleast_1d(np.asarray(at[law.inputs[0]], float))) - centre
-    return np.asarray(error * np.abs(u**2 - level - slope * u))
-
-
 def interval(
     law: Law, theta: Array, known: Uncertainty, at: Mapping[str, float | Array]
 ) -> tuple[Array, Array, Array]:
     """Value, low and high of a new run at ``at``: 95 %, of new runs, not of the mean."""
     value = predict(law, theta[None], at)[0]
-    spread = np.hypot(_spread(law, known.draws, at) / known.stretch, _bent(law, known.bend, at))
-    half = known.factor * np.hypot(spread, known.noise)
+    spread = _spread(law, known.draws, at) / known.stretch
+    half = known.factor * _together(law, spread, known.noise, known.bend, known.trend, at)
+    half = np.hypot(half, FLOOR * apart(law, theta, known.rivals, at))
     if law.link == "log":
         return value, value * np.exp(-half), value * np.exp(half)
     return value, value - half, value + half
+
+
+def _together(
+    law: Law,
+    spread: Array,
+    noise: float,
+    bend: tuple[float, ...],
+    trend: tuple[float, ...],
+    at: Mapping[str, float | Array],
+) -> Array:
+    """One standard deviation of a new run: of the parameters, of a run, of the law's form."""
+    form = np.hypot(bent(law, bend, at), trended(law, trend, at))
+    return np.asarray(np.hypot(np.hypot(spread, noise), form))
 
 
 def _subset(done: Fit, rows: Array) -> Fit:

@@ -1,0 +1,82 @@
+"""Test ``vario.laws._form``: what a law misses, and what its rivals say, is part of the interval."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from tests.laws.tables import planted
+from vario.laws import _compare
+from vario.laws._compare import Candidate, choose
+from vario.laws._forecast import Forecaster
+from vario.laws._form import LEAST_ROWS, apart, trend_of, trended
+from vario.laws._uncertainty import uncertainty
+from vario.laws.fit import Fit, fit, predict
+from vario.laws.power import POWER
+from vario.laws.two_term import TWO_TERM, TWO_TERM_TIED
+
+FAR = {"N": np.array([3e11]), "D": np.array([6e12])}
+
+
+def exact(count: int = 60) -> Fit:
+    x, loss = planted(count, noise=0.0)
+    return fit(TWO_TERM, x, loss, delta=np.inf)
+
+
+def test_a_trend_of_the_residuals_is_carried_to_a_new_run() -> None:
+    done = exact()
+    away = done.x - done.x.mean(axis=1, keepdims=True)
+    missed = replace(done, y=done.y - (0.002 * away[0] ** 2 - 0.003 * away[0] * away[1] + 0.01))
+    u, v = np.log([FAR["N"][0], FAR["D"][0]]) - done.x.mean(axis=1)
+    found = trended(TWO_TERM, trend_of(missed), FAR)
+    assert found == pytest.approx(abs(0.002 * u**2 - 0.003 * u * v + 0.01), rel=1e-3)
+    assert trended(TWO_TERM, trend_of(done), FAR) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_no_trend_where_it_was_not_shown_to_help() -> None:
+    assert trend_of(exact(LEAST_ROWS - 1)) == () != trend_of(exact(LEAST_ROWS))
+    x = np.geomspace(1.0, 100.0, 20)
+    assert trend_of(fit(POWER, {"x": x}, x**-0.3, delta=np.inf)) == ()
+
+
+def test_rivals_are_spread_by_hand() -> None:
+    done = exact()
+    other = done.theta + np.array([0.01, 0.0, 0.0, 0.0, 0.0])
+    away = np.log(predict(TWO_TERM, other[None], FAR) / predict(TWO_TERM, done.theta[None], FAR))[0]
+    rivals = [("two-term", other), ("two-term", done.theta)]
+    assert apart(TWO_TERM, done.theta, rivals, FAR) == pytest.approx(np.abs(away) / np.sqrt(3.0))
+    assert apart(TWO_TERM, done.theta, [], FAR) == 0.0
+
+
+def test_rivals_are_those_within_twice_the_least_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, loss = planted(30, noise=0.004, seed=3)
+    errors = {"two-term": (0.010, 0.021, 0.030, 0.040), "two-term-tied": (0.020, 0.011, np.nan, 0.050)}
+    ways: list[tuple[float | str, float]] = list(product((1e-3, "auto"), (0.0, 0.4)))
+    made = [
+        Candidate(name, "all", delta, error, 3, "too few" if error == 0.011 else None, lean)
+        for name, row in errors.items()
+        for error, (delta, lean) in zip(row, ways, strict=True)
+    ]
+    monkeypatch.setattr(
+        _compare, "compare", lambda *_, **__: sorted(made, key=lambda one: one.law != "two-term")
+    )
+    choice = choose(x, loss)
+    assert choice.best.error == 0.010 and choice.done is not None and choice.tried == 8
+    assert [name for name, _ in choice.rivals] == ["two-term-tied"]  # .020; .011 was refused
+    alike = fit(TWO_TERM_TIED, x, loss).theta
+    assert choice.rivals[0][1] == pytest.approx(alike)
+
+
+def test_a_kept_fit_forecasts_as_the_fit_did() -> None:
+    x, loss = planted(60, noise=0.004, seed=3)
+    done = fit(TWO_TERM, x, loss)
+    rival = ("two-term-tied", fit(TWO_TERM_TIED, x, loss).theta)
+    known = uncertainty(done, draws=50, backtest_draws=20, rivals=[rival])
+    plan = Forecaster.of(done, known)
+    kept = Forecaster.from_dict(json.loads(json.dumps(plan.as_dict())))
+    assert kept.at({"N": 1e12, "D": 1e13}) == pytest.approx(plan.at({"N": 1e12, "D": 1e13}), rel=1e-6)
+    assert len(kept.known.rivals) == 1 and len(kept.known.trend) == 8
