@@ -268,6 +268,52 @@ def check_strided(method: Method) -> None:
     torch.testing.assert_close(plain, turned, rtol=1e-6, atol=1e-7)
 
 
+def check_sparse_gradient(method: Method) -> None:
+    """Refused by name, or stepped on as the same gradient written out."""
+    sparse, dense = (nn.Parameter(torch.ones(300, 4)) for _ in range(2))
+    dense.grad = torch.zeros(300, 4)
+    dense.grad[[1, 5]] = 1.0
+    sparse.grad = dense.grad.to_sparse(1)
+    _refused_or_same(method, sparse, dense, "sparse")
+
+
+def check_complex_gradient(method: Method) -> None:
+    """Refused by name, or stepped on as its real and imaginary parts."""
+    source = torch.Generator().manual_seed(0)
+    whole, parts = (nn.Parameter(torch.ones(300, dtype=torch.complex64)) for _ in range(2))
+    whole.grad = torch.randn(300, generator=source, dtype=torch.complex64)
+    real = nn.Parameter(torch.view_as_real(parts.detach()))
+    real.grad = torch.view_as_real(whole.grad)
+    _refused_or_same(method, whole, real, "complex")
+
+
+def _refused_or_same(method: Method, one: nn.Parameter, other: nn.Parameter, kind: str) -> None:
+    run_step(make(method, [other]), [other])
+    try:
+        run_step(make(method, [one]), [one])
+    except Exception as refusal:
+        assert kind in str(refusal).lower() or kind in type(refusal).__name__.lower()
+        return
+    end = torch.view_as_real(one.detach()) if one.is_complex() else one.detach()
+    torch.testing.assert_close(end, other.detach())
+
+
+def check_file_of_the_inner_optimizer(method: Method) -> None:
+    """A run that was saved without the method goes on with it."""
+    if method.card["slot"] != "optimizer-around":
+        return
+    params = draw(0)
+    plain = torch.optim.AdamW(params, lr=LR)
+    for p in params:
+        p.grad = torch.ones_like(p)
+    plain.step()
+    around = make(method, params)
+    around.load_state_dict(plain.state_dict())
+    before = values(params)
+    advance(around, params, range(2))
+    assert not same(before, values(params))
+
+
 def check_refuses_nonsense(method: Method) -> None:
     attempt: Callable[[], Any] = lambda: make(method, draw(0), lr=-1.0)
     with pytest.raises(Exception, match=r"(?i)learning|lr"):

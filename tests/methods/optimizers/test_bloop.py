@@ -48,6 +48,20 @@ def test_without_auxiliary_loss_it_is_the_inner_optimizer():
     assert all(torch.equal(p, q) for p, q in zip(one, two, strict=True))
 
 
+def test_a_head_of_the_auxiliary_loss_alone_is_trained():
+    """Its training gradient is zero: d = weight * g_aux."""
+    w, head = nn.Parameter(torch.ones(2)), nn.Parameter(torch.tensor([2.0, -1.0]))
+    optimizer = Bloop(torch.optim.SGD([w, head], lr=0.1), weight=0.5)
+    for _ in range(2):
+        optimizer.zero_grad()
+        before = head.detach().clone()
+        optimizer.auxiliary((3 * head).sum())
+        w.square().sum().backward()
+        optimizer.step()
+        torch.testing.assert_close(head.detach(), before - 0.1 * 0.5 * 3)
+        assert head.grad is None
+
+
 def test_resumes_with_its_average():
     def advance(optimizer, p, steps):
         for step in steps:

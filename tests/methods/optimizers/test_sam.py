@@ -64,6 +64,22 @@ def test_no_radius_is_the_inner_optimizer():
     assert all(torch.equal(p, q) for p, q in zip(one, two, strict=True))
 
 
+def test_a_closure_that_breaks_off_leaves_the_weights():
+    w = nn.Parameter(torch.ones(3))
+    optimizer, calls = SAM(torch.optim.SGD([w], lr=0.1), rho=0.5), []
+
+    def closure():
+        calls.append(w.detach().clone())
+        if len(calls) == 2:
+            raise MemoryError
+        w.grad = torch.ones(3)
+        return w.sum()
+
+    with pytest.raises(MemoryError):
+        optimizer.step(closure)
+    assert not torch.equal(calls[1], torch.ones(3)) and torch.equal(w.detach(), torch.ones(3))
+
+
 def test_stays_at_a_saddle_that_gradient_descent_leaves():
     """P268, accept: x^2 - y^2, 1,000 steps, |y| < rho."""
     ends = []

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from vario.methods.optimizers._checks import check_gradients
+
 
 class AroundOptimizer(Optimizer):
     """Subclasses say in ``_change`` what the inner optimizer gets instead of the gradients."""
@@ -24,6 +26,7 @@ class AroundOptimizer(Optimizer):
                 f"{type(self).__name__} goes around an optimizer; got {type(base).__name__}. "
                 f"Write {type(self).__name__}(torch.optim.AdamW(model.parameters(), lr=1e-3))."
             )
+        self.options = dict(options)
         base.defaults.update(options)
         super().__init__(base.param_groups, base.defaults)
         self.base = base
@@ -43,6 +46,7 @@ class AroundOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        check_gradients(type(self).__name__, self._params())
         lent = [(p, p.grad) for group in self.param_groups for p in group["params"] if p.grad is not None]
         try:
             for group in self.param_groups:
@@ -76,6 +80,9 @@ class AroundOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.base.load_state_dict(state_dict)
         self._share()
+        for group in self.param_groups:  # a file that the inner optimizer wrote alone knows no options
+            for name, value in self.options.items():
+                group.setdefault(name, value)
         params = self._params()
         self.own = {
             params[k]: {name: kept.detach().clone().to(params[k].device) for name, kept in held.items()}

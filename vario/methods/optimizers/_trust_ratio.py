@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vario.methods.optimizers._checks import check_lr, check_share, grads_of
+from vario.methods.optimizers._checks import check_gradients, check_lr, check_share, grads_of
 
 
 class TrustRatioOptimizer(Optimizer):
@@ -34,6 +34,7 @@ class TrustRatioOptimizer(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
+            check_gradients(type(self).__name__, params)
             if params:
                 self._move(group, params, self._multiplier(group))
         return loss
@@ -55,7 +56,8 @@ class TrustRatioOptimizer(Optimizer):
         if inside:
             torch._foreach_mul_(scaled, group["lr"])
         for p in params:
-            self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+            if "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         buffers = [self.state[p]["momentum_buffer"] for p in params]
         torch._foreach_mul_(buffers, group["momentum"])
         torch._foreach_add_(buffers, scaled)

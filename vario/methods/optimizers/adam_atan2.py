@@ -29,7 +29,7 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from vario.methods._native import built
-from vario.methods.optimizers._checks import check_lr, check_share, grads_of
+from vario.methods.optimizers._checks import check_gradients, check_lr, check_share, grads_of
 
 __all__ = ["AdamAtan2"]
 
@@ -85,6 +85,7 @@ class AdamAtan2(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
+            check_gradients("AdamAtan2", params)
             if params:
                 self._move(group, params)
         return loss

@@ -79,9 +79,16 @@ class Bloop(AroundOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._share_of_average = self._project()
-        super().step()
-        self._auxiliary = {}
+        lone = [p for p in self._auxiliary if p.grad is None]  # a head that only the auxiliary loss has
+        for p in lone:
+            p.grad = torch.zeros_like(p)
+        try:
+            self._share_of_average = self._project()
+            super().step()
+        finally:
+            for p in lone:
+                p.grad = None
+            self._auxiliary = {}
         return loss
 
     def _project(self) -> Tensor | None:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vario.methods.optimizers._checks import check_lr, check_share
+from vario.methods.optimizers._checks import check_gradients, check_lr, check_share
 
 __all__ = ["MFAC", "FisherInverse"]
 
@@ -118,6 +118,7 @@ class MFAC(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         live = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        check_gradients("MFAC", [p for p, _ in live])
         if live:
             self._move(live)
         return loss

@@ -69,11 +69,13 @@ class SAM(AroundOptimizer):
         with torch.enable_grad():
             loss = closure()
         moved = [(p, p.detach().clone()) for p in self._params() if p.grad is not None]
-        self._climb()
-        with torch.enable_grad():
-            closure()
-        for p, weight in moved:
-            p.copy_(weight)
+        try:
+            self._climb()
+            with torch.enable_grad():
+                closure()
+        finally:  # also where the closure breaks off: the weights are the user's
+            for p, weight in moved:
+                p.copy_(weight)
         self.base.step()
         return loss
 
