@@ -24,7 +24,7 @@ from vario import laws
 from vario.laws._newton import Array
 from vario.laws.fit import Fit, Law, predict
 
-LEAST_ROWS = 12  # twice the terms of a trend
+LEAST_ROWS = 12  # twice the terms of a trend; of blocks where rows are checkpoints of a few runs
 Rivals = Sequence[tuple[str, Array]]  # a family's id and its parameters (p,) in the user's units
 
 
@@ -58,13 +58,13 @@ def bent(law: Law, bend: Sequence[float], at: Mapping[str, float | Array]) -> Ar
     return np.asarray(error * np.abs(u**2 - level - slope * u))
 
 
-def trend_of(done: Fit) -> tuple[float, ...]:
+def trend_of(done: Fit, blocks: Array | None = None) -> tuple[float, ...]:
     """Least squares of the residuals on 1, u, v, u^2, uv, v^2: the centres of log N, log D, and the six.
 
-    Empty for anything but a loss of N and D, and for fewer than LEAST_ROWS rows.
+    Empty for anything but a loss of N and D, and for fewer than LEAST_ROWS rows (or blocks).
     """
     known = done.law.units == ("parameters", "tokens") and done.law.output == "loss"
-    if not known or len(done.y) < LEAST_ROWS:
+    if not known or len(done.y if blocks is None else np.unique(blocks)) < LEAST_ROWS:
         return ()
     centre, root = done.x.mean(axis=1), np.sqrt(done.weights)
     squares = _squares(done.x - centre[:, None])

@@ -67,7 +67,7 @@ def uncertainty(
         kind,
         bend_of(done),
         stretch_of(done, blocks),
-        trend_of(done),
+        trend_of(done, blocks),
         rivals,
     )
 
@@ -124,7 +124,7 @@ def backtest(
         later = {name: np.exp(row[later_rows]) for name, row in zip(done.law.inputs, done.x, strict=True)}
         errors.append(_scale(part, part.predict(later)) - done.y[later_rows])
         spread = _spread(part.law, sample, later) / stretch_of(part, own)
-        claimed.append(_together(part.law, spread, noise_of(part), bend_of(part), trend_of(part), later))
+        claimed.append(_together(part.law, spread, noise_of(part), bend_of(part), trend_of(part, own), later))
     return (np.concatenate(errors), np.concatenate(claimed)) if errors else (np.empty(0), np.empty(0))
 
 
