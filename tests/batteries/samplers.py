@@ -61,6 +61,16 @@ def check_ranks_share_one_order(method: Method) -> None:
         make(method, rank=2, ranks=2)
 
 
+def check_every_rank_gets_as_many(method: Method) -> None:
+    """Three ranks of an order that three does not divide: the first indices come again, as torch has it."""
+    whole = run(make(method, seed=5), range(1))[0]
+    samplers = [make(method, seed=5, rank=r, ranks=3) for r in range(3)]
+    parts = [run(sampler, range(1))[0] for sampler in samplers]
+    assert {len(part) for part in parts} == {len(sampler) for sampler in samplers} == {-(-len(whole) // 3)}
+    dealt = [index for row in zip(*parts, strict=True) for index in row]
+    assert dealt == (whole + whole)[: len(dealt)]
+
+
 def check_resumes_in_mid_epoch(method: Method) -> None:
     """From a file loaded with weights_only, bit for bit, with what update() was told."""
     straight = make(method)

@@ -147,8 +147,8 @@ class AdamW8bit(Optimizer):
 def _start(state: dict[str, Any], p: Tensor, min_size: int) -> None:
     if grad_of(p).layout is not torch.strided or p.is_complex():
         raise ValueError(
-            f"AdamW8bit: the gradient of a parameter of shape {tuple(p.shape)} is sparse or complex, and only "
-            f"dense real ones are stepped on. Give that parameter an optimizer of its own."
+            f"AdamW8bit: the gradient of a parameter of shape {tuple(p.shape)} is sparse or complex, and "
+            f"only dense real ones are stepped on. Give that parameter an optimizer of its own."
         )
     state["step"] = 0
     if p.numel() < min_size:

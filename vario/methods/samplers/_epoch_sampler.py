@@ -1,7 +1,8 @@
 """A sampler of indices with one order per epoch: seeded, split over ranks, and resumable in mid-epoch.
 
 The order of an epoch is drawn from (seed, epoch) and from what ``update`` was told before it, on every rank
-alike, and then dealt out; no global random state is read.
+alike, and then dealt out; no global random state is read. Every rank gets as many: ranks that wait for one
+another in each step would hang at the end, so the first indices come again where the order does not go even.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class EpochSampler(Sampler[int]):
     def _prepared(self) -> Tensor:
         if self.order is None:
             mixed = (self.seed * 0x9E3779B97F4A7C15 + self.epoch * 0xBF58476D1CE4E5B9) % 2**63
-            self.order = self._order(torch.Generator().manual_seed(mixed))
+            order = self._order(torch.Generator().manual_seed(mixed))
+            even = len(order) + -len(order) % self.ranks
+            self.order = order[torch.arange(even) % max(len(order), 1)]
         return self.order
 
     def __iter__(self) -> Iterator[int]:
@@ -48,7 +51,7 @@ class EpochSampler(Sampler[int]):
             yield index
 
     def __len__(self) -> int:
-        return len(range(self.rank, len(self._prepared()), self.ranks))
+        return len(self._prepared()) // self.ranks
 
     def _order(self, draw: torch.Generator) -> Tensor:
         raise NotImplementedError
