@@ -343,12 +343,18 @@ def test_keys_are_listed_and_work(browser: Any, served: Served) -> None:
 
 
 def test_a_phone_needs_no_scrolling_sideways(browser: Any, served: Served) -> None:
+    trial = a_trial(served.home)
     view = opened(browser, served, viewport={"width": 390, "height": 844}, has_touch=True)
-    for place in ("#/runs", "#/run/sick", "#/compare/sick,healthy"):
+    for place in ("#/runs", "#/run/sick", "#/compare/sick,healthy", f"#/trial/{trial.id}"):
         view.evaluate("place => (location.hash = place)", place)
         view.wait_for_selector("main:not([aria-busy])")
         view.wait_for_timeout(150)
         assert view.evaluate("document.documentElement.scrollWidth") <= 390, place
+    verdicts = view.locator(".wide:has(.verdicts)")
+    assert verdicts.evaluate("box => box.scrollWidth <= box.clientWidth")
+    assert "step time" in verdicts.evaluate(
+        "box => getComputedStyle(box.querySelector('td:last-child'), '::before').content"
+    )
     assert view.wrong == []
 
 

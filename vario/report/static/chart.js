@@ -163,7 +163,7 @@ function plotted(chart) {
     const few = data[0].length < 40;
     const raw = () => (linked.smooth ? faded(ink, 0.3) : ink);
     const dash = line.dash ? [6, 4] : undefined;
-    series.push(edge, { label: line.label, stroke: raw, width: 1.6, dash, points: { show: few, size: 5 } }, edge, { stroke: ink, width: 2, points: { show: false } });
+    series.push(edge, { label: line.label, stroke: raw, width: 1.6, dash, points: { show: few, size: 5, fill: color("card") } }, edge, { stroke: ink, width: 2, points: { show: false } });
     bands.push({ series: [at + 2, at], fill: faded(ink, 0.2) });
   });
   const axis = { stroke: color("muted"), grid: { stroke: color("hair"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };

@@ -10,6 +10,7 @@ const FOOT = 21;
 const SAMPLE = 20000; // values that decide the colours
 const FAR = 12; // usual gaps after the last reading its colour pales: it may be that nothing is read any more
 const LEAST = 3; // pixels of a row, however many there are
+const MOST = 24; // and however few
 const BAR = 12; // pixels that a scroll bar takes
 const NUMBERLESS = [213, 94, 0]; // vermilion: on no viridis scale
 
@@ -104,7 +105,7 @@ class HeatMap {
   draw() {
     const width = (this.drawn = this.box.clientWidth);
     if (!width) return;
-    this.size = Math.max(LEAST, Math.min(18, Math.floor((this.map.tall ?? 900) / Math.max(this.rows.length, 1))));
+    this.size = Math.max(LEAST, Math.min(MOST, Math.floor((this.map.tall ?? 900) / Math.max(this.rows.length, 1))));
     const context = this.canvas.getContext("2d");
     context.font = "11px system-ui";
     const names = this.size >= 9 ? this.rows.map(({ name }) => context.measureText(shortened(name, 60)).width) : [];

@@ -195,7 +195,7 @@ function others(title, page, rows) {
     const told = (one.verdicts ?? []).map(({ treatment, verdict }) => `${plain(treatment, 60)}: ${plain(verdict)}`).slice(0, 3);
     const fit = one.law ? [one.refused ? `${one.law}: refused` : `${one.law} on ${plural(one.runs ?? 0, "run")}`] : [];
     const rest = [...told, ...fit, one.status, ago(one.started ?? one.made)].filter(Boolean).map((text) => plain(text, 160)).join(" · ");
-    return el("li", {}, el("a", { href: address(page, [one.id]) }, el("bdi", {}, plain(one.command || one.id, 160))), el("small", { class: "muted" }, rest), one.error && el("small", { class: "why" }, plain(one.error, 300)));
+    return el("li", {}, el("a", { href: address(page, [one.id]) }, el("bdi", {}, plain(one.command ? shortCommand(one.command, one.id) : one.id, 160))), el("small", { class: "muted" }, rest), one.error && el("small", { class: "why" }, plain(one.error, 300)));
   };
   return el("section", {}, el("h2", {}, title), el("ul", { class: "plain-list" }, rows.map(row)));
 }

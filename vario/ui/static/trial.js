@@ -9,7 +9,7 @@ import { Board } from "./board.js";
 import { clear, dial, el } from "./build.js";
 import { chartFigure, empty, pairs, said } from "./figures.js";
 import { Live } from "./live.js";
-import { duration, plain, plural, shortId } from "./words.js";
+import { duration, plain, plural, shortCommand, shortId } from "./words.js";
 
 const STATES = { helps: "well", hurts: "error", equivalent: "advice", undecided: "unknown" };
 const TONES = { helps: "well", hurts: "error", equivalent: "advice", undecided: "muted" };
@@ -57,7 +57,7 @@ class TrialPage {
     const baseline = arms.find(({ role }) => role === "baseline") ?? arms[0];
     const sections = verdicts.map((verdict) => {
       const arm = arms.find(({ name }) => name === verdict.treatment);
-      return arm && baseline && arm !== baseline && paired(told, verdict, baseline, arm, tools);
+      return arm && baseline && arm !== baseline && paired(told, baseline, arm, tools);
     });
     clear(this.frame.view, heading(told), verdicts.length > 0 && el("section", {}, el("h2", {}, "Verdicts"), table(told)), sections, apart(told));
   }
@@ -87,7 +87,7 @@ function heading(told) {
   ];
   const list = facts.filter(([, value]) => value && value !== "–").map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("bdi", {}, plain(value, 200)))));
   const command = Array.isArray(told.command) ? told.command.join(" ") : told.command;
-  return el("header", { class: "verdict" }, dial(STATES[word?.verdict] ?? "unknown"), el("div", {}, el("h1", {}, plain(text, 200)), command && el("p", { class: "cmd" }, el("code", {}, plain(command, 600))), el("dl", {}, list)));
+  return el("header", { class: "verdict" }, dial(STATES[word?.verdict] ?? "unknown"), el("div", {}, el("h1", {}, plain(text, 200)), command && el("p", { class: "cmd", title: plain(command, 1000) }, el("code", {}, plain(shortCommand(command, told.id), 600))), el("dl", {}, list)));
 }
 
 function sentence({ treatment, verdict, more_seeds: more, pairs: count }, { margin }) {
@@ -103,19 +103,22 @@ function table(told) {
   const reach = Math.max(...ends, 1e-300) * 1.08;
   const better = told.higher_is_better ? ["worse", "better"] : ["better", "worse"];
   const scale = el("span", { class: "ends" }, el("span", {}, `← ${better[0]}`), el("span", {}, `${better[1]} →`));
-  const head = el("tr", {}, ["treatment", "verdict", `difference in ${plain(told.metric, 60)}, 95 %`, scale, "chance that it helps", "pairs", "step time"].map((text, i) => el("th", { scope: "col", class: i > 3 ? "number" : null }, text)));
+  const difference = `difference in ${plain(told.metric, 60)}, 95\u00a0%`;
+  const head = el("tr", {}, ["treatment", "verdict", difference, scale, "chance that it helps", "pairs", "step time"].map((text, i) => el("th", { scope: "col", class: i > 3 ? "number" : null }, text)));
+  // Where a phone leaves no room for columns, each cell says by itself what it is.
+  const cell = (name, text) => el("td", { class: "number", "data-name": name }, text);
   const rows = verdicts.map((one) => {
-    const { treatment, verdict, difference, probability, pairs: count, cost, cost_interval: times, reason, role } = one;
+    const { treatment, verdict, probability, pairs: count, cost, cost_interval: times, reason, role } = one;
     return el(
       "tr",
       { "data-testid": "verdict" },
       el("th", { scope: "row" }, el("bdi", {}, plain(treatment, 120)), role === "control" && el("small", {}, "control"), reason && el("small", { class: "why" }, plain(reason, 300))),
       el("td", {}, el("span", { class: `word ${TONES[verdict] ?? ""}` }, plain(verdict)), verdict === "undecided" && one.more_seeds > 0 && el("small", {}, `about ${steps(one.more_seeds)} more seeds`)),
-      el("td", {}, differenceText(difference)),
-      el("td", {}, forest(difference, reach, verdict)),
-      el("td", { class: "number" }, chance(probability)),
-      el("td", { class: "number" }, String(count)),
-      el("td", { class: "number" }, cost === null || cost === undefined ? "–" : `${number(cost)}${times?.high ? ` (${number(times.low)} to ${number(times.high)})` : ""} ×`),
+      el("td", { "data-name": difference }, differenceText(one.difference)),
+      el("td", {}, forest(one.difference, reach, verdict)),
+      cell("chance that it helps", count ? chance(probability) : "–"),
+      cell("pairs", String(count)),
+      cell("step time", cost === null || cost === undefined ? "–" : `${number(cost)}${times?.high ? ` (${number(times.low)} to ${number(times.high)})` : ""} ×`),
     );
   });
   return el("div", { class: "wide compared" }, el("table", { class: "verdicts" }, el("thead", {}, head), el("tbody", {}, rows)));
@@ -149,16 +152,15 @@ function forest({ value, low, high }, reach, verdict) {
 }
 
 // The runs of a treatment and of the baseline with the same seeds, and their difference over training.
-function paired(told, verdict, baseline, arm, tools) {
-  const lines = [
-    ...curves(baseline, 8, "baseline"),
-    ...curves(arm, 2, arm.name),
-  ];
+function paired(told, baseline, arm, tools) {
+  const treated = curves(arm, 2, arm.name);
+  if (!treated.length) return null;
+  const lines = [...curves(baseline, 8, "baseline"), ...treated];
   const difference = band(arm.difference ?? []);
   const charts = [];
-  if (lines.length) charts.push(chartFigure({ title: `${told.metric}: pairs with the same seeds`, note: "one line per run", lines, limits: [], span: null }, { ...tools, tall: 240 }));
+  charts.push(chartFigure({ title: `${told.metric}: pairs with the same seeds`, note: "one line per run", lines, limits: [], span: null }, { ...tools, tall: 240 }));
   if (difference) charts.push(chartFigure({ title: "Difference over training", note: "band: 95 %", lines: [{ label: `${arm.name} minus baseline`, ink: 2, curve: { ask: () => difference } }], limits: [[0, "no difference"]], always: true, span: null }, { ...tools, tall: 240 }));
-  return el("section", { "data-testid": "pairs" }, el("h2", {}, el("bdi", {}, plain(arm.name, 120)), " against the baseline"), charts.length > 0 && el("div", { class: "grid two-wide" }, charts), values(told, baseline, arm));
+  return el("section", { "data-testid": "pairs" }, el("h2", {}, el("bdi", {}, plain(arm.name, 120)), " against the baseline"), el("div", { class: "grid two-wide" }, charts), values(told, baseline, arm));
 }
 
 function curves({ curves: all = {} }, ink, name) {
