@@ -90,6 +90,14 @@ def test_a_home_that_cannot_be_made_costs_the_record_and_not_the_run(tmp_path: P
     assert done.stderr.startswith("vario: not watching: ") and "VARIO_HOME" in done.stderr
 
 
+def test_a_stream_that_the_shell_has_closed_is_closed_for_the_command(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import sys; print(1); sys.exit(4 if sys.stdout is None else 5)")
+    for stream in ("1", "1>&- 2"):
+        command = f"{sys.executable} {VARIO} run train.py {stream}>&-"
+        environment = os.environ | {"VARIO_HOME": str(tmp_path / "runs")}
+        assert subprocess.run(command, shell=True, cwd=tmp_path, env=environment, check=False).returncode == 4
+
+
 def test_a_mistake_is_one_clear_line(tmp_path: Path) -> None:
     done = vario("findings", "nosuch", home=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("vario: there are no runs in")

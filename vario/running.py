@@ -41,6 +41,7 @@ def run(
     from vario.record.runs import create_run
     from vario.record.runs import home as default_home
 
+    _fill_standard_streams()
     share = overhead_share(overhead)
     patterns = dict(_metric(text) for text in metrics)
     say: Callable[[str], None] = (lambda text: None) if quiet else _say
@@ -56,6 +57,18 @@ def run(
         code = launch(list(command), directory, overhead=share, metrics=patterns, keep_examples=keep_examples)
     _close(directory, code, say)
     return code
+
+
+def _fill_standard_streams() -> None:
+    """Where a shell has closed one, SQLite would take its number for itself and pass it on to the command.
+
+    What is opened here is closed again when the command starts, which finds it as the shell left it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def overhead_share(text: str) -> float:
@@ -128,5 +141,7 @@ def _short(command: Sequence[str]) -> str:
 
 
 def _say(text: str) -> None:
+    if sys.stderr is None:  # closed by the shell
+        return
     sys.stderr.write(text.rstrip("\n") + "\n")
     sys.stderr.flush()
