@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.capture.per_example.test_probe import B, Model, agree, draw, measure, seeded, tokens
-from vario.capture.per_example import formulas
+from vario.capture.per_example import convolutions, formulas
+from vario.capture.per_example.found import ExampleGradients
 from vario.capture.per_example.probe import Probe
 
 
@@ -132,6 +133,26 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "wide and padded": (lambda: nn.Sequential(nn.Conv2d(9, 4, (3, 2), padding=(2, 1))), draw(B, 9, 6, 5)),
     "one by one": (lambda: nn.Sequential(nn.Conv2d(9, 4, 1)), draw(B, 9, 6, 5)),
     "depthwise": (lambda: nn.Sequential(nn.Conv2d(4, 4, 3, groups=4)), draw(B, 4, 6, 5)),
+    "dilated groups, by rows": (
+        lambda: nn.Sequential(nn.Conv2d(12, 4, 3, padding=(2, 1), dilation=(2, 1), groups=2)),
+        draw(B, 12, 6, 5),
+    ),
+    "strided, dilated groups": (
+        lambda: nn.Sequential(nn.Conv2d(4, 6, (3, 2), stride=(2, 3), padding=2, dilation=(1, 2), groups=2)),
+        draw(B, 4, 7, 6),
+    ),
+    "3d": (lambda: nn.Sequential(nn.Conv3d(3, 2, (2, 3, 2), padding=1)), draw(B, 3, 4, 3, 5)),
+    "transposed 2d": (
+        lambda: nn.Sequential(
+            nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2, dilation=2)
+        ),
+        draw(B, 4, 4, 3),
+    ),
+    "transposed 2d, by rows": (lambda: nn.Sequential(nn.ConvTranspose2d(3, 5, 3)), draw(B, 3, 4, 3)),
+    "a kernel that is mostly outside": (
+        lambda: nn.Sequential(nn.Conv2d(9, 2, 5, padding=4, dilation=2)),
+        draw(B, 9, 3, 2),
+    ),
     "same padding": (lambda: nn.Sequential(nn.Conv2d(9, 4, 3, padding="same")), draw(B, 9, 6, 5)),
     "a matrix over the examples": (
         lambda: Model(lambda m, x: x @ m.w.expand(B, 5, 2), w=nn.Parameter(draw(5, 2))),
@@ -158,6 +179,29 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 def test_every_kind_of_layer(name: str) -> None:
     make, x = LAYERS[name]
     agree(seeded(make), x, tolerance=2e-3 if "attention" in name or "lstm" in name else 1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if "Conv" in repr(seeded(LAYERS[name][0]))])
+def test_convolutions_in_many_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two or three examples at a time, and inner products of a few outputs at a time."""
+    make, x = LAYERS[name]
+    model = seeded(make)
+    whole = both(model, x)
+    monkeypatch.setattr(convolutions, "_ROOM", {"cpu": 500})
+    monkeypatch.setattr(convolutions, "_TABLE", 50)
+    parts = both(model, x)
+    for parameter in whole.squares:
+        for kind in ("squares", "products", "spreads"):
+            one, other = getattr(whole, kind)[parameter], getattr(parts, kind)[parameter]
+            assert torch.allclose(one, other, rtol=1e-5, atol=1e-9), (parameter, kind)
+
+
+def both(model: nn.Module, x: Tensor) -> ExampleGradients:
+    loss = model(x).tanh().sum()
+    names = {id(p): n for n, p in model.named_parameters()}
+    probe = Probe(loss, names, examples=B, products=True, spreads={})
+    loss.backward()
+    return probe.close()
 
 
 @pytest.mark.parametrize("name", [*LAYERS])

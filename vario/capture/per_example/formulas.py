@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vario.capture.per_example.arriving import Arriving, by_rows
 from vario.capture.per_example.batch_axis import Examples, Layout
 from vario.capture.per_example.found import square
 
-__all__ = ["Convolution", "Formula", "Linear", "Lookup", "Replay", "RowSums", "Shares"]
+__all__ = ["Formed", "Formula", "Linear", "Lookup", "Replay", "RowSums", "Shares", "sum_of"]
 
 # measured: below so many times i o / (i + o) rows, products of rows are cheaper than the shares
 _GHOST, _GHOST_PRODUCTS = 1.25, 2.0
@@ -40,7 +39,7 @@ class Formula(Protocol):
         """The squares of each entry of the shares, in their shape, are added to ``total``."""
 
 
-class _Formed:
+class Formed:
     """What follows from the shares alone."""
 
     examples: Examples
@@ -66,7 +65,7 @@ class _Formed:
             total.addcmul_(share, share)
 
 
-class Shares(_Formed):
+class Shares(Formed):
     """Where the shares of all examples are small enough to form: ``form(g)`` is (m, *parameter)."""
 
     def __init__(self, form: Callable[[Tensor], Tensor], examples: Examples) -> None:
@@ -113,7 +112,7 @@ class RowSums(Shares):
         return self._arriving.rows(gradient).shape[1] == 1
 
 
-class Linear(_Formed):
+class Linear(Formed):
     """out = a @ w: a is (m, T, i), g is (m, T, o), the share (i, o); several uses are joined along T."""
 
     def __init__(self, a: Tensor, arriving: Arriving) -> None:
@@ -163,7 +162,7 @@ class Linear(_Formed):
             return inner[0].mul_(inner[1]).view(many, count, many, count).sum(dim=(1, 3))
         per = max(1, _BLOCK // (into * many))
         parts = ((piece.mT @ self.a).flatten(1) for piece in g.split(per, dim=2))
-        return _sum_of([part @ part.T for part in parts])
+        return sum_of([part @ part.T for part in parts])
 
     def add_spread(self, gradient: Tensor, total: Tensor) -> None:
         if self.a.shape[1] == 1:
@@ -179,7 +178,7 @@ class Linear(_Formed):
         self._known = torch.stack(squares).to(room.dtype)
 
 
-class Lookup(_Formed):
+class Lookup(Formed):
     """Rows of a table: tokens (m, T), g (m, T, d), the share (rows of the table, d)."""
 
     def __init__(self, tokens: Tensor, arriving: Arriving, *, size: int, padding: int) -> None:
@@ -212,7 +211,7 @@ class Lookup(_Formed):
             for row, where, value in zip(table, place, piece, strict=True):
                 row.index_add_(0, where, value)
             found.append(table.flatten(1) @ table.flatten(1).T)
-        return _sum_of(found)
+        return sum_of(found)
 
     def with_linear(self, gradient: Tensor, other: Linear, arriving: Tensor) -> Tensor:
         """Inner product of each share with that of a product whose weight is the same table, turned."""
@@ -223,82 +222,7 @@ class Lookup(_Formed):
         return torch.stack(found)
 
 
-class Convolution(_Formed):
-    """A convolution of any dimension, stride and grouping: (m, ...) of examples in the first dimension."""
-
-    def __init__(self, node: Any, examples: Examples) -> None:
-        self.examples = examples
-        self.a, self.weight = examples.pick(node._saved_input.detach()), node._saved_weight.detach()
-        self.stride, self.padding = list(node._saved_stride), list(node._saved_padding)
-        self.dilation, self.groups = list(node._saved_dilation), node._saved_groups
-        self.transposed, self.more = node._saved_transposed, list(node._saved_output_padding)
-        plain = not self.transposed and self.groups == 1 and self.a.dim() in (3, 4)
-        self.unfolds = plain and set(self.dilation) == {1}
-        self._known: Tensor | None = None  # squares that came with the spread
-
-    def share(self, gradient: Tensor, place: int) -> Tensor:
-        return self._backward(self.examples.pick(gradient)[place : place + 1], place).float()
-
-    def _backward(self, g: Tensor, place: int) -> Tensor:
-        settings = [self.stride, self.padding, self.dilation, self.transposed, self.more, self.groups]
-        a, backward = self.a[place : place + 1], torch.ops.aten.convolution_backward
-        return torch.as_tensor(backward(g, a, self.weight, None, *settings, [False, True, False])[1])
-
-    def parts(self, gradient: Tensor) -> Iterator[Tensor]:
-        """The share in pieces (m, o, n), one for each row of the kernel."""
-        g, a = self.examples.pick(gradient).float(), self.a.float()
-        if a.dim() == 3:
-            g, a = g.unsqueeze(2), a.unsqueeze(2)
-        high, wide = self.weight.shape[2:] if self.a.dim() == 4 else (1, self.weight.shape[2])
-        pad = [*self.padding] if self.a.dim() == 4 else [0, *self.padding]
-        stride = [*self.stride] if self.a.dim() == 4 else [1, *self.stride]
-        out_high, out_wide = g.shape[2:]
-        g = g.flatten(2)
-        if self._all_at_once():
-            columns = F.unfold(a, (high, wide), padding=tuple(pad), stride=tuple(stride))  # (m, n, places)
-            yield torch.bmm(g, columns.mT)
-            return
-        a = F.pad(a, (pad[1], pad[1], pad[0], pad[0])) if any(pad) else a
-        moved = torch.cat([a[..., k : k + out_wide] for k in range(wide)], dim=1)  # (m, i * wide, H, W)
-        for row in range(high):
-            piece = moved[:, :, row : row + out_high].flatten(2)
-            yield torch.bmm(g, piece.mT)
-
-    def _all_at_once(self) -> bool:
-        """Whether the places are unfolded, in the order of the weight; else row by row of the kernel."""
-        return set(self.stride) != {1} or self.weight[0].numel() <= 32
-
-    def squares(self, gradient: Tensor) -> Tensor:
-        if self._known is not None:
-            return self._known
-        if not self.unfolds:
-            return super().squares(gradient)
-        each = [torch.linalg.vector_norm(part.flatten(1), dim=1) for part in self.parts(gradient)]
-        return _sum_of([norms.square_() for norms in each])
-
-    def products(self, gradient: Tensor) -> Tensor:
-        if not self.unfolds:
-            return super().products(gradient)
-        rows_ = (part.flatten(1) for part in self.parts(gradient))
-        return _sum_of([part @ part.T for part in rows_])
-
-    def add_spread(self, gradient: Tensor, total: Tensor) -> None:
-        if not self.unfolds:
-            super().add_spread(gradient, total)
-            return
-        out, into = self.weight.shape[:2]
-        sums, squares = [], []
-        for part in self.parts(gradient):
-            squares.append(torch.linalg.vector_norm(part.flatten(1), dim=1).square_())
-            sums.append(part.square_().sum(dim=0))
-        self._known = _sum_of(squares)
-        if not self._all_at_once():
-            rows = [each.view(out, -1, into).mT for each in sums]  # (out, into, width of the kernel)
-            sums = [torch.stack(rows, dim=2)]
-        total.add_(sums[0].reshape(total.shape))
-
-
-class Replay(_Formed):
+class Replay(Formed):
     """An operation without a formula: its own backward is run on the rows of one example at a time."""
 
     def __init__(self, node: Any, edge: int, arriving: Arriving) -> None:
@@ -320,7 +244,8 @@ class Replay(_Formed):
         return dense.float()
 
 
-def _sum_of(values: list[Tensor]) -> Tensor:
+def sum_of(values: list[Tensor]) -> Tensor:
+    """Added to the first of them."""
     total = values[0]
     for value in values[1:]:
         total += value

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vario.capture.per_example.arriving import Arriving, by_rows
 from vario.capture.per_example.batch_axis import BATCH_NORMS, Examples, Layout, by_example, kind_of
+from vario.capture.per_example.convolutions import Convolution
 from vario.capture.per_example.formulas import (
-    Convolution,
     Formula,
     Linear,
     Lookup,
