@@ -125,8 +125,8 @@ class Convolution(Formed):
         """Copy what each entry of the kernel (or of its rows) sees into (n, groups, entry, into, places)."""
         extents, sizes = patches.shape[4:], seen.shape[3:]
         for number, entry in enumerate(product(*map(range, entries))):
-            to: list[slice] = []
-            of: list[slice] = []
+            to: list[Any] = [...]
+            of: list[Any] = [...]
             for axis, (extent, size, stride) in enumerate(zip(extents, sizes, self.stride, strict=True)):
                 offset = entry[axis] * self.dilation[axis] - self.padding[axis]  # of the first place
                 first = max(0, -(offset // stride))
@@ -134,4 +134,4 @@ class Convolution(Formed):
                 begin = first * stride + offset
                 to.append(slice(first, last))
                 of.append(slice(begin, begin + (last - first) * stride, stride))
-            patches[:, :, number][(..., *to)].copy_(seen[(..., *of)])
+            patches[:, :, number][tuple(to)].copy_(seen[tuple(of)])
