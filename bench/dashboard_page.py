@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,14 +168,16 @@ def painted(browser: Any, served: Served) -> tuple[float, float, float, Any]:
     return view.evaluate("stood.first"), view.evaluate("stood.all"), computed, view
 
 
-def empty(browser: Any, served: Served) -> float:
-    """Milliseconds to a page that only says that there is no such run: what browser and frame cost here."""
+def empty(browser: Any, served: Served) -> tuple[float, float]:
+    """Milliseconds to a page that only says that there is no such run, and those computed until then."""
     view = window(browser)
+    before = processor_time()
     view.goto(served.address("#/run/nobody"))
     view.wait_for_function("() => window.stood.first")
+    computed = processor_time() - before
     stood = float(view.evaluate("stood.first"))
     view.context.close()
-    return stood
+    return stood, computed
 
 
 class Refresh(NamedTuple):
@@ -260,13 +263,15 @@ def looked_at(browser: Any, served: Served, path: Path, rounds: int) -> dict[str
     """What a page costs, round by round; a page without a run and an empty frame stand beside each."""
     found: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        found["a page without a run, for comparison"].append(empty(browser, served))
+        stood, least = empty(browser, served)
+        found["a page without a run, for comparison"].append(stood)
+        found["computed for a page without a run"].append(least)
         first, whole, computed, view = painted(browser, served)
         found["first chart of the loss"].append(first)
-        found["computed until then, server and browser together"].append(computed)
+        found["computed for the first chart, server and browser together"].append(computed)
         found["all charts of a tall screen"].append(whole)
-        found["zoom: every view again"].append(refreshed(view, lambda view=view: drag(view)).whole)
-        back = refreshed(view, lambda view=view: view.keyboard.press("Escape"))
+        found["zoom: every view again"].append(refreshed(view, partial(drag, view)).whole)
+        back = refreshed(view, partial(view.keyboard.press, "Escape"))
         found["back to all steps"].append(back.whole)
         found["back to all steps, from the last answer to the screen"].append(back.drawing)
         found["back to all steps, processor time of the answers"].append(back.answers)
@@ -279,7 +284,7 @@ def looked_at(browser: Any, served: Served, path: Path, rounds: int) -> dict[str
     view.wait_for_selector(".verdict:not(.pending)", timeout=120_000)  # what is diagnosed once is done
     view.wait_for_timeout(4_000)
     for steps in [1 + growing.step // 700] * rounds:  # a pixel's worth, so that every view has news
-        news = refreshed(view, lambda steps=steps: growing.grow(steps))
+        news = refreshed(view, partial(growing.grow, steps))
         found["news of a run: every view again"].append(news.whole)
         found["news of a run, from the last answer to the screen"].append(news.drawing)
         found["news of a run, processor time of the answers"].append(news.answers)
@@ -291,7 +296,7 @@ def looked_at(browser: Any, served: Served, path: Path, rounds: int) -> dict[str
 
 def frame(browser: Any) -> float:
     view = window(browser)
-    took = [view.evaluate(FRAME) for _ in range(5)]
+    took = [float(view.evaluate(FRAME)) for _ in range(5)]
     view.context.close()
     return statistics.median(took)
 
