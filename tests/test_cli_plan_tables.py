@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.test_cli_plan import COLUMNS, QUICK, call, runs
-from vario.laws._table import number, read
+from vario.laws._table import guess, number, read
 from vario.nouns import VarioError
 
 
@@ -169,3 +169,29 @@ def test_an_accuracy_in_percent_is_noticed_and_its_error_fitted(tmp_path: Path) 
         said = call("fit", tmp_path / "runs.csv", "--columns", f"N=params,D=tokens,loss={error}", *QUICK)
         assert "rising-loss" not in {one["id"] for one in said["warnings"]}
         assert said["parameters"]["alpha"]["value"] == pytest.approx(0.35, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (["run", "n_params", "tokens", "val_loss"], ["n_params", "tokens", "val_loss"]),
+        (
+            ["params [M]", "tokens (B)", "val ppl"],
+            ["`params [M]`*1e6", "`tokens (B)`*1e9", "log(`val ppl`)"],
+        ),
+        (
+            ["Parameter (Mio.)", "Tokens (Mrd.)", "Verlust"],
+            ["`Parameter (Mio.)`*1e6", "`Tokens (Mrd.)`*1e9", "Verlust"],
+        ),
+        (["size", "samples_M", "acc"], ["size", "samples_M*1e6", "1-acc"]),
+        (["what", "ever"], ["", "", ""]),
+    ],
+)
+def test_a_header_is_read_for_what_to_write(header: list[str], told: list[str]) -> None:
+    assert [guess(name, header) for name in ("N", "D", "loss")] == told
+
+
+def test_a_missing_column_comes_with_the_option_to_type(tmp_path: Path) -> None:
+    file = write(tmp_path / "runs.csv", thousands, separator="\t")
+    with pytest.raises(VarioError, match="no column N, D;.*Perhaps: --columns 'N=params,D=tokens'"):
+        call("fit", str(file), *QUICK)

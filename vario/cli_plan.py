@@ -263,7 +263,9 @@ def mup(
             + (f"  (mup: lr {row['lr_by_mup']:.3g})" if told["mup_installed"] else "")
         )
     for row in told.get("coordinates", []):
-        print(f"{row['module']:40s} slope of log size against log width {row['slope']:+.3f}")
+        print(f"{row['module']:40s} slope of log change against log width {row['slope']:+.3f}")
+    if told.get("coordinates"):
+        print("  slopes within 0.1 of 0: the net moves alike at every width, so one learning rate serves all")
 
 
 def _read(table: Path) -> Any:

@@ -149,6 +149,10 @@ def test_a_kept_fit_says_the_same_and_a_design_narrows_it() -> None:
     assert best["N"]["low"] < best["N"]["value"] < best["N"]["high"] and 0 < best["regret"] < 0.05  # type: ignore[index, operator]
     runs = next_runs(plan, target, 1e21)
     assert runs and sum(one["cost"] for one in runs) <= 1e21
+    near, ratios = np.sqrt(10.0), x["D"] / x["N"]  # runs shaped like the measured ones, half a decade around
+    assert all(
+        ratios.min() / near <= one["inputs"]["D"] / one["inputs"]["N"] <= ratios.max() * near for one in runs
+    )
     assert runs[-1]["spread_after"] < spread_now(plan, target)
 
 

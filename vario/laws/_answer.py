@@ -152,6 +152,7 @@ def runs(
             f"checks {', '.join(name for name in BESIDE if name not in needed)}"
         )
     wanted = {name: given.get(name, name) for name in needed}
+    _ask_for([name for name in needed if name not in given and name not in whole], whole)
     got, rows = table_of.take(whole, wanted, where=where)
     positive = needed if family.link == "log" else family.inputs
     table_of.check(got, rows, positive=tuple(positive))
@@ -175,6 +176,17 @@ def runs(
         None if blocks is None else blocks[order],
         {name: column[order] for name, column in extra.items()},
     )
+
+
+def _ask_for(missing: Sequence[str], whole: table_of.Columns) -> None:
+    """Raise where the file has no column for an input and none was named, with a guess from the header."""
+    if not missing:
+        return
+    guesses = {name: table_of.guess(name, list(whole)) for name in missing}
+    told = ",".join(f"{name}={guess or 'COLUMN'}" for name, guess in guesses.items())
+    hint = "Perhaps" if all(guesses.values()) else "Say which they are"
+    text = f"there is no column {', '.join(missing)}; the file has {', '.join(whole)}"
+    raise VarioError(f"{text}. {hint}: --columns '{told}'")
 
 
 def coverage_of(
@@ -278,7 +290,8 @@ def _chosen(choice: Choice) -> list[Caution]:
     best = choice.best
     text = (
         f"{best.law} on rows {best.rows} with delta {best.delta} and rows weighted by size^{best.lean:g} "
-        f"foretold the {best.count} largest runs from the smaller with a mean error of "
+        f"foretold the {f'{best.count} largest runs' if best.count > 1 else 'largest run'} from the "
+        f"smaller with a mean error of "
         f"{100 * best.error:.2f} %, the least of {choice.tried} candidates"
     )
     if choice.rivals:

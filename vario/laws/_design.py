@@ -67,7 +67,9 @@ def candidates(plan: Forecaster, budget: float, *, cost: float = 6.0, per_input:
     grid = np.array(list(product(*axes)))
     grid = grid[cost * grid.prod(axis=1) <= budget]
     if plan.law.units == ("parameters", "tokens"):
-        grid = grid[grid[:, 1] / grid[:, 0] >= UNDER_TRAINED]  # runs that the law itself would distrust
+        ratio = np.log(grid[:, 1] / grid[:, 0])
+        low, high = plan.ranges.get("D/N", (-np.inf, np.inf))  # a shape of run like those that were measured
+        grid = grid[(ratio >= max(low - half, np.log(UNDER_TRAINED))) & (ratio <= high + half)]
     return np.asarray(grid)
 
 

@@ -35,6 +35,9 @@ class Forecaster:
         if len(ranges) > 1:
             whole = done.x.sum(axis=0)
             ranges["*".join(done.law.inputs)] = (float(whole.min()), float(whole.max()))
+        if done.law.units == ("parameters", "tokens"):
+            ratio = done.x[1] - done.x[0]
+            ranges["D/N"] = (float(ratio.min()), float(ratio.max()))
         size = done.x.sum(axis=0)
         lean = np.polyfit(size, np.log(done.weights), 1) if np.ptp(size) > 0 else (0.0, 0.0)
         return cls(done.law, done.theta, known, ranges, (float(lean[0]), float(lean[1])))

@@ -30,6 +30,9 @@ RISING = 0.5  # correlation of log loss with log size: a loss falls
 FEW_BLOCKS = 1.5  # Student's t over the normal: three blocks or fewer beyond the parameters
 
 
+FEWER = "Or fit a law of one input, --law power (5 rows) or power-floor (6) with --columns x=COLUMN"
+
+
 @dataclass(frozen=True)
 class Caution:
     """A permanent id and a sentence with the numbers of this fit."""
@@ -42,14 +45,17 @@ def refusal(law: Law, logs: Array) -> str | None:
     """Why ``law`` cannot be fitted to inputs with these logs (k, n), or None."""
     count, least = logs.shape[1], len(law.names) + SPARE
     if count < least:
-        return f"{count} rows; {law.id} has {len(law.names)} parameters and needs at least {least} rows"
+        fewer = f". {FEWER}" if len(law.inputs) > 1 else ""
+        return (
+            f"{count} rows; {law.id} has {len(law.names)} parameters and needs at least {least} rows{fewer}"
+        )
     for name, row in zip(law.inputs, logs, strict=True):
         span = float(np.exp(np.ptp(row)))
         if span < SPAN:
             return (
                 f"{name} spans a factor of {span:.3g} over {count} rows; its exponent needs "
                 f"{SPAN:g} or more. "
-                f"Add runs at other values of {name}"
+                f"Add runs at other values of {name}" + (f". {FEWER}" if len(law.inputs) > 1 else "")
             )
         levels = len(np.unique(np.round(row / 0.02)))
         if levels < LEVELS:
@@ -74,7 +80,7 @@ def cautions(
 ) -> list[Caution]:
     """Everything that a reader of this fit should know, worst first; ``rows`` are numbers in the file."""
     numbers = np.arange(1, len(done.y) + 1) if rows is None else rows
-    found = [*_ends(done), *_starts(done), *_one_sided(done), *_outliers(done, numbers)]
+    found = [*unit_slips(done), *_ends(done), *_starts(done), *_one_sided(done), *_outliers(done, numbers)]
     found += _under_trained(done)
     if known is not None:
         found += _delta(done, known)
@@ -89,14 +95,14 @@ def cautions(
                 f"narrow it, more checkpoints of the same runs do not"
             )
             found.append(Caution("few-blocks", text))
-    return found + _curving(done) + unit_slips(done)
+    return found + _curving(done)
 
 
 def unit_slips(done: Fit) -> list[Caution]:
     """Sizes that look like millions or billions: exponents do not care, tokens per parameter do."""
     slips = _size_slips(done.law, done.x)
     told = (
-        "; scale the column (N=params*1e6): exponents and objective keep, A, B and tokens "
+        "; scale it in --columns (such as N=params*1e6): exponents and objective keep, A, B and tokens "
         "per parameter do not"
     )
     found = [Caution("unit-slip", text + told) for text in slips]
@@ -115,7 +121,8 @@ def unit_slips(done: Fit) -> list[Caution]:
     largest_loss = float(np.exp(done.y.max())) if done.law.link == "log" else 0.0
     if done.law.output == "loss" and largest_loss > 20.0:
         text = f"the largest loss is {largest_loss:.4g}, which reads like a perplexity"
-        found.append(Caution("unit-slip", text + "; fit its log (loss=log(ppl))"))
+        percent = "; leave it where it is an error in percent" if largest_loss <= 100.0 else ""
+        found.append(Caution("unit-slip", text + f"; fit its log (loss=log(ppl)){percent}"))
     return found
 
 

@@ -12,7 +12,7 @@ import csv
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,15 @@ COMMA = re.compile(r"[-+]?([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d+)?([eE][-+]?\d+)?")  
 GROUPS = re.compile(r"(?<=\d)[ \u00a0\u2009\u202f'\u2019](?=\d{3}(?!\d))")  # 1 234 567, 1'234'567
 SPELLED = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*([kmbgt%])", re.IGNORECASE)  # 125M, 1.3 B, 41 %
 SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1.0}
+
+# What headers call the inputs of a law, and the units that they name in brackets or behind an underscore.
+SPELLINGS = {
+    "N": r"\bn\b|param|model.?size|^size|num.?weights",
+    "D": r"\bd\b|token|sample|example|data",
+    "loss": r"loss|verlust|nll|bpb|perplex|ppl|error|acc",
+}
+UNITS = {"k": "1e3", "mio": "1e6", "m": "1e6", "million": "1e6", "millions": "1e6", "mrd": "1e9", "b": "1e9",
+         "bn": "1e9", "billion": "1e9", "billions": "1e9", "g": "1e9", "t": "1e12"}  # fmt: skip
 
 BINARY: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -151,14 +160,31 @@ def pairs(text: str, *, option: str) -> dict[str, str]:
     return found
 
 
+def guess(name: str, header: Sequence[str]) -> str:
+    """What to write for an input of a law, from the names in a header; empty where none looks like it."""
+    found = [one for one in header if re.search(SPELLINGS.get(name, r"(?!)"), one.lower())]
+    if not found:
+        return ""
+    column = found[0] if found[0].isidentifier() else f"`{found[0]}`"
+    unit = re.search(r"[(\[_ ](\w+)\.?[)\]]?$", found[0].lower())
+    if name != "loss":
+        return f"{column}*{UNITS[unit[1]]}" if unit and unit[1] in UNITS else column
+    if re.search("perplex|ppl", found[0].lower()):
+        return f"log({column})"
+    return f"1-{column}" if "acc" in found[0].lower() else column
+
+
 def number(text: str) -> float:
     """7e9, 7B or 20 * 7e9."""
     spelled = SPELLED.fullmatch(text)
     if spelled:
         return float(spelled[1]) * SCALES[spelled[2].lower()]
-    value = evaluate(text, {})
+    try:
+        value = evaluate(text, {})
+    except VarioError as error:
+        raise VarioError(f"{text!r} is not a number; write 1e9, 1B, 20M or 20 * 1e9") from error
     if not isinstance(value, (int, float)):
-        raise VarioError(f"{text!r} is not a number")
+        raise VarioError(f"{text!r} is not a number; write 1e9, 1B, 20M or 20 * 1e9")
     return float(value)
 
 

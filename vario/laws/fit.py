@@ -153,7 +153,8 @@ def predict(law: Law, theta: Array, at: Mapping[str, float | Array]) -> Array:
         np.stack(np.broadcast_arrays(*(np.atleast_1d(at[name]).astype(float) for name in law.inputs)))
     )
     value = law.evaluate(np.atleast_2d(theta), logs)[0]
-    return np.asarray(np.exp(value) if law.link == "log" else value)
+    with np.errstate(over="ignore"):  # a draw may go anywhere far out: infinity is what it says there
+        return np.asarray(np.exp(value) if law.link == "log" else value)
 
 
 def neighbours(done: Fit) -> dict[float, tuple[float, Array]]:
