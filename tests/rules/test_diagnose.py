@@ -65,6 +65,13 @@ def test_classes_that_are_rare_in_training_explain_a_gap_to_even_held_out_data()
     assert [f.id for f in ranked] == ["class-imbalance", "memorization"]
 
 
+def test_a_held_out_loss_that_rises_explains_answers_from_memory_and_strong_dropout_dead_units():
+    ranked = rank([found("memorization", "advice", 0.9), found("overfitting", "advice", 0.7)])
+    assert [f.id for f in ranked] == ["overfitting", "memorization"]
+    ranked = rank([found("dead-units", "warning", 0.8), found("excessive-regularization", "warning", 0.7)])
+    assert [f.id for f in ranked] == ["excessive-regularization", "dead-units"]
+
+
 def test_findings_of_different_models_do_not_explain_each_other():
     ranked = rank([found("diverging", stream="netG"), found("learning-rate-too-high", stream="netD")])
     assert [f.explained_by for f in ranked] == ["", ""]

@@ -100,6 +100,17 @@ def test_a_net_that_calm_steps_lead_far_and_nowhere_has_inputs_that_do_not_tell_
             assert label_noise.check(make(400, series | {"update/ratio": 4e-3} | other)) is None
 
 
+def test_the_same_in_a_text_but_not_of_a_model_too_narrow_for_its_classes(make):
+    """Confidence tells nothing of a model that knows nothing, so it is not asked."""
+    stuck = run(train=0.1, unseen=0.1, wrong=0.0, floor=2.3) | {"loss/train": 2.303} | NEVER_BETTER
+    stuck |= {"batch/class_counts": (N, np.full((400, 10), 640.0)), "update/ratio": 4e-3}
+    stuck |= {("eval/confidence", "loader 1"): (PASSES, np.full(10, 0.1))}
+    found = label_noise.check(make(400, stuck))
+    assert (found.severity, found.confidence) == ("advice", 0.5)
+    narrow = lambda rows: [r | {"shape": [10, 3]} if r["name"] == "layers.8.weight" else r for r in rows]  # noqa: E731
+    assert label_noise.check(make(400, stuck, parameters=narrow)) is None
+
+
 def test_held_out_classes_may_have_other_shares_than_those_of_training(make):
     """Two classes hold 0.45 each in training and 0.1 of a balanced test set: 0.2 is no guess there."""
     shares = {"batch/class_counts": (N, np.tile([29.0, 29, 1, 1, 1, 1, 1, 1, 1, 1], (400, 1)))}

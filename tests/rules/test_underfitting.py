@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.rules import loss_plateau
 from vario.rules.underfitting import check
 
 
@@ -42,3 +43,20 @@ def test_a_loss_at_the_level_of_a_guess_need_not_be_known_as_flat_to_a_hundredth
 def test_cannot_know_from_23_steps(make):
     with pytest.raises(NotApplicable, match="23 readings"):
         check(make(23))
+
+
+def narrow(rows):
+    """A last layer that chooses among ten classes by three numbers: eight corners for ten."""
+    return [r | {"shape": [10, 3]} if r["name"] == "layers.8.weight" else r for r in rows]
+
+
+def test_fewer_numbers_than_log2_of_the_classes_are_too_narrow_and_explain_a_plateau(make):
+    falling = {"loss/train": lambda s, v: (s, 2.3 - 0.5 * s / s[-1])}
+    found = check(make(400, falling, parameters=narrow))
+    assert (found.severity, found.confidence) == ("advice", 0.75)
+    stuck = make(400, {"loss/train": 2.303}, parameters=narrow)
+    assert check(stuck).severity == "warning"
+    with pytest.raises(NotApplicable, match="too narrow"):
+        loss_plateau.check(stuck)
+    assert check(make(400, {"loss/train": 0.3}, parameters=narrow)) is None
+    assert loss_plateau.check(make(400, {"loss/train": 2.303})) is not None

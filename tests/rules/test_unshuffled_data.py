@@ -55,6 +55,23 @@ def test_the_same_order_each_epoch_is_advice(make):
     assert unshuffled_data.check(make(400, SAME)).severity == "advice"
 
 
+def batches(order):
+    """No loader, no classes counted; the mean of the inputs at each step is that of the batch it used."""
+    means = np.random.default_rng(3).standard_normal(400)
+    return {"batch/class_counts": None, "input/mean": means[order]}
+
+
+def test_without_a_loader_batches_are_known_again_by_their_mean(make):
+    at = N[np.random.default_rng(1).random(400) < 0.15]
+    found = unshuffled_data.check(make(400, batches(at % 17), at=at))
+    assert (found.severity, found.evidence[0].value) == ("advice", pytest.approx(1.0))
+    assert unshuffled_data.check(make(400, batches(N % 17))) is not None
+    drawn = np.random.default_rng(2).integers(0, 17, 400)  # equal batches that return at any time
+    for order in (drawn, N, N % 1, N % 4):  # or never, or are all there is, or nearly all
+        with pytest.raises(NotApplicable, match="fewer than 5"):
+            unshuffled_data.check(make(400, batches(order)))
+
+
 def test_silent_on_shuffled_batches_and_where_one_batch_is_all(make):
     assert unshuffled_data.check(make(400, {"data/same_order": 0.0}, events=loader(True))) is None
     assert unshuffled_data.check(make(400, SAME, events=loader(False, length=64))) is None

@@ -130,7 +130,8 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         "class-neglected",
         *_NOT_LEARNING,
     ),
-    "excessive-regularization": ("class-neglected", *_NOT_LEARNING),
+    # What strong dropout lets through is scaled up, and so are the steps.
+    "excessive-regularization": ("dead-units", "class-neglected", *_NOT_LEARNING),
     "gradient-conflict": _NOT_LEARNING,
     "batch-too-small": ("oscillating-loss", "batchnorm-small-batch"),
     "unshuffled-data": (
@@ -149,8 +150,9 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         "class-neglected",  # among wrong labels a class is learned late
         *_NOT_LEARNING,
     ),
-    "memorization": ("overfitting", "overconfidence"),
-    "overfitting": ("overconfidence",),
+    # A held-out loss that rises is the harm; answers from memory are what it consists of.
+    "overfitting": ("memorization", "overconfidence"),
+    "memorization": ("overconfidence",),
     "duplicate-examples": ("overfitting", "memorization", "train-test-leakage"),
     "class-imbalance": ("class-neglected", "overconfidence", "overfitting", "memorization"),
     "train-eval-mode": (

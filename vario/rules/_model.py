@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from vario.record import Record
+from vario.rules._examples import classes
 
-__all__ = ["dropouts", "layers", "normalized_first", "output_layer", "rows", "training_loaders"]
+__all__ = [
+    "dropouts",
+    "is_too_narrow",
+    "layers",
+    "normalized_first",
+    "output_layer",
+    "rows",
+    "training_loaders",
+]
 
 NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
 
@@ -48,6 +58,13 @@ def output_layer(record: Record) -> str | None:
     """The last layer of the model, as far as the order of its parameters tells."""
     found = layers(record)
     return found[-1] if found else None
+
+
+def is_too_narrow(record: Record) -> bool:
+    """Whether the last layer chooses among k classes by fewer than log2 k numbers."""
+    name, count = output_layer(record), classes(record)
+    shapes = [tuple(p["shape"]) for p in rows(record, "parameters") if p["name"] == f"{name}.weight"]
+    return bool(shapes) and shapes[-1][0] == count and math.prod(shapes[-1][1:]) < math.log2(max(count, 1))
 
 
 def normalized_first(record: Record) -> bool:

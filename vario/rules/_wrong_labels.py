@@ -14,7 +14,7 @@ from vario.rules._course import course
 from vario.rules._evidence import Estimate, Floats, exactly, finite, level
 from vario.rules._examples import batch_size, class_totals, plain_loss, rate
 from vario.rules._held_out import accuracy_at, passes
-from vario.rules._model import dropouts, rows
+from vario.rules._model import dropouts, is_too_narrow, rows
 
 __all__ = [
     "Found",
@@ -203,6 +203,8 @@ def labels_unrelated(
 ) -> Found | None:
     """A rate near 1 - 1/k where nothing is learned, not even by heart, though calm steps led far."""
     run = course(record)
+    if is_too_narrow(record):
+        raise NotApplicable("the model is too narrow to tell its classes apart, whatever the labels")
     at, ratio = finite(*record.need("update/ratio", 5))
     path = float(ratio @ np.diff(at, append=record.step_count))
     idle = run.state == "stuck" and run.end.high > 0.97 * run.chance and path >= far and ratio.max() <= calm

@@ -93,7 +93,9 @@ def check(
             continue
         noise, evidence, span = found
         limit = least if estimate is against_accuracy and not positions else clear
-        if noise.low <= limit or not _is_corroborated(record, noise, span, corroborated):
+        # Of a model that knows nothing confidence tells nothing, in a text as elsewhere.
+        blind = positions and estimate in NO_RATE and not dropouts(record)
+        if noise.low <= limit or not (blind or _is_corroborated(record, noise, span, corroborated)):
             continue
         severity: Severity = "warning" if noise.low > clear else "advice"
         sure = graded(noise.low, limit, 0.3, least=0.6, most=0.95)

@@ -7,7 +7,7 @@ one step) below that of the first steps, or within 3 % of what guessing by class
 its interval must lie above that limit, or the level itself above what guessing gives.
 Not applicable: fewer than 20 readings of the training loss; several models trained against each other; losses
 so noisy that the interval holds the limit: where the answer is mostly chance (returns of an asset), a run
-that has learned all there is to learn looks the same.
+that has learned all there is to learn looks the same; a model too narrow for its classes (underfitting).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from vario.nouns import Finding, NotApplicable
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import exactly
+from vario.rules._model import is_too_narrow
 
 ID = "loss-plateau"
 CARD = {
@@ -35,6 +36,8 @@ def check(record: Record) -> Finding | None:
     run = course(record)
     if run.state != "stuck":
         return None
+    if is_too_narrow(record):
+        raise NotApplicable("the model is too narrow for its classes, which is what keeps its loss up")
     limit = float(np.fmin(0.97 * run.chance, 0.95 * run.start.value))
     if run.end.low <= limit and not run.end.value > run.chance:
         raise NotApplicable(

@@ -6,7 +6,10 @@ above).
 How it is decided: the loss over the last third of the run no longer falls (the 95 % interval of its trend
 lies above a fall of 1 % of the level; reaches above it where the loss never left what a guess gives), its
 level is above 70 % of what guessing by class shares gives (of the starting loss where no classes are known),
-and evaluation, where there is one, is not worse than training by more than 10 %.
+and evaluation, where there is one, is not worse than training by more than 10 %. Advice. A model is too
+narrow where its last layer chooses among k classes by fewer than log2 k numbers (a number that is on or off
+tells two classes apart): there the loss may still fall, and where it never left what a guess gives this is a
+warning.
 Not applicable: fewer than 24 readings of the training loss; several models trained against each other.
 """
 
@@ -14,10 +17,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding
+from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import exactly, finite, trend
+from vario.rules._model import is_too_narrow
 
 ID = "underfitting"
 CARD = {
@@ -42,11 +46,13 @@ def check(
     third = len(run.values) // 3
     last = trend(run.steps[-third:], run.values[-third:])
     level = abs(run.end.value)
+    narrow = is_too_narrow(record)
+    flat = not (last.high if run.state == "stuck" else last.low) < -0.01 * level - run.noise / 3
     if (
         run.state in ("non-finite", "worse")
         or guess <= 0
         or run.end.low <= part * guess
-        or (last.high if run.state == "stuck" else last.low) < -0.01 * level - run.noise / 3
+        or not (flat or narrow)
     ):
         return None
     evaluations = [finite(*record.series("eval/loss", where))[1][-1:] for where in record.wheres("eval/loss")]
@@ -60,5 +66,7 @@ def check(
     ]
     if np.isfinite(worst):
         evidence.append(exactly("loss in evaluation", worst, gap * run.end.value))
-    sure = 0.75 if run.state == "stuck" else 0.55
-    return Finding(ID, "advice", sure, (), (int(run.steps[-third]), int(run.steps[-1])), tuple(evidence))
+    stuck = run.state == "stuck"
+    sure = 0.75 if stuck or narrow else 0.55
+    severity: Severity = "warning" if stuck and narrow else "advice"
+    return Finding(ID, severity, sure, (), (int(run.steps[-third]), int(run.steps[-1])), tuple(evidence))

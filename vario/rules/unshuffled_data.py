@@ -6,8 +6,10 @@ repeat their errors at the same places. ``shuffle=True`` in the loader mends bot
 How it is decided: (1) the correlation of classes within a batch (0 in random batches, 1 in batches of one
 class) is above 0.3 at the low end of its interval; with real-valued targets, the share of their variance
 that lies between batches, where the loader does not shuffle. (2) otherwise, the loader does not shuffle or
-was not seen, and from the second epoch on the same rows come in the same order. (1) is an error where its
-value is above 0.5 and a warning below; (2) is advice.
+was not seen, and from the second epoch on the same rows come in the same order. Where no loader tells of
+rows and epochs, batches are known again by the exact mean of their inputs or targets, and an epoch by the
+number of steps after which they return. (1) is an error where its value is above 0.5 and a warning below; (2)
+is advice.
 Not applicable: fewer than 5 batches whose classes were counted, and no second epoch whose order was seen.
 """
 
@@ -25,7 +27,14 @@ from vario.rules._model import rows, training_loaders
 ID = "unshuffled-data"
 CARD = {
     "papers": (),
-    "reads": ("batch/class_counts", "data/same_order", "target/mean", "target/std", "batch/size"),
+    "reads": (
+        "batch/class_counts",
+        "data/same_order",
+        "target/mean",
+        "target/std",
+        "input/mean",
+        "batch/size",
+    ),  # fmt: skip
     "checked": "closed form",
     "changed": "",
     "summary": "Training batches are not mixed: the classes of a batch have a correlation of "
@@ -52,7 +61,7 @@ def check(
     )
     if mixed is not None:
         evidence.append(mixed.evidence("sorting of batches", sorted_limit))
-    same = _same_order(record, readings)
+    same = _same_order(record, readings) or _returning(record, readings)
     if same is not None:
         evidence.append(same.evidence("share of batches in the same order", repeated))
     if not evidence:
@@ -89,6 +98,27 @@ def _same_order(record: Record, readings: int) -> Estimate | None:
         return None
     known = values[np.argmax(values > 0) :] if (values > 0).any() else values
     return share(known > 0.5)
+
+
+def _returning(record: Record, readings: int) -> Estimate | None:
+    """Share of pairs of batches, a whole number of epochs apart, that are equal; None where none ever is.
+
+    Means of many numbers are equal to the last bit for equal batches only. What returns by chance does so
+    after any number of steps; then an "epoch" is one step, which is no order.
+    """
+    if training_loaders(record):
+        return None  # the rows themselves are better witnesses
+    for name in ("input/mean", "target/mean"):
+        steps, means = finite(*record.series(name))
+        first, second = np.triu_indices(len(means), 1)
+        equal = means[first] == means[second]
+        if not equal.any():
+            continue
+        gaps = steps[second] - steps[first]
+        epoch = int(np.gcd.reduce(gaps[equal]))
+        if epoch >= readings:
+            return share(equal[gaps % epoch == 0])
+    return None
 
 
 def _sorted_targets(record: Record, readings: int) -> Estimate | None:
