@@ -44,8 +44,8 @@ CARD = {
     "slot": "optimizer",
     "treats": ("adam-epsilon-dominates", "low-precision-underflow"),
     "example": {},
-    "cost": "8 bytes per parameter, as Adam; with a C compiler 0.45 x the time of torch's default AdamW on "
-    "19 M parameters, 0.7 x on a transformer of 1 M; without one 1.3 to 1.5 x, of which torch's arctangent "
+    "cost": "8 bytes per parameter, as Adam; with a C compiler 0.4 x the time of torch's default AdamW on "
+    "19 M parameters, 0.65 x on a transformer of 1 M; without one 1.3 to 1.5 x, of which torch's arctangent "
     "takes 0.8 (processor time, busy CPU)",
     "checked": "equation; trajectory of adam-atan2-pytorch 0.4.1 with a = b = 1 (read: b42d7cb, MIT)",
     "changed": "a = b = 1 as in the paper (adam-atan2-pytorch multiplies every step by a = 1.27). The second "

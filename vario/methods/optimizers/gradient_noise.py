@@ -41,7 +41,7 @@ CARD = {
     "slot": "optimizer-around",
     "treats": ("loss-plateau", "symmetric-initialization", "poor-initialization"),
     "example": {"eta": 0.01},
-    "cost": "4 bytes per parameter; with fused AdamW and a C compiler 0.75 x torch's default AdamW on 19 M "
+    "cost": "4 bytes per parameter; with fused AdamW and a C compiler 0.65 x torch's default AdamW on 19 M "
     "parameters, 0.9 x on a transformer of 1 M; without a compiler up to 1.4 x (processor time, busy CPU)",
     "checked": "equation; closed form of the variance",
     "changed": "the draws of step t are made from (seed, t), so that nothing but two numbers need be saved. "

@@ -32,7 +32,8 @@ CARD = {
     "slot": "optimizer",
     "treats": ("batch-too-large", "exploding-gradients", "vanishing-gradients"),
     "example": {"trust": 0.5},
-    "cost": "4 bytes per parameter",
+    "cost": "4 bytes per parameter; 0.85 x the time of torch's default AdamW on 19 M parameters, 0.95 x on a "
+    "transformer of 1 M (processor time, busy CPU)",
     "checked": "equation; trajectory of pytorch_optimizer.LARS 4.1 (with lr_inside=False, and at constant "
     "lr with "
     "either)",

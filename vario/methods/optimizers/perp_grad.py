@@ -39,7 +39,8 @@ CARD = {
     "slot": "optimizer-around",
     "treats": ("softmax-collapse", "delayed-generalization"),
     "example": {},
-    "cost": "no state; five passes over weights and gradients",
+    "cost": "no state; five passes over weights and gradients: with fused AdamW 0.95 x torch's default AdamW "
+    "on 19 M parameters, 1.1 x on a transformer of 1 M (processor time, busy CPU)",
     "checked": "equation; authors' code LucasPrietoAl/grokking-at-the-edge-of-numerical-stability 0cc9e8d "
     "(MIT), read; trajectory of pytorch_optimizer.OrthoGrad 4.1",
     "changed": "rescaling to the length of the gradient follows the authors' code; rescale=False is the "
