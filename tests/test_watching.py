@@ -69,6 +69,19 @@ def test_only_its_model_is_watched_also_when_nested_and_repeated(tmp_path: Path)
     assert counted == [[("one", 4)], [("other", 3)], [("one", 5)]]
 
 
+def test_each_of_several_optimizers_has_taken_all_its_steps(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in (model[0], model[2])]
+    with vario.watch(model, home=tmp_path, overhead=0.001):
+        for _ in range(70):
+            F.mse_loss(model(torch.randn(8, 4)), torch.zeros(8, 3)).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+    with open_run(next(tmp_path.iterdir())) as run:
+        assert [record.step_count for record in run.records()] == [70, 70]
+
+
 def test_findings_can_be_asked_for_inside_the_block(tmp_path: Path) -> None:
     net, optimizer = made()
     run = vario.watch(net, optimizer, home=tmp_path)

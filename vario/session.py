@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from vario.budget import FIRST, Budget
 from vario.capture.moment import Moment, before_step, raw_needs
 from vario.capture.needs import EXAMPLES
-from vario.capture.shards import read_by_all
+from vario.capture.shards import REFUSED, read_by_all, world_size
 from vario.nouns import Reading
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ class Session:
         self._plans[stream.name] = _Plan()
         self._budgets[stream.name] = Budget(self._share, every_step=self._every_step)
         self._streams[stream.name] = stream
+        for need, reason in REFUSED.items() if stream.sharded else ():
+            self.event(stream, "refused", need, {"reason": reason})
 
     def wants(self, stream: Stream) -> frozenset[str]:
         self._current = stream
@@ -115,7 +117,8 @@ class Session:
         if lost and budget.share < 1 and not (in_full and due):
             plan.kind = "lost"
         else:
-            plan.kind = "probe" if lost else budget.kind(stream.step, probe=due)
+            together = world_size() == 1 or read_by_all(stream.step)  # joined is what all heard
+            plan.kind = "probe" if lost else budget.kind(stream.step, probe=due, noise=together)
         plan.probe = plan.kind == "probe"
         plan.next_probe = (
             stream.step + 1 < FIRST or in_full or (due and not plan.probe) or budget.affords_probe()
@@ -205,6 +208,8 @@ class Session:
             self.failed("what was kept for the end", problem)
         for stream in self._streams.values():
             self._write_events(stream, stream.step - 1)
+            if stream is not self._current:  # its last steps may not have been measured
+                self._write("event", stream.name, stream.step - 1, "ended", "", {})
         if self._current is not None:
             data = {"code": code, "signal": 0, "error": error}
             self._write("event", self._current.name, self._current.step - 1, "exit", "", data)
