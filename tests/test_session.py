@@ -14,6 +14,7 @@ from torch import nn
 from vario.budget import FIRST
 from vario.capture.attach import Attachment
 from vario.capture.moment import Moment
+from vario.capture.shards import read_by_all
 from vario.nouns import Reading
 from vario.session import LOST_IN_FULL, Session
 
@@ -131,6 +132,16 @@ def test_a_small_budget_measures_the_first_steps_and_then_rarely() -> None:
 
 
 @dataclass(frozen=True)
+class Noise:
+    name: str = "noise"
+    needs: frozenset[str] = frozenset({"example_gradients", "inputs"})
+
+    def read(self, moment: Moment) -> Iterator[Reading]:
+        if "example_gradients" in moment:
+            yield moment.reading("noise/heard", 1.0)
+
+
+@dataclass(frozen=True)
 class Modes:
     name: str = "mode"
     needs: frozenset[str] = frozenset({"modes"})
@@ -146,6 +157,16 @@ def test_runs_that_are_compared_have_their_loss_at_every_step_and_the_rest_withi
     assert list(losses.items()) == [(step, values["loss/train"]) for step, values in everything.read]
     assert len([step for step, values in writer.read if "mode/train_share" in values]) < 100
     assert (333, "compiled", "") in writer.happened
+
+
+@pytest.mark.parametrize("overhead", [0.001, 0.2])
+def test_ranks_that_can_afford_more_or_less_hear_single_examples_at_the_same_steps(
+    overhead: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vario.session.world_size", lambda: 2)
+    writer, _, _ = train(Noise(), steps=400, overhead=overhead)
+    heard = [step for step, _ in writer.read]
+    assert len(heard) >= 6 and all(map(read_by_all, heard))
 
 
 def test_what_is_dear_runs_whenever_the_run_has_doubled() -> None:

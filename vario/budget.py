@@ -82,10 +82,11 @@ class Budget:
         self._dear = "probe"  # kind of the last dear one
         self._noise_known = False
 
-    def kind(self, step: int, *, probe: bool) -> str:
-        """The kind of the step that begins. `probe`: one is due; it waits where it is the turn of noise."""
+    def kind(self, step: int, *, probe: bool, noise: bool = True) -> str:
+        """The kind of the step that begins. `probe`: one is due; it waits where it is the turn of noise.
+        `noise`: such a step may be now."""
         turn = self.share < 1 and self._steps >= FIRST and (not probe or self._dear == "probe")
-        if turn and self.noise.affords(self._steps):
+        if turn and noise and self.noise.affords(self._steps):
             return "noise"
         if probe:
             return "probe"

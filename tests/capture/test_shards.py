@@ -18,7 +18,7 @@ import vario
 from tests.observed import SCRIPTS
 from tests.scripts.sharded import LOST_AT, STEPS, WAYS, make
 from vario.capture.entries import log_edges
-from vario.capture.shards import read_by_all
+from vario.capture.shards import REFUSED, read_by_all
 from vario.record.reader import Event, Record, Run, open_run
 from vario.record.runs import create_run
 
@@ -28,8 +28,12 @@ MOMENTS = ("gradient/mean", "gradient/std", "gradient/largest", "gradient/zero_s
 
 
 def shared(home: Path, world: int, *ways: str) -> Run:
-    run = create_run(home, command=["sharded.py"], meta={})
-    command = [sys.executable, str(SCRIPTS / "sharded.py"), str(run), str(world), *ways]
+    return run_together(home, "sharded.py", str(world), *ways)
+
+
+def run_together(home: Path, script: str, *arguments: str) -> Run:
+    run = create_run(home, command=[script], meta={})
+    command = [sys.executable, str(SCRIPTS / script), str(run), *arguments]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPTS.parent.parent)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -161,6 +165,33 @@ def test_whatever_each_can_afford_all_read_at_the_same_steps(
     agreed = [*range(16), *range(16, 32, 2), *range(32, 64, 4), *range(64, 128, 8), 128, 144]
     assert [step for step in range(150) if read_by_all(step)] == agreed
     assert set(agreed) <= set(steps)
+
+
+@pytest.mark.slow
+def test_ranks_of_uneven_means_hear_single_examples_at_the_same_steps(tmp_path: Path) -> None:
+    with run_together(tmp_path, "uneven_ranks.py", "400", "0.3", "0.003") as run:
+        rich, poor = (
+            run._source.points(stream, "example_gradients/looked_at", "")[0].tolist()
+            for stream in ("net", "net@1")
+        )
+    assert min(len(rich), len(poor)) >= 4 and all(map(read_by_all, (*rich, *poor)))
+    assert set(poor) & set(rich)  # what was heard at one step is joined
+
+
+def test_what_no_part_can_tell_is_refused_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vario.capture.shards.cuts", lambda params, model: [1] * len(params))
+    model, x, y = make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with vario.watch(model, optimizer, home=tmp_path, overhead=1.0) as watched:
+        for _ in range(3):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    assert watched.path is not None
+    with open_run(watched.path) as run:
+        refused = [event.where for event in run.main.events("refused") if "shards" in event.data["reason"]]
+        assert sorted(refused) == sorted(REFUSED)
+        assert not {"gradient/cosine", "gradient/carried"} & set(run.main.names())
 
 
 def test_parts_that_are_not_of_one_model_are_not_added() -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OF_WHOLES",
+    "REFUSED",
     "Shards",
     "changes",
     "cuts",
@@ -44,6 +45,15 @@ OFTEN = 8  # readings while a run doubles
 OF_WHOLES = frozenset(  # raw needs that read gradients and weights as if they were all there
     {"grads", "grads_previous", "keep_grads", "weights_before", "keep_weights", "carried"}
 )
+_WHOLE = "the parameters are shards: it is of whole {}, which no process holds and none is asked for"
+REFUSED = {  # what nothing stands in for where parameters are cut, and why
+    "gradient_cosines": _WHOLE.format("gradients"),
+    "gradient_spectra": _WHOLE.format("gradients"),
+    "carried": _WHOLE.format("gradients"),
+    "clip": "the parameters are shards: the norm that clipping saw is known to all processes together",
+    "row_ranges": _WHOLE.format("weights"),
+    "weight_spectra": _WHOLE.format("weights"),
+}
 LONGEST = 64  # steps from one reading to the next at most
 
 
