@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.methods.schedules.test_scale_batch import teacher_losses
 from vario.methods.schedules import scale_batch, svag
 
 
@@ -39,3 +40,14 @@ def test_one_split_is_adam():
 def test_refuses():
     with pytest.raises(ValueError, match="at least 1"):
         svag([], [], splits=0.5)
+
+
+@pytest.mark.slow
+def test_svag_agrees_with_its_finer_self_where_noise_dominates():
+    """P298: at a batch of 16, l = 4 keeps the course of l = 1 as closely as the square-root rule has to
+    (0.05); the gradients of one fixed batch have no noise, so there the rule does not apply: at l = 4 Adam
+    goes twice as far, and the two courses tell."""
+    one, four = (teacher_losses("square-root", 16, 470 + s, splits=s) for s in (1, 4))
+    assert (four / one).log().abs().mean() <= 0.05
+    calm = [teacher_losses("square-root", 16, 470, runs=8, splits=s, noise=0.0) for s in (1, 4)]
+    assert (calm[1] / calm[0]).log().abs().mean() >= 0.08

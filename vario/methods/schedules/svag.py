@@ -35,8 +35,10 @@ CARD = {
     "cost": "two gradients per step, and l steps for one",
     "checked": "equation; closed form of mean and variance",
     "changed": "none",
-    "shown": "l = 1 is Adam bit for bit; mean kept and variance times l over 50,000 draws. That a run "
-    "agrees with its finer self: not shown here",
+    "shown": "l = 1 is Adam bit for bit; mean kept and variance times l over 50,000 draws. Noisy tanh "
+    "teacher, Adam, batch 16, 64 networks: the courses of l = 1 and 4 differ by .048 in the log of the loss, "
+    "mean of eight places (.05 allowed; .029 on the seeds it was tried on). On one fixed batch, without "
+    "noise, by .40: there the rules do not hold, and it tells",
 }
 
 
