@@ -107,6 +107,9 @@ def test_the_same_in_a_text_but_not_of_a_model_too_narrow_for_its_classes(make):
     stuck |= {("eval/confidence", "loader 1"): (PASSES, np.full(10, 0.1))}
     found = label_noise.check(make(400, stuck))
     assert (found.severity, found.confidence) == ("advice", 0.5)
+    for p, known in ((0.0, True), (0.2, True), (0.4, False)):
+        drop = [Event("modules", 0, "", {"modules": [{"name": "d", "class": "Dropout", "p": p}]})]
+        assert (label_noise.check(make(400, stuck, events=drop)) is not None) == known
     narrow = lambda rows: [r | {"shape": [10, 3]} if r["name"] == "layers.8.weight" else r for r in rows]  # noqa: E731
     assert label_noise.check(make(400, stuck, parameters=narrow)) is None
 

@@ -61,3 +61,14 @@ def test_targets_that_stand_out_of_one_batch_are_seen_and_those_that_grow_are_no
     found = outlier_examples.check(make(400, one))
     assert (found.severity, found.evidence[-1].value) == ("advice", 150.0)
     assert outlier_examples.check(make(400, {"target/std": np.geomspace(1, 1e4, 400)})) is None
+
+
+def test_a_loss_by_hand_shows_them_as_steps_that_leave_no_trace(make):
+    """Two batches of 17 hold one; too large a step leaves the losses after it high as well."""
+    own = lambda values: {"batch/class_counts": None, "loss/train": values}  # noqa: E731
+    found = outlier_examples.check(make(400, own(np.where(N % 17 % 14 == 3, 3000.0, 1.0))))
+    assert (found.severity, found.evidence[-1].value) == ("advice", 3000.0)
+    lasting = np.where(N % 17 < 3, 3000.0, 1.0)
+    known_by_heart = np.where(N < 100, 1.0, np.where(N % 17 == 0, 3.0, 1e-3))
+    for losses_ in (lasting, known_by_heart, np.where(N == 200, 3000.0, 1.0)):
+        assert outlier_examples.check(make(400, own(losses_))) is None

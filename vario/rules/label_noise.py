@@ -47,6 +47,7 @@ NO_RATE: dict[object, tuple[Severity, float]] = {  # estimates that tell one thi
     labels_at_random: ("error", 0.8),  # an impossible task looks the same
     labels_unrelated: ("advice", 0.5),  # so does whatever loses the inputs on their way to the loss
 }
+STRONG = 0.3  # dropout above it lowers training accuracy and confidence as wrong labels do
 EXTREME = 0.8  # dropout from here on leaves a model too little to be sure of anything
 CARD = {
     "papers": ("P024", "P060", "P075"),
@@ -94,7 +95,7 @@ def check(
         noise, evidence, span = found
         limit = least if estimate is against_accuracy and not positions else clear
         # Of a model that knows nothing confidence tells nothing, in a text as elsewhere.
-        blind = positions and estimate in NO_RATE and not dropouts(record)
+        blind = positions and estimate in NO_RATE and max(dropouts(record).values(), default=0.0) <= STRONG
         if noise.low <= limit or not (blind or _is_corroborated(record, noise, span, corroborated)):
             continue
         severity: Severity = "warning" if noise.low > clear else "advice"
@@ -117,9 +118,9 @@ def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], par
     """
     positions = has_positions(record)
     strongest = max(dropouts(record).values(), default=0.0)
-    spared = 0.3 < strongest < EXTREME and not positions and _lacks_all(record, noise)
+    spared = STRONG < strongest < EXTREME and not positions and _lacks_all(record, noise)
     if noise.value > 0.45 and not positions:
-        return strongest <= 0.3 or spared
+        return strongest <= STRONG or spared
     steps, wrong = finite(*record.series("examples/confident_wrong"))
     at, right = finite(*record.series("accuracy/train"))
     inside = wrong[(steps >= span[0]) & (steps <= span[1])]
@@ -127,7 +128,7 @@ def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], par
     unknown = not len(inside) or not len(errors)
     if not positions and (unknown or float(inside.mean()) >= part * float(errors.mean())):
         return True
-    if strongest > (0.15 if positions else 0.3) or not record.wheres("eval/accuracy"):
+    if strongest > (0.15 if positions else STRONG) or not record.wheres("eval/accuracy"):
         return spared
     if noise.low <= 0.1 and not _is_agreed(record, noise):
         return spared

@@ -4,13 +4,15 @@ What it means: in regression with a squared error, one target or input that is f
 its batch, and each such batch throws the weights about. A mistyped value, a code for "missing" (-999) or a
 unit mixed up are the usual sources; a loss that grows linearly makes them harmless.
 How it is decided: (1) batches in which the largest loss is more than 50 times that of the ninth decile: the
-low end of their share must pass 0.02 and the largest losses must carry more of the total than chance
-explains (3 ln n / n in batches of n normal errors, half as much again as their mean) and at least a third.
-(2) the largest magnitude of the inputs of some batch is more than 100 times that of the usual batch. (3)
-the targets of some batch spread more than 30 times as far as those of the batches read before and after it:
-one among 16 does that from 120 times the usual on. Advice; a warning where (1) carries more than two thirds
-of the loss. Classifiers are judged by (2) only: when most examples are learned, one wrong one outweighs the
-rest as a matter of course.
+low end of their share must pass 0.02 and the largest losses must carry more of the total than chance explains
+(3 ln n / n in batches of n normal errors, half as much again as their mean) and at least a third. (2) the
+largest magnitude of the inputs of some batch is more than 100 times that of the usual batch. (3) the targets
+of some batch spread more than 30 times as far as those of the batches read before and after it: one among 16
+does that from 120 times the usual on. (4) where the loss is written by hand and shows no targets: a loss is
+the square of that (900) times both the losses read before and after it and the first ones, and this happens
+more than once. Steps that are too large leave the next losses high as well. Advice; a warning where (1)
+carries more than two thirds of the loss. Classifiers are judged by (2) only: when most examples are learned,
+one wrong one outweighs the rest as a matter of course.
 Not applicable: fewer than 20 readings of losses per example of a regression in batches of 16 or more, of the
 inputs, and of floating targets.
 """
@@ -58,7 +60,7 @@ def check(
     """A finding where single examples dominate the loss, or single inputs their kind."""
     losses = _losses(record, times, readings)
     strange = _inputs(record, inputs, readings)
-    apart = _targets(record, targets, readings)
+    apart = _targets(record, targets, readings) or _batches(record, targets**2, readings)
     if losses is None and strange is None and apart is None:
         raise NotApplicable(
             f"fewer than {readings} readings of losses per example of a regression, or of its inputs"
@@ -80,9 +82,9 @@ def check(
         evidence.append(strange)
         if strange.value > inputs:
             sure = max(sure, graded(float(np.log(strange.value / inputs)), 0.0, 2.3, least=0.7))
-    if apart is not None and apart.value > targets:
+    if apart is not None and apart.value > apart.limit:
         evidence.append(apart)
-        sure = max(sure, graded(float(np.log(apart.value / targets)), 0.0, 2.3, least=0.7))
+        sure = max(sure, graded(float(np.log(apart.value / apart.limit)), 0.0, 2.3, least=0.7))
     if not sure:
         return None
     return Finding(ID, severity, sure, (), (0, max(record.step_count - 1, 0)), tuple(evidence))
@@ -124,3 +126,17 @@ def _targets(record: Record, limit: float, readings: int) -> Evidence | None:
     beside = np.maximum(np.r_[0.0, spreads[:-1]], np.r_[spreads[1:], 0.0])
     ratio = spreads[beside > 0] / beside[beside > 0]
     return exactly("largest target spread over its neighbours", float(ratio.max(initial=0.0)), limit)
+
+
+def _batches(record: Record, limit: float, readings: int) -> Evidence | None:
+    """The second largest loss of a step over those read before and after it, and over the first ones."""
+    losses = finite(*record.series("loss/train"))[1]
+    told = len(record.series("examples/loss_quantiles")[0])
+    if told or classes(record) or len(losses) < readings:
+        return None
+    first = np.full(len(losses), np.median(losses[:readings]))
+    beside = np.max([np.r_[0.0, losses[:-1]], np.r_[losses[1:], 0.0], first], axis=0)
+    if not beside.min() > 0:
+        return None
+    second = float(np.sort(losses / beside)[-2])
+    return exactly("second largest loss over its neighbours and the first ones", second, limit)
