@@ -188,7 +188,13 @@ def test_an_accuracy_in_percent_is_noticed_and_its_error_fitted(tmp_path: Path) 
     ],
 )
 def test_a_header_is_read_for_what_to_write(header: list[str], told: list[str]) -> None:
-    assert [guess(name, header) for name in ("N", "D", "loss")] == told
+    columns = {name: np.array([0.5, 0.7]) for name in header}
+    assert [guess(name, columns) for name in ("N", "D", "loss")] == told
+
+
+def test_an_accuracy_in_percent_is_guessed_as_one() -> None:
+    assert guess("loss", {"top-1 acc": np.array(["31.2 %", "45 %"])}) == "100-`top-1 acc`"
+    assert guess("loss", {"acc": np.array([31.2, 45.0])}) == "100-acc"
 
 
 def test_a_missing_column_comes_with_the_option_to_type(tmp_path: Path) -> None:

@@ -39,7 +39,11 @@ def test_a_trend_of_the_residuals_is_carried_to_a_new_run() -> None:
 
 def test_no_trend_where_it_was_not_shown_to_help() -> None:
     assert trend_of(exact(LEAST_ROWS - 1)) == () != trend_of(exact(LEAST_ROWS))
-    assert trend_of(exact(60), np.arange(60) % 5) == () != trend_of(exact(60), np.arange(60) % LEAST_ROWS)
+    assert (
+        trend_of(exact(60), (np.arange(60) % 5).astype(float))
+        == ()
+        != trend_of(exact(60), (np.arange(60) % LEAST_ROWS).astype(float))
+    )
     x = np.geomspace(1.0, 100.0, 20)
     assert trend_of(fit(POWER, {"x": x}, x**-0.3, delta=np.inf)) == ()
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.laws.busy import skip_if_busy
 from vario.laws.inference_cost import fit_time, idealised
 
 
@@ -63,7 +64,9 @@ def test_a_small_decoder_on_this_processor() -> None:
         seconds(64, 8)
         prompt, output, took = measured([32, 128, 256, 512], [8, 32, 64], 5)
         done = fit_time(prompt, output, took)
-        p, o, truth = idealised(*measured([64, 192, 320, 448], [16, 24, 48], 5))
+        p, o, again = measured([64, 192, 320, 448], [16, 24, 48], 5)
+        skip_if_busy(np.sort(again.reshape(5, -1), axis=0)[:2])
+        p, o, truth = idealised(p, o, again)
     told = done.seconds(p, o)
     error = np.median(np.abs(told / truth - 1))
     fitted = 1 - ((told - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.laws.busy import skip_if_busy
 from vario.laws.wall_clock import Shape, fit_time, reached
 
 
@@ -34,6 +35,7 @@ def test_counts_by_hand() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_twenty_shapes_timed_on_this_processor(seed: int) -> None:
     """P242: shapes left out one at a time, R2 above .95 and median error below 10 %; FLOPs alone do worse.
@@ -56,7 +58,9 @@ def test_twenty_shapes_timed_on_this_processor(seed: int) -> None:
             took.append(time.process_time() - start)
         return float(np.median(took[2:]))
 
-    seconds = np.min([[timed(one) for one in shapes] for _ in range(3)], axis=0)
+    rounds = np.array([[timed(one) for one in shapes] for _ in range(3)])
+    seconds = rounds.min(axis=0)
+    skip_if_busy(np.sort(rounds, axis=0)[:2])
 
     def left_out(use_copies: bool) -> np.ndarray:
         told = []

@@ -182,7 +182,7 @@ def _ask_for(missing: Sequence[str], whole: table_of.Columns) -> None:
     """Raise where the file has no column for an input and none was named, with a guess from the header."""
     if not missing:
         return
-    guesses = {name: table_of.guess(name, list(whole)) for name in missing}
+    guesses = {name: table_of.guess(name, whole) for name in missing}
     told = ",".join(f"{name}={guess or 'COLUMN'}" for name, guess in guesses.items())
     hint = "Perhaps" if all(guesses.values()) else "Say which they are"
     text = f"there is no column {', '.join(missing)}; the file has {', '.join(whole)}"

@@ -12,7 +12,7 @@ import csv
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +160,9 @@ def pairs(text: str, *, option: str) -> dict[str, str]:
     return found
 
 
-def guess(name: str, header: Sequence[str]) -> str:
-    """What to write for an input of a law, from the names in a header; empty where none looks like it."""
-    found = [one for one in header if re.search(SPELLINGS.get(name, r"(?!)"), one.lower())]
+def guess(name: str, columns: Columns) -> str:
+    """What to write for an input of a law, from the names of columns; empty where none looks like it."""
+    found = [one for one in columns if re.search(SPELLINGS.get(name, r"(?!)"), one.lower())]
     if not found:
         return ""
     column = found[0] if found[0].isidentifier() else f"`{found[0]}`"
@@ -171,7 +171,10 @@ def guess(name: str, header: Sequence[str]) -> str:
         return f"{column}*{UNITS[unit[1]]}" if unit and unit[1] in UNITS else column
     if re.search("perplex|ppl", found[0].lower()):
         return f"log({column})"
-    return f"1-{column}" if "acc" in found[0].lower() else column
+    if "acc" not in found[0].lower():
+        return column
+    values = _spelled_out(columns[found[0]])
+    return f"{100 if values.dtype.kind == 'f' and np.nanmax(values) > 1 else 1}-{column}"
 
 
 def number(text: str) -> float:
