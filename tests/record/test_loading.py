@@ -233,3 +233,11 @@ def test_where_chunks_are_few_an_overview_is_of_their_parts_and_grows_with_them(
         part = values[begin : end + 1]
         assert told[0] == np.nanmin(part) and told[2] == np.nanmax(part)
         assert told[1] == pytest.approx(np.nanmean(part), rel=1e-2)
+
+
+def test_readings_are_counted_without_opening_a_chunk(grown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_run(grown) as run:
+        monkeypatch.setattr(packing, "opened", None)
+        assert run.main.count("a/b", "plain") == LENGTH
+        assert run.main.count("a/b", "nowhere") == run.main.count("nothing") == 0
+    assert in_memory("plain").count("a/b") == LENGTH

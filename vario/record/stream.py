@@ -64,6 +64,11 @@ class Record:
         """The same of the steps from `first` to `last`, both included, without reading what lies outside."""
         return self._source.window(self.stream, name, where, first, last)
 
+    def count(self, name: str, where: str = "") -> int:
+        """How many readings there are; of a scalar series without opening what is in chunks."""
+        rows = self._source.rows(self.stream, name, where, first=FIRST, last=LAST, least=1)
+        return len(self.series(name, where)[0]) if rows is None else int(rows[:, 2].sum())
+
     def need(self, name: str, count: int = 1, where: str = "") -> tuple[Steps, Values]:
         """The same, or NotApplicable where there are fewer than `count` readings."""
         steps, values = self.series(name, where)

@@ -76,17 +76,19 @@ def ending(run: Run) -> str:
 
 def cost(run: Run) -> Cost:
     """What vario itself took: by the session's own account, else from the steps that were timed."""
-    seconds = total = 0.0
-    for record in run.records():
-        at, own = record.series("time/own")
-        timed, step = record.series("time/step")
-        both = np.isin(at, timed)
-        seconds += float(np.nansum(own[both]))
-        total += float(np.nansum(step[np.isin(timed, at)]))
     told = [row for row in _schedule(run).values() if row.get("overhead") is not None]
     if told:
         worst = max(told, key=lambda row: float(row["overhead"]))
         return Cost(worst["overhead"], worst.get("own_seconds", float("nan")))
+    seconds = total = 0.0
+    for record in run.records():
+        at, own = record.series("time/own")
+        if not len(at):
+            continue
+        timed, step = record.series("time/step")
+        both = np.isin(at, timed)
+        seconds += float(np.nansum(own[both]))
+        total += float(np.nansum(step[np.isin(timed, at)]))
     return Cost(seconds / total, seconds) if total > 0 else Cost(float("nan"), float("nan"))
 
 
@@ -107,7 +109,7 @@ def instruments(run: Run, record: Record) -> dict[str, int]:
         instrument = name.partition("/")[0]
         wheres = record.wheres(name)
         if wheres:
-            read[instrument] = max(read.get(instrument, 0), len(record.series(name, wheres[0])[0]))
+            read[instrument] = max(read.get(instrument, 0), record.count(name, wheres[0]))
     return dict(sorted(read.items()))
 
 
