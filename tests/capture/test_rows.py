@@ -69,3 +69,14 @@ def test_words_of_all_examples_in_one_row_are_no_examples() -> None:
     assert hash_rows((words, labels)) is None
     hashed = hash_rows((torch.randn(3, 5), labels))
     assert hashed is not None and len(hashed) == 3
+
+
+def test_a_pair_of_images_is_another_one_when_its_second_is() -> None:
+    """One of the two changes: no repeats. Words with the words after them are known by the first."""
+    image, others = torch.rand(1, 3, 3).expand(20, 3, 3), torch.rand(20, 3, 3)
+    pairs, same = hash_rows((image, others, torch.ones(20))), hash_rows((image, image, torch.ones(20)))
+    assert pairs is not None and same is not None
+    assert len(set(pairs.tolist())) == 20 and len(set(same.tolist())) == 1
+    words = torch.randint(50, (20, 9))
+    with_next, alone = hash_rows((words, words + 1)), hash_rows(words)
+    assert with_next is not None and alone is not None and (with_next == alone).all()

@@ -123,6 +123,7 @@ def batch_tensors(batch: Any) -> list[Tensor]:
 def hash_rows(batch: Any) -> NDArray[np.int64] | None:
     """A hash of each row of the batch's first tensor; None where it is not in main memory.
 
+    Of floating ones of its shape as well: a pair of images is another one when one of the two is.
     Nor where no other tensor has as many rows: the words of all examples in one row are no examples.
     """
     tensors = [tensor for tensor in batch_tensors(batch) if _readable(tensor)]
@@ -132,11 +133,20 @@ def hash_rows(batch: Any) -> NDArray[np.int64] | None:
     if len(tensors) > 1 and all(tensor.shape[0] != count for tensor in tensors[1:]):
         return None
     few = tensors[0].numel() < FEW_ENTRIES * count
-    parts = [_entries(tensor) for tensor in (tensors if few else tensors[:1]) if tensor.shape[0] == count]
-    entries = np.concatenate(parts, axis=1)[:, :MOST_ENTRIES] if len(parts) > 1 else parts[0]
-    sums = (entries * _FACTORS[: entries.shape[1]]).sum(axis=1)  # wraps around, as intended
+    sums = np.zeros(count, np.int64)
+    for tensor in [tensors[0], *(t for t in tensors[1:] if _belongs(t, tensors[0], few))]:
+        entries = _entries(tensor)
+        each = (entries * _FACTORS[: entries.shape[1]]).sum(axis=1)
+        sums = sums * _FACTORS[-1] + each  # wraps around, as intended
     mixed: NDArray[np.int64] = sums ^ (sums >> 29)  # so that the low bits depend on all
     return mixed
+
+
+def _belongs(tensor: Tensor, first: Tensor, few: bool) -> bool:
+    """Whether a row is this tensor's as much as the first one's."""
+    if few:
+        return tensor.shape[0] == first.shape[0]
+    return tensor.shape == first.shape and first.is_floating_point()
 
 
 def _readable(tensor: Tensor) -> bool:
