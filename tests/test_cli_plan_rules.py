@@ -215,3 +215,18 @@ def test_checkpoints_of_a_few_runs_are_not_many_runs(tmp_path: Path) -> None:
         assert ("few-blocks" in said["ids"]) is few
         assert said["uncertainty"]["bootstrap"].startswith("blocks")
     assert "few-blocks" not in fit(tmp_path, own)["ids"]
+
+
+def test_a_largest_budget_that_the_smaller_do_not_foretell_is_told(tmp_path: Path) -> None:
+    """Budgets of a true law; then the same with the largest one 2 % lower than the law has it."""
+    c, ratio = (a.reshape(-1) for a in np.meshgrid(np.geomspace(1e17, 1e20, 7), np.geomspace(5, 80, 7)))
+    n = np.sqrt(c / 6 / ratio)
+    d = ratio * n
+    loss = 1.8172 + 482.01 * n**-0.3478 + 2085.43 * d**-0.3658
+    loss = loss * np.exp(1e-3 * np.random.default_rng(0).normal(size=n.size))
+    lower = np.where(c > 9e19, 0.98, 1.0)
+    for falls, told in ((1.0, False), (lower, True)):
+        said = fit(tmp_path, {"N": n, "D": d, "loss": loss * falls})
+        assert ("largest-budget-missed" in said["ids"]) is told
+    text = next(one["text"] for one in said["warnings"] if one["id"] == "largest-budget-missed")
+    assert "too high there" in text and "1e+20 FLOPs" in text

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from vario.laws import _table as table_of
 from vario.laws._newton import Array
-from vario.laws._refusal import Caution
-from vario.laws._uncertainty import Uncertainty
+from vario.laws._refusal import Caution, refusal
+from vario.laws._uncertainty import Uncertainty, noise_of
 from vario.laws.fit import Fit, fit
 from vario.laws.head_compute import check_flops, check_head
 from vario.laws.isoflop import Frontier, disagreement, frontier
@@ -33,6 +33,7 @@ BESIDE = {
 }
 SAME_BUDGET = 0.01  # log FLOPs: budgets are set on purpose, digitised ones differ by more
 SIZES = 4  # distinct sizes that a budget must have to be looked at
+FELT = 0.005  # of the loss: what is missed by less changes no decision
 UNIT = 10.0  # C off 6 N D by this factor is in another unit
 
 
@@ -131,14 +132,14 @@ def _frontier(done: Fit, known: Uncertainty, compute: Array) -> tuple[list[Cauti
     rows = np.array([sizes[one] >= SIZES for one in budget])
     if len(np.unique(budget[rows])) < 2:
         return [], None
+    ahead = _ahead(done, budget, budget == budget[rows].max())
     spread = _scatter(budget[rows], n[rows], loss[rows])
     try:
         found = frontier(budget[rows], n[rows], loss[rows], noise=lambda one: spread * one, draws=400)
     except ValueError as error:  # fewer than two budgets have their best size inside
-        return [
-            Caution("budgets-dropped", f"{error}: more sizes on the side where the loss still falls")
-        ], None
-    said = []
+        text = f"{error}: more sizes on the side where the loss still falls"
+        return [*ahead, Caution("budgets-dropped", text)], None
+    said = [*ahead]
     if found.dropped:
         named = ", ".join(f"{one:.3g}" for one in found.dropped)
         text = (
@@ -151,6 +152,30 @@ def _frontier(done: Fit, known: Uncertainty, compute: Array) -> tuple[list[Cauti
     if text:
         said.append(Caution("estimates-disagree", text))
     return said, _noted(found)
+
+
+def _ahead(done: Fit, budget: Array, top: Array) -> list[Caution]:
+    """What the law, fitted without the largest budget, would have said of it.
+
+    The largest tenth of the rows mostly lies inside that budget, and foretelling it from the rest is easy.
+    """
+    smaller = budget < budget[top].min()
+    if refusal(done.law, done.x[:, smaller]) is not None:
+        return []
+    x = {name: np.exp(row) for name, row in zip(done.law.inputs, done.x, strict=True)}
+    part = {name: column[smaller] for name, column in x.items()}
+    before = fit(
+        done.law, part, np.exp(done.y[smaller]), delta=done.delta, weights=done.weights[smaller]
+    ).predict({name: column[top] for name, column in x.items()})
+    off, scatter = float((np.log(before) - done.y[top]).mean()), noise_of(done)
+    if abs(off) <= max(scatter, FELT):
+        return []
+    text = (
+        f"fitted without its largest budget ({budget[top][0]:.3g} FLOPs) the law is {100 * abs(off):.2g} % "
+        f"too {'high' if off > 0 else 'low'} there, where one run scatters by {100 * scatter:.2g} %: a "
+        f"larger budget may be as far off again, whatever the interval says"
+    )
+    return [Caution("largest-budget-missed", text)]
 
 
 def _noted(found: Frontier) -> dict[str, Any]:
