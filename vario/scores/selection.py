@@ -31,7 +31,9 @@ CARD = {
     "cost": "a sort",
     "checked": "result: teacher-student perceptron with 100 inputs",
     "changed": "the border alpha* = 1 is read off the perceptron; networks have no such number, so try both",
-    "shown": "not shown here yet: the perceptron check (slow) was not finished",
+    "shown": "teacher-student perceptron, 100 inputs, 30 % kept by the teacher's margin, mean of four seeds: "
+    "error .213 easy, .346 random, .449 hard with half as many examples as inputs; .051 hard, .067 easy, "
+    ".143 random with three times as many",
 }
 
 
