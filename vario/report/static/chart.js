@@ -171,7 +171,7 @@ function plotted(chart) {
     {
       width: chart.wide || holder.clientWidth || 480,
       height: spec.height ?? 190,
-      padding: [10, 10, 0, 0],
+      padding: [10, 18, 0, 0], // half of the last step's number
       legend: { show: false },
       cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { show: (u, i) => i % PER_LINE === 2, size: 7 } },
       scales: { x: { time: false }, y: { distr: log ? 3 : 1, range: (u, low, high) => around(low, high, log, spec.limits, spec.always) } },

@@ -269,8 +269,10 @@ class HeatMap {
     rows.forEach(({ name }, i) => {
       if (i === chosen) {
         context.strokeStyle = color("ink");
-        context.lineWidth = 2;
-        context.strokeRect(this.names + 1, i * this.size, this.width - 2, this.size - 1);
+        const thin = this.size < 9; // then the frame lies around the row: over it, nothing of it would be seen
+        context.lineWidth = thin ? 1 : 2;
+        if (thin) context.strokeRect(this.names + 0.5, i * this.size - 1.5, this.width - 1, this.size + 3);
+        else context.strokeRect(this.names + 1, i * this.size, this.width - 2, this.size - 1);
       }
       context.fillStyle = color(i === chosen ? "ink" : "muted");
       if (this.names) context.fillText(fitted(context, shortened(name, 60), this.names - 8), 0, i * this.size + this.size / 2);
