@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vario.capture.curvature.lanczos import density, lanczos, largest, random_start
+from vario.capture.curvature.measures import COLD
 
 F64 = torch.float64
 
@@ -90,3 +91,15 @@ def test_the_scripts_random_numbers_are_not_touched() -> None:
     before = torch.get_rng_state()
     density(lambda v: 2 * v, torch.zeros(10), starts=2, steps=3)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_end_that_the_gradient_has_nothing_of_is_found() -> None:
+    """The gradient lies in the space of all other eigenvectors; the random part beside it is what is left."""
+    values = 8 / torch.arange(1, 4001).float()
+    values[-1] = 10.0
+    for seed in range(20):
+        gradient = torch.randn(len(values), generator=torch.Generator().manual_seed(seed)) * values.sqrt()
+        gradient[-1] = 0.0
+        start = random_start(values, 1000 + seed)
+        start.mul_(COLD / start.norm()).add_(gradient / gradient.norm())
+        assert largest(lambda vector: values * vector, start).value == pytest.approx(10.0, rel=0.01)

@@ -33,8 +33,10 @@ __all__ = [
     "random_start",
 ]
 
-Product = Callable[[Tensor], Tensor]
-FEWEST = 8  # products before an end of the spectrum is believed
+Product = Callable[[Tensor], Tensor]  # what it gives is a new vector, and is written over
+FEWEST = (
+    8  # products before an end of the spectrum is believed: with 7, one that the start hardly holds is missed
+)
 FEWEST_WARM = 6  # where it begins near one: with 4 it stays at a neighbour that the top has passed
 _BREAKDOWN = 1e-7  # of the matrix's size: below it the next direction is rounding
 
@@ -113,7 +115,7 @@ class _Run:
             self.basis.append(self._now)
         image = self._product(self._now)
         alpha = _dot(self._now, image)
-        image = image.add(self._now, alpha=-alpha)
+        image.add_(self._now, alpha=-alpha)  # it is ours: a vector more would cost as much as a dot product
         if self.betas:
             image.add_(self._before, alpha=-self.betas[-1])
         for _ in range(2 if self._keep else 0):
