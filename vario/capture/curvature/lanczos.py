@@ -34,9 +34,7 @@ __all__ = [
 ]
 
 Product = Callable[[Tensor], Tensor]  # what it gives is a new vector, and is written over
-FEWEST = (
-    8  # products before an end of the spectrum is believed: with 7, one that the start hardly holds is missed
-)
+FEWEST = 8  # before an end is believed: with 7, one that the start hardly holds is missed at times
 FEWEST_WARM = 6  # where it begins near one: with 4 it stays at a neighbour that the top has passed
 _BREAKDOWN = 1e-7  # of the matrix's size: below it the next direction is rounding
 
