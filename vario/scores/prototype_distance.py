@@ -4,7 +4,8 @@ r"""How far an example lies from the nearest k-means centre of an embedding: har
 
 When to use: pruning a large unlabelled set, with the embedding of any pretrained or half-trained model.
 
-When not to: raw pixels of varied images: distance there means little.
+When not to: raw pixels of varied images: distance there means little. A cluster for each class is too few:
+whole kinds of examples lie near their centre and are lost.
 
 >>> points = torch.tensor([[0.0, 0.0], [0.0, 0.2], [5.0, 5.0], [5.0, 7.0]])
 >>> prototype_distance(points, clusters=2, seed=0)
@@ -26,7 +27,9 @@ CARD = {
     "cost": "k-means on the embedding: n * clusters * size per round",
     "checked": "equation; scikit-learn's KMeans",
     "changed": "Euclidean distance; the best of `starts` k-means++ starts",
-    "shown": "not shown here: on MNIST-5k, 30 % pruned, it was not at least as good as random pruning",
+    "shown": "MNIST-5k, 30 principal components, 30 % pruned: with 100 clusters .2 to 1.1 points above random "
+    "pruning, 5 of 5 seeds; of the ones it keeps 9 %, of other classes 55 to 86 %. With 30 clusters 1.3 to "
+    "3.4 points below random pruning, with 10 1.8 to 4.5 below (three seeds each): try several",
 }
 
 
