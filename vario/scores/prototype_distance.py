@@ -28,8 +28,8 @@ CARD = {
     "checked": "equation; scikit-learn's KMeans",
     "changed": "Euclidean distance; the best of `starts` k-means++ starts",
     "shown": "MNIST-5k, 30 principal components, 30 % pruned: with 100 clusters .2 to 1.1 points above "
-    "random pruning, 5 of 5 seeds; of the digit 1 it keeps 9 %, of others 55 to 86 %. With 30 clusters 1.3 to "
-    "3.4 points below random pruning, with 10 1.8 to 4.5 below (three seeds each): try several",
+    "random pruning, 5 of 5 seeds; of the digit 1 it keeps 9 %, of others 55 to 86 %. With 30 clusters 1.3 "
+    "to 3.4 points below random pruning, with 10 1.8 to 4.5 below (three seeds each): try several",
 }
 
 
