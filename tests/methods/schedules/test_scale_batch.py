@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 
 import pytest
@@ -136,6 +137,7 @@ def test_average_follows_the_small_batch_only_with_its_rule():
     assert ((kept - truth) / truth).abs().max() > 1.0
 
 
+@functools.cache
 def teacher_losses(rule, factor, seed, runs=64, splits=1, noise=4.0):
     """Adam on small networks that follow a noisy tanh teacher, ``runs`` of them at once (Adam acts entry by
     entry, so they do not touch); mean loss at 8 equally spaced checkpoints. ``splits`` is the l of SVAG.
@@ -183,4 +185,13 @@ def test_square_root_rule_keeps_the_course_where_linear_leaves_it():
     linear = teacher_losses("linear", 16, 43)
     assert (root / base).log().abs().mean() <= 0.05
     assert (linear / base).log().abs().mean() >= 0.08
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="the end differs by .03 in the log: both courses have come to rest")
+def test_linear_rule_ends_elsewhere():
+    """P298, accept: the last of the 8 checkpoints 0.15 apart; on the way there they are .19 to .98 apart."""
+    base, linear = (
+        teacher_losses(rule, k, seed) for rule, k, seed in (("square-root", 1, 41), ("linear", 16, 43))
+    )
     assert (linear / base).log().abs()[-1] >= 0.15
