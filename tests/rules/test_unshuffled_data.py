@@ -62,7 +62,7 @@ def batches(order):
 
 
 def test_without_a_loader_batches_are_known_again_by_their_mean(make):
-    at = N[np.random.default_rng(1).random(400) < 0.15]
+    at = N[np.random.default_rng(1).random(400) < 0.08]  # 22 readings have an equal one
     found = unshuffled_data.check(make(400, batches(at % 17), at=at))
     assert (found.severity, found.evidence[0].value) == ("advice", pytest.approx(1.0))
     assert unshuffled_data.check(make(400, batches(N % 17))) is not None

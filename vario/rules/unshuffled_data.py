@@ -117,7 +117,8 @@ def _returning(record: Record, readings: int) -> Estimate | None:
         gaps = steps[second] - steps[first]
         epoch = int(np.gcd.reduce(gaps[equal]))
         if epoch >= readings:
-            return share(equal[gaps % epoch == 0])
+            part = float(equal[gaps % epoch == 0].mean())
+            return Estimate(part, part, part) if equal.sum() >= readings else None  # counted, not estimated
     return None
 
 
