@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.jit._builtins import _get_builtin_table
 from torch.utils.data import DataLoader, TensorDataset
 
 from vario.capture.attach import Attachment
@@ -387,6 +388,7 @@ def test_torchscript_and_transforms_and_pickles_do_not_notice(trained: Any) -> N
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 def test_what_torchscript_compiles_is_found_where_the_script_stands() -> None:
+    operators = dict(_get_builtin_table())
     with attached():
 
         class Held:  # a class finds its names in the frame that called `script`
@@ -408,10 +410,12 @@ def test_what_torchscript_compiles_is_found_where_the_script_stands() -> None:
             def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
                 return torch.nn.functional.cross_entropy(torch.nn.functional.dropout(x, 0.0), y)
 
+        assert len(_get_builtin_table()) == len(operators) + 2  # `backward` and `grad`
         torch.jit.script(Held)
         x, y = torch.randn(5, 3, requires_grad=True), torch.randint(0, 3, (5,))
         assert torch.equal(slope(x), 2 * x)
         assert Scored()(x, y).item() == pytest.approx(F.cross_entropy(x, y).item())
+    assert _get_builtin_table() == operators  # it goes by addresses, and ours are free again
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:DeprecationWarning", "error::torch.jit.TracerWarning")

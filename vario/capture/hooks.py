@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch.jit._builtins import _find_builtin, _register_builtin
+from torch.jit._builtins import _find_builtin, _get_builtin_table, _register_builtin
 from torch.optim import lr_scheduler
 from torch.optim.optimizer import (
     Optimizer,
@@ -126,8 +126,9 @@ def _patch(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[
     original = owner.__dict__[name]
     patched: Any = functools.wraps(original)(make(original))
     patched.__prepare_scriptable__ = lambda: original  # TorchScript compiles what it meets, by its source
-    if operator := _find_builtin(original):
+    if operator := _find_builtin(original):  # by its address, which another function may have after it
         _register_builtin(patched, operator)
+        _Places.undo += (functools.partial(_get_builtin_table().pop, id(patched)),)
     setattr(owner, name, patched)
     _Places.patches += ((owner, name, original, patched),)
 
