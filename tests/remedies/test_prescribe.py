@@ -270,6 +270,17 @@ def test_overfitting_names_the_best_evaluation() -> None:
     assert "weights of step 39" in change and "0.5 there and is 1.5" in change
 
 
+def test_layers_that_saturate_are_exchanged_in_a_trial_unless_one_gives_the_answer() -> None:
+    def trial_of(*kinds: str) -> str:
+        rows = [{"name": str(place), "class": kind} for place, kind in enumerate(("Sequential", *kinds))]
+        seen = record({}, Event("modules", 0, data={"modules": rows}))
+        return prescribe(finding("vanishing-gradients"), seen)[0].trial
+
+    assert "--set layer.Sigmoid=ReLU" in trial_of("Linear", "Sigmoid", "Linear", "Sigmoid", "Linear")
+    assert "layer." not in trial_of("Linear", "Sigmoid", "Linear", "Sigmoid")
+    assert "layer." not in trial_of("Linear", "Sigmoid", "Linear", "Tanh", "Linear")
+
+
 def test_parameters_are_named_by_what_is_wrong_with_them() -> None:
     rows = [
         {"name": "a", "shape": [1], "trainable": True, "in_optimizer": False},

@@ -96,6 +96,18 @@ def modules(record: Record, *words: str) -> list[dict[str, Any]]:
     ]
 
 
+def exchange(record: Record, by: str, *kinds: str) -> str:
+    """The setting of a trial that puts layers of class ``by`` in the place of those of one of ``kinds``.
+
+    "" where there are several kinds, and where one gives the model's output, whose range it sets.
+    """
+    rows = modules(record)
+    found = {str(row.get("class")) for row in rows} & set(kinds)
+    if len(found) != 1 or rows[-1].get("class") in found:
+        return ""
+    return f"layer.{found.pop()}={by}"
+
+
 def loader(record: Record) -> dict[str, Any]:
     """What is known of the training loader: the first that was started."""
     return next(event_rows(record, "loader"), {})

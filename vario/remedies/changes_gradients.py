@@ -7,7 +7,17 @@ import numpy as np
 from vario.nouns import Finding
 from vario.record import Record
 from vario.remedies import changes_rate
-from vario.remedies.changes import Change, Maker, event_rows, hyper, median, modules, place, within
+from vario.remedies.changes import (
+    Change,
+    Maker,
+    event_rows,
+    exchange,
+    hyper,
+    median,
+    modules,
+    place,
+    within,
+)
 from vario.remedies.figures import number, percent, rounded, setting
 
 __all__ = ["MAKERS"]
@@ -42,7 +52,8 @@ def vanishing(finding: Finding, record: Record) -> list[Change]:
             Change(
                 f"{kinds} -> ReLU or GELU in {places}: the slope of a sigmoid is at most"
                 " 0.25, that of a"
-                " saturated tanh near 0, and slopes multiply from layer to layer"
+                " saturated tanh near 0, and slopes multiply from layer to layer",
+                exchange(record, "ReLU", *SATURATING),
             )
         )
     spread = _first_to_last(record)
