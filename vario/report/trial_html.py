@@ -27,7 +27,8 @@ OWN = """
 .verdicts td, .verdicts th { vertical-align: middle; }
 .helps { color: var(--well); } .hurts { color: var(--error); } .equivalent { color: var(--advice); }
 .undecided { color: var(--muted); }
-.verdicts td:nth-child(n + 4) { white-space: nowrap; }
+.verdicts td:nth-child(n + 4):not(:last-child) { white-space: nowrap; }
+.verdicts td:first-child { min-width: 10rem; }
 td .forest { display: block; width: 260px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1rem; }
 .charts figure { background: var(--card); border: 1px solid var(--hair); }
