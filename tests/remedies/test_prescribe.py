@@ -281,6 +281,81 @@ def test_layers_that_saturate_are_exchanged_in_a_trial_unless_one_gives_the_answ
     assert "layer." not in trial_of("Linear", "Sigmoid", "Linear", "Tanh", "Linear")
 
 
+DENSE = [{"name": "0", "class": "Linear"}, {"name": "1", "class": "ReLU"}, {"name": "2", "class": "Linear"}]
+DECILES = np.tile(np.linspace(0.0, 5.0, 11), (100, 1))
+MENDED = {  # a finding, the series and the events of its run, and the setting of its first trial
+    "gradients-accumulate": ({}, (), "gradient.cleared=true"),
+    "double-softmax": ({}, (), "loss.probabilities=true"),
+    "symmetric-initialization": ({}, (), "start.usual=true"),
+    "poor-initialization": ({}, (), "start.usual=true"),
+    "non-finite-input": (
+        {"input/non_finite": constant(1.0)},
+        (Event("loader", 0, data={"sampler": "RandomSampler"}),),
+        "loader.drop_broken=true",
+    ),
+    "parameters-not-updated": (
+        {},
+        (Event("parameters", 0, data={"parameters": [{"name": "a", "shape": [1], "trainable": False}]}),),
+        "parameters.learn=true",
+    ),
+    "unnormalized-inputs": (
+        {"input/mean": constant(120.0), "input/std": constant(64.0)}, (), "input.mean=120+input.std=64"
+    ),
+    "target-scale": (
+        {"target/mean": constant(-900.0), "target/std": constant(50.0)}, (), "target.mean=-900+target.std=50"
+    ),
+    "dead-units": ({}, (Event("modules", 0, data={"modules": DENSE}),), "layer.ReLU=LeakyReLU"),
+    "excessive-regularization": (
+        {},
+        (Event("modules", 0, data={"modules": [{"name": "d", "class": "Dropout", "p": 0.9}]}),),
+        "layer.Dropout.p=0.5",
+    ),
+    "overfitting": (
+        {("eval/loss", "test"): (np.array([9, 19, 29]), np.array([1.0, 0.4, 0.9]))},
+        (),
+        "schedule.stop_after=19",
+    ),
+    "outlier-examples": ({"examples/loss_quantiles": (STEPS, DECILES)}, (), "loss.huber=3"),
+    "overconfidence": ({}, (), "loss.label_smoothing=0.1"),
+    "exploding-gradients": ({"gradient/norm": constant(2.0)}, (), "gradient.clip_norm=2"),
+    "gradient-clipping-dominates": (
+        {"clipping/norm_before": constant(7.0), "clipping/factor": constant(0.1)}, (), "gradient.clip_norm=10"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("id", sorted(MENDED))
+def test_a_plain_change_is_one_that_a_trial_can_make(id: str) -> None:
+    series, events, wanted = MENDED[id]
+    cures = prescribe(finding(id, steps=(50, 99)), record(series, *events))
+    trials = [shlex.split(cure.trial)[-1] for cure in cures if cure.trial]
+    assert trials[0] == wanted
+
+
+@pytest.mark.parametrize("way", ["training", "evaluation"])
+def test_the_wrong_mode_is_set_right_in_a_trial(way: str) -> None:
+    seen = Evidence(f"steps in {'eval' if way == 'training' else 'train'} mode", 0.7, 0.7, 0.7, 0.0)
+    cure = prescribe(finding("train-eval-mode", seen), record())[0]
+    assert cure.trial.endswith(f"--set mode.{way}=true")
+
+
+def test_the_rate_of_wrong_labels_is_told_to_the_loss_where_labels_tell_anything() -> None:
+    counts = {"batch/class_counts": (STEPS, np.full((100, 4), 8.0))}
+
+    def trials(low: float, value: float, high: float) -> list[str]:
+        seen = Evidence("share of wrong labels", value, low, high, 0.05)
+        return [c.trial for c in prescribe(finding("label-noise", seen), record(counts)) if not c.method]
+
+    assert "loss.wrong_labels=0.31" in "".join(trials(0.25, 0.312, 0.4))
+    assert not "".join(trials(0.6, 0.7, 0.78))  # 0.75: a guess among four
+
+
+def test_dropout_that_is_weaker_elsewhere_is_not_made_stronger() -> None:
+    rows = [{"name": "a", "class": "Dropout", "p": 0.9}, {"name": "b", "class": "Dropout", "p": 0.1}]
+    seen = record({}, Event("modules", 0, data={"modules": rows}))
+    assert not prescribe(finding("excessive-regularization"), seen)[0].trial
+
+
 def test_parameters_are_named_by_what_is_wrong_with_them() -> None:
     rows = [
         {"name": "a", "shape": [1], "trainable": True, "in_optimizer": False},

@@ -142,8 +142,8 @@ def test_what_a_method_counts_may_be_left_to_the_trial() -> None:
 def test_every_setting_that_prescriptions_name_is_one_that_can_be_put_in() -> None:
     folder = Path(words.__file__).parent
     text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("changes*.py"))
-    named = set(re.findall(r'f?"((?:optimizer|loader|layer|loss|gradient|schedule)\.\w+)=', text))
-    assert {"optimizer.lr", "optimizer.betas", "loader.batch_size", "loader.shuffle"} <= named
+    named = set(re.findall(rf'["+]((?:{"|".join(words.SETTINGS)})\.\w+)=', text))
+    assert {"optimizer.lr", "loader.shuffle", "mode.training", "input.mean", "input.std"} <= named
     for name in named:
         slot, _, key = name.partition(".")
         assert key in words.SETTINGS[slot], name

@@ -8,7 +8,8 @@ from vario.nouns import Finding
 from vario.record import Record
 from vario.remedies.changes import Change, Maker, evidence, median
 from vario.remedies.changes_generalization import overfitting
-from vario.remedies.figures import number, percent
+from vario.remedies.figures import number, percent, rounded, setting
+from vario.rules._examples import classes
 from vario.rules._worst_examples import worst_examples
 
 __all__ = ["MAKERS"]
@@ -25,6 +26,7 @@ def label_noise(finding: Finding, record: Record) -> list[Change]:
         if rate
         else ""
     )
+    noisy = rate is not None and 0 < rate.value and rate.high < 1 - 1 / max(classes(record), 1)
     stop = [change for change in overfitting(finding, record) if change.text.startswith("keep the weights")]
     return [
         Change(
@@ -32,11 +34,20 @@ def label_noise(finding: Finding, record: Record) -> list[Change]:
             f" labels{seen}{_first(record, wrong=True)}",
             paper=DATA_DIET,
         ),
+        *([_expected(rate.value)] if rate and noisy else []),
         *stop,
         Change(
             "stop early: a net learns the clean labels first and the wrong ones later", paper=NOISY_FEATURES
         ),
     ]
+
+
+def _expected(rate: float) -> Change:
+    return Change(
+        f"or tell the loss: -log((1 - r) p + r (1 - p) / (k - 1)) for a label of probability p, with r ="
+        f" {setting(round(rate, 2))}: the model then learns the right labels from the wrong ones",
+        f"loss.wrong_labels={setting(round(rate, 2))}",
+    )
 
 
 def duplicates(finding: Finding, record: Record) -> list[Change]:
@@ -72,18 +83,28 @@ def leakage(finding: Finding, record: Record) -> list[Change]:
 
 def outliers(finding: Finding, record: Record) -> list[Change]:
     steps, deciles = record.series("examples/loss_quantiles")
-    seen = ""
+    seen, bend = (
+        "",
+        Change("for regression use nn.HuberLoss: an error beyond delta pulls with constant force"),
+    )
     if len(steps) and deciles.ndim == 2:
         inside = deciles[(steps >= finding.steps[0]) & (steps <= finding.steps[1])]
         rows = inside if len(inside) else deciles
         middle, top = float(np.nanmedian(rows[:, 5])), float(np.nanmedian(rows[:, -1]))
         seen = f": the largest loss of a batch is {number(top)}, the median {number(middle)}"
+        if middle > 0:
+            delta = setting(rounded(2 * middle**0.5))  # of normal errors 82 % lie within
+            bend = Change(
+                f"for a squared error use nn.HuberLoss(delta={delta}): twice the median error; one beyond"
+                " delta pulls with constant force",
+                f"loss.huber={delta}",
+            )
     return [
         Change(
             f"look at the examples with the largest loss first{seen}{_first(record, wrong=False)}",
             paper=DATA_DIET,
         ),
-        Change("for regression use nn.HuberLoss: an error beyond delta pulls with constant force"),
+        bend,
     ]
 
 

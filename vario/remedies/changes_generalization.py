@@ -7,7 +7,7 @@ import numpy as np
 from vario.nouns import Finding
 from vario.record import Record
 from vario.remedies import changes_rate
-from vario.remedies.changes import Change, Maker, evidence, hyper, median
+from vario.remedies.changes import Change, Maker, evidence, hyper, median, modules
 from vario.remedies.figures import number, percent, rounded, setting
 from vario.rules._model import dropouts
 
@@ -51,10 +51,12 @@ def excessive(finding: Finding, record: Record) -> list[Change]:
     if dropout:
         name, p = max(dropout.items(), key=lambda item: item[1])
         more = f" and {len(dropout) - 1} more" if len(dropout) > 1 else ""
+        goal = max(round(p / 2, 1), 0.1)
         changes.append(
             Change(
-                f"dropout {setting(p)} -> {setting(max(round(p / 2, 1), 0.1))} ({name or 'the model'}{more}):"
-                " the model cannot fit its training data"
+                f"dropout {setting(p)} -> {setting(goal)} ({name or 'the model'}{more}):"
+                " the model cannot fit its training data",
+                _weaker_dropout(record, goal),
             )
         )
     decay = hyper(record, "weight_decay")
@@ -101,7 +103,8 @@ def overfitting(finding: Finding, record: Record) -> list[Change]:
             changes.append(
                 Change(
                     f"keep the weights of step {step}: the evaluation loss was {number(loss)} there and"
-                    f" is {number(last)} at the end"
+                    f" is {number(last)} at the end",
+                    f"schedule.stop_after={step}" if step > 0 else "",
                 )
             )
     decay = hyper(record, "weight_decay")
@@ -143,7 +146,10 @@ def overconfidence(finding: Finding, record: Record) -> list[Change]:
             " how sure it is",
             paper=TEMPERATURE,
         ),
-        Change("cross_entropy(..., label_smoothing=0.1): a usual first value, no estimate"),
+        Change(
+            "cross_entropy(..., label_smoothing=0.1): a usual first value, no estimate",
+            "loss.label_smoothing=0.1",
+        ),
         *[change for change in overfitting(finding, record) if change.text.startswith("keep the weights")],
     ]
 
@@ -153,7 +159,8 @@ def catastrophic(finding: Finding, record: Record) -> list[Change]:
         Change(
             f"stop before step {finding.steps[0]} and keep those weights: robustness was lost within a"
             " few steps there",
-            paper=TILT,
+            f"schedule.stop_after={finding.steps[0]}" if finding.steps[0] > 0 else "",
+            TILT,
         ),
         Change(
             "attack with more than one step, or start the one step at a random point of the ball", paper=TILT
@@ -221,6 +228,13 @@ def not_identified(finding: Finding, record: Record) -> list[Change]:
             f" more time){': ' + named if named else ''}"
         )
     ]
+
+
+def _weaker_dropout(record: Record, goal: float) -> str:
+    """The setting that brings the dropout modules of the one class there is to ``goal``; "" else."""
+    kinds = {str(row["class"]): float(row["p"]) for row in modules(record, "Dropout") if "p" in row}
+    weaker = [float(row["p"]) for row in modules(record, "Dropout") if float(row.get("p", 1.0)) < goal]
+    return f"layer.{next(iter(kinds))}.p={setting(goal)}" if len(kinds) == 1 and not weaker else ""
 
 
 def _decay(old: float, new: float, why: str) -> Change:

@@ -121,7 +121,8 @@ def clipping(finding: Finding, record: Record) -> list[Change]:
                 f"max_norm {number(now)} -> {setting(rounded(1.4 * usual))}: the norm before clipping is"
                 f" {number(float(np.median(norms)))}"
                 f" at the median and below {number(usual)} on nine of ten steps, so that clipping catches"
-                " only outliers"
+                " only outliers",
+                f"gradient.clip_norm={setting(rounded(1.4 * usual))}" if usual > 0 else "",
             )
         )
     if lr > 0 and 0 < factor < 1:
@@ -145,7 +146,7 @@ def accumulate(finding: Finding, record: Record) -> list[Change]:
         if carried > 0
         else ""
     )
-    return [Change(f"call optimizer.zero_grad() before each backward(){how}")]
+    return [Change(f"call optimizer.zero_grad() before each backward(){how}", "gradient.cleared=true")]
 
 
 def not_updated(finding: Finding, record: Record) -> list[Change]:
@@ -161,10 +162,17 @@ def not_updated(finding: Finding, record: Record) -> list[Change]:
     changes = []
     if outside:
         changes.append(
-            Change(f"give {_some(outside)} to the optimizer: trainable, but in none of its groups")
+            Change(
+                f"give {_some(outside)} to the optimizer: trainable, but in none of its groups",
+                "parameters.learn=true",
+            )
         )
     if frozen:
-        changes.append(Change(f"set requires_grad on {_some(frozen)}, if they are meant to learn"))
+        changes.append(
+            Change(
+                f"set requires_grad on {_some(frozen)}, if they are meant to learn", "parameters.learn=true"
+            )
+        )
     if not changes:
         changes.append(
             Change(f"look at the group of {place(finding)}: its lr, and whether its gradient is exactly 0")
@@ -179,7 +187,8 @@ def no_gradient(finding: Finding, record: Record) -> list[Change]:
     if zero:
         return [
             Change(
-                f"initialize {_some(zero)} at random: they are exactly 0, and so is every product with them"
+                f"initialize {_some(zero)} at random: they are exactly 0, and so is every product with them",
+                "start.usual=true",
             )
         ]
     if len(record.series("update/norm")[0]) and not len(record.series("gradient/norm")[0]):
@@ -222,7 +231,8 @@ def _clip(norm: float, what: str) -> Change:
     limit = setting(rounded(norm))
     return Change(
         f"torch.nn.utils.clip_grad_norm_(model.parameters(), {limit}) before the step: {number(norm)} is"
-        f" {what}"
+        f" {what}",
+        f"gradient.clip_norm={limit}",
     )
 
 

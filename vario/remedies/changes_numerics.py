@@ -7,7 +7,19 @@ import numpy as np
 from vario.nouns import Finding
 from vario.record import Record
 from vario.remedies import changes_rate
-from vario.remedies.changes import Change, Maker, event_rows, evidence, hyper, median, modules, place, within
+from vario.remedies.changes import (
+    Change,
+    Maker,
+    event_rows,
+    evidence,
+    exchange,
+    hyper,
+    loader,
+    median,
+    modules,
+    place,
+    within,
+)
 from vario.remedies.figures import number, percent, rounded, setting
 
 __all__ = ["MAKERS"]
@@ -21,12 +33,13 @@ def dead(finding: Finding, record: Record) -> list[Change]:
     places = f" in {count} place{'s' if count > 1 else ''}" if count else ""
     leaky = Change(
         f"ReLU -> LeakyReLU(0.01) or GELU{places}: a unit below zero keeps a gradient and can come"
-        f" back{_dead_count(finding, record)}"
+        f" back{_dead_count(finding, record)}",
+        exchange(record, "LeakyReLU", "ReLU"),
     )
     fan_in = "initialize by fan-in: nn.init.kaiming_normal_(weight, nonlinearity='relu') and zero biases"
     read = [record.series("activation/dead_channels", where)[0] for where in finding.where]
     if any(len(steps) and steps[0] >= finding.steps[0] for steps in read):  # no step of training did it
-        return [Change(f"{fan_in}: units were dead from the first step on"), leaky]
+        return [Change(f"{fan_in}: units were dead from the first step on", "start.usual=true"), leaky]
     return [leaky, changes_rate.too_high(finding, record)[0], Change(fan_in)]
 
 
@@ -36,14 +49,18 @@ def saturated(finding: Finding, record: Record) -> list[Change]:
     seen = f": {percent(largest[worst])} of the outputs of {worst} are at the flat ends" if worst else ""
     begun = record.series("activation/saturation_share", worst)[1][:1] if worst else np.empty(0)
     changes = [
-        Change(f"sigmoid or tanh -> ReLU or GELU in {place(finding)}{seen}"),
+        Change(
+            f"sigmoid or tanh -> ReLU or GELU in {place(finding)}{seen}",
+            exchange(record, "ReLU", "Sigmoid", "Tanh", "Softsign"),
+        ),
         Change(
             f"normalize what goes into {place(finding)} (BatchNorm or LayerNorm before it)", paper=BATCH_NORM
         ),
     ]
     start = "initialize by nn.init.xavier_normal_(weight): outputs then start in the steep part"
     if len(begun) and begun[0] > 0.5:
-        return [Change(f"{start}; at the first step {percent(begun[0])} were at the flat ends"), *changes]
+        words = f"{start}; at the first step {percent(begun[0])} were at the flat ends"
+        return [Change(words, "start.usual=true"), *changes]
     return [*changes, Change(start)]
 
 
@@ -80,7 +97,8 @@ def non_finite_input(finding: Finding, record: Record) -> list[Change]:
             Change(
                 f"drop or mend the broken examples before training: check torch.isfinite of the {kind}s in"
                 f" the dataset; {len(bad)} of {len(steps)} measured batches hold NaN or infinite values, the"
-                f" first at step {bad[0]}"
+                f" first at step {bad[0]}",
+                "loader.drop_broken=true" if loader(record) else "",
             ),
             Change(instead),
         ]
@@ -131,13 +149,15 @@ def unnormalized(finding: Finding, record: Record) -> list[Change]:
         return [
             Change(
                 "standardize each feature by its own mean and standard deviation on the training set: their"
-                f" spreads differ by a factor of up to {number(spread)}, so that no one number serves all"
+                f" spreads differ by a factor of up to {number(spread)}, so that no one number serves all",
+                "input.standardized=true",
             )
         ]
     if std > 0:
         return [
             Change(
-                f"x -> (x - {number(mean)}) / {number(std)}: mean and standard deviation of the inputs seen"
+                f"x -> (x - {number(mean)}) / {number(std)}: mean and standard deviation of the inputs seen",
+                f"input.mean={setting(mean)}+input.std={setting(std)}",
             )
         ]
     return [Change("subtract the mean and divide by the standard deviation of the training inputs")]
@@ -155,14 +175,15 @@ def double_softmax(finding: Finding, record: Record) -> list[Change]:
     )  # fmt: skip
     named = [str(row.get("name")) for row in modules(record, last.capitalize())]
     which = f"remove {', '.join(named)}" if named else f"give the loss the logits, not {last}(logits)"
-    return [Change(f"{which}: {losses}")]
+    return [Change(f"{which}: {losses}", "loss.probabilities=true")]
 
 
 def symmetric(finding: Finding, record: Record) -> list[Change]:
     return [
         Change(
             f"initialize {place(finding)} at random (nn.init.kaiming_uniform_): its rows are equal, get"
-            " equal gradients and stay equal"
+            " equal gradients and stay equal",
+            "start.usual=true",
         )
     ]
 
@@ -184,7 +205,8 @@ def initialization(finding: Finding, record: Record) -> list[Change]:
         Change(
             f"initialize {place(finding)} by fan-in: standard deviation sqrt(2/fan_in) before ReLU"
             " (kaiming_normal_),"
-            " sqrt(1/fan_in) before tanh (xavier_normal_)"
+            " sqrt(1/fan_in) before tanh (xavier_normal_)",
+            "start.usual=true",
         )
     )
     return changes
@@ -212,14 +234,16 @@ def mode(finding: Finding, record: Record) -> list[Change]:
         changes.append(
             Change(
                 f"call model.train() at the start of each epoch: at {percent(in_eval.value)} of the steps"
-                f" {kinds} trained in eval mode"
+                f" {kinds} trained in eval mode",
+                "mode.training=true",
             )
         )
     if in_train and in_train.value > 0:
         changes.append(
             Change(
                 f"call model.eval() before evaluation: at {percent(in_train.value)} of the evaluations"
-                f" {kinds} was in train mode"
+                f" {kinds} was in train mode",
+                "mode.evaluation=true",
             )
         )
     return changes or [
@@ -235,7 +259,8 @@ def target_scale(finding: Finding, record: Record) -> list[Change]:
         Change(
             f"y -> (y - {number(mean)}) / {number(std)} for training, and undo it when predicting: mean"
             " and standard"
-            " deviation of the targets seen"
+            " deviation of the targets seen",
+            f"target.mean={setting(mean)}+target.std={setting(std)}" if np.isfinite(mean) else "",
         )
     ]
 

@@ -29,7 +29,8 @@ def too_high(finding: Finding, record: Record) -> list[Change]:
             Change(
                 f"raise lr linearly to its value over the first {steps} steps ({why}): it was too high"
                 " already in the first epoch",
-                paper=LINEAR_WARMUP,
+                f"schedule.warmup_steps={steps}",
+                LINEAR_WARMUP,
             )
         )
     return changes
@@ -48,7 +49,8 @@ def diverging(finding: Finding, record: Record) -> list[Change]:
             Change(
                 f"clip the gradient norm at {setting(rounded(norm))}: {number(norm)} is its median before"
                 f" step {start},"
-                " where the loss turned"
+                " where the loss turned",
+                f"gradient.clip_norm={setting(rounded(norm))}",
             )
         )
     return changes

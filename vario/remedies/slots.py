@@ -61,17 +61,20 @@ class _Slots:
 
     def __init__(self, told: Told, seed: int) -> None:
         from vario.remedies.slots_loader import Loaders
+        from vario.remedies.slots_model import Models
         from vario.remedies.slots_step import Steps
 
         self.told, self.seed = told, seed
-        self.steps, self.loaders = Steps(told), Loaders(told)
+        self.steps, self.loaders, self.models = Steps(told), Loaders(told), Models(told)
         self._replacements: list[Callable[[], Any]] = []
 
     def listen(self) -> None:
         """The rates that the script types are noted before its optimizer is replaced."""
         steps = self.steps
-        if steps.settings or steps.schedule or steps.scale or steps.clip_norm or steps.needs_closure:
+        if steps.wanted():
             steps.listen()
+        if self.models.settings:
+            self.models.listen()
         if self._uses_loaders():
             self.loaders.listen()
         for replace in self._replacements:
@@ -80,7 +83,7 @@ class _Slots:
     def _uses_loaders(self) -> bool:
         loaders = self.loaders
         wanted = (loaders.batch_size, loaders.drop_last, loaders.shuffle, loaders.sampler, loaders.factory)
-        return any(want is not None for want in wanted) or loaders.batch_factor != 1
+        return any(want is not None for want in wanted) or loaders.batch_factor != 1 or loaders.drop_broken
 
     def set(self, slot: str, key: str, text: str) -> str:
         value: Any = words.parsed(text)
@@ -89,9 +92,10 @@ class _Slots:
         elif slot == "loader":
             setattr(self.loaders, key, value)
         elif slot == "gradient":
-            self.steps.clip_norm = float(value)
+            setattr(self.steps, key, float(value) if key == "clip_norm" else value)
         elif slot == "schedule":
-            self.steps.schedule = lambda optimizer: _warmup(value)
+            course = {"warmup_steps": _warmup, "stop_after": _stop}[key]
+            self.steps.schedule = lambda optimizer: course(value)
         elif slot == "loss":
             from vario.remedies.slots_loss import set_loss
 
@@ -100,6 +104,8 @@ class _Slots:
             from vario.remedies.slots_layer import set_layer
 
             return set_layer(key, text, self.told)
+        else:
+            self.models.settings.setdefault(slot, {})[key] = value
         return f"{slot}: {key}={text}"
 
     def use(self, use: MethodUse) -> str:
@@ -210,6 +216,17 @@ def _warmup(steps: int) -> Callable[[], float]:
     def factor() -> float:
         taken[0] += 1
         return min(1.0, taken[0] / steps)
+
+    return factor
+
+
+def _stop(after: int) -> Callable[[], float]:
+    """The weights of that many steps stay: every later step has the rate 0."""
+    taken = [0]
+
+    def factor() -> float:
+        taken[0] += 1
+        return float(taken[0] <= after)
 
     return factor
 

@@ -50,6 +50,7 @@ class Loaders:
         self.batch_factor = 1.0
         self.drop_last: bool | None = None
         self.shuffle: bool | None = None
+        self.drop_broken = False  # examples with a number that is none
         self.sampler: NewSampler | None = None
         self.factory: tuple[str, Callable[..., Any], dict[str, Any]] | None = None
         self.recent: deque[Batch] = deque(maxlen=2)  # accelerate draws one batch ahead
@@ -62,7 +63,7 @@ class Loaders:
     def listen(self) -> None:
         """From now on."""
         nothing = "no DataLoader was iterated for training; batches that a function makes have none"
-        if self.shuffle is not None or self.batch_size or self.drop_last is not None:
+        if self.shuffle is not None or self.batch_size or self.drop_last is not None or self.drop_broken:
             self.told.expects("loader", nothing)
         if self.sampler is not None or (self.factory and self.factory[0] == "sampler"):
             self.told.expects("sampler", nothing)
@@ -93,6 +94,7 @@ class Loaders:
             queue = seen.get(iterator)
             if queue:
                 indices, weights = queue.popleft()
+                content = self._without_broken(content)
                 if iterator in training_ones and isinstance(indices, list):
                     sampler = getattr(_innermost(iterator._index_sampler), "sampler", None)
                     self.recent.append(Batch(indices, content, sampler, weights))
@@ -113,6 +115,22 @@ class Loaders:
         dataloader._BaseDataLoaderIter.__next__ = __next__  # type: ignore[method-assign, assignment]
         dataloader._BaseDataLoaderIter._next_index = _next_index  # type: ignore[method-assign]
         dataloader._BaseDataLoaderIter._reset = _reset  # type: ignore[method-assign, assignment]
+
+    def _without_broken(self, content: Any) -> Any:
+        """The batch without the rows that hold a NaN or an infinite number; as it is where none is left."""
+        if not (self.drop_broken and torch.is_grad_enabled()):
+            return content
+        tensors = list(_tensors(content))
+        count = len(tensors[0]) if tensors and tensors[0].dim() else 0
+        rows = [t for t in tensors if t.dim() and len(t) == count]
+        fine = torch.ones(count, dtype=torch.bool)
+        for t in rows:
+            if t.is_floating_point():
+                fine &= torch.isfinite(t).flatten(1).all(1).cpu() if t.dim() > 1 else torch.isfinite(t).cpu()
+        self.told.put_in("loader", {"setting": "drop_broken", "call": call_site()})
+        if fine.all() or not fine.any():
+            return content
+        return _mapped(content, lambda t: t[fine.to(t.device)] if any(t is row for row in rows) else t)
 
     # ---- which loader
 
@@ -260,6 +278,18 @@ def _innermost(batches: Any) -> Any:
     while getattr(batches, "batch_sampler", None) is not None:
         batches = batches.batch_sampler
     return batches
+
+
+def _mapped(content: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The same batch with each tensor changed."""
+    if isinstance(content, torch.Tensor):
+        return change(content)
+    if isinstance(content, dict):
+        return {key: _mapped(part, change) for key, part in content.items()}
+    if isinstance(content, list | tuple):
+        parts = [_mapped(part, change) for part in content]
+        return type(content)(*parts) if "_fields" in dir(content) else type(content)(parts)
+    return content
 
 
 def _tensors(content: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The loss slot: the training loss of a script that calls torch's cross entropy.
+"""The loss slot: the training loss of a script that calls torch's cross entropy, or its squared error.
 
 Only calls with gradients recorded are changed, so that a held-out loss keeps its meaning in both arms.
 """
@@ -19,7 +19,13 @@ __all__ = ["replace_loss", "set_loss"]
 
 
 def set_loss(key: str, value: Any, told: Told) -> str:
-    """``label_smoothing=0.1`` for every cross entropy in training."""
+    """``label_smoothing=0.1`` for every cross entropy in training, and the other settings of the slot."""
+    if key == "probabilities":
+        return _take_probabilities(told)
+    if key == "huber":
+        return _bend(float(value), told)
+    if key == "wrong_labels":
+        return _expect_wrong_labels(float(value), told)
 
     def change(original: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
         before = bound.arguments.get(key, 0.0)
@@ -29,6 +35,56 @@ def set_loss(key: str, value: Any, told: Told) -> str:
 
     _patch(told, change)
     return f"loss: {key}={value}"
+
+
+def _take_probabilities(told: Told) -> str:
+    """What the model gives are probabilities: the loss, which expects logits of them, is given these."""
+
+    def change(original: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+        given = bound.arguments["input"]
+        single = original.__name__ == "binary_cross_entropy_with_logits"
+        tiny = torch.finfo(given.dtype).eps
+        logits = torch.logit(given, tiny) if single else given.clamp_min(tiny).log()
+        bound.arguments["input"] = logits
+        told.put_in("loss", {"of": original.__name__, "taken as": "probabilities", "call": call_site()})
+        return original(*bound.args, **bound.kwargs)
+
+    for name in ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits"):
+        _patch(told, change, name)
+    return "loss: probabilities"
+
+
+def _expect_wrong_labels(rate: float, told: Told) -> str:
+    """The likelihood of a label that is wrong at this rate, each wrong class alike (Patrini et al., 2017)."""
+
+    def change(original: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+        given = bound.arguments["input"]
+        place = 0 if given.dim() == 1 else 1
+        others = given.shape[place] - 1
+        if not rate < others / (others + 1):
+            told.fail("loss", f"at a rate of {rate:g} the label of one of {others + 1} classes tells nothing")
+        p = given.softmax(place)
+        label = p * (1 - rate - rate / others) + rate / others
+        bound.arguments["input"] = label.log()  # sums to 1, so that its log-softmax is itself
+        told.put_in("loss", {"of": "cross_entropy", "wrong_labels": rate, "call": call_site()})
+        return original(*bound.args, **bound.kwargs)
+
+    _patch(told, change)
+    return f"loss: wrong_labels={rate:g}"
+
+
+def _bend(delta: float, told: Told) -> str:
+    """Squared errors beyond ``delta`` go on in a straight line; below it they stay what they are."""
+
+    def change(original: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+        del original
+        known = ("input", "target", "reduction", "weight")
+        words = {k: v for k, v in bound.arguments.items() if k in known}
+        told.put_in("loss", {"of": "mse_loss", "huber": delta, "call": call_site()})
+        return 2 * torch.nn.functional.huber_loss(**words, delta=delta)
+
+    _patch(told, change, "mse_loss")
+    return f"loss: huber={delta:g}"
 
 
 def replace_loss(method: str, options: Mapping[str, Any], told: Told) -> str:
@@ -64,15 +120,19 @@ def replace_loss(method: str, options: Mapping[str, Any], told: Told) -> str:
     return f"loss: {method}"
 
 
-def _patch(told: Told, change: Callable[[Callable[..., Any], inspect.BoundArguments], Any]) -> None:
-    told.expects("loss", "the script called no torch.nn.functional.cross_entropy (or CrossEntropyLoss)")
-    original = torch.nn.functional.cross_entropy
+def _patch(
+    told: Told,
+    change: Callable[[Callable[..., Any], inspect.BoundArguments], Any],
+    name: str = "cross_entropy",
+) -> None:
+    told.expects("loss", f"the script called no torch.nn.functional.{name}, nor the module that calls it")
+    original = getattr(torch.nn.functional, name)
     place = inspect.signature(original)
 
     @functools.wraps(original)
-    def cross_entropy(*args: Any, **words: Any) -> Any:
+    def changed(*args: Any, **words: Any) -> Any:
         if not torch.is_grad_enabled():
             return original(*args, **words)
         return change(original, place.bind(*args, **words))
 
-    torch.nn.functional.cross_entropy = cross_entropy
+    setattr(torch.nn.functional, name, changed)

@@ -37,6 +37,7 @@ class Steps:
         self.told = told
         self.settings: dict[str, Any] = {}  # lr and others, as typed
         self.clip_norm: float | None = None
+        self.cleared = False  # gradients, after each step
         self.schedule: Callable[[Optimizer], Callable[[], float]] | None = None
         self.schedule_replaces = False
         self.scale: Callable[[Group], Mapping[str, Any]] | None = None  # of scale-batch
@@ -46,6 +47,10 @@ class Steps:
         self._lent: list[tuple[Group, str, Any]] = []
         self._inside: Optimizer | None = None
         self._script_clips = False
+
+    def wanted(self) -> bool:
+        """Whether anything is to be done."""
+        return bool(self._slots() or self.needs_closure)
 
     def listen(self) -> None:
         """From now on."""
@@ -59,7 +64,7 @@ class Steps:
 
     def _slots(self) -> list[str]:
         found = ["optimizer"] if self.settings else []
-        found += ["gradient"] if self.clip_norm is not None else []
+        found += ["gradient"] if self.clip_norm is not None or self.cleared else []
         found += ["schedule"] if self.schedule else []
         return found + (["rule-of-change"] if self.scale else [])
 
@@ -105,6 +110,15 @@ class Steps:
             self._inside = None
             self._script_clips = False
             self._give_back()
+            if self.cleared:
+                self._clear(optimizer)
+
+    def _clear(self, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.zero_()
+        self.told.put_in("gradient", {"cleared": True, "of": type(optimizer).__name__})
 
     def _give_back(self) -> None:
         for group, key, value in reversed(self._lent):

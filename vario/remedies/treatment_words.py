@@ -51,12 +51,24 @@ SETTINGS: dict[str, tuple[str, ...]] = {
             "lr_decay momentum_decay lambd"
         ).split()
     ),
-    "loader": ("batch_size", "shuffle", "drop_last"),
-    "gradient": ("clip_norm",),
-    "loss": ("label_smoothing",),
-    "schedule": ("warmup_steps",),
+    "loader": ("batch_size", "shuffle", "drop_last", "drop_broken"),
+    "gradient": ("clip_norm", "cleared"),
+    "loss": ("label_smoothing", "probabilities", "huber", "wrong_labels"),
+    "schedule": ("warmup_steps", "stop_after"),
     "layer": (),
+    "start": ("usual",),
+    "parameters": ("learn",),
+    "mode": ("training", "evaluation"),
+    "input": ("mean", "std", "standardized"),
+    "target": ("mean", "std"),
 }
+_YES_OR_NO = frozenset(
+    (
+        "loader.shuffle loader.drop_last loader.drop_broken gradient.cleared loss.probabilities start.usual "
+        "parameters.learn mode.training mode.evaluation input.standardized optimizer.nesterov "
+        "optimizer.amsgrad optimizer.maximize"
+    ).split()
+)
 SHORT = {
     "lr": "optimizer.lr",
     "momentum": "optimizer.momentum",
@@ -193,15 +205,18 @@ def check_setting(slot: str, key: str, value: str) -> None:
         near = difflib.get_close_matches(key, SETTINGS[slot], n=3, cutoff=0.4) or list(SETTINGS[slot])
         raise VarioError(f"{slot}.{key}={value}: {slot} has no setting {key!r}.{_near(near)}")
     given, wanted = parsed(value), "a number"
-    if key in ("shuffle", "drop_last", "nesterov", "amsgrad", "maximize"):
+    if f"{slot}.{key}" in _YES_OR_NO:
         fits, wanted = isinstance(given, bool), "true or false"
-    elif key in ("batch_size", "warmup_steps"):
+    elif key in ("batch_size", "warmup_steps", "stop_after"):
         fits, wanted = isinstance(given, int) and not isinstance(given, bool) and given > 0, "a whole number"
     elif key == "betas":
         fits = isinstance(given, tuple) and all(isinstance(b, float | int) and 0 <= b < 1 for b in given)
         wanted = "two numbers below 1, such as (0.9,0.95)"
     else:
-        fits = isinstance(given, float | int) and not isinstance(given, bool) and given >= 0
+        fits = isinstance(given, float | int) and not isinstance(given, bool)
+        fits = fits and (given >= 0 or key == "mean")  # type: ignore[operator]
+        if key in ("std", "huber"):
+            fits, wanted = fits and given > 0, "a number above 0"  # type: ignore[operator]
     if not fits:
         raise VarioError(f"{slot}.{key}={value}: {value!r} is not {wanted}.")
     return None
