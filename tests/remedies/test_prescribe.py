@@ -114,7 +114,8 @@ def test_batch_follows_the_noise_scale_and_lr_the_rule_of_the_optimizer() -> Non
     for kind, lr in (("SGD", 0.2), ("AdamW", 0.05)):  # 16 times the batch: lr x 16 = 0.16, or x 4 = 0.04
         trained = record(series, Event("optimizer", 0, data={"class": kind}))
         cures = prescribe(finding("batch-too-small", noise), trained)
-        assert cures[0].change.startswith("batch 32 -> 512") and "loader.batch_size=512" in cures[0].trial
+        assert cures[0].change.startswith("batch 32 -> 512")
+        assert cures[0].trial.endswith(f"--set loader.batch_size=512+optimizer.lr={lr}")
         assert cures[1].change.startswith(f"with it lr 0.01 -> {lr}"), kind
 
 
@@ -304,6 +305,11 @@ MENDED = {  # a finding, the series and the events of its run, and the setting o
     "target-scale": (
         {"target/mean": constant(-900.0), "target/std": constant(50.0)}, (), "target.mean=-900+target.std=50"
     ),
+    "batchnorm-small-batch": (
+        {"batch/size": constant(2.0)},
+        (Event("modules", 0, data={"modules": [{"name": "b", "class": "BatchNorm2d"}, *DENSE]}),),
+        "layer.BatchNorm2d=GroupNorm",
+    ),
     "dead-units": ({}, (Event("modules", 0, data={"modules": DENSE}),), "layer.ReLU=LeakyReLU"),
     "excessive-regularization": (
         {},
@@ -348,6 +354,21 @@ def test_the_rate_of_wrong_labels_is_told_to_the_loss_where_labels_tell_anything
 
     assert "loss.wrong_labels=0.31" in "".join(trials(0.25, 0.312, 0.4))
     assert not "".join(trials(0.6, 0.7, 0.78))  # 0.75: a guess among four
+
+
+def test_decay_is_so_strong_that_it_acts_within_the_run() -> None:
+    series = {("hyper/lr", "group 0"): constant(0.01), ("hyper/weight_decay", "group 0"): constant(0.0)}
+    for kind, decay in (
+        ("AdamW", "1"),
+        ("SGD", "1"),
+        ("Adam", "0.01"),
+    ):  # 100 steps at 0.01: 1 / (0.01 x 100)
+        seen = record(series, Event("optimizer", 0, data={"class": kind}))
+        trials = [cure.trial for cure in prescribe(finding("memorization"), seen) if cure.trial]
+        assert trials[0].endswith(f"--set optimizer.weight_decay={decay}"), kind
+    series["hyper/weight_decay", "group 0"] = constant(2.0)  # acts already
+    seen = record(series, Event("optimizer", 0, data={"class": "AdamW"}))
+    assert prescribe(finding("memorization"), seen)[1].trial.endswith("--set optimizer.weight_decay=5")
 
 
 def test_dropout_that_is_weaker_elsewhere_is_not_made_stronger() -> None:

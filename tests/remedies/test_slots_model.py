@@ -229,3 +229,9 @@ def test_a_model_that_no_optimizer_trains_stays_frozen(tmp_path: Path) -> None:
     ).replace("result = dict(", "result = dict(teaching=teaching, ")
     made = treated(teacher, "parameters.learn=true", tmp_path)
     assert made.result["teaching"] is False
+
+
+def test_a_batch_norm_becomes_a_norm_of_groups_of_sixteen_channels(tmp_path: Path) -> None:
+    norms = "import torch\nresult = str([torch.nn.BatchNorm2d(c) for c in (8, 48)])\n"
+    made = treated(norms, "layer.BatchNorm2d=GroupNorm", tmp_path)
+    assert "GroupNorm(1, 8," in made.result and "GroupNorm(3, 48," in made.result

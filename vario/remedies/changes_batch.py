@@ -8,7 +8,17 @@ import numpy as np
 
 from vario.nouns import Finding
 from vario.record import Record
-from vario.remedies.changes import Change, Maker, evidence, hyper, loader, median, modules, optimizer
+from vario.remedies.changes import (
+    Change,
+    Maker,
+    evidence,
+    exchange,
+    hyper,
+    loader,
+    median,
+    modules,
+    optimizer,
+)
 from vario.remedies.figures import number, percent, rounded, setting
 
 __all__ = ["MAKERS"]
@@ -46,12 +56,16 @@ def batch_norm(finding: Finding, record: Record) -> list[Change]:
         if size > 0
         else ""
     )
-    changes = [Change(f"BatchNorm -> GroupNorm or LayerNorm{seen}{noise}", paper="P202")]
+    kinds = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
+    swap = exchange(record, "GroupNorm", *kinds)
+    changes = [Change(f"BatchNorm -> GroupNorm or LayerNorm{seen}{noise}", swap, "P202")]
     if 0 < size < 32:
+        rate = _rate_for(record, size, 32)  # as many epochs are fewer steps
         changes.append(
             Change(
-                f"batch {number(size)} -> 32: the error of a variance falls to {percent(math.sqrt(2 / 32))}",
-                "loader.batch_size=32",
+                f"batch {number(size)} -> 32: the error of a variance falls to {percent(math.sqrt(2 / 32))}"
+                + (f"; {rate.text}" if rate else ""),
+                "loader.batch_size=32" + (f"+{rate.setting}" if rate else ""),
             )
         )
     return changes
@@ -112,7 +126,7 @@ def neglected(finding: Finding, record: Record) -> list[Change]:
 
 def _resized(finding: Finding, record: Record, why: str) -> list[Change]:
     """Batch brought to the noise scale (a power of two), and lr with it by the optimizer's rule."""
-    size, lr = median(record, "batch/size"), hyper(record, "lr")
+    size = median(record, "batch/size")
     noise = evidence(finding, "noise")
     if noise is None or not (noise.value > 0 and math.isfinite(noise.value)) or not size > 0:
         return [
@@ -123,26 +137,24 @@ def _resized(finding: Finding, record: Record, why: str) -> list[Change]:
             )
         ]
     goal = 2 ** round(math.log2(noise.value))
-    changes = [
-        Change(
-            f"batch {number(size)} -> {goal}: {number(noise.value)} is {why}",
-            f"loader.batch_size={goal}",
-            NOISE_SCALE,
-        )
-    ]
-    if lr > 0:
-        adaptive = any(word in optimizer(record) for word in ADAPTIVE)
-        factor = math.sqrt(goal / size) if adaptive else goal / size
-        rule, paper = ("square root", ROOT_SCALING) if adaptive else ("ratio", LINEAR_SCALING)
-        new = setting(rounded(lr * factor))
-        changes.append(
-            Change(
-                f"with it lr {setting(lr)} -> {new}: by the {rule} of the batch sizes",
-                f"optimizer.lr={new}",
-                paper,
-            )
-        )
-    return changes
+    rate = _rate_for(record, size, goal)
+    both = f"loader.batch_size={goal}" + (f"+{rate.setting}" if rate else "")
+    change = Change(f"batch {number(size)} -> {goal}: {number(noise.value)} is {why}", both, NOISE_SCALE)
+    return [change, rate] if rate else [change]
+
+
+def _rate_for(record: Record, size: float, goal: float) -> Change | None:
+    """The rate that goes with another batch size, by the rule of the optimizer."""
+    lr = hyper(record, "lr")
+    if not lr > 0:
+        return None
+    adaptive = any(word in optimizer(record) for word in ADAPTIVE)
+    factor = math.sqrt(goal / size) if adaptive else goal / size
+    rule, paper = ("square root", ROOT_SCALING) if adaptive else ("ratio", LINEAR_SCALING)
+    new = setting(rounded(lr * factor))
+    return Change(
+        f"with it lr {setting(lr)} -> {new}: by the {rule} of the batch sizes", f"optimizer.lr={new}", paper
+    )
 
 
 def _class_counts(record: Record) -> np.ndarray | None:

@@ -7,7 +7,7 @@ import numpy as np
 from vario.nouns import Finding
 from vario.record import Record
 from vario.remedies import changes_rate
-from vario.remedies.changes import Change, Maker, evidence, hyper, median, modules
+from vario.remedies.changes import Change, Maker, evidence, hyper, median, modules, optimizer, within
 from vario.remedies.figures import number, percent, rounded, setting
 from vario.rules._model import dropouts
 
@@ -115,14 +115,28 @@ def overfitting(finding: Finding, record: Record) -> list[Change]:
                 " no dropout"
             )
         )
-    if decay == 0:
-        changes.append(
-            Change("weight_decay 0 -> 0.01: a usual first value, no estimate", "optimizer.weight_decay=0.01")
-        )
-    elif decay > 0:
-        goal = rounded(3 * decay)
-        changes.append(_decay(decay, goal, "one step of three, no estimate"))
+    if decay >= 0:
+        changes.append(_more_decay(record, decay))
     return changes
+
+
+def _more_decay(record: Record, decay: float) -> Change:
+    """Decay that forgets within the run where it acts apart from the gradient's size; else a first try.
+
+    Weights shrink by the factor 1 - lr x decay each step, so a decay of 1 / (lr x steps) forgets the start
+    within the run; a much smaller one does nothing in it (Wang and Aitchison, 2024).
+    """
+    rates = within(record, "hyper/lr", (-1, 2**62), next(iter(sorted(record.wheres("hyper/lr"))), ""))
+    forgets = 1 / (float(rates.mean()) * record.step_count) if len(rates) and rates.mean() > 0 else 0.0
+    direct = optimizer(record) in ("SGD", "AdamW")
+    if direct and forgets > 2 * decay and record.step_count:
+        why = (
+            f"over {record.step_count} steps at this lr, decay shrinks weights by half only from about there"
+        )
+        return _decay(decay, rounded(forgets), why)
+    if decay > 0:
+        return _decay(decay, rounded(3 * decay), "one step of three, no estimate")
+    return _decay(0.0, 0.01, "a usual first value, no estimate")
 
 
 def memorization(finding: Finding, record: Record) -> list[Change]:

@@ -102,6 +102,7 @@ def _like(module: nn.Module, kind: type) -> Any:
     """A module of another class of torch with the settings of this one, where the words agree."""
     given: dict[str, Any] = {}
     missing = []
+    asked = _groups_of(module) if kind is nn.GroupNorm else {}
     for name, parameter in list(inspect.signature(kind.__init__).parameters.items())[1:]:  # type: ignore[misc]
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or name in ("device", "dtype"):
             continue
@@ -110,13 +111,20 @@ def _like(module: nn.Module, kind: type) -> Any:
             value = value if value is given else value is not None
         if value is not given and not isinstance(value, torch.Tensor) and not callable(value):
             given[name] = value
-        elif parameter.default is parameter.empty:
+        elif parameter.default is parameter.empty and name not in asked:
             missing.append(name)
     if missing:
         raise ValueError(f"{kind.__name__} needs {', '.join(missing)}, which {module!r} does not have")
-    made = kind(**given)
+    made = kind(**{**given, **asked})
     first = next(module.parameters(), None)
     return made if first is None else made.to(device=first.device, dtype=first.dtype)
+
+
+def _groups_of(module: nn.Module) -> dict[str, int]:
+    """Of what normalizes channels: groups of 16 channels (Wu and He, 2018), else one group of all."""
+    channels = getattr(module, "num_features", 0)
+    groups = channels // 16 if channels and channels % 16 == 0 else 1
+    return {"num_groups": groups, "num_channels": channels} if channels else {}
 
 
 def _swap(module: nn.Module, make: Callable[[], Any], told: Told) -> None:
