@@ -105,10 +105,10 @@ def picture(view: Any, selector: str) -> str:
 
 
 def described(view: Any, figure: str, number: int = 0) -> str:
-    """What the chart tells those who hear it: known when its curves are, which is after its canvas."""
-    told = view.locator(f"{figure}[aria-label]").nth(number)
-    told.wait_for()
-    return str(told.get_attribute("aria-label"))
+    """What that chart of the page tells those who hear it: each is known when its own curves are."""
+    chart = view.locator(figure).nth(number)
+    chart.and_(view.locator("[aria-label]")).wait_for()
+    return str(chart.get_attribute("aria-label"))
 
 
 def settled(view: Any, figure: str) -> None:
