@@ -1,9 +1,19 @@
 """What becomes of a sick run when its first finding's first prescription is followed, beside a random remedy.
 
 Each sick run goes through ``vario trial --from-finding RUN:1 --control random``: the script as it is, the
-prescription and a method that is meant against none of the findings, on the same three seeds. Cured means
-that the metric is better on average, and that the finding is gone from most of the treated runs or
-the trial's verdict is "helps". Prescriptions that only a person can carry out are counted apart.
+prescription and a method that is meant against none of the findings, on the same three seeds.
+
+Cured means both of these:
+
+- **better**: the metric is better on average over the pairs, and no seed was lost by the treatment. Where
+  the script as it is breaks on every seed, a treated script that does not is better.
+- **well**: the finding is gone: it is in most runs of the script as it is and in no more than half of the
+  treated ones. Where the finding is about the loss itself or about data that no treatment mends
+  (``BY_LOSS``), it is enough that the verdict is "helps" and that a tenth of the metric (``MUCH``) is won.
+
+A trial whose untouched runs do not show the finding judges nobody. Nor does a control that could not be
+put in; a prescription that could not is no cure. Prescriptions that only a person can carry out are counted
+apart.
 """
 
 from __future__ import annotations
@@ -15,24 +25,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.diagnosis.cases import Case
 from bench.diagnosis.score import diagnosed, wilson
+from vario.nouns import VarioError
+from vario.trials.result import Arms, Trial, open_trial
 
 SEEDS = 3
+MUCH = 0.1
+BY_LOSS = frozenset(
+    "learning-rate-too-high learning-rate-too-low learning-rate-decayed-too-early loss-plateau diverging "
+    "oscillating-loss underfitting overfitting memorization overconfidence label-noise "
+    "outlier-examples".split()
+)
 
 
 @dataclass(frozen=True)
 class Arm:
     """One treatment of a trial, against the untouched script."""
 
-    name: str
     better: bool
     gone: bool
+    won: float  # share of the untouched metric; NaN without a pair
     helps: bool
+    by_loss: bool
 
     @property
     def cured(self) -> bool:
-        return self.better and (self.gone or self.helps)
+        return self.better and (self.gone or (self.by_loss and self.helps and self.won >= MUCH))
 
 
 def cure(case: Case, record: Path, kept: Path) -> None:
@@ -55,46 +76,70 @@ def cure(case: Case, record: Path, kept: Path) -> None:
     (kept / "cure.json").write_text(json.dumps(told))
 
 
+def judged(trial: Trial, finding: str, name: str) -> Arm | None:
+    """What became of the finding under one treatment; None where the trial cannot tell."""
+    plain, treated = trial.arms[0], trial.arm(name)
+    if not _has(plain, finding) or (treated.role == "control" and not treated.examined):
+        return None
+    given, made = _finite(plain), _finite(treated)
+    pairs = [(given[seed], made[seed]) for seed in given.keys() & made.keys()]
+    lost = given.keys() - made.keys()
+    before, after = np.mean(pairs, axis=0) if pairs else (np.nan, np.nan)
+    gain = float(after - before if trial.higher_is_better else before - after)
+    verdict = next(verdict for verdict in trial if verdict.treatment == name)
+    return Arm(
+        better=not lost and (gain > 0 if pairs else bool(made)),
+        gone=not _has(treated, finding),
+        won=gain / max(abs(float(before)), 1e-30),
+        helps=verdict.verdict == "helps",
+        by_loss=finding in BY_LOSS,
+    )
+
+
+def _finite(arm: Arms) -> dict[str, float]:
+    return {seed: value for seed, value in arm.values.items() if np.isfinite(value)}
+
+
+def _has(arm: Arms, finding: str) -> bool:
+    return arm.findings.get(finding, 0) > arm.examined / 2
+
+
 def report(cases: list[Case], kept: Path) -> str:
     """The share cured by the prescription and by the control, of the trials that have been run."""
     rows: list[str] = []
     by_hand: list[str] = []
-    prescribed: list[bool] = []
-    control: list[bool] = []
+    cured: dict[str, list[bool]] = {"treatment": [], "control": []}
     for case in cases:
         path = kept / case.name / "cure.json"
         if not path.exists():
             continue
         told = json.loads(path.read_text())
-        if not told.get("trial"):
-            by_hand.append(f"  {case.name}: {told['finding'] or 'no finding'}: {told['error'][:120]}")
-            continue
-        for verdict in told["trial"]["verdicts"]:
-            arm = _arm(told, verdict)
-            (control if verdict["role"] == "control" else prescribed).append(arm.cured)
-            rows.append(
-                f"  {case.name:34} {told['finding']:28} {verdict['role'][:9]:9} {arm.name[:34]:34} "
-                f"{'cured' if arm.cured else 'not cured':9} (better {arm.better}, gone {arm.gone}, "
-                f"helps {arm.helps})"
+        try:
+            trial = open_trial(
+                path.parent / "runs" / "trials" / (told.get("trial") or {"trial": ""})["trial"]
             )
+        except VarioError as error:
+            reason = told["error"] or str(error)
+            by_hand.append(f"  {case.name}: {told['finding'] or 'no finding'}: {reason[:120]}")
+            continue
+        for arm in trial.arms[1:]:
+            found = judged(trial, told["finding"], arm.name)
+            said = "cannot tell"
+            if found is not None:
+                cured[arm.role].append(found.cured)
+                said = (
+                    f"{'cured' if found.cured else 'not cured':9} (better {found.better}, gone {found.gone}, "
+                    f"won {found.won:.1%}, helps {found.helps})"
+                )
+            rows.append(f"  {case.name:34} {told['finding']:28} {arm.role[:9]:9} {arm.name[:34]:34} {said}")
     lines = [f"== cure, {SEEDS} pairs each", *rows]
-    for name, cured in (("first prescription", prescribed), ("random other remedy", control)):
-        if cured:
-            low, high = wilson(sum(cured), len(cured))
+    names = {"treatment": "first prescription", "control": "random other remedy"}
+    for role, found_cured in cured.items():
+        if found_cured:
+            low, high = wilson(sum(found_cured), len(found_cured))
             lines.append(
-                f"{name}: {sum(cured)} of {len(cured)} cured ({low:.0%} to {high:.0%} with 95 % confidence)"
+                f"{names[role]}: {sum(found_cured)} of {len(found_cured)} cured "
+                f"({low:.0%} to {high:.0%} with 95 % confidence)"
             )
     lines += [f"{len(by_hand)} sick runs without a trial:", *by_hand] if by_hand else []
     return "\n".join(lines)
-
-
-def _arm(told: dict[str, Any], verdict: dict[str, Any]) -> Arm:
-    trial = told["trial"]
-    difference = verdict["difference"]["value"]
-    failed = [f["treatment"] for f in trial["failures"]]
-    if difference is None:  # no pair could be compared: better only where the untouched script alone broke
-        better = "baseline" in failed and verdict["treatment"] not in failed
-    else:
-        better = difference > 0 if trial["higher_is_better"] else difference < 0
-    gone = verdict["findings"].get(told["finding"], 0) <= SEEDS // 2
-    return Arm(verdict["treatment"], better, gone, verdict["verdict"] == "helps")
