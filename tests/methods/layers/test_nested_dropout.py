@@ -86,7 +86,7 @@ KINDS = {
     "nested": lambda: NestedDropout(spread=SPREAD),
     "dropout": lambda: nn.Dropout(0.8),
 }
-SPREAD = 10.0
+SPREAD = 80.0  # of 256 features: 20, 30, 50 and 80 were compared on seeds 1 and 2, which judge nothing here
 
 
 def means(noise, seeds, *kinds):
@@ -94,26 +94,25 @@ def means(noise, seeds, *kinds):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_noisy_labels():
-    """P060, accept: 40 % symmetric noise: nested >= plain + 8 points, dropout(0.8) >= plain + 12."""
-    plain, nested, dropout = means(0.4, (61, 62, 63), "plain", "nested", "dropout")
-    assert dropout >= plain + 12, (plain, dropout)
+    """P060, accept: 40 % symmetric noise: nested >= plain + 8 points."""
+    plain, nested = means(0.4, (461, 462, 463), "plain", "nested")
     assert nested >= plain + 8, (plain, nested)
 
 
 @pytest.mark.slow
-def test_clean_labels_do_not_mind_dropout():
-    """P060, accept: dropout(0.8) within 2 points of plain without noise."""
-    plain, dropout = means(0.0, (64, 65, 66), "plain", "dropout")
-    assert plain - dropout < 2, (plain, dropout)
+@pytest.mark.timeout(1800)
+def test_noisy_labels_with_plain_dropout():
+    """P060, accept: 40 % symmetric noise: dropout(0.8) >= plain + 12 points."""
+    plain, dropout = means(0.4, (61, 62, 63), "plain", "dropout")
+    assert dropout >= plain + 12, (plain, dropout)
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="P060 wants less than 2 points; measured 3.3 (94.0 against 90.7, three seeds) with a spread of 10 "
-    "of 256 features, at which noisy labels gain 16 points",
-)
-def test_clean_labels_do_not_mind_nested_dropout():
-    plain, nested = means(0.0, (64, 65, 66), "plain", "nested")
-    assert plain - nested < 2, (plain, nested)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("kind", "seeds"), [("nested", (464, 465, 466)), ("dropout", (64, 65, 66))])
+def test_clean_labels_do_not_mind(kind, seeds):
+    """P060, accept: within 2 points of plain without noise."""
+    plain, dropped = means(0.0, seeds, "plain", kind)
+    assert plain - dropped < 2, (plain, dropped)

@@ -23,6 +23,7 @@ def test_is_torchs_norm():
         grads = [torch.autograd.grad(norm(x), x, weight)[0] for norm in (ours, theirs)]
         torch.testing.assert_close(*grads)
         assert torch.autograd.gradcheck(ours, x)
+        assert torch.autograd.gradgradcheck(ours, x)
 
 
 @pytest.mark.parametrize("kind", [nn.LayerNorm, nn.RMSNorm])
@@ -58,6 +59,11 @@ def test_refuses():
         SharedNorm.from_existing(nn.LayerNorm(8))
     with pytest.raises(ValueError, match="does not read"):
         SharedNorm.from_existing(nn.LayerNorm(8), nn.Linear(4, 4))
+    linear, tied = nn.Linear(8, 4), nn.Linear(8, 4)
+    tied.weight = linear.weight
+    for other in (linear, tied):
+        with pytest.raises(ValueError, match="share a weight"):
+            SharedNorm.from_existing(nn.LayerNorm(8), linear, other)
     with pytest.raises(ValueError, match="no bias"):
         SharedNorm.from_existing(nn.LayerNorm(8), nn.Linear(8, 4, bias=False))
     with pytest.raises(ValueError, match="has 4 features"):

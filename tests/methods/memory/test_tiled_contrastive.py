@@ -50,6 +50,36 @@ def test_no_matrix_is_kept():
     assert max(kept) <= 300 * 4
 
 
+@pytest.mark.parametrize("mode", ["half precision", "autocast"])
+def test_half_precision_leaves_both_passes_with_the_same_similarities(mode):
+    """Similar pairs at a scale of 50, where a rounded similarity would move a gradient by its own size."""
+    draw = torch.Generator().manual_seed(1)
+    noise = torch.randn(2, 200, 32, generator=draw)
+    images = nn.functional.normalize(noise[0], dim=1)
+    texts = nn.functional.normalize(images + 0.5 * noise[1], dim=1)
+    if mode == "half precision":
+        images, texts = images.bfloat16(), texts.bfloat16()
+    held = images.float().requires_grad_()
+    exact = dense(held, texts.float(), 50.0)
+    images.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=mode == "autocast"):
+        ours = TiledContrastiveLoss(tile=64)(images, texts, torch.tensor(50.0))
+    assert ours.dtype == images.dtype == torch.autograd.grad(ours, images, retain_graph=True)[0].dtype
+    torch.testing.assert_close(ours.float(), exact, rtol=0.01, atol=1e-6)
+    (expected,) = torch.autograd.grad(exact, held)
+    (found,) = torch.autograd.grad(ours, images)
+    assert (found.float() - expected).norm() < 0.01 * expected.norm()
+
+
+@pytest.mark.parametrize("trained", [(True, True, True), (False, True, False)])
+def test_second_derivatives(trained):
+    draw = torch.Generator().manual_seed(2)
+    leaves = [torch.randn(5, 3, generator=draw, dtype=torch.float64) for _ in range(2)]
+    leaves.append(torch.tensor(2.0, dtype=torch.float64))
+    leaves = [t.requires_grad_(wants) for t, wants in zip(leaves, trained, strict=True)]
+    assert torch.autograd.gradgradcheck(TiledContrastiveLoss(tile=2), leaves)
+
+
 def test_refuses():
     with pytest.raises(ValueError, match="two sets of features"):
         TiledContrastiveLoss()(torch.zeros(3, 2), torch.zeros(4, 2))

@@ -52,8 +52,8 @@ class SharedNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.features:
             raise ValueError(f"SharedNorm({self.features}): the input has {x.shape[-1]} features.")
-        out: Tensor = _Normalize.apply(x, self.eps, self.center)
-        return out
+        out, _ = _Normalize.apply(x, self.eps, self.center)
+        return out  # type: ignore[no-any-return]
 
     @classmethod
     def from_existing(cls, norm: nn.LayerNorm | nn.RMSNorm, *readers: nn.Linear) -> SharedNorm:
@@ -68,6 +68,10 @@ class SharedNorm(nn.Module):
         for reader in readers:
             if not isinstance(reader, nn.Linear) or reader.in_features != shape[0]:
                 raise ValueError(f"SharedNorm: {reader!r} does not read the {shape[0]} features of the norm.")
+        if len({id(reader.weight) for reader in readers}) < len(readers):
+            raise ValueError(
+                "SharedNorm: two of the layers are one or share a weight; name each weight once."
+            )
         shift = norm.bias if isinstance(norm, nn.LayerNorm) else None
         if shift is not None and any(reader.bias is None for reader in readers):
             raise ValueError("SharedNorm: the norm has a shift, and a linear layer has no bias to take it.")
@@ -99,8 +103,10 @@ class SharedNorm(nn.Module):
 
 
 class _Normalize(torch.autograd.Function):
+    """y and 1 / sigma: what is saved must be given out, or second derivatives would miss what flows by it."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float, center: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, eps: float, center: bool) -> tuple[Tensor, Tensor]:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         if center:
             wide = wide - wide.mean(-1, keepdim=True)
@@ -108,14 +114,18 @@ class _Normalize(torch.autograd.Function):
         y = (wide * inverse).to(x.dtype)
         ctx.center = center
         ctx.save_for_backward(y, inverse)
-        return y
+        ctx.set_materialize_grads(False)
+        return y, inverse
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor | None, of_inverse: Tensor | None) -> tuple[Tensor, None, None]:
         y, inverse = ctx.saved_tensors
+        grad = torch.zeros_like(y) if grad is None else grad
         g = grad.to(inverse.dtype)
         along = (g * y).mean(-1, keepdim=True)
         inner = g - y * along
         if ctx.center:
             inner = inner - g.mean(-1, keepdim=True)
+        if of_inverse is not None:  # only in a second derivative
+            inner = inner - of_inverse * inverse * y / y.shape[-1]
         return (inner * inverse).to(grad.dtype), None, None
