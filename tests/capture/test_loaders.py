@@ -22,3 +22,15 @@ def test_an_epoch_tells_how_many_batches_the_one_before_it_gave() -> None:
             loaders.used_for_training()
     epochs = [data for kind, data in told if kind == "epoch"]
     assert [data["batches_before"] for data in epochs] == [None, 3, 2]
+
+
+def test_the_same_rows_in_a_new_data_set_are_the_same_loader_and_other_rows_another() -> None:
+    loaders = Loaders(lambda kind, where, data: None)
+    rows = torch.randn(20, 3)
+
+    def evaluated(part: slice) -> str:
+        loader = DataLoader(TensorDataset(rows[part]), batch_size=5)
+        return loaders.started(loader, iter(loader))
+
+    first, last = slice(0, 10), slice(10, 20)
+    assert [evaluated(part) for part in (first, last, first, last)] == ["loader 0", "loader 1"] * 2

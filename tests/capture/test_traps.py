@@ -440,6 +440,20 @@ def test_what_is_only_written_down_is_not_read(trained: Any) -> None:
     assert (len(notes.steps), notes.failures) == (before + 1, [])
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:DeprecationWarning")
+def test_a_loss_compared_with_its_trace_is_no_evaluation(trained: Any) -> None:
+    x, y = torch.randn(5, 3), torch.randint(0, 3, (5,))
+    with attached() as notes:
+        step(*trained)
+        torch.jit.trace(lambda a, b: F.cross_entropy(a, b), (x, y))
+        step(*trained)
+        with torch.no_grad():
+            F.cross_entropy(x[:4], y[:4])
+        step(*trained)
+    told = [r.value for _, readings in notes.read for r in readings if r.series == "eval/examples"]
+    assert (told, notes.failures) == ([4], [])
+
+
 def test_modes_that_count_operations_count_the_scripts_alone(trained: Any) -> None:
     from torch.overrides import TorchFunctionMode
     from torch.utils.flop_counter import FlopCounterMode

@@ -22,7 +22,7 @@ from torch.optim.optimizer import (
 )
 from torch.utils.data import dataloader
 
-from vario.capture import alive
+from vario.capture import alive, modes
 
 if TYPE_CHECKING:
     from vario.capture.dozing import Doze
@@ -163,6 +163,7 @@ def _install() -> None:
     _patch(torch.amp.autocast, "__enter__", _enter_autocast)
     _patch(torch.nn.Module, "eval", _eval)
     _patch(torch, "compile", _compile)
+    _patch(torch.jit._trace, "_check_trace", _check_trace)
     for kind in [lr_scheduler.LRScheduler, *_subclasses(lr_scheduler.LRScheduler)]:
         if "step" in kind.__dict__:
             _patch(kind, "step", _scheduler_step)
@@ -344,6 +345,14 @@ def _eval(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(self)
 
     return eval
+
+
+def _check_trace(original: Callable[..., Any]) -> Callable[..., Any]:
+    def check_trace(*args: Any, **kwargs: Any) -> Any:
+        with modes.comparing():
+            return original(*args, **kwargs)
+
+    return check_trace
 
 
 def _compile(original: Callable[..., Any]) -> Callable[..., Any]:

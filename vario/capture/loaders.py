@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, default_collate
 
+from vario.capture.held import held
 from vario.capture.needs import Drawn
 from vario.capture.rows import BatchSeen, RowsSeen, batch_tensors, hash_rows
 from vario.capture.sketches import rows_to_show
@@ -98,7 +99,7 @@ class Loaders:
     def _made_anew(self, loader: DataLoader[Any]) -> _Known:
         """An unknown loader: trainers make one for each evaluation, and it keeps the name of the first."""
         settings = _settings(loader)
-        alike = (id(loader.dataset), *settings.values())
+        alike = (held(loader.dataset), *settings.values())
         for known in self._all:
             if known.alike == alike and not known.trains:
                 return known

@@ -2,7 +2,7 @@
 
 A counter of operations would count ours, a default device would hold our tensors. Under `jit.trace`,
 `make_fx` and fake tensors calls are only written down: there is nothing to read, and what is read ends up in
-the trace.
+the trace. Nor is it a call of the script's when torch runs a function again to compare it with its trace.
 """
 
 from __future__ import annotations
@@ -15,14 +15,28 @@ import torch
 from torch.overrides import _pop_mode_temporarily
 from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["unseen"]
+__all__ = ["comparing", "unseen"]
 
 _WRITTEN_DOWN = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
 
 
+class _Trace:
+    compared = 0  # comparisons that go on
+
+
+@contextmanager
+def comparing() -> Iterator[None]:
+    """What is called here is compared with its trace: `unseen` calls nothing."""
+    _Trace.compared += 1
+    try:
+        yield
+    finally:
+        _Trace.compared -= 1
+
+
 def unseen(call: Callable[..., Any], *arguments: Any) -> Any:
     """What `call` returns, made while no mode looks on; None, and no call, while a trace is written."""
-    if torch._C._get_tracing_state() is not None:
+    if _Trace.compared or torch._C._get_tracing_state() is not None:
         return None
     if not (torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack()):
         return call(*arguments)

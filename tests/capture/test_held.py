@@ -1,0 +1,57 @@
+"""Test ``vario.capture.held``: what is wrapped anew is the same, another part of it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from vario.capture.held import held
+
+ROWS = torch.arange(24.0).reshape(12, 2)
+NUMBERS = np.arange(12)
+
+
+class Wrapped(Dataset[Any]):
+    def __init__(self, parts: Any, seed: int = 0) -> None:
+        self.parts, self.seed = parts, seed
+
+
+class Slotted:
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TensorDataset(ROWS[4:], ROWS[4:, 0]),
+        lambda: Wrapped([Wrapped(NUMBERS[2:]), {"rows": ROWS}]),
+        lambda: Subset(TensorDataset(ROWS), [3, 1]),
+        lambda: Wrapped("a path"),
+    ],
+)
+def test_a_data_set_made_anew_of_the_same_holds_the_same(make: Any) -> None:
+    first, second = make(), make()
+    assert first is not second
+    assert held(first) == held(second)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (TensorDataset(ROWS[:4]), TensorDataset(ROWS[4:8])),
+        (TensorDataset(ROWS[:4]), TensorDataset(ROWS[:4].clone())),
+        (Wrapped(NUMBERS[:4]), Wrapped(NUMBERS[1:5])),
+        (Wrapped(ROWS, seed=1), Wrapped(ROWS, seed=2)),
+        (Subset(TensorDataset(ROWS), [3, 1]), Subset(TensorDataset(ROWS), [3, 2])),
+        (Subset(TensorDataset(ROWS), list(range(100))), Subset(TensorDataset(ROWS), list(range(100)))),
+        (Wrapped(Slotted()), Wrapped(Slotted())),
+        (Wrapped(torch.empty(3, device="meta")), Wrapped(torch.empty(3, device="meta"))),
+    ],
+)
+def test_what_holds_other_things_or_cannot_tell_is_another(one: Any, other: Any) -> None:
+    assert held(one) != held(other)
+    assert held(one) == held(one)
