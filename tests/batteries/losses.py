@@ -44,6 +44,17 @@ def check_dtypes(method: Method) -> None:
         torch.testing.assert_close(value.double(), exact, rtol=limit, atol=limit)
 
 
+def check_autocast(method: Method) -> None:
+    """As cross entropy under autocast: half precision scores, a loss in float32 that is not rounded."""
+    scores, target = batch(torch.bfloat16)
+    exact = method.thing(**method.example)(scores.double(), target)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = method.thing(**method.example)(scores, target)
+    value.backward()
+    assert value.dtype == torch.float32 and scores.grad is not None and scores.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-5)
+
+
 def check_extreme_scores(method: Method) -> None:
     """The largest scores of half precision give finite losses and gradients, right or wrong."""
     for right in (0, 1):

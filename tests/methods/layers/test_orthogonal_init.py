@@ -33,6 +33,23 @@ def test_weights_are_orthogonal_with_the_variance_of_the_gaussian_start():
     assert not model["wide"].bias.any() and model["norm"].weight.all()
 
 
+def test_groups_of_a_convolution_are_orthogonal_each():
+    conv = nn.Conv2d(6, 12, 3, groups=3).double()
+    orthogonal_init(conv, seed=2)
+    for part in conv.weight.detach().flatten(1).split(4):
+        torch.testing.assert_close(part @ part.T, torch.eye(4, dtype=part.dtype))
+    depthwise = nn.Conv2d(16, 16, 2, groups=16).double()
+    orthogonal_init(depthwise)
+    torch.testing.assert_close(depthwise.weight.detach().flatten(1).norm(dim=1), torch.ones(16).double())
+
+
+def test_a_weight_that_is_computed_is_refused():
+    model = nn.Sequential(nn.Linear(4, 4), nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+    with pytest.raises(ValueError, match="skip='1'"):
+        orthogonal_init(model)
+    assert "0.weight" in orthogonal_init(model, skip=("1",))
+
+
 def test_uniform_over_all_rotations():
     """Every entry has mean 0, variance 1/n and fourth moment 3 / (n (n + 2)); within 4 standard errors."""
     n, count = 3, 1500
@@ -85,6 +102,21 @@ def test_uncentered_batch_norm():
     torch.testing.assert_close(norm.eval()(x[:1]), x[:1] / norm.mean_square.sqrt())
     with pytest.raises(ValueError, match="shape"):
         norm(x[:, :2])
+
+
+def test_uncentered_batch_norm_of_zeros_of_nothing_and_in_half_precision():
+    norm = UncenteredBatchNorm(2)
+    x = torch.tensor([[0.0, 3.0], [0.0, -4.0]], requires_grad=True)
+    y = norm(x)
+    y.square().sum().backward()
+    assert not y[:, 0].any() and x.grad.isfinite().all()
+    held = norm.mean_square.clone()
+    assert norm(torch.empty(0, 2)).shape == (0, 2) and torch.equal(norm.mean_square, held)
+    large = torch.tensor(
+        [[300.0], [-300.0]], dtype=torch.float16
+    )  # its square has no place in half precision
+    assert UncenteredBatchNorm(1, affine=True)(large).tolist() == [[1.0], [-1.0]]
+    assert UncenteredBatchNorm(1, affine=True)(large).dtype == torch.float16
 
 
 def test_uncentered_batch_norm_from_existing():

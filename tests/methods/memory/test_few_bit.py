@@ -117,7 +117,9 @@ def test_the_gradient_can_be_differentiated():
 
 def test_from_existing():
     assert FewBit.from_existing(nn.SiLU(), bits=2).activation == "silu"
-    for module in (nn.GELU("tanh"), nn.ReLU(), nn.Softplus(beta=2.0)):
+    assert FewBit.from_existing(nn.SiLU(inplace=True)).activation == "silu"
+    assert FewBit.from_existing(nn.Softplus(1, 20)).activation == "softplus"
+    for module in (nn.GELU("tanh"), nn.ReLU(), nn.Softplus(beta=2.0), nn.Softplus(beta=20.0)):
         with pytest.raises(ValueError, match="no few-bit twin"):
             FewBit.from_existing(module)
     with pytest.raises(ValueError, match="bits 5"):

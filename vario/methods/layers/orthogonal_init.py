@@ -59,8 +59,8 @@ def orthogonal_init(
     """Redraw the weights of all linear layers and convolutions in place; biases become zero.
 
     Returns the old tensors by name: ``model.load_state_dict(old, strict=False)`` takes it back. ``skip``
-    names modules to leave alone. A convolution is orthogonal over (out, in x kernel). The draws come from
-    ``seed`` alone, on the CPU.
+    names modules to leave alone. A convolution is orthogonal over (out, in x kernel), each of its groups by
+    itself. The draws come from ``seed`` alone, on the CPU.
     """
     draw = torch.Generator().manual_seed(seed)
     old: dict[str, Tensor] = {}
@@ -68,10 +68,15 @@ def orthogonal_init(
     for name, module in model.named_modules():
         if not isinstance(module, WEIGHTED) or name in skip or id(module.weight) in done:
             continue
+        if not isinstance(module.weight, nn.Parameter):
+            raise ValueError(
+                f"orthogonal_init: the weight of {name or 'the model'} is computed from other parameters "
+                f"(weight_norm, spectral_norm), so it cannot be set. Start before that, or skip={name!r}."
+            )
         done.add(id(module.weight))
         prefix = f"{name}." if name else ""
         old[f"{prefix}weight"] = module.weight.detach().clone()
-        _redraw(module.weight, gain, draw)
+        _redraw(module.weight, gain, draw, getattr(module, "groups", 1))
         if module.bias is not None:
             old[f"{prefix}bias"] = module.bias.detach().clone()
             with torch.no_grad():
@@ -81,10 +86,11 @@ def orthogonal_init(
     return old
 
 
-def _redraw(weight: Tensor, gain: float, draw: torch.Generator) -> None:
-    rows, columns = len(weight), weight[0].numel()
-    wide = torch.empty(rows, columns, dtype=torch.float64)
-    nn.init.orthogonal_(wide, gain=gain * math.sqrt(max(1.0, rows / columns)), generator=draw)
+def _redraw(weight: Tensor, gain: float, draw: torch.Generator, groups: int) -> None:
+    rows, columns = len(weight) // groups, weight[0].numel()
+    wide = torch.empty(groups, rows, columns, dtype=torch.float64)
+    for part in wide:
+        nn.init.orthogonal_(part, gain=gain * math.sqrt(max(1.0, rows / columns)), generator=draw)
     with torch.no_grad():
         weight.copy_(wide.view_as(weight))
 
@@ -119,15 +125,18 @@ class UncenteredBatchNorm(nn.Module):
         if x.ndim < 2 or x.shape[1] != self.features:
             raise ValueError(f"UncenteredBatchNorm({self.features}): the input has shape {tuple(x.shape)}.")
         shape = [1, self.features] + [1] * (x.ndim - 2)
-        square = self.mean_square
-        if self.training:
-            square = x.square().mean([d for d in range(x.ndim) if d != 1])  # (features,)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        square = self.mean_square.to(wide.dtype)
+        if self.training and x.numel():
+            square = wide.square().mean([d for d in range(x.ndim) if d != 1])  # (features,)
             with torch.no_grad():
                 self.mean_square.lerp_(square.to(self.mean_square.dtype), self.momentum)
-        y = x * (square.to(x.dtype) + self.eps).rsqrt().view(shape)
+        # a feature that is zero throughout stays zero
+        scale = (square + self.eps).clamp(min=torch.finfo(wide.dtype).tiny).rsqrt()
         if self.weight is not None:
-            y = y * self.weight.view(shape)
-        return y if self.bias is None else y + self.bias.view(shape)
+            scale = scale * self.weight
+        y = wide * scale.view(shape)
+        return (y if self.bias is None else y + self.bias.view(shape)).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.features}, eps={self.eps}, affine={self.weight is not None}"

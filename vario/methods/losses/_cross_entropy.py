@@ -48,6 +48,11 @@ def rows(name: str, output: Tensor, target: Tensor, ignore_index: int) -> tuple[
     return wide, torch.where(counts, target, torch.zeros_like(target)), counts
 
 
+def as_torch(loss: Tensor, output: Tensor) -> Tensor:
+    """In the dtype of the scores; under autocast in that of the computation, float32, as torch has it."""
+    return loss if torch.is_autocast_enabled(output.device.type) else loss.to(output.dtype)
+
+
 def reduce(losses: Tensor, counts: Tensor, reduction: str) -> Tensor:
     """Mean over what counts, as torch does it: not a number where nothing counts."""
     losses = torch.where(counts, losses, torch.zeros_like(losses))

@@ -25,7 +25,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vario.methods.losses._cross_entropy import check, reduce, rows, settings_of
+from vario.methods.losses._cross_entropy import as_torch, check, reduce, rows, settings_of
 
 __all__ = ["DirectCoverageLoss"]
 
@@ -69,7 +69,7 @@ class DirectCoverageLoss(nn.Module):
         tokens = torch.where(counts, tokens, torch.zeros_like(tokens))
         if tokens.ndim > 1:
             tokens, counts = tokens.flatten(1).sum(1), counts.flatten(1).any(1)
-        return reduce(-_log_coverage(tokens, self.samples), counts, self.reduction).to(output.dtype)
+        return as_torch(reduce(-_log_coverage(tokens, self.samples), counts, self.reduction), output)
 
     def extra_repr(self) -> str:
         return f"samples={self.samples}, reduction={self.reduction}"

@@ -24,6 +24,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from vario.methods.losses._cross_entropy import as_torch
+
 __all__ = ["GlobalBalanceLoss"]
 
 CARD = {
@@ -71,7 +73,7 @@ class GlobalBalanceLoss(nn.Module):
         if counts is None:
             counts = self._everywhere(selected)
         share = counts.to(wide) / counts.sum().clamp(min=1)
-        return (self.experts * (share * means).sum()).to(gate.dtype)
+        return as_torch(self.experts * (share * means).sum(), gate)
 
     def _everywhere(self, selected: Tensor) -> Tensor:
         """Selections per expert on all ranks since reset(); evaluation does not add to the buffer."""

@@ -27,7 +27,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vario.methods.losses._cross_entropy import check, reduce, rows, settings_of
+from vario.methods.losses._cross_entropy import as_torch, check, reduce, rows, settings_of
 
 __all__ = ["StableMaxLoss"]
 
@@ -67,7 +67,7 @@ class StableMaxLoss(nn.Module):
         own = s.gather(-1, labels[..., None])
         others = s.scatter(-1, labels[..., None], 0.0).sum(-1)
         losses = torch.log1p(others / own[..., 0])
-        return reduce(losses, counts, self.reduction).to(output.dtype)
+        return as_torch(reduce(losses, counts, self.reduction), output)
 
     def extra_repr(self) -> str:
         return f"reduction={self.reduction}"

@@ -84,17 +84,21 @@ class FewBit(nn.Module):
             nn.Softplus: "softplus",
         }
         name = known.get(type(module))
-        usual = name is not None and all(
-            value in (None, "none", False, 1.0, 20.0)
-            for key, value in vars(module).items()
-            if not key.startswith("_") and key != "training"
-        )
-        if name is None or not usual:
+        if name is None or _settings(module) != _settings(type(module)()):
             raise ValueError(f"FewBit has no few-bit twin of {module!r}.")
         return cls(name, bits=bits, compile=compile)
 
     def extra_repr(self) -> str:
         return f"{self.activation}, bits={self.bits}"
+
+
+def _settings(module: nn.Module) -> dict[str, object]:
+    """Arguments of an activation; whether it works in place changes no value."""
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if key[0] != "_" and key not in ("training", "inplace")
+    }
 
 
 @functools.cache
