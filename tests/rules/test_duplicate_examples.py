@@ -74,3 +74,16 @@ def test_cannot_know_without_hashes(make):
         duplicate_examples.check(make(400, {"data/duplicate_share": (N[:3], np.full(3, 0.5))}))
     with pytest.raises(NotApplicable, match="0 rows"):
         duplicate_examples.check(make(400, {"data/duplicate_share": np.nan}))
+
+
+def test_without_a_loader_the_scripts_table_tells_of_copies(make):
+    """Batches that hold a row twice were drawn with replacement, or from a table with copies."""
+    table = [
+        Event("table", 0, "", {"rows": 900, "copies": 0}),
+        Event("table", 0, "", {"rows": 400, "copies": 300}),
+    ]
+    twice = {"data/twice_share": (N, np.where(N % 50 == 0, 0.05, 0.0))}
+    found = duplicate_examples.check(make(400, twice, events=table))
+    assert (found.severity, found.evidence[0].value) == ("warning", pytest.approx(0.75))
+    assert duplicate_examples.check(make(400, twice, events=table[:1])) is None
+    assert duplicate_examples.check(make(400, {"data/twice_share": 0.0}, events=table)) is None

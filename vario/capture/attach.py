@@ -64,7 +64,7 @@ class Attachment:
         self.dropout_called = self.dropouts.called
         self.inputs, self.doors = Inputs(self), Doors(self)
         self.forward = self.inputs.forward
-        self.without_loader = WithoutLoader(self)
+        self.without_loader = WithoutLoader(self, self._happened)
         self.evaluates, self.evaluated_on = self.without_loader.evaluates, self.without_loader.evaluated_on
         self.depth = 0  # of backwards inside backwards
         self.awake = True
@@ -325,12 +325,11 @@ class Attachment:
         if fresh:
             raw["carried"], raw["modes"] = stream.carried, mode_counts(stream) if "modes" in wanted else None
             raw["inputs"] = self.inputs.of(stream)
-            self.without_loader.trained(raw["inputs"])
+            raw["rows"] = self.without_loader.trained(raw["inputs"])
             raw["activations"] = batches.activations.get(stream.name)
             raw["loss_calls"] = batches.calls or None
             raw["double_softmax"] = batches.double_softmax
             raw["clip"] = one_clip(batches.clips)
-            raw["rows"] = self.loaders.seen
             raw.update(self.doors.of(stream))
         if stream.grads_before is not None and stream.grads_before[0] == stream.step - 1:
             raw["grads_previous"] = stream.grads_before[1]

@@ -13,12 +13,22 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from vario.capture import alive
 
-__all__ = ["find_model", "frames", "parameter_names", "unwrapped", "users_name", "variable_name"]
+__all__ = [
+    "arrays_in_scope",
+    "find_model",
+    "frames",
+    "models_in_scope",
+    "parameter_names",
+    "unwrapped",
+    "users_name",
+    "variable_name",
+]
 
 _WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module", "OptimizedModule": "_orig_mod"}
 _PUT_BETWEEN = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # into the names of what they wrap
@@ -96,6 +106,13 @@ def models_in_scope() -> Iterator[nn.Module]:
             yield unwrapped(value)
         else:
             yield from (unwrapped(m) for m in _attributes(value).values() if isinstance(m, nn.Module))
+
+
+def arrays_in_scope() -> Iterator[Any]:
+    """The tensors and arrays that variables of the user's frames hold, and attributes of what they hold."""
+    for _, value in _variables():
+        held = [value] if isinstance(value, Tensor | np.ndarray) else _attributes(value).values()
+        yield from (one for one in held if isinstance(one, Tensor | np.ndarray))
 
 
 def frames() -> list[FrameType]:

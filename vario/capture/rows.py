@@ -27,11 +27,15 @@ _FACTORS = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, MOST_ENTRIES, 
 
 @dataclass(frozen=True, slots=True)
 class BatchSeen:
-    """Shares of a batch's rows seen earlier; `same_order` is None in the first epoch."""
+    """Shares of a batch's rows seen earlier; `same_order` is None in the first epoch.
 
-    duplicate_share: float | None
-    repeat_share: float | None
-    same_order: float | None
+    Without a loader there are no epochs: all that is known is the share that is in the batch `twice`.
+    """
+
+    duplicate_share: float | None = None
+    repeat_share: float | None = None
+    same_order: float | None = None
+    twice_share: float | None = None
 
 
 @dataclass

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from vario.capture import hooks
-from vario.capture.rows import hash_rows
+from vario.capture.rows import BatchSeen, hash_rows
+from vario.capture.tables import Tables
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,21 +35,24 @@ MOST_ROWS = 4096  # of one evaluation
 class WithoutLoader:
     """Which rows the loss function without gradients is about, where no loader says so."""
 
-    def __init__(self, attachment: Attachment) -> None:
+    def __init__(self, attachment: Attachment, tell: Callable[[str, str, dict[str, Any]], None]) -> None:
         self._all = attachment
+        self._tables = Tables(tell)
         self._stop: Callable[[], None] | None = None
         self._given: NDArray[np.int64] | None = None  # rows of the model's input since the last loss
         self._last: str | None = None  # where the last loss was told
         self._looked_at = 0
         self._known: deque[tuple[int, int]] = deque(maxlen=10)  # of batches of training: rows known, rows
 
-    def trained(self, inputs: list[Tensor] | None) -> None:
-        """The model's inputs of a training step; of a loader's batch they have been taken in already."""
-        hashes = hash_rows(inputs) if inputs else None
+    def trained(self, inputs: list[Tensor] | None) -> BatchSeen | None:
+        """What is known of the model's inputs of a training step; of a loader's batch it says so."""
+        hashes, loaders = hash_rows(inputs) if inputs else None, self._all.loaders
         if hashes is not None and len(hashes):
-            loaders = self._all.loaders
             look = loaders.rows.evaluate if loaders.current is not None else loaders.rows.given
             self._known.append(look(hashes))
+        if loaders.current is not None or not inputs:
+            return loaders.seen
+        return BatchSeen(twice_share=self._tables.twice(inputs))
 
     def evaluates(self) -> None:
         """A model was put into eval mode."""

@@ -35,6 +35,7 @@ class Data:
             ("duplicate_share", seen.duplicate_share),
             ("repeat_share", seen.repeat_share),
             ("same_order", seen.same_order),
+            ("twice_share", seen.twice_share),
         ):
             if value is not None:
                 yield moment.reading(f"data/{quantity}", float(value))

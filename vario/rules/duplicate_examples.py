@@ -5,7 +5,10 @@ after they were doubled, put training rows into the test set.
 How it is decided: the share of rows of a batch that had been seen earlier in the same epoch, mean over the
 run, by hash; the low end of its interval must pass 0.02. Advice; a warning above 0.2. Not raised where the
 loader draws with replacement, or more rows in one epoch than there are: both repeat rows on purpose.
-Not applicable: rows could not be hashed, or too few steps were read for 200 rows.
+Without a loader: the share of the rows of the script's own table that are copies of earlier ones, where
+batches held some row twice (batches drawn with replacement do as well, but from a table without copies).
+Not applicable: rows could not be hashed, or too few steps were read for 200 rows; without a loader, no
+variable of the script holds the rows as the model is given them.
 """
 
 from __future__ import annotations
@@ -14,14 +17,20 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
-from vario.rules._evidence import finite
+from vario.rules._evidence import Estimate, Steps, finite
 from vario.rules._examples import batch_size, graded, rate
 from vario.rules._model import training_loaders
 
 ID = "duplicate-examples"
 CARD = {
     "papers": (),
-    "reads": ("data/duplicate_share", "data/repeat_share", "batch/size", "loss/backwards"),
+    "reads": (
+        "data/duplicate_share",
+        "data/repeat_share",
+        "data/twice_share",
+        "batch/size",
+        "loss/backwards",
+    ),
     "checked": "closed form",
     "changed": "",
     "summary": "{share of repeated rows} of the training rows had been seen before in the same epoch.",
@@ -45,6 +54,17 @@ def check(
         return None
     if _goes_round(record):
         return None
+    found, steps = _of_table(record) if record.events("table") else _of_epochs(record, rows)
+    if found.low <= least:
+        return None
+    severity: Severity = "warning" if found.low > clear else "advice"
+    sure = graded(found.low, least, clear, least=0.7)
+    evidence = (found.evidence("share of repeated rows", least),)
+    return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), evidence)
+
+
+def _of_epochs(record: Record, rows: int) -> tuple[Estimate, Steps]:
+    """Share of rows that had been seen before in the epoch, as the loader gave them."""
     steps, values = finite(*record.need("data/duplicate_share"))
     size = batch_size(record)
     count = len(values) * (size if size >= 1 else 1)
@@ -53,13 +73,18 @@ def check(
     # Rows of later epochs are the same again, so they are no new witnesses.
     repeats = finite(*record.series("data/repeat_share"))[1]
     fresh = max(float((1 - repeats).mean()), 1 / len(values)) if len(repeats) else 1.0
-    found = rate(float(values.mean()), max(count * fresh, 1))
-    if found.low <= least:
-        return None
-    severity: Severity = "warning" if found.low > clear else "advice"
-    sure = graded(found.low, least, clear, least=0.7)
-    evidence = (found.evidence("share of repeated rows", least),)
-    return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), evidence)
+    return rate(float(values.mean()), max(count * fresh, 1)), steps
+
+
+def _of_table(record: Record) -> tuple[Estimate, Steps]:
+    """Share of copies in the table that the script takes its batches from; 0 where batches show none.
+
+    Of several variables that hold the rows it is the one with most copies: batches have shown some.
+    """
+    steps, twice = finite(*record.need("data/twice_share"))
+    tables = [(float(e.data["copies"]), float(e.data["rows"])) for e in record.events("table")]
+    copies, rows = max(tables, key=lambda table: table[0] / table[1])
+    return rate(copies / rows if twice.any() else 0.0, rows), steps
 
 
 def _goes_round(record: Record) -> bool:
