@@ -53,6 +53,9 @@ def fit_(
     lean: Annotated[
         float, typer.Option(help="Weigh a row by (product of its inputs)^LEAN; 0 weighs all alike.")
     ] = 0.0,
+    best_only: Annotated[
+        bool, typer.Option("--best", help="Of rows with the same inputs (a sweep) keep the lowest.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit a scaling law to runs, with intervals, cautions, or a refusal and its reason."""
@@ -60,7 +63,7 @@ def fit_(
 
     result = answer(
         _read(table), columns, law=law, delta=delta, where=where, bootstrap=bootstrap, seed=seed, block=block,
-        keep_duplicates=keep_duplicates, lean=lean,
+        keep_duplicates=keep_duplicates, lean=lean, best_only=best_only,
     )  # fmt: skip
     if out is not None:
         data = {name: column.tolist() for name, column in result.columns.items()}

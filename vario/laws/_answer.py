@@ -16,10 +16,11 @@ from vario.laws import _table as table_of
 from vario.laws._beside import BESIDE, beside, second_looks
 from vario.laws._compare import AUTO, Candidate, Choice, choose, compare, insist
 from vario.laws._forecast import Forecaster
+from vario.laws._mixed import families, labels, lowest, sweeps
 from vario.laws._newton import Array
 from vario.laws._refusal import Caution, cautions
-from vario.laws._uncertainty import uncertainty
-from vario.laws.fit import Law, neighbours
+from vario.laws._uncertainty import Uncertainty, uncertainty
+from vario.laws.fit import Fit, Law, neighbours
 from vario.nouns import VarioError
 
 STEEPEST = 2.0  # a lean beyond it leaves one run
@@ -47,12 +48,16 @@ def answer(
     block: str | None = None,
     keep_duplicates: bool = False,
     lean: float = 0.0,
+    best_only: bool = False,
 ) -> Answer:
     """Fit, or say why not. Mistakes in the table raise VarioError with row and column."""
     width = delta_of(delta)
     _options(bootstrap, seed, lean)
     family = law_of(AUTO[0] if law == "auto" else law)
-    given = runs(table, columns, family, where=where, block=block, keep_duplicates=keep_duplicates)
+    given = runs(
+        table, columns, family, where=where, block=block,
+        keep_duplicates=keep_duplicates, best_only=best_only,
+    )  # fmt: skip
     got, blocks = given.columns, given.blocks
     x, y = {name: got[name] for name in family.inputs}, got[family.output]
     choice = choose(x, y) if law == "auto" else insist(family, x, y, delta=width, lean=lean)
@@ -62,16 +67,10 @@ def answer(
         width = best.delta
         shown = _shown(family.id, len(y), width if width != "auto" else None, refused=best.refused)
         return Answer(shown, None, None, got)
-    known = uncertainty(
-        done,
-        draws=bootstrap,
-        seed=seed,
-        blocks=None if blocks is None else blocks[keep],
-        rivals=choice.rivals,
-    )
+    own = None if blocks is None else blocks[keep]
+    known = uncertainty(done, draws=bootstrap, seed=seed, blocks=own, rivals=choice.rivals)
     plan = Forecaster.of(done, known)
-    more, noted = second_looks(done, known, {name: column[keep] for name, column in given.beside.items()})
-    said = _chosen(choice) + cautions(done, known, given.rows[keep]) + more
+    said, noted = _cautions(choice, done, known, given)
     shown = _shown(family.id, len(done.y), done.delta, refused=None)
     shown |= {
         "objective": done.objective,
@@ -130,6 +129,7 @@ class Runs:
     rows: NDArray[np.intp]
     blocks: Array | None  # the block of each row where one was named
     beside: dict[str, Array]  # columns that later checks can use
+    labels: dict[str, NDArray[Any]]  # columns of text that sort the rows into a few parts
 
 
 def runs(
@@ -140,8 +140,12 @@ def runs(
     where: str | None = None,
     block: str | None = None,
     keep_duplicates: bool = False,
+    best_only: bool = False,
 ) -> Runs:
-    """The rows that ``family`` is to be fitted to; mistakes raise VarioError with row and column."""
+    """The rows that ``family`` is to be fitted to; mistakes raise VarioError with row and column.
+
+    ``best_only`` keeps the row with the lowest output of each combination of inputs.
+    """
     whole = table_of.read(table) if isinstance(table, Path) else table
     needed = (*family.inputs, family.output)
     given = table_of.pairs(columns, option="--columns") if columns else {}
@@ -164,6 +168,10 @@ def runs(
         raise VarioError(f"column {family.output} is {level:g} in every row: there is nothing to fit")
     if not keep_duplicates:
         table_of.check_duplicates(whole, rows)
+    if best_only:
+        numbers = [np.asarray(got[name], float) for name in needed]
+        kept = lowest(numbers[:-1], numbers[-1])
+        got, rows = {name: column[kept] for name, column in got.items()}, rows[kept]
     blocks = None if block is None else table_of.named(block, whole)[rows - 1]
     extra = beside(
         whole, {name: given[name] for name in BESIDE if name in given and name not in needed}, rows
@@ -175,6 +183,7 @@ def runs(
         rows[order],
         None if blocks is None else blocks[order],
         {name: column[order] for name, column in extra.items()},
+        {name: part[order] for name, part in labels(whole, rows).items()},
     )
 
 
@@ -281,6 +290,16 @@ def law_of(name: str) -> Law:
         return laws.law(name)
     except KeyError as error:
         raise VarioError(str(error.args[0])) from error
+
+
+def _cautions(
+    choice: Choice, done: Fit, known: Uncertainty, given: Runs
+) -> tuple[list[Caution], dict[str, Any]]:
+    """All that a reader of this fit should know, and what is recorded beside the parameters."""
+    keep = choice.keep
+    more, noted = second_looks(done, known, {name: column[keep] for name, column in given.beside.items()})
+    mixed = families(done, {name: part[keep] for name, part in given.labels.items()}) + sweeps(done)
+    return mixed + _chosen(choice) + cautions(done, known, given.rows[keep]) + more, noted
 
 
 def _chosen(choice: Choice) -> list[Caution]:

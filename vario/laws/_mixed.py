@@ -1,0 +1,85 @@
+"""What a table may mix: runs of several families, and sweeps of something else at one size.
+
+One law over two data sets, or over good and bad learning rates, has an answer that is right for neither.
+Neither is refused, since replicates by seed look alike: what differs, by how much, and the option that takes
+one part are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vario.laws import _table as table_of
+from vario.laws._newton import Array
+from vario.laws._refusal import Caution
+from vario.laws.fit import Fit
+
+FEW, MANY = 3, 12  # rows that each of the parts must have, and parts beyond which a column names runs
+APART = 10.0  # F statistic of the residuals between the parts
+FELT = 0.005  # of the loss: what differs by less changes no decision
+SWEPT = 0.02  # of the loss: seeds of one run differ by less
+
+
+def labels(whole: table_of.Columns, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+    """The columns of text that sort ``rows`` (numbers from 1) into a few parts of several rows."""
+    found = {}
+    for name, column in whole.items():
+        if column.dtype.kind in "UO":
+            part = column[rows - 1].astype(str)
+            counts = np.unique(part, return_counts=True)[1]
+            if 2 <= len(counts) <= MANY and counts.min() >= FEW:
+                found[name] = part
+    return found
+
+
+def families(done: Fit, parts: Mapping[str, NDArray[Any]]) -> list[Caution]:
+    """A caution where one law lies above one part of the rows and below another; the clearest column."""
+    worst: tuple[float, str, float] | None = None
+    for name, part in parts.items():
+        group = np.unique(part, return_inverse=True)[1]
+        count = np.bincount(group)
+        mean = np.bincount(group, done.residuals) / count
+        within = float(((done.residuals - mean[group]) ** 2).sum()) / max(len(group) - len(count), 1)
+        between = float((count * (mean - done.residuals.mean()) ** 2).sum()) / (len(count) - 1)
+        ratio, apart = between / max(within, 1e-300), float(np.ptp(mean))
+        if ratio > APART and apart > FELT and (worst is None or ratio > worst[0]):
+            worst = (ratio, name, apart)
+    if worst is None:
+        return []
+    _, name, apart = worst
+    values = np.unique(parts[name])
+    column = name if name.isidentifier() else f"`{name}`"
+    text = (
+        f"the rows of {', '.join(values)} (column {name}) lie {100 * apart:.2g} % apart from one another "
+        f"around one law: fit them one at a time, --where '{column} == \"{values[0]}\"'"
+    )
+    return [Caution("several-families", text)]
+
+
+def sweeps(done: Fit) -> list[Caution]:
+    """A caution where most sizes were run several times with losses further apart than seeds leave them."""
+    cells, group = np.unique(np.round(done.x, 9), axis=1, return_inverse=True)
+    group = group.reshape(-1)
+    count = np.bincount(group)
+    if done.law.link != "log" or 2 * (count[group] >= FEW).sum() < len(group):
+        return []
+    wide = np.array([np.ptp(done.y[group == one]) for one in np.flatnonzero(count >= FEW)])
+    if np.median(wide) < SWEPT:
+        return []
+    text = (
+        f"{len(wide)} of {cells.shape[1]} sizes have {FEW} rows or more whose {done.law.output} differs by "
+        f"{100 * np.median(wide):.2g} %: a sweep of something else. --best keeps the lowest of each size"
+    )
+    return [Caution("swept", text)]
+
+
+def lowest(inputs: list[Array], output: Array) -> NDArray[np.intp]:
+    """Places of the row with the lowest output for each combination of inputs, in order."""
+    group = np.unique(np.stack(inputs), axis=1, return_inverse=True)[1].reshape(-1)
+    order = np.lexsort((output, group))
+    first = np.concatenate([[True], np.diff(group[order]) > 0])
+    return np.sort(order[first])
