@@ -48,6 +48,13 @@ def test_gradients_that_stay_alike_have_little_noise(make):
         check(make(400, {"gradient/cosine": (np.array([50, 250, 300]), np.full(3, 0.99))}))
 
 
+def test_in_a_run_of_few_steps_the_last_three_cosines_count_after_its_first_quarter(make):
+    """A probe whenever the run has doubled leaves two of them to the second half."""
+    assert check(make(60, {"gradient/cosine": (np.array([2, 6, 16, 35, 36]), np.full(5, 0.99))})) is not None
+    with pytest.raises(NotApplicable, match="gradient_noise/signal"):
+        check(make(60, {"gradient/cosine": (np.array([2, 6, 14, 35, 36]), np.full(5, 0.99))}))
+
+
 def test_one_example_is_never_too_many(make):
     alike = {"gradient/cosine": (np.arange(250, 400, 50), np.full(3, 0.999)), "batch/size": 1.0}
     with pytest.raises(NotApplicable):

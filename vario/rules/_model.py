@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from vario.record import Record
@@ -61,8 +62,14 @@ def output_layer(record: Record) -> str | None:
 
 
 def is_too_narrow(record: Record) -> bool:
-    """Whether the last layer chooses among k classes by fewer than log2 k numbers."""
+    """Whether the last layer chooses among k classes by fewer than log2 k numbers.
+
+    Of a regression: whether one layer gives a single number and the next is given no other.
+    """
     name, count = output_layer(record), classes(record)
+    if not count:
+        matrices = [p["shape"] for p in rows(record, "parameters") if len(p.get("shape", ())) == 2]
+        return any(before[0] == 1 == after[1] for before, after in pairwise(matrices))
     shapes = [tuple(p["shape"]) for p in rows(record, "parameters") if p["name"] == f"{name}.weight"]
     return bool(shapes) and shapes[-1][0] == count and math.prod(shapes[-1][1:]) < math.log2(max(count, 1))
 

@@ -7,7 +7,8 @@ readings, with a 95 % interval over blocks. Fires when its high end lies below a
 of a step: more than four fifths of the examples then bring nothing. Where noise and signal were not read,
 three cosines between successive gradients of the second half do as well, in a run that learns: two that
 share a signal S and have noise N / B each have one of S / (S + N / B) at most, so that N / S is
-B (1 / cosine - 1) at most; a gradient that turned between the two makes it less.
+B (1 / cosine - 1) at most; a gradient that turned between the two makes it less. In a run of few steps these
+may be the last three of all, after the first quarter: the cosines fall as the loss does.
 Not applicable: fewer than 8 readings of noise and signal in the second half, and fewer than 3 cosines; a
 signal that cannot be told from zero; steps of one example.
 """
@@ -57,6 +58,8 @@ def check(record: Record, *, part: float = 0.25) -> Finding | None:
 def _by_cosines(record: Record, part: float, reason: NotApplicable, *, count: int = 3) -> Finding | None:
     steps, cosines = finite(*record.series("gradient/cosine"))
     late = steps >= record.step_count / 2
+    if late.sum() < count:
+        late = (steps >= record.step_count / 4) & (np.arange(len(steps)) >= len(steps) - count)
     steps, cosines = steps[late], cosines[late]
     backwards = finite(*record.series("loss/backwards"))[1]
     batch = batch_size(record) * max(float(np.median(backwards)) if len(backwards) else 1.0, 1.0)

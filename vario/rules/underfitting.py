@@ -9,7 +9,9 @@ level is above 70 % of what guessing by class shares gives (of the starting loss
 and evaluation, where there is one, is not worse than training by more than 10 %. Advice. A model is too
 narrow where its last layer chooses among k classes by fewer than log2 k numbers (a number that is on or off
 tells two classes apart): there the loss may still fall, and where it never left what a guess gives this is a
-warning.
+warning. A regression is too narrow where a layer gives a single number and the next is given no other: there
+30 % of what the best constant costs is enough (of the variance of the targets, where the loss began as
+a squared error of them).
 Not applicable: fewer than 24 readings of the training loss; several models trained against each other.
 """
 
@@ -38,21 +40,24 @@ def check(
     record: Record,
     *,
     part: float = 0.7,  # real but hard tasks (40 % noise, small text models) end near or below it
+    left: float = 0.3,  # of a regression by a single number, which has a reason to end there
     gap: float = 1.1,
 ) -> Finding | None:
     """A finding where the training loss is flat and still near that of guessing."""
     run = course(record, count=24)
-    guess = run.chance if np.isfinite(run.chance) else run.start.value
+    known = np.isfinite(run.chance)
+    guess = run.chance if known else _best_constant(record, run.start.value)
     third = len(run.values) // 3
     last = trend(run.steps[-third:], run.values[-third:])
     level = abs(run.end.value)
     narrow = is_too_narrow(record)
+    part = left if narrow and not known else part
     flat = not (last.high if run.state == "stuck" else last.low) < -0.01 * level - run.noise / 3
     if (
         run.state in ("non-finite", "worse")
         or guess <= 0
         or run.end.low <= part * guess
-        or not (flat or narrow)
+        or not (flat or (narrow and known))
     ):
         return None
     evaluations = [finite(*record.series("eval/loss", where))[1][-1:] for where in record.wheres("eval/loss")]
@@ -70,3 +75,13 @@ def check(
     sure = 0.75 if stuck or narrow else 0.55
     severity: Severity = "warning" if stuck and narrow else "advice"
     return Finding(ID, severity, sure, (), (int(run.steps[-third]), int(run.steps[-1])), tuple(evidence))
+
+
+def _best_constant(record: Record, start: float, *, off: float = 2.0) -> float:
+    """The variance of the targets where the loss began as their square, as of outputs near 0; else the start."""
+    means, stds = (finite(*record.series(f"target/{name}"))[1] for name in ("mean", "std"))
+    if not len(means) or len(means) != len(stds):
+        return start
+    spread = float((stds**2).mean() + means.var())
+    square = spread + float(means.mean()) ** 2
+    return min(start, spread) if square / off < start < off * square else start
