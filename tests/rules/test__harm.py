@@ -102,3 +102,10 @@ def test_of_models_trained_together_no_loss_needs_to_fall():
 @pytest.mark.parametrize("name", ALL)
 def test_a_card_says_of_harm_nothing_but_yes(name):
     assert _load(name).CARD.get("harm", True) is True
+
+
+def test_a_loss_that_climbs_towards_zero_from_below_is_no_harm_and_above_zero_it_is():
+    rising = np.r_[-0.1, -50.0 * np.geomspace(1.0, 0.2, 199)]
+    assert not is_harmed(run_of(rising, ratio=0.3))
+    assert is_harmed(run_of(rising + 60.0, ratio=0.3))
+    assert is_harmed(run_of(np.r_[rising, np.full(100, 90.0)], ratio=0.3))

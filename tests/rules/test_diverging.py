@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.record import Event
 from vario.rules.diverging import check
 
 
@@ -51,3 +52,11 @@ def test_silent_on_a_constant_loss(make):
 def test_cannot_know_from_two_steps(make):
     with pytest.raises(NotApplicable, match="2 readings of loss/train; 3"):
         check(make(2))
+
+
+def test_what_the_optimizer_climbs_may_rise_and_must_not_fall(make):
+    up = Event("optimizer", 0, "", {"class": "Adam", "groups": [{"lr": 0.02, "maximize": True}]})
+    likelihood = np.linspace(-3.0, 4.0, 200)
+    assert check(make(200, {"loss/train": likelihood}, events=[up])) is None
+    assert check(make(200, {"loss/train": likelihood})) is not None
+    assert check(make(200, {"loss/train": -likelihood}, events=[up])) is not None

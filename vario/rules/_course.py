@@ -15,6 +15,7 @@ from vario.nouns import NotApplicable
 from vario.record import Record
 from vario.rules._evidence import Estimate, Floats, Steps, finite, level, reaching, tail, trend
 from vario.rules._examples import plain_loss
+from vario.rules._parameters import is_climbed
 
 State = Literal["non-finite", "worse", "stuck", "learning"]
 
@@ -30,9 +31,11 @@ class Course:
     guess gives, or ends above that) or "learning".
     Where the targets of a regression grew, as those that another net gives (temporal differences) or returns
     that get better do, losses are divided by that growth: the same share of error costs more at the end.
+    What an optimizer climbs (``maximize=True``) is taken with the other sign.
     ``fall`` is the share of the starting loss (above the floor of 0, or of the lowest loss where losses
-    are negative) that is gone at the end; nan where the loss lies around zero, as of a policy or an opponent,
-    which has no floor to fall to.
+    are negative) that is gone at the end; nan where the loss has no floor to fall to: it lies around zero, as
+    of a policy or an opponent, or climbs towards it from below, as the difference between data and what the
+    model itself draws. Such a loss is never "worse" while it stays below zero: no error begins there.
     """
 
     steps: Steps  # of the finite readings
@@ -65,7 +68,8 @@ class Course:
 
     @property
     def around_zero(self) -> bool:
-        return bool(len(self.values)) and 0.05 < float((self.values < 0).mean()) < 0.95
+        below = _share_below(self.values)
+        return 0.05 < below < 0.95 or (below >= 0.95 and self.end.low > self.start.value)
 
     @property
     def failing(self) -> bool:
@@ -82,6 +86,7 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     broken = ~np.isfinite(values)
     bad_step = int(steps[broken.argmax()]) if broken.any() else None
     good_steps, good = finite(steps, values)
+    good = -good if is_climbed(record) else good
     good = good / _growth_of_targets(record, good_steps)
     if not len(good):
         nothing = Estimate(np.nan, np.nan, np.nan)
@@ -108,9 +113,13 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     fell = start.value - end.value
     if not np.isfinite(tail(values, at_least=3)).all():
         state: State = "non-finite"
-    elif end.low > start.high and (
-        end.value > start.value + max(0.5 * scale, 3 * noise)
-        or end.value > 3 * max(start.value, chance, 0) > 0
+    elif (
+        _share_below(good) < 0.95
+        and end.low > start.high
+        and (
+            end.value > start.value + max(0.5 * scale, 3 * noise)
+            or end.value > 3 * max(start.value, chance, 0) > 0
+        )
     ):
         state = "worse"
     elif (
@@ -128,6 +137,10 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         peak=float(peaks[: max(len(peaks) // 5, 1)].max()), chance=chance, bad_step=bad_step, state=state,
     )  # fmt: skip
     return replace(found, state="learning") if state == "stuck" and found.around_zero else found
+
+
+def _share_below(values: Floats) -> float:
+    return float((values < 0).mean()) if len(values) else 0.0
 
 
 def _growth_of_targets(record: Record, at: Steps, *, count: int = 20) -> Floats:

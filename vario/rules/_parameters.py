@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from vario.record import Record
 from vario.rules._evidence import Floats, Steps, finite
 from vario.rules._model import rows
 
-__all__ = ["Parameter", "early_norms", "optimizer_name", "parameters", "running_max"]
+__all__ = ["Parameter", "early_norms", "is_climbed", "optimizer_name", "parameters", "running_max"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,16 @@ def optimizer_name(record: Record) -> str:
     """The class of the optimizer in lower case, "" where it is unknown (updates by hand)."""
     events = record.events("optimizer")
     return str(events[-1].data.get("class", "")).lower() if events else ""
+
+
+def is_climbed(record: Record) -> bool:
+    """Whether the optimizer was told to raise what it is given, not to lower it."""
+    groups = [group for event in record.events("optimizer") for group in _listed(event.data.get("groups"))]
+    return bool(groups) and all(group.get("maximize") for group in groups)
+
+
+def _listed(groups: Any) -> list[dict[str, Any]]:
+    return groups if isinstance(groups, list) else []  # where only their number is told
 
 
 def early_norms(
