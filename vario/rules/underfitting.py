@@ -78,7 +78,7 @@ def check(
 
 
 def _best_constant(record: Record, start: float, *, off: float = 2.0) -> float:
-    """The variance of the targets where the loss began as their square, as of outputs near 0; else the start."""
+    """The variance of the targets where the loss began as their square, as with outputs near 0."""
     means, stds = (finite(*record.series(f"target/{name}"))[1] for name in ("mean", "std"))
     if not len(means) or len(means) != len(stds):
         return start
