@@ -117,6 +117,25 @@ class Skips(nn.Module):
         return self.a(x)
 
 
+def test_what_was_saved_stays_and_is_shared_with_nobody():
+    x, y = clouds()
+    detector = MahalanobisDetector().fit(x, y)
+    saved, twin = detector.state_dict(), MahalanobisDetector()
+    twin.load_state_dict(saved)
+    expected = detector.score(x)
+    detector.add_class(x + 50, 9)
+    assert len(saved["means"][0]) == 3 and torch.equal(twin.score(x), expected)
+
+
+def test_features_with_gradients_leave_no_graph_behind():
+    x, y = clouds()
+    features = x.requires_grad_() * 1.0
+    detector = MahalanobisDetector().fit([features, 2 * features], y).weigh([x, 2 * x], [x + 9, 2 * x + 9])
+    held = [*detector.means, *detector.inverse, detector.alpha]
+    assert not any(tensor.requires_grad for tensor in held)
+    assert detector.score([features, 2 * features]).requires_grad
+
+
 def test_refuses():
     with pytest.raises(ValueError, match="nothing was fitted"):
         MahalanobisDetector().score(torch.zeros(2, 2))

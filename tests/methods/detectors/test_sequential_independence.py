@@ -107,6 +107,24 @@ def test_finds_what_correlation_does_not_see():
     assert SequentialIndependenceTest().fit(x, x**2 + 0.1 * torch.randn(600, generator=draw)).rejected
 
 
+def test_wealth_beyond_all_numbers_is_infinite():
+    test = SequentialIndependenceTest()
+    test.log_wealth = test.best = 1000.0
+    assert test.wealth == math.inf and test.p_value == 0.0 and test.rejected
+
+
+def test_points_that_are_not_finite_are_refused():
+    """One such point would make every later wealth no number, and the test silent for good."""
+    x = torch.randn(60, generator=torch.Generator().manual_seed(0))
+    broken = x.clone()
+    broken[40] = math.nan
+    test = SequentialIndependenceTest()
+    for pair in ((broken, x), (x, broken)):
+        with pytest.raises(ValueError, match="point 40 of 60"):
+            test.fit(*pair)
+    assert math.isfinite(test.fit(x, x).log_wealth)
+
+
 def test_refuses():
     with pytest.raises(ValueError, match="alpha 0"):
         SequentialIndependenceTest(alpha=0.0)

@@ -123,6 +123,14 @@ def test_tuned_dropout_drops_at_its_rate():
     assert torch.equal(layer.eval()(out), out)
 
 
+def test_another_number_of_examples_is_refused():
+    """32 rows could be viewed as 4 x 8 gates, and every gate would land on a wrong row."""
+    model = nn.Sequential(nn.Linear(3, 8))
+    tuner = SelfTuning(model, {"decay": (None, None, 0.0)})
+    with tuner.fitting(4), pytest.raises(ValueError, match="of 4 examples, and 32"):
+        model(torch.zeros(32, 3))
+
+
 def test_refuses():
     with pytest.raises(ValueError, match="found no"):
         SelfTuning(nn.Sequential(nn.ReLU(), nn.PReLU()), ONE)

@@ -63,6 +63,7 @@ class MahalanobisDetector:
         self.alpha = torch.empty(0, dtype=torch.float64)
         self.offset = 0.0
 
+    @torch.no_grad()
     def fit(self, x: Features, y: Tensor) -> MahalanobisDetector:
         """Class means and the shared covariance of every layer; forgets what was fitted before."""
         layers = _layers(x)
@@ -74,6 +75,7 @@ class MahalanobisDetector:
         self._invert()
         return self
 
+    @torch.no_grad()
     def add_class(self, x: Features, label: int) -> MahalanobisDetector:
         """A class that was not there before joins the known ones; nothing is trained again."""
         if label in self.classes.tolist():
@@ -112,8 +114,9 @@ class MahalanobisDetector:
             )
         found = []
         for f, mean, inverse in zip(layers, self.means, self.inverse, strict=True):
-            gap = f[:, None] - mean.to(f.device)  # (n, classes, d)
-            found.append(torch.einsum("ncd,de,nce->nc", gap, inverse.to(f.device), gap))
+            inverse = inverse.to(f.device)
+            gaps = (f - m for m in mean.to(f.device))  # (n, d), one class after the other: memory stays small
+            found.append(torch.stack([((gap @ inverse) * gap).sum(1) for gap in gaps], 1))
         return found
 
     def score_layers(self, x: Features) -> Tensor:
@@ -136,6 +139,7 @@ class MahalanobisDetector:
         """The nearest class by the last layer, (n,); how class-incremental learning classifies."""
         return self.classes[self.distances(x)[-1].argmin(1).cpu()]
 
+    @torch.no_grad()
     def weigh(self, usual: Features, strange: Features, *, penalty: float = 1.0) -> MahalanobisDetector:
         """Weights of the layers: logistic regression of usual against strange.
 
@@ -152,11 +156,12 @@ class MahalanobisDetector:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers only."""
-        return dict(vars(self))
+        return {key: list(held) if isinstance(held, list) else held for key, held in vars(self).items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for key in vars(self):
-            setattr(self, key, state[key])
+            held = state[key]
+            setattr(self, key, list(held) if isinstance(held, list) else held)
 
 
 def toward_usual(

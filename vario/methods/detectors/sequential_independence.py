@@ -84,7 +84,7 @@ class SequentialIndependenceTest:
     @property
     def wealth(self) -> float:
         """Of a gambler who started with 1; its expectation stays 1 under independence."""
-        return math.exp(self.log_wealth)
+        return math.exp(self.log_wealth) if self.log_wealth < 709 else math.inf  # of doubles
 
     @property
     def p_value(self) -> float:
@@ -100,6 +100,12 @@ class SequentialIndependenceTest:
         x, y = (t.detach().double().reshape(len(t), -1) for t in (x, y))
         if len(x) != len(y):
             raise ValueError(f"SequentialIndependenceTest: {len(x)} points x and {len(y)} points y.")
+        bad = ~(x.isfinite().all(1) & y.isfinite().all(1))
+        if bool(bad.any()):
+            raise ValueError(
+                f"SequentialIndependenceTest: point {int(bad.nonzero()[0])} of {len(x)} is not finite. "
+                f"Leave such points out."
+            )
         if self.wait_x.numel():
             x, y = torch.cat([self.wait_x, x]), torch.cat([self.wait_y, y])
         if not len(self.x):

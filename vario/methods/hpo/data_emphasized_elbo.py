@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,11 +73,15 @@ class DataEmphasizedELBO(nn.Module):
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.groups = [list(group) for group in groups] if groups else [list(named)]
         listed = [name for group in self.groups for name in group]
-        if examples < 1 or sigma <= 0 or sorted(listed) != sorted(named):
+        positive = examples >= 1 and sigma > 0 and (kappa is None or kappa > 0)
+        if not positive or not named or sorted(listed) != sorted(named):
             raise ValueError(
-                f"DataEmphasizedELBO: examples {examples} and sigma {sigma} must be positive, and groups "
-                f"name every trained parameter once; they name {len(listed)} of {len(named)}."
+                f"DataEmphasizedELBO: examples {examples}, sigma {sigma} and kappa {kappa} must be positive, and "
+                f"groups name every trained parameter once; they name {len(listed)} of {len(named)}."
             )
+        unknown = sorted(set(anchors or {}) - set(named))
+        if unknown:
+            raise ValueError(f"DataEmphasizedELBO: no trained parameter is called {unknown[0]!r}, an anchor.")
         self.examples = examples
         self.size = sum(p.numel() for p in named.values())
         self.kappa = max(1.0, self.size / examples) if kappa is None else kappa
@@ -95,18 +100,16 @@ class DataEmphasizedELBO(nn.Module):
         """Standard deviation of every weight around its mean."""
         return nn.functional.softplus(self.raw_sigma)
 
-    def predict(self, *inputs: Tensor) -> Tensor:
+    def predict(self, *inputs: Any, **words: Any) -> Any:
         """The model's output with weights drawn from q (training mode) or at their means (eval mode)."""
         if not self.training:
-            out: Tensor = self.model(*inputs)
-            return out
+            return self.model(*inputs, **words)
         drawn = {
             name: p + self.sigma * torch.randn_like(p)
             for name, p in self.model.named_parameters()
             if p.requires_grad
         }
-        sampled: Tensor = torch.func.functional_call(self.model, drawn, inputs)
-        return sampled
+        return torch.func.functional_call(self.model, drawn, inputs, words)
 
     def forward(self, nll: Tensor) -> Tensor:
         """The loss to minimize."""
