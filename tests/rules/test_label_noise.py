@@ -77,6 +77,12 @@ def test_labels_at_random_are_an_error_with_a_rate_of_a_guess(make):
         ("eval/loss", "loader 1"): (PASSES, np.linspace(2.31, 2.2, 10))
     }  # than a guess: some carries over
     assert label_noise.check(make(400, shuffled | better)) is None
+    at = np.array([199, 399])
+    for losses, some in (([2.25, 2.2], True), ([2.31, 2.31], False)):  # two evaluations tell that as well
+        two = {("eval/loss", "loader 1"): (at, np.array(losses))}
+        two |= {("eval/accuracy", "loader 1"): (at, np.full(2, 0.1))}
+        two |= {("eval/examples", "loader 1"): (at, np.full(2, 1000.0))}
+        assert (label_noise.check(make(400, shuffled | two)) is None) == some
 
 
 def test_a_net_that_does_not_train_is_not_blamed_on_its_labels(make):

@@ -267,9 +267,9 @@ def _guess_on_held_out(record: Record, where: str) -> tuple[float, float]:
 def _beats_a_guess(record: Record, where: str, chance: float, *, clear: float = 0.01) -> bool:
     """Whether the held-out loss fell below that of a guess, which answers to random labels cannot do."""
     losses = finite(*record.series("eval/loss", where))[1]
-    if len(losses) < 3:
+    if not len(losses):
         return False
-    usual = np.median(np.lib.stride_tricks.sliding_window_view(losses, 3), axis=1)
+    usual = np.median(np.lib.stride_tricks.sliding_window_view(losses, min(3, len(losses))), axis=1)
     return bool(usual.min() < (1 - clear) * chance)
 
 
