@@ -109,3 +109,9 @@ def test_a_loss_that_climbs_towards_zero_from_below_is_no_harm_and_above_zero_it
     assert not is_harmed(run_of(rising, ratio=0.3))
     assert is_harmed(run_of(rising + 60.0, ratio=0.3))
     assert is_harmed(run_of(np.r_[rising, np.full(100, 90.0)], ratio=0.3))
+
+
+def test_the_first_step_of_lbfgs_may_do_all(make):
+    done = {"loss/train": np.r_[1.28, np.full(29, 0.78)], "accuracy/train": None}
+    assert not is_harmed(make(30, done, optimizer="LBFGS"))
+    assert is_harmed(make(30, done))  # of one loss among many it would be chance

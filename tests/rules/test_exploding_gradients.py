@@ -57,3 +57,9 @@ def test_cannot_know_from_two_readings(make):
 def test_silent_on_layers_that_differ_by_tens(make):
     depth = {("gradient/norm", f"layers.{2 * d}.weight"): 64 * 3.0 ** (4 - d) for d in range(5)}
     assert check(make(400, FAILING | depth | {"gradient/norm": 1e7})) is None
+
+
+def test_silent_where_the_gradient_fell_after_the_first_step(make):
+    fell = np.r_[1.0, np.full(399, 1e-5)]
+    assert check(make(400, FAILING | {"gradient/norm": fell})) is None
+    assert check(make(400, FAILING | {"gradient/norm": fell[::-1]})) is not None

@@ -15,7 +15,7 @@ from vario.nouns import NotApplicable
 from vario.record import Record
 from vario.rules._evidence import Estimate, Floats, Steps, finite, level, reaching, tail, trend
 from vario.rules._examples import plain_loss
-from vario.rules._parameters import is_climbed
+from vario.rules._parameters import is_climbed, optimizer_name
 
 State = Literal["non-finite", "worse", "stuck", "learning"]
 
@@ -93,11 +93,7 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         return Course(
             good_steps, good, nothing, np.nan, -1, nothing, np.nan, np.nan, np.nan, bad_step, "non-finite"
         )
-    first = good[: max(min(len(good) // 50, 10), 3)]
-    if first.max() > 3 * first[0] > 0:
-        first = first[:1]  # an explosion in the very first steps is no starting level
-    elif len(first) > 1 and first[0] > 3 * first[1:].max() > 0:
-        first = first[:1]  # nor is what a fall in them came down to: LBFGS takes many steps in one
+    first = _first_losses(record, good)
     # The last tenth of the steps, not of the readings, which lie closer together at the start of a run.
     late = int((good_steps > 0.9 * good_steps[-1]).sum())
     start, last = level(first), good[-min(max(late, 5), 500) :]
@@ -137,6 +133,18 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         peak=float(peaks[: max(len(peaks) // 5, 1)].max()), chance=chance, bad_step=bad_step, state=state,
     )  # fmt: skip
     return replace(found, state="learning") if state == "stuck" and found.around_zero else found
+
+
+def _first_losses(record: Record, values: Floats) -> Floats:
+    """The losses that the run started from."""
+    first = values[: max(min(len(values) // 50, 10), 3)]
+    if optimizer_name(record) == "lbfgs":
+        return first[:1]  # each of its steps is many, and the first may do all
+    if first.max() > 3 * first[0] > 0:
+        return first[:1]  # an explosion in the very first steps is no starting level
+    if len(first) > 1 and first[0] > 3 * first[1:].max() > 0:
+        return first[:1]  # nor is what a fall in them came down to
+    return first
 
 
 def _share_below(values: Floats) -> float:

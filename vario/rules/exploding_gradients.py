@@ -47,7 +47,7 @@ def check(
     kept_steps, kept = finite(steps, norms)
     if not len(kept):
         return None
-    start = float(np.median(kept[:3]))
+    start = float(max(np.median(kept[:3]), kept[0]))  # where the first step did most, it fell from there
     at, largest = running_max(kept_steps, kept, width=1)
     if infinite.any() and largest > 10 * start:
         at, largest = int(steps[infinite.argmax()]), np.inf
