@@ -76,8 +76,8 @@ class DataEmphasizedELBO(nn.Module):
         positive = examples >= 1 and sigma > 0 and (kappa is None or kappa > 0)
         if not positive or not named or sorted(listed) != sorted(named):
             raise ValueError(
-                f"DataEmphasizedELBO: examples {examples}, sigma {sigma} and kappa {kappa} must be positive, and "
-                f"groups name every trained parameter once; they name {len(listed)} of {len(named)}."
+                f"DataEmphasizedELBO: examples {examples}, sigma {sigma} and kappa {kappa} must be positive, "
+                f"and groups name every trained parameter once; they name {len(listed)} of {len(named)}."
             )
         unknown = sorted(set(anchors or {}) - set(named))
         if unknown:

@@ -97,8 +97,8 @@ class _Gated(nn.Module):
         inner = [1] * (plain.ndim - 2)
         if len(plain) != len(self.hyper):
             raise ValueError(
-                f"{type(self).__name__}: hyperparameters of {len(self.hyper)} examples, and {len(plain)} in the "
-                f"first dimension of the layer's output; both must be the batch."
+                f"{type(self).__name__}: hyperparameters of {len(self.hyper)} examples, and {len(plain)} in "
+                f"the first dimension of the layer's output; both must be the batch."
             )
         shape = (len(plain), *inner, -1) if channel_last else (len(plain), -1, *inner)
         out = plain + of_weight.view(shape) * hyper_out

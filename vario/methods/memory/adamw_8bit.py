@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from vario.methods._native import built
-from vario.methods.memory._block_codes import BLOCK, HALF, Halves, decode, pack, per_scale, scales_of
+from vario.methods.memory._block_codes import BLOCK, HALF, Halves, decode, encode, pack, per_scale, scales_of
 from vario.methods.memory._compiled import compiled
 
 __all__ = ["AdamW8bit"]
@@ -135,14 +135,23 @@ class AdamW8bit(Optimizer):
         _run_together(pieces, settings, eager=eager)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Codes and scales as they were saved: torch casts state to the dtype of the weights."""
+        """Codes and scales as they were saved: torch casts state to the dtype of the weights.
+
+        A file of ``torch.optim.AdamW`` goes on here: its moments are encoded.
+        """
         super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group.update({key: value for key, value in self.defaults.items() if key not in group})
         places = [k for group in state_dict["param_groups"] for k in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
         for k, p in zip(places, params, strict=True):
             for name, value in state_dict["state"].get(k, {}).items():
                 if torch.is_tensor(value):
                     self.state[p][name] = value.detach().clone().to(p.device)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if "exp_avg" in self.state.get(p, ()):
+                    self.state[p] = _encoded(self.state[p], p, group["min_size"])
 
 
 def _start(state: dict[str, Any], p: Tensor, min_size: int) -> None:
@@ -151,15 +160,30 @@ def _start(state: dict[str, Any], p: Tensor, min_size: int) -> None:
             f"AdamW8bit: the gradient of a parameter of shape {tuple(p.shape)} is sparse or complex, and "
             f"only dense real ones are stepped on. Give that parameter an optimizer of its own."
         )
-    state["step"] = 0
+    state.update(_zeros(p, min_size), step=0)
+
+
+def _zeros(p: Tensor, min_size: int) -> dict[str, Any]:
     if p.numel() < min_size:
-        for name in ("moment1", "moment2"):
-            state[name] = torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
-        return
+        wide = torch.promote_types(p.dtype, torch.float32)
+        return {name: torch.zeros_like(p, dtype=wide) for name in ("moment1", "moment2")}
     blocks = -(-p.numel() // BLOCK)
-    state["words"] = torch.zeros(blocks, HALF, dtype=torch.int32, device=p.device)
-    for name in ("scales1", "scales2"):
-        state[name] = torch.zeros(blocks, 1, dtype=torch.float32, device=p.device)
+    words = torch.zeros(blocks, HALF, dtype=torch.int32, device=p.device)
+    scales = {name: torch.zeros(blocks, 1, device=p.device) for name in ("scales1", "scales2")}
+    return {"words": words, **scales}
+
+
+def _encoded(saved: dict[str, Any], p: Tensor, min_size: int) -> dict[str, Any]:
+    """The state of torch's AdamW as ours."""
+    moments = [saved[name].float().reshape(-1) for name in ("exp_avg", "exp_avg_sq")]
+    state = _zeros(p, min_size)
+    if "moment1" in state:
+        for name, moment in zip(state, moments, strict=True):
+            state[name].copy_(moment.view_as(p))
+    else:
+        whole = [nn.functional.pad(moment, (0, -len(moment) % BLOCK)) for moment in moments]
+        state = dict(zip(state, encode(_halves(whole[0]), _halves(whole[1])), strict=True))
+    return {**state, "step": int(saved["step"])}
 
 
 def _numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
