@@ -105,3 +105,94 @@ def test_weights_are_the_same_bit_for_bit_and_torch_is_as_it_was() -> None:
     assert all(torch.equal(a, b) for a, b in zip(heard, alone, strict=True))
     assert nn.Module.__dict__["eval"] is before
     assert not torch.nn.modules.module._global_forward_pre_hooks
+
+
+class Asked:
+    """A loop by hand that evaluates without a loss function; ``ask(net)`` is its evaluation."""
+
+    def __init__(self, ask: Callable[[nn.Module], object], *, listen: bool = True) -> None:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+        notes = Notes()
+        attachment = Attachment(notes) if listen else None
+        for _ in range(4):
+            for x in by_hand():
+                optimizer.zero_grad()
+                (net(x) - x[:, :1]).square().mean().backward()
+                optimizer.step()
+            ask(net)
+        if attachment is not None:
+            attachment.detach()
+            assert not notes.failures
+        self.told = {(r.where, r.series): r.value for _, read in notes.read for r in read}
+        self.weights = [p.detach().clone() for p in net.parameters()]
+
+
+@torch.no_grad()
+def by_accuracy(net: nn.Module) -> Tensor:
+    return (net(HELD_OUT) > 0).float().mean()
+
+
+def test_an_evaluation_by_hand_is_known_by_the_rows_that_come_again() -> None:
+    told = Asked(by_accuracy).told
+    assert told["", "eval/examples"] == len(HELD_OUT)
+    assert told["", "eval/seen_share"] == 0.0
+    assert told["Dropout", "mode/eval_share"] == 1.0  # nobody called eval()
+
+
+def test_modes_are_those_of_the_forward_and_not_of_the_training_after_it() -> None:
+    def ask(net: nn.Module) -> None:
+        net.eval()
+        by_accuracy(net)
+        net.train()
+
+    assert Asked(ask).told["Dropout", "mode/eval_share"] == 0.0
+
+
+def test_what_leaked_is_seen_in_batches_of_an_evaluation_by_hand() -> None:
+    def ask(net: nn.Module) -> None:
+        with torch.inference_mode():
+            for part in torch.cat([HELD_OUT, X[:20]]).split(25):
+                net(part)
+
+    told = Asked(ask).told
+    assert told["", "eval/examples"] == 100
+    assert told["", "eval/seen_share"] == pytest.approx(0.2, abs=0.01)
+
+
+def test_other_rows_each_time_or_rows_of_another_model_are_no_evaluation() -> None:
+    @torch.no_grad()
+    def sample(net: nn.Module) -> None:
+        net(torch.randn(80, 6))
+
+    teacher = nn.Linear(6, 1)
+
+    @torch.no_grad()
+    def ask_another(net: nn.Module) -> None:
+        teacher(HELD_OUT)
+
+    for ask in (sample, ask_another):
+        assert not [series for _, series in Asked(ask).told if series.startswith(("eval/", "mode/eval"))]
+
+
+def test_an_evaluation_by_hand_leaves_weights_and_torch_as_they_were() -> None:
+    before = torch.no_grad.__dict__["__enter__"], torch.inference_mode.__dict__["__exit__"]
+    heard, alone = (Asked(by_accuracy, listen=listen).weights for listen in (True, False))
+    assert all(torch.equal(a, b) for a, b in zip(heard, alone, strict=True))
+    assert (torch.no_grad.__dict__["__enter__"], torch.inference_mode.__dict__["__exit__"]) == before
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+
+
+def test_scripts_that_switch_gradients_off_are_compiled_while_we_listen() -> None:
+    def double(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            y = x * 2
+        return y
+
+    attachment = Attachment(Notes())
+    try:
+        assert torch.jit.script(double)(torch.ones(1)).item() == 2
+        assert torch.compile(double, backend="eager", fullgraph=True)(torch.ones(1)).item() == 2
+    finally:
+        attachment.detach()

@@ -66,6 +66,7 @@ class Attachment:
         self.forward = self.inputs.forward
         self.without_loader = WithoutLoader(self, self._happened)
         self.evaluates, self.evaluated_on = self.without_loader.evaluates, self.without_loader.evaluated_on
+        self.gradients_off, self.gradients_back = self.without_loader.opened, self.without_loader.closed
         self.depth = 0  # of backwards inside backwards
         self.awake = True
         self.doze = Doze(self)
@@ -197,13 +198,13 @@ class Attachment:
             if not self.inside:
                 known = self.loaders.used_for_evaluation()
                 where, *rows = self.without_loader.loss_called(self.loaders.where, *known)
-                self.evaluation.add(where, call, self._modes)
+                self.evaluation.add(where, call, self.modes)
                 self.evaluation.rows_seen(where, *rows)
             return
         self.evaluation.training_losses.add(name)
         self.gathered.loss_called(self.loaders, call, keep=keep)
 
-    def _modes(self) -> dict[str, tuple[int, int]]:
+    def modes(self) -> dict[str, tuple[int, int]]:
         return modes_at_evaluation(self.streams) | self.dropouts.modes()
 
     def clipped(self, _parameters: Any, max_norm: Any, norm: Any) -> None:

@@ -71,6 +71,13 @@ class Evaluation:
             _judge(this, call)
         this.own += time.perf_counter() - begun
 
+    def asked(self, loader: str, rows: int, seen: float, modes: dict[str, tuple[int, int]]) -> None:
+        """A pass over `rows` rows, a share of them `seen` in training, without a loss function of torch's."""
+        told = [Reading("eval/examples", rows, loader), Reading("eval/seen_share", seen, loader)]
+        self._tell(
+            told + [Reading("mode/eval_share", on / total, kind) for kind, (on, total) in modes.items()]
+        )
+
     def rows_seen(self, loader: str, seen: int, rows: int) -> None:
         """Of `rows` hashed rows of an evaluated batch, `seen` were seen in training."""
         for (where, _), this in self._passes.items():

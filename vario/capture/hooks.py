@@ -161,6 +161,9 @@ def _install() -> None:
     _patch(dataloader._BaseDataLoaderIter, "_next_index", _loader_draws)
     _patch(dataloader._BaseDataLoaderIter, "_reset", _loader_reset)
     _patch(torch.amp.autocast, "__enter__", _enter_autocast)
+    for without in (torch.no_grad, torch.inference_mode):
+        _patch(without, "__enter__", _gradients_off)
+        _patch(without, "__exit__", _gradients_back)
     _patch(torch.nn.Module, "eval", _eval)
     _patch(torch, "compile", _compile)
     _patch(torch.jit._trace, "_check_trace", _check_trace)
@@ -336,6 +339,26 @@ def _enter_autocast(original: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return __enter__
+
+
+def _gradients_off(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __enter__(self: Any) -> Any:  # noqa: N807 - it stands for the method of this name
+        result = original(self)
+        if _awake() and not torch.compiler.is_compiling():
+            _tell("gradients_off")
+        return result
+
+    return __enter__
+
+
+def _gradients_back(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __exit__(self: Any, *args: Any) -> Any:  # noqa: N807 - it stands for the method of this name
+        result = original(self, *args)
+        if _awake() and not torch.compiler.is_compiling():
+            _tell("gradients_back")
+        return result
+
+    return __exit__
 
 
 def _eval(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -33,6 +33,7 @@ class Tables:
     def __init__(self, tell: Callable[[str, str, dict[str, Any]], None]) -> None:
         self._tell = tell  # kind, where, data
         self._told = False
+        self.found = False  # whether there is one
 
     def twice(self, inputs: list[Tensor]) -> float | None:
         """Share of the rows of a batch that equal an earlier one of it; None where they repeat by nature."""
@@ -45,6 +46,7 @@ class Tables:
             self._told = True
             for rows, copies in _holding(batch, hashes):
                 self._tell("table", "", {"rows": rows, "copies": copies})
+                self.found = True
         return _copies(hashes) / len(hashes)
 
 

@@ -1,8 +1,12 @@
 """Evaluations without a data loader: are they of rows that were trained on?
 
-From `model.eval()` until the next backward the model's inputs are looked at. Rows of training are known from
-its loader, or, where it has none, from the inputs of the steps that are measured: then from a part of them.
-How large a part the training batches themselves show, of which as many rows should be known.
+From `model.eval()`, or gradients that are switched off between two steps, until the next backward the model's
+inputs are looked at. Rows of training are known from its loader, or, where it has none, from the inputs of
+the steps that are measured: then from a part of them. How large a part the training batches themselves show,
+of which as many rows should be known.
+
+Where no loss function of torch's is called either, it is an evaluation if the model is asked for the same
+rows as once before: data made anew, or a choice among rows to be trained on, are others each time.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +24,6 @@ from vario.capture.rows import BatchSeen, hash_rows
 from vario.capture.tables import Tables
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from vario.capture.attach import Attachment
@@ -30,6 +34,7 @@ TRAINED_ON = "training data"  # where an evaluation is told that is of rows of t
 LEAST_KNOWN = 0.6  # of training: with less, a part that leaked cannot be told from a part that is known
 LEAST_ROWS = 60
 MOST_ROWS = 4096  # of one evaluation
+MOST_ASKED = 64  # evaluations that are remembered
 
 
 class WithoutLoader:
@@ -42,6 +47,11 @@ class WithoutLoader:
         self._given: NDArray[np.int64] | None = None  # rows of the model's input since the last loss
         self._last: str | None = None  # where the last loss was told
         self._looked_at = 0
+        self._root = 0  # id of the module that was given them
+        self._without_loss: list[NDArray[np.int64]] = []  # rows before those, that no loss came of
+        self._modes: dict[str, tuple[int, int]] | None = None  # when they were asked for again
+        self._asked: set[int] = set()  # the rows that evaluations without a loss began with
+        self._maybe = False  # whether nothing but gradients that are off speaks for an evaluation
         self._known: deque[tuple[int, int]] = deque(maxlen=10)  # of batches of training: rows known, rows
 
     def trained(self, inputs: list[Tensor] | None) -> BatchSeen | None:
@@ -57,6 +67,21 @@ class WithoutLoader:
     def evaluates(self) -> None:
         """A model was put into eval mode."""
         self._all.awake = True  # the next backward ends it
+        self._maybe = False
+        self._listen()
+
+    def opened(self) -> None:
+        """Gradients were switched off: between two steps that may be for an evaluation."""
+        if self._stop is None and self._all.gathered.batches.closed and self._all.inside is None:
+            self._maybe = True
+            self._listen()
+
+    def closed(self) -> None:
+        """They are as they were: no evaluation, where no model of ours was asked."""
+        if self._maybe and self._given is None and self._last is None:
+            self.stop()
+
+    def _listen(self) -> None:
         if self._stop is None and self._all.streams and not self._all.inputs.is_compiled:
             self._looked_at = 0
             self._stop = self._all.doors.ours(
@@ -65,18 +90,25 @@ class WithoutLoader:
 
     def evaluated_on(self, module: nn.Module, arguments: Any) -> None:
         """A module is called; the first of them since the last loss is given the rows themselves."""
-        if self._given is not None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return
+        if self._given is not None:
+            if id(module) != self._root or self._looked_at > MOST_ROWS:
+                return
+            self._without_loss.append(self._given)
         if any(id(module) in stream.module_ids for stream in self._all.streams):
-            self._given = hash_rows(arguments)
+            self._given, self._root = hash_rows(arguments), id(module)
             self._looked_at += 0 if self._given is None else len(self._given)
+            if self._modes is None and self._given is not None and _begin(self._given) in self._asked:
+                self._modes = self._all.modes()
 
     def loss_called(self, where: str, seen: int, rows: int) -> tuple[str, int, int]:
         """Where to tell of this loss, how many of its rows training had seen, and of how many.
 
         The arguments are what the loaders say, which stands where they know of any rows.
         """
-        hashes, self._given = self._given, None
+        hashes, self._given = (*self._without_loss, self._given)[0], None
+        self._without_loss.clear()
         if self._looked_at > MOST_ROWS:
             self.stop()
         if rows:
@@ -92,12 +124,30 @@ class WithoutLoader:
 
     def stop(self) -> None:
         """Training goes on: the inputs are not looked at any more."""
-        self._given = self._last = None
+        if self._given is not None:
+            self._told_without_loss([*self._without_loss, self._given])
+        self._without_loss.clear()
+        self._given = self._last = self._modes = None
         if self._stop is not None:
             self._stop()
             self._stop = None
+
+    def _told_without_loss(self, parts: list[NDArray[np.int64]]) -> None:
+        """Rows that the model was asked for: an evaluation where it was asked for them once before."""
+        rows, known = np.concatenate(parts), self._known_share()
+        if self._modes is None:
+            self._asked |= {_begin(parts[0])} if len(self._asked) < MOST_ASKED else set()
+        elif len(rows) >= LEAST_ROWS and known >= LEAST_KNOWN and len(self._all.streams) == 1:
+            seen = self._all.loaders.rows.evaluate(rows)[0] / len(rows) / known
+            where, share = (TRAINED_ON, 1.0) if seen > 0.5 else (self._all.loaders.where, seen)
+            if where != TRAINED_ON or self._tables.found:  # with a table, whether it is all of the rows
+                self._all.evaluation.asked(where, len(rows), share, self._modes)
 
     def _known_share(self) -> float:
         known, rows = (sum(column) for column in zip(*self._known, strict=True)) if self._known else (0, 0)
         enough = rows >= LEAST_ROWS and self._all.loaders.knows_all
         return known / rows if enough else 0.0
+
+
+def _begin(rows: NDArray[np.int64]) -> int:
+    return hash(rows.tobytes())

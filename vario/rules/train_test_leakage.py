@@ -60,6 +60,7 @@ def check(
         only = own_share.evidence("share of rows seen in training", least, where)
         # A pass over all of the training data is meant as one; a part of it stands where a test set should.
         lengths = [float(loader.get("length") or np.inf) for loader in training_loaders(record)]
+        lengths += [float(event.data["rows"]) for event in record.events("table")]
         whole = record.last("eval/examples", where) >= 0.99 * min(lengths, default=np.inf)
         meant = whole or _is_natural(record, own_share)
         return Finding(ID, "advice" if meant else "warning", 0.8, (where,), (step, step), (only,))
