@@ -30,12 +30,13 @@ class Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:  # (b, t, w)
-        heads = [
+        q, k, v = (
             part.unflatten(-1, (4, -1)).transpose(1, 2) for part in self.mix(self.before(x)).chunk(3, -1)
-        ]
-        seen = F.scaled_dot_product_attention(*heads, is_causal=True).transpose(1, 2).flatten(2)
+        )
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
         x = x + self.drop(self.out(seen))
-        return x + self.drop(self.down(F.gelu(self.up(self.between(x)))))
+        x = x + self.drop(self.down(F.gelu(self.up(self.between(x)))))
+        return x
 
 
 class Transformer(nn.Module):

@@ -48,7 +48,7 @@ def test_its_growth_with_data_from_bent_curves() -> None:
         truth = 50 * (data / 1e8) ** 0.47
         for one in truth:
             steps = 100 * (1 + one / batch) ** 1.3 * np.exp(0.02 * rng.standard_normal(10))
-            done = fit(CRITICAL_BATCH_BENT, {"B": batch}, steps, delta=np.inf)
+            done = fit(CRITICAL_BATCH_BENT, {"B": np.asarray(batch, float)}, steps, delta=np.inf)
             found.append(CRITICAL_BATCH_BENT.derived(done.theta[None])["critical_batch"][0])
         off += list(np.abs(np.array(found) / truth - 1))
         assert np.polyfit(np.log(data), np.log(found), 1)[0] == pytest.approx(0.47, abs=0.05)

@@ -16,7 +16,7 @@ def _benchmark(hard_share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray
     start = np.array([-1.0, 1.5, 9.0])[kind] + 0.2 * rng.standard_normal(count)
 
     def at(c: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(-(0.8 * np.log(c)[:, None] - start)))
+        return np.asarray(1 / (1 + np.exp(-(0.8 * np.log(c)[:, None] - start))))
 
     shown = rng.binomial(100, at(compute)) / 100
     return compute, shown, float(at(np.array([1000.0])).mean())

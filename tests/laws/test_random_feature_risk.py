@@ -9,8 +9,8 @@ import pytest
 
 from vario.laws.random_feature_risk import best_ridge, risk
 
-LAM = np.arange(1, 201) ** -1.5
-V = np.arange(1, 201) ** -0.9
+LAM = np.arange(1.0, 201.0) ** -1.5
+V = np.arange(1.0, 201.0) ** -0.9
 
 
 @pytest.mark.parametrize(("n", "k", "ridge"), [(50, 100, 1e-2), (100, 50, 1e-2), (60, 300, 1e-3)])

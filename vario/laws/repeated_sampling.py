@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vario.laws._newton import Array
 
@@ -29,7 +29,7 @@ CARD = {
 FAR = 30.0  # times the samples per problem
 
 
-def pass_at(correct: Array, samples: Array | int, k: Array | int) -> Array:
+def pass_at(correct: ArrayLike, samples: ArrayLike, k: ArrayLike) -> Array:
     """Unbiased pass@k of every problem (p,) for every k (m,): (p, m); nan where k exceeds the samples."""
     correct, ks = np.asarray(correct, float), np.atleast_1d(np.asarray(k, float))
     samples = np.broadcast_to(np.asarray(samples, float), correct.shape)
@@ -45,7 +45,7 @@ def pass_at(correct: Array, samples: Array | int, k: Array | int) -> Array:
     return np.asarray(value[back.reshape(-1)])
 
 
-def coverage(correct: Array, samples: Array | int, k: Array | int) -> Array:
+def coverage(correct: ArrayLike, samples: ArrayLike, k: ArrayLike) -> Array:
     """Mean of pass@k over the problems (m,)."""
     return np.asarray(pass_at(correct, samples, k).mean(axis=0))
 
@@ -63,7 +63,7 @@ class Coverage:
 
 
 def forecast(
-    correct: Array, samples: int, k: Array | int, *, draws: int = 200, seed: int = 0, family: str = "auto"
+    correct: ArrayLike, samples: int, k: ArrayLike, *, draws: int = 200, seed: int = 0, family: str = "auto"
 ) -> Coverage:
     """Coverage at any k from counts; ``family`` is beta, power, exponential or auto.
 
@@ -88,8 +88,9 @@ def forecast(
     return Coverage(family, numbers, _at(family, numbers, ks), low, high, ks > FAR * samples)
 
 
-def is_point_mass(correct: Array, samples: int, *, limit: float = 3.0) -> bool:
+def is_point_mass(correct: ArrayLike, samples: int, *, limit: float = 3.0) -> bool:
     """Whether the variance of the counts is no more than ``limit`` standard errors above the binomial one."""
+    correct = np.asarray(correct, float)
     share = correct.mean() / samples
     expected = samples * share * (1 - share)
     if expected == 0:

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vario.laws._newton import Array
 
@@ -85,7 +87,7 @@ class Optimum:
         return float(0.5 * off @ self.curvature @ off / self.loss)
 
 
-def near_best(loss: Array, cell: Array, *, share: float = 0.0025) -> Array:
+def near_best(loss: Array, cell: NDArray[Any], *, share: float = 0.0025) -> Array:
     """Mask of the runs within ``share`` of the best loss of their cell."""
     best = np.array([loss[cell == one].min() for one in cell])
     return np.asarray(loss / best - 1.0 < share)
