@@ -32,6 +32,7 @@ def wrong(found: Outcome) -> str:
     return "" if right and not failed else f"{found.case.name}: found {ids}, failed {failed}"
 
 
+@pytest.mark.timeout(1200)  # eight trainings, on two cores that others may want too
 def test_the_right_finding_is_first_or_second_and_healthy_runs_are_silent(tmp_path: Path) -> None:
     chosen = [c for c in cases(1, spine=True) if (c.program, c.fault) in QUICK]
     assert len(chosen) == len(QUICK)

@@ -78,3 +78,27 @@ def test_nothing_lives_on_and_nothing_is_known_after_the_last_listener() -> None
     assert alive.known() == ([], [])
     model.part = nn.Linear(3, 3)
     assert alive.known() == ([], [])
+
+
+def test_nothing_is_heard_of_an_optimizer_that_goes_after_the_watching(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The interpreter may be half gone by then, and what we would call with it."""
+    heard: list[str] = []
+    hear = Attachment.hear
+
+    def listen(attachment: Attachment, event: str, *arguments: Any) -> Any:
+        heard.append(event)
+        return hear(attachment, event, *arguments)
+
+    monkeypatch.setattr(Attachment, "hear", listen)
+    optimizers = [SGD(nn.Linear(3, 1).parameters(), lr=0.1) for _ in range(2)]
+    attachment = Attachment(Deaf())  # type: ignore[arg-type]
+    for optimizer in optimizers:
+        optimizer.step()
+    del optimizer
+    for last in ("optimizer_gone", "finish"):
+        del optimizers[0]
+        gc.collect()
+        assert heard[-1] == last
+        attachment.detach()

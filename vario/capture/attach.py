@@ -93,6 +93,7 @@ class Attachment:
         self.inputs.stop()
         self.without_loader.stop()
         hooks.leave(self)
+        self._of_optimizer.clear()  # those that go later may go with half of the interpreter gone
 
     def hear(self, event: str, *arguments: Any) -> Any:
         """Called by the hooks: nothing but KeyboardInterrupt and its like gets out of here."""
@@ -264,8 +265,7 @@ class Attachment:
     def optimizer_gone(self, key: int) -> None:
         if key == self.doze.optimizer:
             self.doze.end()
-        _, stream = self._of_optimizer.pop(key, (None, None))
-        if stream is not None:
+        if (stream := self._of_optimizer.pop(key, (None, None))[1]) is not None:
             stream.let_go()  # its parameters must not live on because of us
             if len(self.streams) > 1:
                 self.streams.remove(stream)
