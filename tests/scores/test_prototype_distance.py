@@ -41,6 +41,8 @@ def test_seed_decides_and_duplicates_are_no_problem():
 def test_refuses():
     with pytest.raises(ValueError, match="1 to n clusters"):
         prototype_distance(torch.zeros(3, 2), clusters=4)
+    with pytest.raises(ValueError, match="not finite"):
+        prototype_distance(torch.tensor([[0.0], [torch.nan]]), clusters=1)
 
 
 @pytest.mark.slow

@@ -43,6 +43,8 @@ def prototype_distance(
             f"and "
             f"{clusters} clusters."
         )
+    if not bool(embedding.isfinite().all()):
+        raise ValueError("prototype_distance: an embedding is not finite; leave such examples out.")
     draw = torch.Generator().manual_seed(seed)
     points = embedding.detach().to(torch.promote_types(embedding.dtype, torch.float32))
     tries = [_k_means(points, clusters, rounds, draw) for _ in range(starts)]
@@ -51,11 +53,13 @@ def prototype_distance(
 
 def _k_means(points: Tensor, clusters: int, rounds: int, draw: torch.Generator) -> Tensor:
     """Distance of each point to its centre, (n,), after at most ``rounds`` of Lloyd's rounds."""
-    first = torch.randint(len(points), (1,), generator=draw)
-    centres = points[first]  # k-means++: far points are likelier to become centres
-    for _ in range(clusters - 1):
-        away = torch.cdist(points, centres).amin(1).square().double().cpu()
-        chosen = torch.multinomial(away, 1, generator=draw) if away.sum() > 0 else first
+    centres = points[torch.randint(len(points), (1,), generator=draw)]
+    away = torch.full((len(points),), torch.inf, dtype=torch.float64)
+    for _ in range(clusters - 1):  # k-means++: far points are likelier to become centres
+        away = away.minimum(torch.cdist(points, centres[-1:])[:, 0].square().double().cpu())
+        heaped = away.cumsum(0)  # torch.multinomial ends at 2^24 points
+        height = torch.rand(1, generator=draw, dtype=torch.float64) * heaped[-1]
+        chosen = torch.searchsorted(heaped, height, right=True).clamp(max=len(points) - 1)
         centres = torch.cat([centres, points[chosen]])
     nearest = torch.full((len(points),), -1, device=points.device)
     for _ in range(rounds):

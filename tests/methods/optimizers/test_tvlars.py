@@ -57,6 +57,19 @@ def test_follows_the_equation():
     follow(optimizer, params, step, rtol=1e-11)
 
 
+def test_a_late_or_resting_group_falls_with_the_others():
+    first, resting, late = (nn.Parameter(torch.ones(2, 2)) for _ in range(3))
+    optimizer = TVLARS([{"params": [first]}, {"params": [resting]}], delay=2)
+    for _ in range(3):
+        first.grad = torch.ones(2, 2)
+        optimizer.step()
+    optimizer.add_param_group({"params": [late]})
+    assert [group["phi_step"] for group in optimizer.param_groups] == [3, 3, 3]
+    twin = TVLARS([{"params": [p]} for p in (first, resting, late)])
+    twin.load_state_dict(optimizer.state_dict())
+    assert [group["phi_step"] for group in twin.param_groups] == [3, 3, 3]
+
+
 @pytest.mark.slow
 def test_is_no_worse_than_warmed_up_lars_at_a_large_batch():
     """P196, accept (accuracy): MNIST-5k, batch 2,048, 20 epochs, 5 seeds, at least LARS with warm-up - "

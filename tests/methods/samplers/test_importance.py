@@ -43,6 +43,15 @@ def test_variance_is_the_closed_form_and_below_uniform():
     assert measured < norms.square().mean() - mean_sq
 
 
+def test_more_examples_than_multinomial_takes():
+    """``torch.multinomial`` ends at 2^24 categories; every index is drawn alike, the last ones too."""
+    size = 2**24 + 2
+    sampler = ImportanceSampler(size, draws=2000, seed=1)
+    order = torch.tensor(list(sampler))
+    assert 0 <= order.min() and order.max() < size
+    assert (order >= size // 2).double().mean() == pytest.approx(0.5, abs=4 * 0.5 / 2000**0.5)
+
+
 @pytest.mark.slow
 def test_on_per_example_gradients_of_digits():
     """P010, accept: 1,000 per-example gradients of MNIST-5k."""

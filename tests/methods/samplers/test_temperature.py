@@ -25,6 +25,15 @@ def test_shares_follow_the_equation(tau):
         assert abs(drawn[k] - share) < 4 * (share * (1 - share) / 100_000) ** 0.5
 
 
+def test_what_has_no_weight_is_never_drawn():
+    from vario.methods.samplers._epoch_sampler import drawn
+
+    weights = torch.tensor([0.0, 1.0, 0.0, 0.0, 3.0, 0.0])
+    picks = drawn(weights, 4000, torch.Generator().manual_seed(0)).bincount(minlength=6)
+    assert picks[[0, 2, 3, 5]].tolist() == [0, 0, 0, 0]
+    assert abs(picks[1] - 1000) < 4 * (4000 * 0.25 * 0.75) ** 0.5
+
+
 def test_cools_down():
     sampler = TemperatureSampler([0] * 9 + [1], start=1e9, end=1.0, cooldown=2)
     shares = []

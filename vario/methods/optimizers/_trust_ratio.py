@@ -35,8 +35,9 @@ class TrustRatioOptimizer(Optimizer):
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             check_gradients(type(self).__name__, params)
+            multiplier = self._multiplier(group)  # of a step without gradients too: time goes on
             if params:
-                self._move(group, params, self._multiplier(group))
+                self._move(group, params, multiplier)
         return loss
 
     def _multiplier(self, group: dict[str, Any]) -> float:

@@ -77,6 +77,11 @@ class TVLARS(TrustRatioOptimizer):
         flags = {"lr_inside": lr_inside, "exclude_vectors": exclude_vectors}
         super().__init__(params, {**defaults, **shape, **flags})
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """A group that comes late falls with those that are there: t is that of the training."""
+        now = max((group["phi_step"] for group in self.param_groups), default=0)
+        super().add_param_group({"phi_step": now, **param_group})
+
     def _multiplier(self, group: dict[str, Any]) -> float:
         step = group["phi_step"]
         group["phi_step"] = step + 1

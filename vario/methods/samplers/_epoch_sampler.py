@@ -15,6 +15,16 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 
+def drawn(weights: Tensor, count: int, draw: torch.Generator) -> Tensor:
+    """``count`` indices in proportion to their weights, with replacement.
+
+    By the inverse of the cumulated weights: ``torch.multinomial`` ends at 2^24 of them.
+    """
+    heaped = weights.double().cumsum(0)
+    heights = torch.rand(count, generator=draw, dtype=torch.float64) * heaped[-1]
+    return torch.searchsorted(heaped, heights, right=True).clamp(max=len(heaped) - 1)
+
+
 class EpochSampler(Sampler[int]):
     """Subclasses return the indices of an epoch from ``_order`` and name their tensors in "
     "``_extra_state``."""

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vario.methods.samplers._epoch_sampler import EpochSampler
+from vario.methods.samplers._epoch_sampler import EpochSampler, drawn
 
 __all__ = ["ImportanceSampler"]
 
@@ -93,7 +93,7 @@ class ImportanceSampler(EpochSampler):
 
     def _order(self, draw: torch.Generator) -> Tensor:
         self.used = self.probabilities()
-        return torch.multinomial(self.used, self.draws, replacement=True, generator=draw)
+        return drawn(self.used, self.draws, draw)
 
     def _extra_state(self) -> dict[str, Tensor]:
         return {"norms": self.norms, "used": self.used}

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vario.methods.samplers._epoch_sampler import EpochSampler
+from vario.methods.samplers._epoch_sampler import EpochSampler, drawn
 
 __all__ = ["TemperatureSampler"]
 
@@ -85,4 +85,4 @@ class TemperatureSampler(EpochSampler):
 
     def _order(self, draw: torch.Generator) -> Tensor:
         each = self.shares() / self.counts.clamp(min=1)
-        return torch.multinomial(each[self.groups], self.draws, replacement=True, generator=draw)
+        return drawn(each[self.groups], self.draws, draw)
