@@ -16,31 +16,34 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class _WaitForTorch:
-    """A finder that finds nothing, but starts the watch right after torch has been imported."""
+    """A finder that finds nothing, but starts the watch right after torch has been imported.
+
+    It stays until then: many a library looks first whether there is a torch.
+    """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != "torch":
             return None
-        sys.meta_path.remove(self)
         for finder in sys.meta_path:
-            find = getattr(finder, "find_spec", None)
+            find = None if finder is self else getattr(finder, "find_spec", None)
             spec = None if find is None else find(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    _start_after(spec.loader)
+                    self._start_after(spec.loader)
                 return spec
         return None
 
+    def _start_after(self, loader: Any) -> None:
+        execute = loader.exec_module
 
-def _start_after(loader: Any) -> None:
-    execute = loader.exec_module
+        def exec_module(module: Any) -> None:
+            del loader.exec_module
+            execute(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                _start()
 
-    def exec_module(module: Any) -> None:
-        del loader.exec_module
-        execute(module)
-        _start()
-
-    loader.exec_module = exec_module
+        loader.exec_module = exec_module
 
 
 def _start() -> None:
