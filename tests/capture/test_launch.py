@@ -105,7 +105,7 @@ def test_a_process_without_torch_pays_little_and_does_not_import_it(tmp_path: Pa
 
 def test_a_script_that_first_looks_whether_there_is_a_torch_is_watched_too(tmp_path: Path) -> None:
     code = (
-        "import importlib.util; assert all(importlib.util.find_spec('torch') for _ in range(2)); import torch; "
+        "import importlib.util; assert all(importlib.util.find_spec('torch') for _ in 'ab'); import torch; "
         "w = torch.nn.Linear(2, 1); o = torch.optim.SGD(w.parameters(), lr=0.1); "
         "[(w(torch.ones(4, 2)).sum().backward(), o.step()) for _ in range(3)]; "
         "print(importlib.util.find_spec('torch') is torch.__spec__)"
