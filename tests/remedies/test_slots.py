@@ -251,6 +251,15 @@ def test_losses_change_in_training_only(tmp_path: Path) -> None:
     assert made.result["held"] == plain.result["held"]
 
 
+@pytest.mark.parametrize(
+    ("has", "said"), [("weight=torch.ones(2)", "weight"), ("label_smoothing=0.1", "label_smoothing")]
+)
+def test_a_loss_that_has_no_twin_of_the_scripts_says_so(has: str, said: str, tmp_path: Path) -> None:
+    script = PLAIN.replace("nn.CrossEntropyLoss()", f"nn.CrossEntropyLoss({has})")
+    made = treated(script, "stable-max", tmp_path)
+    assert made.code == 97 and f"has {said}, which stable-max has not" in made.data("loss")["reason"]
+
+
 def test_clipping_holds_and_takes_the_place_of_the_scripts_own(tmp_path: Path) -> None:
     script = PLAIN.replace(
         'taken.append([g["lr"] for g in o.param_groups])',

@@ -101,7 +101,9 @@ def replace_loss(method: str, options: Mapping[str, Any], told: Told) -> str:
             k: v for k, v in bound.arguments.items() if k in known and k in ("reduction", "ignore_index")
         }
         words |= dict(options)
-        left = [k for k in ("weight", "label_smoothing") if bound.arguments.get(k)]
+        given = bound.arguments
+        has = {"weight": given["weight"] is not None, "label_smoothing": given["label_smoothing"] != 0}
+        left = [word for word, used in has.items() if used]
         if left:
             told.fail("loss", f"the script's cross entropy has {' and '.join(left)}, which {method} has not")
         key = tuple(sorted(words.items()))
