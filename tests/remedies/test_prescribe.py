@@ -119,6 +119,13 @@ def test_batch_follows_the_noise_scale_and_lr_the_rule_of_the_optimizer() -> Non
         assert cures[1].change.startswith(f"with it lr 0.01 -> {lr}"), kind
 
 
+def test_no_batch_is_smaller_than_an_example_or_larger_than_the_data() -> None:
+    trained = record({"batch/size": constant(16)}, Event("loader", 0, "loader 1", {"length": 300}))
+    for scale, goal in ((0.04, 1), (40.0, 32), (9000.0, 300)):
+        noise = Evidence("noise scale", scale, scale / 2, scale * 2, 64.0)
+        assert changes("batch-too-large", trained, (noise,))[0].startswith(f"batch 16 -> {goal}:")
+
+
 def test_class_weights_are_inverse_shares_with_mean_one_over_the_examples() -> None:
     counts = np.tile([90.0, 10.0], (100, 1))
     change = changes("class-imbalance", record({"batch/class_counts": (STEPS, counts)}))[0]

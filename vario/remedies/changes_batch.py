@@ -125,7 +125,8 @@ def neglected(finding: Finding, record: Record) -> list[Change]:
 
 
 def _resized(finding: Finding, record: Record, why: str) -> list[Change]:
-    """Batch brought to the noise scale (a power of two), and lr with it by the optimizer's rule."""
+    """Batch brought to the noise scale (a power of two that the data have), and lr with it by the
+    optimizer's rule."""
     size = median(record, "batch/size")
     noise = evidence(finding, "noise")
     if noise is None or not (noise.value > 0 and math.isfinite(noise.value)) or not size > 0:
@@ -136,7 +137,8 @@ def _resized(finding: Finding, record: Record, why: str) -> list[Change]:
                 paper=NOISE_SCALE,
             )
         ]
-    goal = 2 ** round(math.log2(noise.value))
+    most = loader(record).get("length") or math.inf
+    goal = min(2 ** max(round(math.log2(noise.value)), 0), most)
     rate = _rate_for(record, size, goal)
     both = f"loader.batch_size={goal}" + (f"+{rate.setting}" if rate else "")
     change = Change(f"batch {number(size)} -> {goal}: {number(noise.value)} is {why}", both, NOISE_SCALE)
