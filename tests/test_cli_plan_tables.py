@@ -34,6 +34,22 @@ def words(cell: float) -> str:
     return f"{cell / 1e9:.9f} B" if cell > 1e9 else f"{cell / 1e6:.6f}M" if cell > 1e4 else f"{cell:.5f}"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_what_spreadsheets_save_is_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_text("# by hand\nGröße\ttokens\n7.5\t3\n\n8\t4\n", encoding=encoding)
+    got = read(tmp_path / "a.csv")
+    assert list(got) == ["Größe", "tokens"] and got["Größe"].tolist() == [7.5, 8.0]
+
+
+def test_a_workbook_and_other_bytes_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").write_bytes(b"PK\x03\x04" + bytes(20))
+    (tmp_path / "b.csv").write_bytes(b"N,D\n1,\x00\x01\n")
+    with pytest.raises(VarioError, match="workbook"):
+        read(tmp_path / "a.xlsx")
+    with pytest.raises(VarioError, match="not a table in text"):
+        read(tmp_path / "b.csv")
+
+
 @pytest.mark.parametrize(
     ("spell", "separator"),
     [

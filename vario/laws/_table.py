@@ -34,7 +34,7 @@ SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1.0}
 
 # What headers call the inputs of a law, and the units that they name in brackets or behind an underscore.
 SPELLINGS = {
-    "N": r"\bn\b|param|model.?size|^size|num.?weights",
+    "N": r"\bn\b|param|model.?size|^size|num.?weights|modellgr",
     "D": r"\bd\b|token|sample|example|data",
     "loss": r"loss|verlust|nll|bpb|perplex|ppl|error|acc",
 }
@@ -59,15 +59,19 @@ def read(path: str | Path) -> Columns:
     if not path.is_file():
         raise VarioError(f"{path} is not a file; give a .csv or .parquet file")
     with path.open("rb") as raw:
-        if raw.read(4) == b"PAR1" or path.suffix == ".parquet":
-            return _parquet(path)
+        start = raw.read(4)
+    if start == b"PAR1" or path.suffix == ".parquet":
+        return _parquet(path)
+    if start == b"PK\x03\x04":
+        raise VarioError(f"{path} is a workbook of Excel or the like; save its sheet as .csv and give that")
+    lines = [line for line in _text(path).splitlines(keepends=True) if line.strip()]
+    while lines and lines[0].startswith("#"):
+        del lines[0]
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            separator = _separator(file.readline())
-            file.seek(0)
-            rows = [row for row in csv.reader(file, delimiter=separator) if any(cell.strip() for cell in row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise VarioError(f"{path} is not a table in UTF-8 text ({error}); give a .csv or .parquet") from error
+        reader = csv.reader(lines, delimiter=_separator(lines[0] if lines else ""))
+        rows = [row for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise VarioError(f"{path} is not a table ({error}); give a .csv or .parquet") from error
     if len(rows) < 2:
         raise VarioError(f"{path} has no rows beneath its header")
     header = [name.strip() for name in rows[0]]
@@ -265,6 +269,19 @@ def _column(columns: Columns, text: str, name: str) -> Any:
                 f"Say which one it is: --columns {name}=COLUMN"
             ) from error
     return evaluate(text, columns)
+
+
+def _text(path: Path) -> str:
+    """The file as text, in UTF-8 or as spreadsheets write it: UTF-16 with its mark, or Windows' Latin."""
+    raw = path.read_bytes()
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16", errors="replace")
+    if b"\0" in raw:
+        raise VarioError(f"{path} is not a table in text; give a .csv or .parquet file")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", errors="replace")
 
 
 def _separator(header: str) -> str:

@@ -43,7 +43,7 @@ def runs_table(places: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], dict[st
         try:
             found.append(_row(path))
         except VarioError as error:
-            left_out[path.name] = str(error)
+            left_out[path.resolve().name] = str(error).rstrip(".")
     if not found:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
         where = ", ".join(map(str, places))
