@@ -52,6 +52,19 @@ def test_choose_takes_the_smallest_of_the_best():
         layer.choose(lambda: 0.0, widths=())
 
 
+def test_files_of_a_model_with_plain_dropout_fit_both_ways():
+    plain, nested, chosen = (
+        nn.Sequential(nn.Linear(2, 2), drop)
+        for drop in (nn.Dropout(), NestedDropout(), NestedDropout(keep=1))
+    )
+    nested.load_state_dict(plain.state_dict())
+    plain.load_state_dict(nested.state_dict())
+    nested.load_state_dict(chosen.state_dict())
+    assert nested[1].keep == 1
+    chosen.load_state_dict(plain.state_dict())
+    assert chosen[1].keep == 1
+
+
 def test_refuses():
     for wrong in ({"spread": 0.0}, {"keep": 0}):
         with pytest.raises(ValueError, match="above 0"):

@@ -94,11 +94,16 @@ class NestedDropout(nn.Module):
         k = torch.arange(1, size + 1, dtype=torch.float64, device=device)
         return torch.exp(-((k / self.spread).square()) + (1 / self.spread) ** 2)  # the first one is 1
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"keep": self.keep}
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """``keep`` where it was chosen; else nothing, so that files of a model with ``nn.Dropout`` fit."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.keep is not None:
+            destination[f"{prefix}keep"] = torch.tensor(self.keep)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.keep = state["keep"]
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        self.keep = state_dict.pop(f"{prefix}keep", self.keep)  # of torch's own copy
+        self.keep = None if self.keep is None else int(self.keep)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
         return f"spread={self.spread}, keep={self.keep}"
