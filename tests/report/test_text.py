@@ -86,7 +86,7 @@ def test_a_sick_run_in_brief_is_a_dozen_lines_with_cause_remedy_and_cost(tmp_pat
     assert "which explains: dead-units" in text
     assert "1 checks found nothing wrong; 2 could not be made: overfitting, memorization" in text
     assert "A paper of worth" not in text
-    assert "vario took 1.6" in lines[-2] and "vario report run" in lines[-1]
+    assert "vario took 80 ms beside steps of 4.83 s (1.66 %)" in lines[-2] and "vario report run" in lines[-1]
     assert "\x1b" not in text and max(map(len, lines)) <= 100
     assert "\x1b[31;1m" in summary_text(run, diagnosis, {}, color=True)
 

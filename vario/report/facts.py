@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vario.report.words import clean
+from vario.report.words import clean, duration, number
 
 if TYPE_CHECKING:
     from vario.record import Record, Run
@@ -34,6 +34,12 @@ class Cost:
 
     share: float
     seconds: float
+
+    def __str__(self) -> str:
+        share = f"{number(100 * self.share)} %"
+        if not (self.share > 0 and np.isfinite(self.seconds)):
+            return f"{share} of the time of the steps"
+        return f"{duration(self.seconds)} beside steps of {duration(self.seconds / self.share)} ({share})"
 
 
 def run_name(run: Run) -> str:

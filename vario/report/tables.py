@@ -108,10 +108,8 @@ def environment(run: Run) -> str:
 def cost(run: Run, records: Sequence[Record]) -> str:
     """What vario took, and on how many steps each instrument was read."""
     spent = facts.cost(run)
-    share = "What vario itself took was not measured."
-    if np.isfinite(spent.share):
-        seconds = f" ({words.duration(spent.seconds)})" if np.isfinite(spent.seconds) else ""
-        share = f"vario took <b>{words.number(100 * spent.share)} %</b> of the time of the steps{seconds}."
+    known = np.isfinite(spent.share)
+    share = f"vario took {spent}." if known else "What vario itself took was not measured."
     parts = [f"<p>{share}</p>"]
     for name, error in facts.switched_off(run):
         parts.append(

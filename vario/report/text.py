@@ -172,7 +172,4 @@ def _shortened(names: Iterable[str], room: int) -> str:
 
 def _own_cost(run: Run) -> str:
     spent = facts.cost(run)
-    if math.isnan(spent.share):
-        return "what vario itself took was not measured"
-    seconds = "" if math.isnan(spent.seconds) else f" ({words.duration(spent.seconds)})"
-    return f"vario took {words.number(100 * spent.share)} % of the time{seconds}"
+    return "what vario itself took was not measured" if math.isnan(spent.share) else f"vario took {spent}"
