@@ -284,7 +284,9 @@ def test_layers_that_saturate_are_exchanged_in_a_trial_unless_one_gives_the_answ
         seen = record({}, Event("modules", 0, data={"modules": rows}))
         return prescribe(finding("vanishing-gradients"), seen)[0].trial
 
-    assert "--set layer.Sigmoid=ReLU" in trial_of("Linear", "Sigmoid", "Linear", "Sigmoid", "Linear")
+    assert "--set layer.Sigmoid=ReLU+start.fan_in=true" in trial_of(
+        "Linear", "Sigmoid", "Linear", "Sigmoid", "Linear"
+    )
     assert "layer." not in trial_of("Linear", "Sigmoid", "Linear", "Sigmoid")
     assert "layer." not in trial_of("Linear", "Sigmoid", "Linear", "Tanh", "Linear")
 
@@ -326,7 +328,16 @@ MENDED = {  # a finding, the series and the events of its run, and the setting o
     "overfitting": (
         {("eval/loss", "test"): (np.array([9, 19, 29]), np.array([1.0, 0.4, 0.9]))},
         (),
-        "schedule.stop_after=19",
+        "schedule.stop_after=20",  # after the step that is numbered 19
+    ),
+    "class-imbalance": (
+        {"batch/class_counts": (STEPS, np.tile([6.0, 2.0], (100, 1)))}, (), "loss.weight=(0.667,2)"
+    ),
+    "softmax-collapse": ({}, (), "loss.float64=true"),
+    "learning-rate-decayed-too-early": (
+        {("hyper/lr", "group 0"): (STEPS, 0.9**STEPS)},
+        (Event("scheduler", 0, data={"steps_per_epoch": 25}),),
+        "schedule.slower=25",
     ),
     "outlier-examples": ({"examples/loss_quantiles": (STEPS, DECILES)}, (), "loss.huber=3"),
     "overconfidence": ({}, (), "loss.label_smoothing=0.1"),

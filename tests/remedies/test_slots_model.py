@@ -76,6 +76,33 @@ def test_layers_start_as_torch_starts_them(tmp_path: Path) -> None:
     assert torch.equal(made.result["chance"], bare.result["chance"])
 
 
+def test_weights_start_by_fan_in(tmp_path: Path) -> None:
+    wide = script(built="[nn.init.constant_(p, 3.0) for p in model.parameters()]").replace("8", "800")
+    first = run(tmp_path, wide.replace("lr=0.1", "lr=0.0"), "start.fan_in=true").result["ends"][0]
+    for layer, fan_in in (("0", 6), ("3", 800)):
+        assert float(first[f"{layer}.weight"].std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
+        assert not first[f"{layer}.bias"].any()
+    assert torch.equal(first["2.weight"], torch.ones(800))
+
+
+def test_weights_that_another_model_trains_or_that_learned_already_start_no_more(tmp_path: Path) -> None:
+    """A teacher is trained by no optimizer; a part that was called alone before has started."""
+    text = script(
+        built="teacher = nn.Linear(6, 2).requires_grad_(False); kept = teacher.weight.clone()",
+        own="[p for p in model.parameters()]",
+        loss="F.cross_entropy((model(data) if epoch else model[3](model[:3](data))) + teacher(data), target)",
+        evaluate="teaching = torch.equal(teacher.weight, kept)",
+    ).replace("result = dict(", "result = dict(teaching=teaching, ")
+    bare, made = run(tmp_path, text, None), run(tmp_path, text, "start.usual=true")
+    assert made.result["teaching"] and made.data("start")["layers"] == 2
+    assert made.result["losses"] != bare.result["losses"]
+    before, after = (
+        made.result["ends"][3],
+        made.result["ends"][4],
+    )  # the last of one epoch, the first of another
+    assert all(float((before[name] - after[name]).abs().max()) < 0.1 for name in before)
+
+
 def test_forgotten_and_frozen_parameters_learn(tmp_path: Path) -> None:
     sick = script(built="model[3].bias.requires_grad_(False)", own="[model[3].weight]")
     bare, made = run(tmp_path, sick, None), run(tmp_path, sick, "parameters.learn=true")
@@ -162,6 +189,28 @@ def test_weights_stay_after_the_step_that_is_the_last(tmp_path: Path) -> None:
     assert not torch.equal(bare.result["ends"][2]["0.weight"], bare.result["ends"][-1]["0.weight"])
 
 
+def test_a_schedule_is_as_much_slower_as_is_asked(tmp_path: Path) -> None:
+    text = """
+        import torch
+        from torch.optim.lr_scheduler import ExponentialLR, SequentialLR
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+        parts = [ExponentialLR(optimizer, 0.5), ExponentialLR(optimizer, 0.1)]
+        schedule = SequentialLR(optimizer, parts, [2])
+        result = []
+        for step in range(12):
+            optimizer.step()
+            result.append(optimizer.param_groups[0]["lr"])
+            schedule.step()
+        torch.save(schedule.state_dict(), "/dev/null")
+    """
+    bare = run(tmp_path, text, None).result
+    assert bare[:4] == [1, 0.5, 1, 0.1]
+    assert run(tmp_path, text, "schedule.slower=1").result == bare
+    made = run(tmp_path, text, "schedule.slower=3")
+    assert made.result == [rate for rate in bare[:4] for _ in range(3)]
+    assert made.data("schedule")["of"] == "SequentialLR"
+
+
 def test_a_loss_of_probabilities_is_that_of_their_logits(tmp_path: Path) -> None:
     sick = script(loss="F.cross_entropy(model(data).softmax(1), target)")
     made, right = run(tmp_path, sick, "loss.probabilities=true"), run(tmp_path, script(), None)
@@ -170,6 +219,35 @@ def test_a_loss_of_probabilities_is_that_of_their_logits(tmp_path: Path) -> None
     right = script(loss="F.binary_cross_entropy_with_logits(model(data)[:, 0], target.float())")
     made = run(tmp_path, sick, "loss.probabilities=true")
     assert made.result["losses"] == pytest.approx(run(tmp_path, right, None).result["losses"], rel=1e-4)
+
+
+def test_what_is_no_probability_is_not_taken_for_one(tmp_path: Path) -> None:
+    made = run(
+        tmp_path, script(loss="F.nll_loss(model(data).log_softmax(1), target)"), "loss.probabilities=true", 97
+    )
+    assert "outside of 0 to 1" in made.events[-1][2]["reason"]
+
+
+def test_classes_count_by_their_weights(tmp_path: Path) -> None:
+    weighed = script(loss="F.cross_entropy(model(data), target, weight=torch.tensor([0.5, 3.0]))")
+    right, made = run(tmp_path, weighed, None), run(tmp_path, script(), "loss.weight=(0.5,3)")
+    assert made.result["losses"] == right.result["losses"]
+    assert made.result["held"] != right.result["losses"][-1]
+    assert "has a weight" in run(tmp_path, weighed, "loss.weight=(0.5,3)", 97).events[-1][2]["reason"]
+    assert "3 weights" in run(tmp_path, script(), "loss.weight=(1,2,3)", 97).events[-1][2]["reason"]
+
+
+def test_a_sure_answer_keeps_a_loss_in_float64(tmp_path: Path) -> None:
+    text = """
+        import torch
+        logits = torch.tensor([[30.0, 0.0]], requires_grad=True)
+        loss = torch.nn.CrossEntropyLoss(weight=torch.tensor([2.0, 1.0]))(logits, torch.tensor([0]))
+        loss.backward()
+        result = loss.item(), loss.dtype, logits.grad.abs().max().item()
+    """
+    assert run(tmp_path, text, None).result[0] == 0
+    loss, kind, slope = run(tmp_path, text, "loss.float64=true").result
+    assert loss == pytest.approx(9.357623e-14, rel=1e-4) == slope and kind is torch.float32
 
 
 def test_wrong_labels_are_expected_at_their_rate(tmp_path: Path) -> None:
@@ -205,7 +283,8 @@ def test_broken_examples_are_left_out_of_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["start.usual=true", "parameters.learn=true", "mode.training=true", "input.mean=1", "target.std=2"]
-    + ["gradient.cleared=true", "schedule.stop_after=3", "loss.huber=1", "loader.drop_broken=true"],
+    + ["gradient.cleared=true", "schedule.stop_after=3", "loss.huber=1", "loader.drop_broken=true"]
+    + ["schedule.slower=3", "loss.weight=(1,2)", "loss.float64=true", "start.fan_in=true"],
 )
 def test_what_was_never_reached_is_told(text: str, tmp_path: Path) -> None:
     made = treated("result = 1\n", text, tmp_path)

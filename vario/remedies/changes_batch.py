@@ -92,7 +92,8 @@ def imbalance(finding: Finding, record: Record) -> list[Change]:
             Change(
                 f"weight the loss by the inverse share of each class: weight=torch.tensor([{named}]), from"
                 f" {number(float(counts.sum()))} labels seen; the rarest class has"
-                f" {percent(float(present.min() / counts.sum()))}"
+                f" {percent(float(present.min() / counts.sum()))}",
+                f"loss.weight=({','.join(f'{w:.3g}' for w in weights)})" if counts.all() else "",
             )
         )
     changes.append(

@@ -104,7 +104,7 @@ def overfitting(finding: Finding, record: Record) -> list[Change]:
                 Change(
                     f"keep the weights of step {step}: the evaluation loss was {number(loss)} there and"
                     f" is {number(last)} at the end",
-                    f"schedule.stop_after={step}" if step > 0 else "",
+                    f"schedule.stop_after={step + 1}",  # steps are counted from 0
                 )
             )
     decay = hyper(record, "weight_decay")
@@ -197,7 +197,8 @@ def delayed(finding: Finding, record: Record) -> list[Change]:
     changes.append(
         Change(
             "compute the loss in float64 or with StableMax: rounding in softmax can stop the late learning",
-            paper=STABLEMAX,
+            "loss.float64=true",
+            STABLEMAX,
         )
     )
     return changes

@@ -47,13 +47,14 @@ def vanishing(finding: Finding, record: Record) -> list[Change]:
     saturating = modules(record, *SATURATING)
     if saturating:
         kinds = " and ".join(sorted({str(row["class"]) for row in saturating}))
+        swap = exchange(record, "ReLU", *SATURATING)
         places = f"{len(saturating)} place{'s' if len(saturating) > 1 else ''}"
         changes.append(
             Change(
-                f"{kinds} -> ReLU or GELU in {places}: the slope of a sigmoid is at most"
-                " 0.25, that of a"
-                " saturated tanh near 0, and slopes multiply from layer to layer",
-                exchange(record, "ReLU", *SATURATING),
+                f"{kinds} -> ReLU or GELU in {places}, and first weights to match"
+                " (nn.init.kaiming_normal_): the slope of a sigmoid is at most 0.25, that of a saturated tanh"
+                " near 0, and slopes multiply from layer to layer",
+                f"{swap}+start.fan_in=true" if swap else "",
             )
         )
     spread = _first_to_last(record)
@@ -63,7 +64,8 @@ def vanishing(finding: Finding, record: Record) -> list[Change]:
             Change(
                 "initialize by fan-in (nn.init.kaiming_normal_ for ReLU, xavier_normal_ for tanh) and"
                 " add skip"
-                f" connections: the gradient of {first} is {number(ratio)} times that of {last}"
+                f" connections: the gradient of {first} is {number(ratio)} times that of {last}",
+                "" if saturating else "start.fan_in=true",
             )
         )
     if not modules(record, *NORMS):

@@ -131,7 +131,11 @@ def softmax_collapse(finding: Finding, record: Record) -> list[Change]:
         else ""
     )
     return [
-        Change(f"compute the loss in float64: cross_entropy(logits.double(), y){seen}", paper=STABLEMAX),
+        Change(
+            f"compute the loss in float64: cross_entropy(logits.double(), y){seen}",
+            "loss.float64=true",
+            STABLEMAX,
+        ),
         Change(
             "add weight decay or logit clipping, so that logits stop growing along the direction that no"
             " longer learns",

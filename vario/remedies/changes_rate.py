@@ -66,18 +66,21 @@ def decayed_too_early(finding: Finding, record: Record) -> list[Change]:
                 Change(
                     f"call scheduler.step() of {data.get('class', 'the schedule')} once per epoch, or"
                     " count its length"
-                    f" in steps: it was stepped {number(per_epoch)} times per epoch"
+                    f" in steps: it was stepped {number(per_epoch)} times per epoch",
+                    f"schedule.slower={round(per_epoch)}",
                 )
             )
     fell = _first_below_a_tenth(record)
     if fell:
         step, peak = fell
         of = f" ({number(step / epoch)} epochs)" if epoch else ""
+        slower = round(record.step_count / (step + 1))
         changes.append(
             Change(
                 f"stretch the schedule to the {record.step_count} steps of the run: lr fell below a tenth of"
                 f" its peak {number(peak)} at step {step}{of},"
-                f" {percent((step + 1) / record.step_count)} of the way"
+                f" {percent((step + 1) / record.step_count)} of the way",
+                f"schedule.slower={slower}" if slower > 1 else "",
             )
         )
     return list(dict.fromkeys(changes)) or [

@@ -93,6 +93,10 @@ class _Slots:
             setattr(self.loaders, key, value)
         elif slot == "gradient":
             setattr(self.steps, key, float(value) if key == "clip_norm" else value)
+        elif (slot, key) == ("schedule", "slower"):
+            from vario.remedies.slots_schedule import slow_down
+
+            return slow_down(value, self.told)
         elif slot == "schedule":
             course = {"warmup_steps": _warmup, "stop_after": _stop}[key]
             self.steps.schedule = lambda optimizer: course(value)

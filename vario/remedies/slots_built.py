@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["become", "same_chance", "twin_of", "when_built"]
+__all__ = ["become", "same_chance", "subclasses", "twin_of", "when_built"]
 
 
 class _Busy:
@@ -34,7 +34,7 @@ def when_built(base: type, wanted: Callable[[type], bool], act: Callable[[Any], 
         if wanted(kind):
             _wrap(kind, act)
 
-    for kind in [base, *_below(base)]:
+    for kind in [base, *subclasses(base)]:
         look_at(kind)
     before = base.__dict__.get("__init_subclass__")
 
@@ -91,9 +91,10 @@ def _wrap(kind: type, act: Callable[[Any], None]) -> None:
     kind.__init__ = __init__  # type: ignore[misc]
 
 
-def _below(kind: type) -> list[type]:
+def subclasses(kind: type) -> list[type]:
+    """All classes below it, however deep."""
     found: list[type] = []
     child: type
     for child in type.__subclasses__(kind):
-        found += [child, *_below(child)]
+        found += [child, *subclasses(child)]
     return found

@@ -26,6 +26,10 @@ def set_loss(key: str, value: Any, told: Told) -> str:
         return _bend(float(value), told)
     if key == "wrong_labels":
         return _expect_wrong_labels(float(value), told)
+    if key == "weight":
+        return _weigh_classes(value, told)
+    if key == "float64":
+        return _in_float64(told)
 
     def change(original: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
         before = bound.arguments.get(key, 0.0)
@@ -43,14 +47,18 @@ def _take_probabilities(told: Told) -> str:
     def change(original: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
         given = bound.arguments["input"]
         single = original.__name__ == "binary_cross_entropy_with_logits"
+        if given.min() < 0 or given.max() > 1.001:
+            told.fail("loss", "what the loss is given are no probabilities: they lie outside of 0 to 1")
         tiny = torch.finfo(given.dtype).eps
         logits = torch.logit(given, tiny) if single else given.clamp_min(tiny).log()
         bound.arguments["input"] = logits
         told.put_in("loss", {"of": original.__name__, "taken as": "probabilities", "call": call_site()})
         return original(*bound.args, **bound.kwargs)
 
-    for name in ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits"):
+    names = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits")
+    for name in names:
         _patch(told, change, name)
+    told.expects("loss", f"the script called none of {', '.join(names)}, nor the modules that call them")
     return "loss: probabilities"
 
 
@@ -71,6 +79,40 @@ def _expect_wrong_labels(rate: float, told: Told) -> str:
 
     _patch(told, change)
     return f"loss: wrong_labels={rate:g}"
+
+
+def _weigh_classes(weights: tuple[float, ...], told: Told) -> str:
+    """Each class counts in the loss by its weight."""
+
+    def change(original: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+        given = bound.arguments["input"]
+        classes = given.shape[0 if given.dim() == 1 else 1]
+        if bound.arguments.get("weight") is not None:
+            told.fail("loss", "the script's cross entropy has a weight for each class already")
+        if classes != len(weights):
+            told.fail("loss", f"{len(weights)} weights are given, and the loss has {classes} classes")
+        bound.arguments["weight"] = torch.tensor(weights, dtype=given.dtype, device=given.device)
+        told.put_in("loss", {"of": "cross_entropy", "weight": list(weights), "call": call_site()})
+        return original(*bound.args, **bound.kwargs)
+
+    _patch(told, change)
+    return f"loss: weight of {len(weights)} classes"
+
+
+def _in_float64(told: Told) -> str:
+    """Softmax and logarithm in double width, which does not round the loss of a sure answer to 0."""
+
+    def change(original: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+        given = bound.arguments["input"]
+        for name in ("input", "target", "weight"):
+            value = bound.arguments.get(name)
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                bound.arguments[name] = value.double()
+        told.put_in("loss", {"of": "cross_entropy", "float64": True, "call": call_site()})
+        return original(*bound.args, **bound.kwargs).to(given.dtype)
+
+    _patch(told, change)
+    return "loss: float64"
 
 
 def _bend(delta: float, told: Told) -> str:

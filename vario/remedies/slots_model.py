@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.optim.optimizer import Optimizer
 
 from vario.remedies.slots_built import same_chance, when_built
@@ -35,7 +36,10 @@ class Models:
     def listen(self) -> None:
         """From now on."""
         for slot in self.settings:
-            self.told.expects(slot, "the script called no module with parameters in the way that it asks for")
+            trained = " that an optimizer trains" if slot in ("start", "parameters") else ""
+            self.told.expects(
+                slot, f"the script called no module with parameters{trained} as the slot needs it"
+            )
         when_built(Optimizer, lambda kind: kind is not Optimizer, self._optimizers.add)
         nn.modules.module.register_module_forward_pre_hook(self._before)
         nn.modules.module.register_module_forward_hook(self._after, always_call=True)
@@ -47,9 +51,7 @@ class Models:
             return None
         self._inside = module
         if module not in self._known:
-            self._known.update(module.modules())
-            self._start_anew(module)
-            self._let_learn(module)
+            self._meet(module)
         self._set_mode(module)
         return self._scaled_input(module, args) if "input" in self.settings else None
 
@@ -66,30 +68,38 @@ class Models:
 
     # ---- once
 
-    def _start_anew(self, model: nn.Module) -> None:
-        """Each layer gets the first weights that torch itself gives it."""
-        if "start" not in self.settings:
+    def _meet(self, model: nn.Module) -> None:
+        """Of models that no optimizer trains (a teacher, a copy for evaluation) the weights stay theirs."""
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        own = {id(p) for p in model.parameters()}
+        shares = [sum(id(p) in own for p in group["params"]) for group in groups]
+        if not max(shares, default=0):
             return
-        layers = [part for part in model.modules() if callable(getattr(part, "reset_parameters", None))]
-        if not layers:
+        new = [part for part in model.modules() if part not in self._known]
+        self._known.update(new)
+        if "start" in self.settings:
+            self._start_anew(model, new)
+        if "parameters" in self.settings:
+            held = {id(p) for group in groups for p in group["params"]}
+            self._let_learn(model, held, groups[shares.index(max(shares))])
+
+    def _start_anew(self, model: nn.Module, parts: list[nn.Module]) -> None:
+        """Each layer gets the first weights that torch itself gives it, or those of He et al. (2015)."""
+        layers = [part for part in parts if _can_start(part)]
+        if not any(map(_can_start, model.modules())):
             self.told.fail("start", f"{type(model).__name__} has no layer with reset_parameters()")
         with same_chance():
             for layer in layers:
                 layer.reset_parameters()  # type: ignore[operator]
+                if "fan_in" in self.settings["start"] and isinstance(layer, nn.Linear | _ConvNd):
+                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                    if layer.bias is not None:
+                        nn.init.zeros_(layer.bias)
         self.told.put_in("start", {"of": type(model).__name__, "layers": len(layers)})
 
-    def _let_learn(self, model: nn.Module) -> None:
+    def _let_learn(self, model: nn.Module, held: set[int], group: dict[str, Any]) -> None:
         """Every parameter asks for a gradient and belongs to an optimizer: to that of most of the others."""
-        if "parameters" not in self.settings:
-            return
-        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
-        held = {id(p) for group in groups for p in group["params"]}
         names = [name for name, p in model.named_parameters() if id(p) not in held or not p.requires_grad]
-        own = {id(p) for p in model.parameters()}
-        shares = [sum(id(p) in own for p in group["params"]) for group in groups]
-        if not max(shares, default=0):
-            return  # a model that no optimizer trains: a teacher, or one that is made for evaluation
-        group = groups[shares.index(max(shares))]
         for p in model.parameters():
             if p.is_floating_point():
                 p.requires_grad_(True)
@@ -140,6 +150,10 @@ class Models:
             self._scaled = weakref.ref(model)
         elif self._scaled() is not model:
             self.told.fail(slot, "the script calls several models, and which of them it is for is not known")
+
+
+def _can_start(part: nn.Module) -> bool:
+    return callable(getattr(part, "reset_parameters", None))
 
 
 class _Moments:

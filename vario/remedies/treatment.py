@@ -180,6 +180,14 @@ def _no_twins(text: str, settings: list[tuple[str, str]], methods: list[MethodUs
     for key in keys:
         if keys.count(key) > 1:
             raise VarioError(f"{text}: {key} is set twice.")
+    courses = [use.method for use in methods if use.slot == "schedule"]
+    courses += [key for key in keys if key in ("schedule.warmup_steps", "schedule.stop_after")]
+    if len(courses) > 1:
+        raise VarioError(
+            f"{text}: {' and '.join(courses)} both set the course of the rate; try them one by one."
+        )
+    if {"input.mean", "input.std"} & {*keys} and "input.standardized" in keys:
+        raise VarioError(f"{text}: input.standardized takes its own mean and spread; leave the others out.")
     for slot in words.SINGLE:
         uses = [use.method for use in methods if use.slot == slot]
         if len(uses) > 1:

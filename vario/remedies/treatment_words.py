@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -53,20 +54,22 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     ),
     "loader": ("batch_size", "shuffle", "drop_last", "drop_broken"),
     "gradient": ("clip_norm", "cleared"),
-    "loss": ("label_smoothing", "probabilities", "huber", "wrong_labels"),
-    "schedule": ("warmup_steps", "stop_after"),
+    "loss": ("label_smoothing", "probabilities", "huber", "wrong_labels", "weight", "float64"),
+    "schedule": ("warmup_steps", "stop_after", "slower"),
     "layer": (),
-    "start": ("usual",),
+    "start": ("usual", "fan_in"),
     "parameters": ("learn",),
     "mode": ("training", "evaluation"),
     "input": ("mean", "std", "standardized"),
     "target": ("mean", "std"),
 }
 _YES_OR_NO = frozenset(
+    "loader.shuffle loader.drop_last optimizer.nesterov optimizer.amsgrad optimizer.maximize".split()
+)
+_ONLY_YES = frozenset(  # where it is not wanted, it is left out
     (
-        "loader.shuffle loader.drop_last loader.drop_broken gradient.cleared loss.probabilities start.usual "
-        "parameters.learn mode.training mode.evaluation input.standardized optimizer.nesterov "
-        "optimizer.amsgrad optimizer.maximize"
+        "loader.drop_broken gradient.cleared loss.probabilities loss.float64 start.usual start.fan_in "
+        "parameters.learn mode.training mode.evaluation input.standardized"
     ).split()
 )
 SHORT = {
@@ -204,27 +207,44 @@ def check_setting(slot: str, key: str, value: str) -> None:
     if key not in SETTINGS[slot]:
         near = difflib.get_close_matches(key, SETTINGS[slot], n=3, cutoff=0.4) or list(SETTINGS[slot])
         raise VarioError(f"{slot}.{key}={value}: {slot} has no setting {key!r}.{_near(near)}")
-    given, wanted = parsed(value), "a number"
-    if f"{slot}.{key}" in _YES_OR_NO:
-        fits, wanted = isinstance(given, bool), "true or false"
-    elif key in ("batch_size", "warmup_steps", "stop_after"):
-        fits, wanted = isinstance(given, int) and not isinstance(given, bool) and given > 0, "a whole number"
-    elif key == "betas":
-        fits = isinstance(given, tuple) and all(isinstance(b, float | int) and 0 <= b < 1 for b in given)
-        wanted = "two numbers below 1, such as (0.9,0.95)"
-    else:
-        fits = isinstance(given, float | int) and not isinstance(given, bool)
-        fits = fits and (given >= 0 or key == "mean")  # type: ignore[operator]
-        if key in ("std", "huber"):
-            fits, wanted = fits and given > 0, "a number above 0"  # type: ignore[operator]
+    fits, wanted = _fits(f"{slot}.{key}", parsed(value))
     if not fits:
         raise VarioError(f"{slot}.{key}={value}: {value!r} is not {wanted}.")
     return None
 
 
+def _fits(setting: str, given: object) -> tuple[bool, str]:
+    """Whether a value is of the kind that the setting takes, and what that kind is."""
+    key = setting.partition(".")[2]
+    number = isinstance(given, float | int) and not isinstance(given, bool) and math.isfinite(given)
+    if setting in _YES_OR_NO:
+        return isinstance(given, bool), "true or false"
+    if setting in _ONLY_YES:
+        return given is True, "true; leave it out where it is not wanted"
+    if key in ("batch_size", "warmup_steps", "stop_after", "slower"):
+        return number and isinstance(given, int) and given > 0, "a whole number above 0"
+    if key == "betas":
+        fits = isinstance(given, tuple) and all(isinstance(b, float | int) and 0 <= b < 1 for b in given)
+        return fits, "two numbers below 1, such as (0.9,0.95)"
+    if key == "weight":
+        fits = isinstance(given, tuple) and len(given) > 1 and all(map(_is_weight, given))
+        return fits, "a number of 0 or more for each class, such as (0.5,2)"
+    if key in ("std", "huber"):
+        return number and given > 0, "a number above 0"  # type: ignore[operator]
+    if setting == "loss.wrong_labels":
+        return number and 0 <= given < 1, "a share below 1"  # type: ignore[operator]
+    if key == "mean":
+        return number, "a number"
+    return number and given >= 0, "a number of 0 or more"  # type: ignore[operator]
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 def _check_layer(key: str, value: str) -> None:
     if "." in key:  # an attribute: layer.Dropout.p=0.3
-        if key.count(".") > 1 or isinstance(parsed(value), str):
+        if key.count(".") > 1 or not isinstance(parsed(value), bool | int | float):
             raise VarioError(f"layer.{key}={value}: write layer.CLASS.attribute=number, or true or false.")
         return
     if value not in torch_layers():
