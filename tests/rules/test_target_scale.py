@@ -40,6 +40,17 @@ def test_the_loss_tells_where_it_is_written_by_hand_and_never_falls(make):
     assert target_scale.check(make(400, own | out | {"loss/train": falling})) is None
 
 
+def test_a_loss_that_counts_distances_tells_by_its_gradient(make):
+    """Targets of 8,000 under an absolute error: over a gradient of 1. Ten squares of 30 have one of 600."""
+    own = {"batch/class_counts": None, ("gradient/norm", "layers.8.bias"): 1.0}
+    one = lambda rows: [r | {"shape": [1]} if r["name"] == "layers.8.bias" else r for r in rows]  # noqa: E731
+    found = target_scale.check(make(400, own | {"loss/train": 8000.0}, parameters=one))
+    assert (found.severity, found.evidence[0].value) == ("warning", pytest.approx(8000))
+    squares = own | {"loss/train": 9000.0, ("gradient/norm", "layers.8.bias"): 600.0}
+    assert target_scale.check(make(400, squares, parameters=one)) is None
+    assert target_scale.check(make(400, own | {"loss/train": 80.0}, parameters=one)) is None
+
+
 def test_bears_nan_and_cannot_know_without_targets(make):
     assert target_scale.check(make(400, target(np.where(N % 2, np.nan, 300.0), 400.0))) is not None
     with pytest.raises(NotApplicable, match="0 readings"):

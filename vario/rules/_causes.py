@@ -34,6 +34,8 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         "learning-rate-too-high",
         "learning-rate-too-low",
         "gradient-clipping-dominates",
+        "dead-units",  # weights that must travel far saturate and kill on their way
+        "saturated-activations",
         *_TOO_FAR,
         *_NOT_LEARNING,
     ),

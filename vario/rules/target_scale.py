@@ -8,7 +8,8 @@ How it is decided: the typical magnitude of the targets (root of mean^2 + std^2,
 is above 100, or below 0.001. A warning where the run fails, advice where it trains all the same (tiny
 targets are named only where it fails). A loss written by hand does not show its targets; there a loss
 that never fell and began above 10,000 times the square of the outputs says the same, less surely: a sum
-instead of a mean looks alike.
+instead of a mean looks alike. So does one that began above 100 times the outputs and is as much larger than
+its gradient by the last bias: an error that counts linearly is its distance times that, squared half of it.
 Not applicable: no floating targets were seen, and fewer than 20 readings of a loss that is not of classes.
 """
 
@@ -21,12 +22,19 @@ from vario.record import Record
 from vario.rules._course import course, is_failing
 from vario.rules._evidence import exactly, finite, level
 from vario.rules._examples import graded
-from vario.rules._model import output_layer
+from vario.rules._model import output_layer, rows
 
 ID = "target-scale"
 CARD = {
     "papers": (),
-    "reads": ("target/mean", "target/std", "activation/mean", "activation/std", "loss/train"),
+    "reads": (
+        "target/mean",
+        "target/std",
+        "activation/mean",
+        "activation/std",
+        "gradient/norm",
+        "loss/train",
+    ),
     "checked": "closed form",
     "changed": "",
     "summary": "The targets have a typical magnitude of {target magnitude}; the model starts with"
@@ -64,20 +72,31 @@ def check(
 
 
 def _from_loss(record: Record, large: float) -> Finding | None:
-    """The root of a squared error that never fell, beside the first outputs of the model."""
+    """How far off an error that never fell says the targets are, beside the first outputs of the model."""
     last = output_layer(record)
     means, stds = (finite(*record.series(f"activation/{name}", last or ""))[1] for name in ("mean", "std"))
     run = course(record)
     # Unread outputs are taken for 1, as first outputs are.
     outputs = float(np.hypot(means[0], stds[0])) if len(means) and len(stds) else 1.0
     limit = large * max(outputs, 1.0)
-    size = float(np.sqrt(max(run.start.low, 0.0)))
+    start = max(run.start.low, 0.0)
+    size = float(np.sqrt(start))
+    if size <= limit < start:
+        size = _distance(record, f"{last}.bias", start)
     if run.state != "stuck" or size <= limit:
         return None
     evidence = (
-        exactly("target magnitude", float(np.sqrt(run.start.value)), limit),
+        exactly("target magnitude", size, limit),
         exactly("magnitude of the first outputs", outputs, limit / large),
-        run.start.evidence("loss at the start", limit**2),
+        run.start.evidence("loss at the start", limit),
     )
     sure = graded(float(np.log(size / limit)), 0.0, 2.3, least=0.6, most=0.8)
     return Finding(ID, "warning", sure, (), (int(run.steps[0]), int(run.steps[-1])), evidence)
+
+
+def _distance(record: Record, bias: str, loss: float, *, first: int = 5) -> float:
+    """A loss over its gradient by the last bias: it is shared by all outputs, and by sums as by means."""
+    outputs = [float(p["shape"][0]) for p in rows(record, "parameters") if p["name"] == bias]
+    norms = finite(*record.series("gradient/norm", bias))[1][:first]
+    largest = float(norms.max(initial=0.0)) * np.sqrt(outputs[0]) if outputs else 0.0
+    return loss / largest if largest > 0 else 0.0
