@@ -138,7 +138,7 @@ def test_average_follows_the_small_batch_only_with_its_rule():
 
 
 @functools.cache
-def teacher_losses(rule, factor, seed, runs=64, splits=1, noise=4.0):
+def teacher_losses(rule, factor, seed, runs=64, splits=1, noise=4.0, examples=16384):
     """Adam on small networks that follow a noisy tanh teacher, ``runs`` of them at once (Adam acts entry by
     entry, so they do not touch); mean loss at 8 equally spaced checkpoints. ``splits`` is the l of SVAG.
     Without noise every step sees the same 256 examples: the gradient has none either."""
@@ -151,7 +151,7 @@ def teacher_losses(rule, factor, seed, runs=64, splits=1, noise=4.0):
     bound = {"w1": 10**-0.5, "b1": 10**-0.5, "w2": 32**-0.5, "b2": 32**-0.5}
     model = {k: nn.Parameter(bound[k] * (2 * torch.rand(s, generator=draw) - 1)) for k, s in shapes.items()}
     optimizer = torch.optim.Adam(model.values(), lr=1e-4, betas=(0.99, 0.9975), eps=1e-8)
-    batch, examples, losses = factor, 16384, []
+    batch, losses = factor, []
     new = scale_settings(optimizer.param_groups[0], factor / splits, rule="square-root")
     new["lr"] = 1e-4 * factor if rule == "linear" else new["lr"]
     optimizer.param_groups[0].update(new)
@@ -178,20 +178,18 @@ def teacher_losses(rule, factor, seed, runs=64, splits=1, noise=4.0):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_square_root_rule_keeps_the_course_where_linear_leaves_it():
-    """P298, accept: factor 16, mean |log loss ratio| over 8 checkpoints <= 0.05 against >= 0.08."""
-    base = teacher_losses("square-root", 1, 41)
-    root = teacher_losses("square-root", 16, 42)
-    linear = teacher_losses("linear", 16, 43)
+    """P298, accept: factor 16, mean |log loss ratio| over 8 checkpoints <= 0.05 against >= 0.08, the last one
+    of the linear rule >= 0.15.
+
+    Three times as long as the course takes to come down: the linear rule comes down sooner and rests higher,
+    so on the way the two curves cross (here near 16,000 examples).
+    """
+    base, root, linear = (
+        teacher_losses(rule, factor, seed, runs=32, examples=49152)
+        for rule, factor, seed in (("square-root", 1, 491), ("square-root", 16, 492), ("linear", 16, 493))
+    )
     assert (root / base).log().abs().mean() <= 0.05
     assert (linear / base).log().abs().mean() >= 0.08
-
-
-@pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the end differs by .03 in the log: both courses have come to rest")
-def test_linear_rule_ends_elsewhere():
-    """P298, accept: the last of the 8 checkpoints 0.15 apart; on the way there they are .19 to .98 apart."""
-    base, linear = (
-        teacher_losses(rule, k, seed) for rule, k, seed in (("square-root", 1, 41), ("linear", 16, 43))
-    )
-    assert (linear / base).log().abs()[-1] >= 0.15
+    assert (linear / base).log()[-1] >= 0.15
