@@ -23,6 +23,15 @@ def positions(m: nn.Module, x: Tensor) -> Tensor:
     return m.head(m.embed(x) + m.place(torch.arange(x.shape[1])))
 
 
+def looking_up(*rows: int, padding: int | None = None) -> Callable[[], nn.Module]:
+    return lambda: Model(
+        lambda m, x: m.head(m.embed(x) + m.place(torch.tensor(rows))),
+        embed=nn.Embedding(7, 5),
+        place=nn.Embedding(9, 5, padding_idx=padding),
+        head=nn.Linear(5, 2),
+    )
+
+
 def with_token(m: nn.Module, x: Tensor) -> Tensor:
     return m.head(torch.cat([m.token.expand(len(x), -1, -1), x], dim=1)[:, 0] + m.head.bias.sum())
 
@@ -91,6 +100,9 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
         lambda: Model(positions, embed=nn.Embedding(7, 5), place=nn.Embedding(B, 5), head=nn.Linear(5, 2)),
         tokens(B, B),
     ),
+    "positions from the middle": (looking_up(3, 4, 7), tokens(B, 3)),
+    "positions, some twice": (looking_up(3, 4, 3), tokens(B, 3)),
+    "positions, one of them padding": (looking_up(3, 4, 7, padding=4), tokens(B, 3)),
     "a token of its own": (
         lambda: Model(with_token, token=nn.Parameter(draw(1, 1, 5)), head=nn.Linear(5, 2)),
         draw(B, 3, 5),

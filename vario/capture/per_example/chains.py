@@ -30,6 +30,8 @@ _WORKED = frozenset(
     Where""".split()
 )
 _ANY = _PLACED | _CUT | _WORKED
+_PICKED = "Picked"  # an embedding that looks up no row twice
+_MOVED = _PLACED | _CUT | {_PICKED}
 _LONGEST = 64  # what is longer is a part of a model that is given no examples
 
 
@@ -37,8 +39,8 @@ class Chain:
     """The way from an operation, over none that reads an example, down to the parameters under it."""
 
     def __init__(self, order: list[Any]) -> None:
-        self.top, self._order = order[0], order  # each node before those that it reads from
-        kinds = tuple(kind_of(node) for node in order)
+        self.top, self.order = order[0], order  # each node before those that it reads from
+        kinds = tuple(map(_nature_of, order))
         self.leaves = [node for node, kind in zip(order, kinds, strict=True) if kind == "AccumulateGrad"]
         self.keeps_norm, self.direct, self.turned = _nature(kinds)  # turned: None where unknown
 
@@ -46,7 +48,7 @@ class Chain:
         """The gradient of each leaf for a gradient of output ``number`` of the top."""
         arriving: dict[tuple[Any, int], Tensor] = {(self.top, number): share}
         found: dict[Any, Tensor] = {}
-        for node in self._order:
+        for node in self.order:
             known = node._input_metadata
             given: list[Tensor | None] = [arriving.pop((node, nr), None) for nr in range(len(known))]
             if all(part is None for part in given):
@@ -64,13 +66,26 @@ class Chain:
         return found
 
 
+def _nature_of(node: Any) -> str:
+    kind = kind_of(node)
+    return _PICKED if kind == "Embedding" and _picks(node) else kind
+
+
+def _picks(node: Any) -> bool:
+    tokens = node._saved_indices.flatten()
+    pads = 0 <= int(node._saved_padding_idx) < 1 << 62  # none is -1, or that without a sign
+    if pads or node._saved_scale_grad_by_freq or tokens.is_meta:
+        return False
+    return bool((tokens[1:] > tokens[:-1]).all())
+
+
 @functools.cache
 def _nature(kinds: tuple[str, ...]) -> tuple[bool, bool, bool | None]:
     """Whether a norm is as below, whether every entry is, and whether the matrix is transposed."""
     between = [kind for kind in kinds if kind != "AccumulateGrad"]
-    keeps_norm = all(kind in _PLACED | _CUT for kind in between) and len(kinds) - len(between) == 1
+    moved = all(kind in _MOVED for kind in between)
     turned = between.count("T") % 2 == 1 if {"T", "ToCopy"} >= set(between) else None
-    return keeps_norm, {"ToCopy"} >= set(between), turned
+    return moved and len(kinds) == len(between) + 1, {"ToCopy"} >= set(between), turned
 
 
 class Chains:

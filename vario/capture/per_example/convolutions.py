@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from vario.capture.per_example.batch_axis import Examples
-from vario.capture.per_example.formulas import Formed, sum_of
+from vario.capture.per_example.formulas import Formed
+from vario.capture.per_example.found import sum_of
 
 __all__ = ["Convolution"]
 

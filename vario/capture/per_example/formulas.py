@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vario.capture.per_example.arriving import Arriving, by_rows
 from vario.capture.per_example.batch_axis import Examples, Layout
-from vario.capture.per_example.found import square
+from vario.capture.per_example.found import square, sum_of
 
-__all__ = ["Formed", "Formula", "Linear", "Lookup", "Replay", "RowSums", "Shares", "sum_of"]
+__all__ = ["Formed", "Formula", "Linear", "Lookup", "Replay", "RowSums", "Shares"]
 
 # measured: below so many times i o / (i + o) rows, products of rows are cheaper than the shares
 _GHOST, _GHOST_PRODUCTS = 1.25, 2.0
@@ -29,8 +29,8 @@ class Formula(Protocol):
     def squares(self, gradient: Tensor) -> Tensor:
         """Squared norms of the shares (m,)."""
 
-    def share(self, gradient: Tensor, place: int) -> Tensor:
-        """The share of one of them, in the shape of what the operation reads."""
+    def each(self, gradient: Tensor) -> Iterator[Tensor]:
+        """The share of one after the other, in the shape of what the operation reads."""
 
     def products(self, gradient: Tensor) -> Tensor:
         """Inner products of the shares (m, m)."""
@@ -45,23 +45,21 @@ class Formed:
     examples: Examples
 
     def share(self, gradient: Tensor, place: int) -> Tensor:
+        """That of one of them."""
         raise NotImplementedError
 
-    def blocks(self, gradient: Tensor) -> Iterator[Tensor]:
-        """Shares of some examples at a time, flat; parts of all examples where a kind can do so."""
-        for place in range(self.examples.looked_at):
-            yield self.share(gradient, place).flatten()
+    def each(self, gradient: Tensor) -> Iterator[Tensor]:
+        return (self.share(gradient, place) for place in range(self.examples.looked_at))
 
     def squares(self, gradient: Tensor) -> Tensor:
-        return torch.stack([share.square().sum() for share in self.blocks(gradient)])
+        return torch.stack([share.square().sum() for share in self.each(gradient)])
 
     def products(self, gradient: Tensor) -> Tensor:
-        rows = torch.stack(list(self.blocks(gradient)))
+        rows = torch.stack([share.flatten() for share in self.each(gradient)])
         return rows @ rows.T
 
     def add_spread(self, gradient: Tensor, total: Tensor) -> None:
-        for place in range(self.examples.looked_at):
-            share = self.share(gradient, place)
+        for share in self.each(gradient):
             total.addcmul_(share, share)
 
 
@@ -70,21 +68,28 @@ class Shares(Formed):
 
     def __init__(self, form: Callable[[Tensor], Tensor], examples: Examples) -> None:
         self.form, self.examples = form, examples
+        self._formed: tuple[Tensor, Tensor] | None = None  # the gradient, and the shares for it
+
+    def all(self, gradient: Tensor) -> Tensor:
+        """The shares, formed once."""
+        if self._formed is None or self._formed[0] is not gradient:
+            self._formed = gradient, self.form(gradient)
+        return self._formed[1]
 
     def squares(self, gradient: Tensor) -> Tensor:
-        rows = self.form(gradient).flatten(1)
+        rows = self.all(gradient).flatten(1)
         lengths: Tensor = torch.linalg.vecdot(rows, rows)
         return lengths
 
-    def share(self, gradient: Tensor, place: int) -> Tensor:
-        return self.form(gradient)[place]
+    def each(self, gradient: Tensor) -> Iterator[Tensor]:
+        return iter(self.form(gradient))
 
     def products(self, gradient: Tensor) -> Tensor:
-        rows = self.form(gradient).flatten(1)
+        rows = self.all(gradient).flatten(1)
         return rows @ rows.T
 
     def add_spread(self, gradient: Tensor, total: Tensor) -> None:
-        total.add_(self.form(gradient).square().sum(dim=0))
+        total.add_(self.all(gradient).square().sum(dim=0))
 
 
 class RowSums(Shares):
@@ -139,11 +144,12 @@ class Linear(Formed):
         """Squares for several rows each: inputs (m, T, i) and gradients (m, T, o)."""
         count, (into, out) = a.shape[1], (a.shape[2], g.shape[2])
         if count * (into + out) < _GHOST * into * out:
-            dots: Tensor = torch.linalg.vecdot((a @ a.mT).flatten(1), (g @ g.mT).flatten(1))
+            inner = torch.bmm(a, a.mT).flatten(1), torch.bmm(g, g.mT).flatten(1)
+            dots: Tensor = torch.linalg.vecdot(*inner)
             return dots
         per = max(1, _BLOCK // (into * out))
         parts = [
-            torch.linalg.vector_norm((h.mT @ b).flatten(1), dim=1)
+            torch.linalg.vector_norm(torch.bmm(h.mT, b).flatten(1), dim=1)
             for b, h in zip(a.split(per), g.split(per), strict=True)
         ]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).square()
@@ -242,14 +248,6 @@ class Replay(Formed):
             raise ValueError("its backward gives nothing for this parameter")
         dense: Tensor = found.to_dense() if found.is_sparse else found
         return dense.float()
-
-
-def sum_of(values: list[Tensor]) -> Tensor:
-    """Added to the first of them."""
-    total = values[0]
-    for value in values[1:]:
-        total += value
-    return total
 
 
 def _gathered(g: Tensor, tokens: Tensor) -> Tensor:

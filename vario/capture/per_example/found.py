@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-__all__ = ["ExampleGradients", "exact", "on_host", "square"]
+__all__ = ["ExampleGradients", "exact", "on_host", "square", "sum_of"]
 
 _PIECE = 1 << 18  # entries over which single precision adds without loss
 
@@ -42,11 +42,20 @@ class ExampleGradients:
             found.pop(name, None)
 
 
+_AS_IT_IS = nullcontext()
+
+
 def exact(gradient: Tensor) -> AbstractContextManager[object]:
-    """Autocast off: a backward that is called inside it would have our sums of squares in half precision."""
+    """No graph, and autocast off: a backward called inside it would have our sums in half precision."""
     kind = gradient.device.type
-    on = kind != "meta" and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if on else nullcontext()
+    halved = kind != "meta" and torch.is_autocast_enabled(kind)
+    return _apart(kind, halved) if halved or torch.is_grad_enabled() else _AS_IT_IS
+
+
+@contextmanager
+def _apart(kind: str, halved: bool) -> Iterator[None]:
+    with torch.no_grad(), torch.autocast(kind, enabled=False) if halved else _AS_IT_IS:
+        yield
 
 
 def on_host(values: Sequence[Tensor]) -> list[float]:
@@ -70,4 +79,12 @@ def square(gradient: Tensor) -> Tensor:
     flat = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
     if flat.numel() <= _PIECE:
         return torch.dot(flat, flat)
-    return torch.stack([torch.dot(part, part) for part in flat.split(_PIECE)]).double().sum()
+    return sum_of([torch.dot(part, part).double() for part in flat.split(_PIECE)])
+
+
+def sum_of(values: list[Tensor]) -> Tensor:
+    """Added to the first of them."""
+    total = values[0]
+    for value in values[1:]:
+        total += value
+    return total

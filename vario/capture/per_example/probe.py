@@ -247,7 +247,7 @@ class Probe:
             start, gradient = time.perf_counter(), gradients[0]
             try:
                 if gradient is not None:
-                    with torch.no_grad(), exact(gradient):
+                    with exact(gradient):
                         for use in uses:
                             self._tell(use, gradients)
             except Exception as error:  # an observer must never fail the user's backward

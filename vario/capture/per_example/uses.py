@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Protocol
 
 import torch
@@ -45,17 +46,33 @@ class Use:
                 one.hear(self, gradient)
         if not formed:
             return
-        for place in range(self.examples.looked_at):
-            shares = self.chain.carry(self._share(gradient, place), self.number)
+        for place, share in enumerate(self._shares(gradient)):
+            shares = self.chain.carry(share, self.number)
             by_name = {self.names[leaf]: share for leaf, share in shares.items() if leaf in self.names}
             for name, one in formed:
                 if name in by_name:
                     one.add(place, by_name[name])
 
-    def _share(self, gradient: Tensor, place: int) -> Tensor:
+    def add_spread(self, gradient: Tensor, total: Tensor) -> None:
+        """What the formula adds to the sum of squares, down a chain that keeps every entry it reads."""
+        assert self.formula is not None
+        if self.chain.turned is not None:
+            self.formula.add_spread(gradient, total.T if self.chain.turned else total)
+            return
+        squares = torch.zeros(self.chain.top._input_metadata[self.number].shape, device=total.device)
+        self.formula.add_spread(gradient, squares)
+        for carried in self.chain.carry(squares, self.number).values():
+            total.add_(carried)
+
+    def carries_squares(self) -> bool:
+        """Whether a sum of squares can go down a chain of this kind: halves would lose it."""
+        known = (m for node in self.chain.order for m in node._input_metadata)
+        return isinstance(self.formula, Shares) and all(m.dtype == torch.float32 for m in known)
+
+    def _shares(self, gradient: Tensor) -> Iterable[Tensor]:
         if self.formula is None:
-            return gradient / self.examples.count
-        return self.formula.share(gradient, place)
+            return repeat(gradient / self.examples.count, self.examples.looked_at)
+        return self.formula.each(gradient)
 
 
 class Joint(Protocol):
@@ -77,7 +94,7 @@ def joint(uses: list[Use], size: int, *, products: bool, total: Tensor | None) -
     """
     one = uses[0]
     if len(uses) == 1 and one.chain.keeps_norm and one.formula is not None:
-        if total is None or one.chain.turned is not None:
+        if total is None or one.chain.turned is not None or one.carries_squares():
             return _Alone(products, total)
     formulas, direct = [use.formula for use in uses], all(use.chain.direct for use in uses)
     turns = {use.chain.turned for use in uses}
@@ -110,7 +127,7 @@ class _Alone:
         if self._wanted:
             self.products = formula.products(gradient)
         if self._total is not None:
-            formula.add_spread(gradient, self._total.T if use.chain.turned else self._total)
+            use.add_spread(gradient, self._total)
         self._found = formula.squares(gradient) if self.products is None else self.products.diagonal()
         use.formula = None  # nothing of this operation needs to stay in memory
 
@@ -149,7 +166,7 @@ class _Joined(_Later):
             into.append(use.formula.a)
             out.append(use.formula.arriving.rows(gradient))
         whole, arriving = Linear.joined(torch.cat(into, dim=1), kept[0][0].examples), torch.cat(out, dim=1)
-        with torch.no_grad(), exact(arriving):
+        with exact(arriving):
             if self._wanted:
                 self.products = whole.products(arriving)
             if self._total is not None:
@@ -189,7 +206,7 @@ class _Tied(_Later):
             assert use.formula is not None
             found[type(use.formula)] = use.formula, gradient
         (table, at_table), (product, at_product) = found[Lookup], found[Linear]
-        with torch.no_grad(), exact(at_table):
+        with exact(at_table):
             whole: Tensor = 2 * table.with_linear(at_table, product, at_product)
             whole += table.squares(at_table) + product.squares(at_product)
             return whole
