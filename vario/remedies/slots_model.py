@@ -2,6 +2,7 @@
 
 A model is whatever module with parameters the script calls from outside any other module. What concerns its
 weights is done once, before its first forward; modes and scales hold during each forward and are put back.
+A forward in which gradients are recorded counts as one of training.
 """
 
 from __future__ import annotations
