@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from tests.laws.tables import planted
 from tests.test_cli_plan import call, write
+from vario.cli_plan import _coordinates_text, _fit_text
 from vario.laws.head_compute import body
+from vario.nouns import VarioError
 
 Array = NDArray[np.float64]
 Columns = dict[str, Array]
@@ -230,3 +232,24 @@ def test_a_largest_budget_that_the_smaller_do_not_foretell_is_told(tmp_path: Pat
         assert ("largest-budget-missed" in said["ids"]) is told
     text = next(one["text"] for one in said["warnings"] if one["id"] == "largest-budget-missed")
     assert "too high there" in text and "1e+20 FLOPs" in text
+
+
+def test_a_coordinate_check_says_what_moves_otherwise() -> None:
+    level, steep = {"module": "0", "slope": 0.05}, {"module": "out", "slope": -0.3}
+    assert "alike at every width" in _coordinates_text([level])
+    assert "out (-0.30)" in _coordinates_text([level, steep])
+    assert "alike" not in _coordinates_text([level, steep])
+
+
+def test_equal_widths_are_no_growth(tmp_path: Path) -> None:
+    with pytest.raises(VarioError, match="both 64"):
+        call("mup", tmp_path / "model.py", "--width", "64", "--base", "64")
+
+
+def test_what_the_form_fixes_is_not_shown_as_measured() -> None:
+    fixed, free = ({"value": 0.5, "low": low, "high": 0.5} for low in (0.5, 0.4))
+    shown: dict[str, Any] = {"refused": None, "law": "a", "n": 9, "delta": 1.0, "objective": 1.0}
+    shown |= {"neighbours": [], "starts": {"agreeing": 1, "tried": 1}, "warnings": []}
+    shown |= {"parameters": {"x": fixed, "y": free}, "derived": {}}
+    said = _fit_text(shown).splitlines()
+    assert "by the form of this law" in said[1] and "95 % 0.4 to 0.5" in said[2]

@@ -28,6 +28,7 @@ KeepDuplicates = Annotated[
 FitFile = Annotated[Path, typer.Argument(help="A file written by `vario plan fit -o`.")]
 
 
+LEVEL = 0.1  # slope of a coordinate check that is as good as none
 WIDE = 2.0  # high over low, beyond which a forecast says nothing that is worth a run
 
 
@@ -252,6 +253,8 @@ def mup(
     from vario.methods.transfer.mup import describe_file
     from vario.nouns import VarioError
 
+    if width == base:
+        raise VarioError(f"--width and --base are both {width}: nothing grows, so no rate changes")
     try:
         told = describe_file(model, width=width, base=base, lr=lr, optimizer=optimizer, check=check)
     except ValueError as error:
@@ -268,7 +271,20 @@ def mup(
     for row in told.get("coordinates", []):
         print(f"{row['module']:40s} slope of log change against log width {row['slope']:+.3f}")
     if told.get("coordinates"):
-        print("  slopes within 0.1 of 0: the net moves alike at every width, so one learning rate serves all")
+        print(_coordinates_text(told["coordinates"]))
+
+
+def _coordinates_text(rows: list[dict[str, Any]]) -> str:
+    far = [f"{row['module']} ({row['slope']:+.2f})" for row in rows if abs(row["slope"]) > LEVEL]
+    if not far:
+        return (
+            f"  all slopes within {LEVEL:g} of 0: the net moves alike at every width, so one learning rate "
+            f"serves all"
+        )
+    return (
+        f"  {', '.join(far)} more than {LEVEL:g} off 0: as the net grows these move otherwise under "
+        f"one learning rate"
+    )
 
 
 def _read(table: Path) -> Any:
@@ -308,9 +324,10 @@ def _fit_text(shown: dict[str, Any]) -> str:
         f"({shown['starts']['agreeing']} of {shown['starts']['tried']} starts agree)"
     ]
     for name, number in {**shown["parameters"], **shown["derived"]}.items():
-        lines.append(
-            f"  {name:22s} {number['value']:12.6g}   95 % {number['low']:.4g} to {number['high']:.4g}"
-        )
+        sure = f"95 % {number['low']:.4g} to {number['high']:.4g}"
+        if number["low"] == number["high"]:
+            sure = "by the form of this law, whatever the runs"
+        lines.append(f"  {name:22s} {number['value']:12.6g}   {sure}")
     lines += [
         f"  at delta {one['delta']:.3g} the objective is {one['objective']:.6g}"
         for one in shown["neighbours"]

@@ -11,10 +11,10 @@ import pytest
 
 from tests.laws.tables import planted
 from vario.laws import _compare
-from vario.laws._compare import Candidate, choose
+from vario.laws._compare import Candidate, choose, spent
 from vario.laws._forecast import Forecaster
-from vario.laws._form import LEAST_ROWS, apart, trend_of, trended
-from vario.laws._uncertainty import uncertainty
+from vario.laws._form import LEAST_ROWS, apart, shift, trend_of, trended
+from vario.laws._uncertainty import interval, uncertainty
 from vario.laws.fit import Fit, fit, predict
 from vario.laws.power import POWER
 from vario.laws.two_term import TWO_TERM, TWO_TERM_TIED
@@ -48,38 +48,54 @@ def test_no_trend_where_it_was_not_shown_to_help() -> None:
     assert trend_of(fit(POWER, {"x": x}, x**-0.3, delta=np.inf)) == ()
 
 
-def test_rivals_are_spread_by_hand() -> None:
+def test_rivals_move_and_spread_the_forecast_by_hand() -> None:
     done = exact()
+    known = uncertainty(done, draws=50, backtest_draws=20)
     other = done.theta + np.array([0.01, 0.0, 0.0, 0.0, 0.0])
     away = np.log(predict(TWO_TERM, other[None], FAR) / predict(TWO_TERM, done.theta[None], FAR))[0]
-    rivals = [("two-term", other), ("two-term", done.theta)]
-    assert apart(TWO_TERM, done.theta, rivals, FAR) == pytest.approx(np.abs(away) / np.sqrt(3.0))
-    assert apart(TWO_TERM, done.theta, [], FAR) == 0.0
+    rivals = [("two-term", other, 1.0), ("two-term", done.theta, 2.0)]
+    assert shift(TWO_TERM, done.theta, rivals, FAR) == pytest.approx(away / 4)
+    apart_by_hand = np.abs(away) * np.sqrt((0.25**2 + 0.75**2 + 0.25**2) / 3)
+    assert apart(TWO_TERM, done.theta, rivals, FAR) == pytest.approx(apart_by_hand)
+    value, low, high = interval(TWO_TERM, done.theta, replace(known, rivals=rivals), FAR)
+    assert value == pytest.approx(done.predict(FAR) * np.exp(away / 4))
+    assert np.log(high / low) / 2 >= 1.96 * apart_by_hand
+    assert apart(TWO_TERM, done.theta, [], FAR) == shift(TWO_TERM, done.theta, [], FAR) == 0.0
 
 
-def test_rivals_are_those_within_twice_the_least_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_count_for_what_they_spend() -> None:
+    even, steep = np.ones(20), np.array([10.0] + [10.0 / 9.0] * 9)  # worth 20 and 3.6 rows
+    assert spent(even, 4) == pytest.approx(1.5**2)
+    worth = steep.sum() ** 2 / (steep**2).sum()
+    assert 3.5 < worth < 3.7 and spent(steep, 4) == pytest.approx(((worth + 4) / 0.5) ** 2)
+
+
+def test_rivals_are_those_judged_within_twice_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
     x, loss = planted(30, noise=0.004, seed=3)
-    errors = {"two-term": (0.010, 0.021, 0.030, 0.040), "two-term-tied": (0.020, 0.011, np.nan, 0.050)}
+    errors = {"two-term": (0.011, 0.021, 0.030, 0.040), "two-term-tied": (0.024, 0.011, np.nan, 0.010)}
     ways: list[tuple[float | str, float]] = list(product((1e-3, "auto"), (0.0, 0.4)))
     made = [
-        Candidate(name, "all", delta, error, 3, "too few" if error == 0.011 else None, lean)
+        Candidate(
+            name, "all", delta, error, 3, "too few" if error == 0.010 else None, lean,
+            spent=4.0 if (name, error) == ("two-term-tied", 0.011) else 2.0,
+        )
         for name, row in errors.items()
         for error, (delta, lean) in zip(row, ways, strict=True)
-    ]
-    monkeypatch.setattr(
-        _compare, "compare", lambda *_, **__: sorted(made, key=lambda one: one.law != "two-term")
-    )
+    ]  # fmt: skip
+    monkeypatch.setattr(_compare, "compare", lambda *_, **__: made)
     choice = choose(x, loss)
-    assert choice.best.error == 0.010 and choice.done is not None and choice.tried == 8
-    assert [name for name, _ in choice.rivals] == ["two-term-tied"]  # .020; .011 was refused
-    alike = fit(TWO_TERM_TIED, x, loss).theta
-    assert choice.rivals[0][1] == pytest.approx(alike)
+    assert choice.best is made[0] and choice.done is not None and choice.tried == 8
+    names, _, weights = zip(*choice.rivals, strict=True)
+    assert names == ("two-term", "two-term-tied")  # .024 is too far, .010 was refused
+    assert weights == pytest.approx(((0.021 / 0.011) ** -4, 2.0**-4))
+    alike = fit(TWO_TERM_TIED, x, loss, weights=np.ones(30)).theta
+    assert choice.rivals[1][1] != pytest.approx(alike)  # it leans
 
 
 def test_a_kept_fit_forecasts_as_the_fit_did() -> None:
     x, loss = planted(60, noise=0.004, seed=3)
     done = fit(TWO_TERM, x, loss)
-    rival = ("two-term-tied", fit(TWO_TERM_TIED, x, loss).theta)
+    rival = ("two-term-tied", fit(TWO_TERM_TIED, x, loss).theta, 0.5)
     known = uncertainty(done, draws=50, backtest_draws=20, rivals=[rival])
     plan = Forecaster.of(done, known)
     kept = Forecaster.from_dict(json.loads(json.dumps(plan.as_dict())))

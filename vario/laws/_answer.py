@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vario import laws
 from vario.laws import _table as table_of
 from vario.laws._beside import BESIDE, beside, second_looks
-from vario.laws._compare import AUTO, Candidate, Choice, choose, compare, insist
+from vario.laws._compare import AUTO, STEEP, Candidate, Choice, choose, compare, insist
 from vario.laws._forecast import Forecaster
 from vario.laws._mixed import families, labels, lowest, sweeps
 from vario.laws._newton import Array
@@ -250,7 +250,7 @@ def load(path: Path) -> Forecaster:
         kept = json.loads(path.read_text(encoding="utf-8"))
         plan = kept["plan"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VarioError(f"{path} is not a fit; write one with `vario plan fit ... -o {path}`") from error
+        raise VarioError(f"{path} is not a fit; write one with `vario plan fit TABLE -o fit.json`") from error
     if plan is None:
         raise VarioError(f"{path} holds a refusal: {kept.get('refused')}")
     try:
@@ -311,10 +311,13 @@ def _chosen(choice: Choice) -> list[Caution]:
         f"{best.law} on rows {best.rows} with delta {best.delta} and rows weighted by size^{best.lean:g} "
         f"foretold the {f'{best.count} largest runs' if best.count > 1 else 'largest run'} from the "
         f"smaller with a mean error of "
-        f"{100 * best.error:.2f} %, the least of {choice.tried} candidates"
+        f"{100 * best.error:.2f} %, the best of {choice.tried} candidates for what it spends in parameters"
     )
     if choice.rivals:
-        text += f"; {len(choice.rivals)} others did nearly as well, and the interval spans what they say"
+        text += (
+            f"; {len(choice.rivals)} others did nearly as well: the forecast is the mean of all, weighed by "
+            f"error^-{STEEP:g}, and its interval spans what they say"
+        )
     return [Caution("chosen-by-forecasts", text)]
 
 

@@ -85,14 +85,16 @@ class Forecaster:
         d = compute / (6.0 * n)
         loss = self.at({"N": n, "D": d})
         off = np.exp(np.array([-1.0, 1.0]) * float(np.std(np.log(drawn))) / self.known.stretch)
-        wrong = predict(self.law, self.theta[None], {"N": n * off, "D": d / off})[0]
+        own = predict(
+            self.law, self.theta[None], {"N": n * np.array([1.0, *off]), "D": d / np.array([1.0, *off])}
+        )[0]
         return {
             "compute": compute,
             "N": _number(n, drawn),
             "D": _number(d, compute / (6.0 * drawn)),
             "tokens_per_parameter": _number(d / n, compute / (6.0 * drawn**2)),
             "loss": {key: loss[key] for key in ("value", "low", "high")},
-            "regret": float(wrong.max() / loss["value"] - 1.0),
+            "regret": float(own[1:].max() / own[0] - 1.0),
             "decades": loss["decades"],
         }
 
@@ -108,7 +110,7 @@ class Forecaster:
             "bend": list(self.known.bend),
             "stretch": self.known.stretch,
             "trend": list(self.known.trend),
-            "rivals": [[name, theta.tolist()] for name, theta in self.known.rivals],
+            "rivals": [[name, theta.tolist(), weight] for name, theta, weight in self.known.rivals],
             "lean": list(self.lean),
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
         }
@@ -119,7 +121,7 @@ class Forecaster:
         known = Uncertainty(
             draws, kept["noise"], kept["factor"], np.empty(0), kept["bootstrap"],
             tuple(kept.get("bend", ())), kept.get("stretch", 1.0), tuple(kept.get("trend", ())),
-            [(name, np.array(theta, float)) for name, theta in kept.get("rivals", ())],
+            [(name, np.array(theta, float), float(weight)) for name, theta, weight in kept.get("rivals", ())],
         )  # fmt: skip
         ranges = {name: (ends[0], ends[1]) for name, ends in kept["ranges"].items()}
         lean = tuple(kept.get("lean", (0.0, 0.0)))

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vario.laws._form import Rivals, apart, bend_of, bent, trend_of, trended
+from vario.laws._form import Rivals, apart, bend_of, bent, shift, trend_of, trended
 from vario.laws._newton import Array
 from vario.laws.fit import Fit, Law, fit, predict
 
@@ -162,7 +162,7 @@ def interval(
     law: Law, theta: Array, known: Uncertainty, at: Mapping[str, float | Array]
 ) -> tuple[Array, Array, Array]:
     """Value, low and high of a new run at ``at``: 95 %, of new runs, not of the mean."""
-    value = predict(law, theta[None], at)[0]
+    value = predict(law, theta[None], at)[0] * np.exp(shift(law, theta, known.rivals, at))
     spread = _spread(law, known.draws, at) / known.stretch
     half = known.factor * _together(law, spread, known.noise, known.bend, known.trend, at)
     half = np.hypot(half, FLOOR * apart(law, theta, known.rivals, at))

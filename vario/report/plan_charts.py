@@ -34,9 +34,12 @@ def fit_chart(plan: Forecaster, columns: Mapping[str, Array], path: Path) -> Non
     size = np.prod(list(x.values()), axis=0)
     order = np.argsort(size)
     figure, axes = _figure(3 if law.units == ("parameters", "tokens") else 2)
-    axes[0].fill_between(
-        size[order], low[order], high[order], color=BLUE, alpha=0.2, linewidth=0, label="95 % of new runs"
-    )
+    if len(x) == 1:
+        axes[0].fill_between(
+            size[order], low[order], high[order], color=BLUE, alpha=0.2, linewidth=0, label="95 % of new runs"
+        )
+    else:  # runs of one product differ in shape: a band through them would jump
+        axes[0].vlines(size, low, high, color=BLUE, alpha=0.3, linewidth=4, label="95 % of new runs")
     axes[0].plot(size[order], value[order], "-" if len(x) == 1 else ".", color=BLUE, ms=3, label=law.id)
     axes[0].plot(size, y, "o", color=ORANGE, ms=3, label="runs")
     axes[0].set(xscale="log", yscale="log", xlabel=" x ".join(law.inputs), ylabel=law.output)
@@ -81,8 +84,8 @@ def compare_chart(found: Sequence[Candidate], path: Path) -> None:
     figure, (axis,) = _figure(1)
     names = [f"{one.law}, {one.rows}, delta {one.delta}" for one in shown]
     axis.barh(names, [100 * one.error for one in shown], color=BLUE)
-    axis.set(xlabel="mean error of the largest runs foretold, %")
-    _save(figure, path, "Families by their forecasts")
+    axis.set(xlabel="mean error, %")
+    _save(figure, path, "Families by their forecasts of the largest runs")
 
 
 def design_chart(
