@@ -75,6 +75,7 @@ def test_tokens_and_short_rows_repeat_by_nature() -> None:
     attachment.detach()
     assert not notes.failures
     assert [step["rows"].twice_share for _, _, step in notes.steps] == [None] * 4
+    assert [e[3]["rows"] for e in notes.happened if e[1] == "table"] == [len(words)]
 
 
 def test_weights_are_the_same_bit_for_bit() -> None:

@@ -51,6 +51,14 @@ def test_a_pass_over_all_of_the_training_data_is_meant_as_one(make, length, seve
     assert train_test_leakage.check(make(400, seen(1.0), events=events)).severity == severity
 
 
+def test_the_scripts_own_table_tells_how_many_rows_there_are_and_how_many_repeat(make):
+    table = [Event("table", 0, "", {"rows": 1000, "copies": 0})]
+    assert train_test_leakage.check(make(400, seen(1.0), events=table)).severity == "advice"
+    assert train_test_leakage.check(make(400, seen(0.3), events=table)).severity == "error"
+    few = [Event("table", 0, "", {"rows": 1000, "copies": 150})]
+    assert train_test_leakage.check(make(400, seen(0.3), events=few)).severity == "advice"
+
+
 def test_silent_below_a_per_cent_and_mild_where_rows_repeat_by_nature(make):
     assert train_test_leakage.check(make(400, seen(0.005))) is None
     assert (

@@ -39,7 +39,7 @@ class Tables:
         """Share of the rows of a batch that equal an earlier one of it; None where they repeat by nature."""
         batch = inputs[0]
         few = batch.dim() < 2 or batch.numel() < FEW_ENTRIES * len(batch)
-        hashes = None if few or not batch.is_floating_point() else hash_rows([batch])
+        hashes = None if few else hash_rows([batch])
         if hashes is None or len(hashes) < 2:
             return None
         if not self._told:
@@ -47,7 +47,7 @@ class Tables:
             for rows, copies in _holding(batch, hashes):
                 self._tell("table", "", {"rows": rows, "copies": copies})
                 self.found = True
-        return _copies(hashes) / len(hashes)
+        return _copies(hashes) / len(hashes) if batch.is_floating_point() else None  # words repeat
 
 
 def _holding(batch: Tensor, hashes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ How it is decided: the share of the rows of an evaluation whose hash occurred in
 its interval must pass 0.01. A warning up to 0.1, an error beyond. A loader of training rows only (above
 0.9) is taken as meant so, where another evaluation is held out; where none is, a warning says that nothing
 is, or advice where it is all of the training data. Advice only where the training data repeat rows within an
-epoch as often: few distinct rows exist.
+epoch, or in the script's own table, about as often: few distinct rows exist.
 Not applicable: no evaluation was seen, its rows could not be hashed, or fewer than 100 were.
 """
 
@@ -82,4 +82,6 @@ def check(
 def _is_natural(record: Record, seen: Estimate) -> bool:
     """Whether training rows repeat within an epoch about as often: few distinct rows exist."""
     repeats = finite(*record.series("data/duplicate_share"))[1]
-    return bool(len(repeats)) and seen.low < 3 * float(np.mean(repeats))
+    shares = [float(np.mean(repeats))] if len(repeats) else []
+    shares += [float(event.data["copies"]) / float(event.data["rows"]) for event in record.events("table")]
+    return bool(shares) and seen.low < 3 * max(shares)
