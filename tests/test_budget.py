@@ -142,6 +142,13 @@ def test_runs_that_are_compared_have_no_grant() -> None:
     assert watched.probes.grant > 0 and watched.noise.grant > 0
 
 
+def test_sixty_models_of_one_process_have_grants_of_a_few_together() -> None:
+    """A search or folds: each would else be measured as if it were the only one."""
+    grants = [Budget(0.03, place=place).noise.grant for place in range(1, 61)]
+    assert grants[0] == Budget(0.03).noise.grant and grants[1] == grants[0] / 2
+    assert sum(grants) < 5 * grants[0]
+
+
 def test_one_very_long_step_does_not_make_an_instrument_free() -> None:
     """A flush of the record falls on one of the idle steps: the others must not look dearer for it."""
     budget = Budget(0.03, every_step=True)

@@ -1,7 +1,8 @@
 """How much of a run's time may go into watching it: what each kind of step costs, and which is due.
 
 Two kinds are dear and have a purse each: probes, and steps with the gradients of single examples (noise). A
-purse fills with a share of the script's own time; a grant at the start makes early steps denser.
+purse fills with a share of the script's own time; a grant at the start makes early steps denser. A second
+model gets half of it, a third a third: searches and folds train dozens in one process.
 The others are due every so many steps. A step costs what our code takes, and besides what the script's own
 code takes longer for it, on that step and on the next: it finds the caches filled by us.
 """
@@ -28,7 +29,7 @@ STALE = 64  # steps after which what a step costs is estimated anew at the lates
 class Purse:
     """Seconds put by for one dear kind of step."""
 
-    def __init__(self, kind: str, *, granted: bool = True) -> None:
+    def __init__(self, kind: str, granted: float) -> None:
         self.held, self.grant, self._often = 0.0, GRANTS[kind] * granted, OFTEN[kind]
         self.cost = 0.0  # seconds that the next one should take
         self.since = 0  # steps
@@ -66,13 +67,14 @@ class Purse:
 class Budget:
     """How much of a run's time has been spent on watching it, and what can be afforded."""
 
-    def __init__(self, share: float, *, every_step: bool = False) -> None:
+    def __init__(self, share: float, *, place: int = 1, every_step: bool = False) -> None:
         self.share = share
         self.every_step = every_step  # something is read at every one, whatever it costs; no grant then
         self.own = 0.0  # seconds that watching took
         self.bare = 0.0  # seconds of the script without it
         self.plain = 0.0  # seconds of a step that is not measured
-        self.probes, self.noise = (Purse(kind, granted=not every_step) for kind in ("probe", "noise"))
+        granted = 0.0 if every_step else 1 / place  # the first, second, third model of the process
+        self.probes, self.noise = Purse("probe", granted), Purse("noise", granted)
         self.periods = {"cheap": 1, "call": EARLY}  # every how many steps each of these is due
         self._own: dict[str, deque[float]] = {}  # seconds in our code, by kind of step; `none`: hooks alone
         self._bare: dict[str, deque[float]] = {}  # seconds of the script; besides `after` a dear one

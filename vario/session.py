@@ -103,7 +103,8 @@ class Session:
         if self._writer is None:
             self._writer = self._open_writer()
         self._plans[stream.name] = _Plan()
-        self._budgets[stream.name] = Budget(self._share, every_step=self._every_step)
+        place = len(self._budgets) + 1
+        self._budgets[stream.name] = Budget(self._share, place=place, every_step=self._every_step)
         self._streams[stream.name] = stream
         for need, reason in REFUSED.items() if stream.sharded else ():
             self.event(stream, "refused", need, {"reason": reason})

@@ -35,11 +35,12 @@ def test_each_call_sees_what_has_been_flushed(tmp_path: Path) -> None:
             np.testing.assert_array_equal(record.series("h", "a")[1][:, 0], steps)
             seen.append(record.step_count)
     assert seen == list(range(1, 2_600, 130))
-    writer.readings("netD", 0, [Reading("loss/train", 1.0)])
+    for name in ("netD#10", "netD#²", "netD#2", "netD"):
+        writer.readings(name, 0, [Reading("loss/train", 1.0)])
     writer.event("model", 3, "epoch")
     writer.meta("seed", 4)
     writer.flush()
-    assert [r.stream for r in run.records()] == ["model", "netD"]
+    assert [r.stream for r in run.records()] == ["model", "netD", "netD#2", "netD#10", "netD#²"]
     assert run.events("epoch")[0].step == 3 and run.meta["seed"] == 4 and record.meta["seed"] == 4
 
 

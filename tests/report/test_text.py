@@ -10,6 +10,7 @@ from tests.report.sample import cures_of, empty_run, healthy_run, sick_diagnosis
 from vario.nouns import Diagnosis, Evidence, Finding, Prescription, Reading
 from vario.record import open_run
 from vario.record.store import RecordWriter
+from vario.report.facts import Cost
 from vario.report.text import findings_text, summary_text
 from vario.report.words import card_of, clean, duration, headline, interval, number, places, summary
 from vario.rules import diagnose
@@ -98,6 +99,14 @@ def test_the_brief_form_names_what_it_leaves_out(tmp_path: Path) -> None:
     assert text.count("% sure") == 2
 
 
+def test_the_brief_form_names_two_illnesses_not_one_in_two_streams(tmp_path: Path) -> None:
+    folds = tuple(finding("diverging", stream=f"net#{i}") for i in range(3))
+    many = Diagnosis((*folds, finding("no-gradient"), finding("target-scale")), ())
+    text = summary_text(sick_run(tmp_path / "run"), many, {})
+    assert "diverging  (" in text and "no-gradient  (" in text
+    assert "also: diverging (2), target-scale" in text
+
+
 def test_the_full_text_has_every_evidence_with_limit_and_every_reason(tmp_path: Path) -> None:
     run, diagnosis = sick_run(tmp_path / "run"), sick_diagnosis()
     text = findings_text(run, diagnosis, cures_of(diagnosis))
@@ -108,6 +117,12 @@ def test_the_full_text_has_every_evidence_with_limit_and_every_reason(tmp_path: 
     assert "- overfitting, memorization: no evaluation was seen" in text
     assert text.index("learning-rate-too-high") < text.index("- dead-units (conv1, conv2): ")
     assert text.index("- dead-units") < text.index("i batch-too-small")
+
+
+def test_what_watching_several_models_took_is_summed() -> None:
+    assert str(Cost(0.05, 3.0)) == "3 s beside steps of 60 s (5 %)"
+    assert str(Cost(0.02, 3.0, streams=4)) == "3 s (at most 2 % of the time of the steps of a stream)"
+    assert str(Cost(0.0, 0.0)) == str(Cost(0.0, float("nan"))) == "0 % of the time of the steps"
 
 
 def test_a_healthy_run_says_what_was_checked_and_what_was_not(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
 from collections import Counter
@@ -82,7 +83,7 @@ class Run:
         return self._source.status()
 
     def records(self) -> list[Record]:
-        """One Record per stream, in alphabetical order."""
+        """One Record per stream, in alphabetical order, net#2 before net#10."""
         return [self._source.record(name) for name in self._source.streams()]
 
     @property
@@ -173,7 +174,7 @@ class _File:
         )
 
     def streams(self) -> list[str]:
-        return self._keep("streams", lambda: sorted(self._steps_of()))
+        return self._keep("streams", lambda: sorted(self._steps_of(), key=_by_number))
 
     def step_count(self, stream: str) -> int:
         return self._keep("steps", self._steps_of).get(stream, -1) + 1
@@ -388,3 +389,7 @@ def _badness(data: Mapping[str, Any]) -> int:
     if data.get("signal"):
         return 2
     return 1 if data.get("code") or data.get("error") else 0
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -30,15 +30,18 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Own time as a share of the time of the steps, and in seconds; nan where unknown."""
+    """Own time as a share of the time of the steps, the largest of all streams, and in seconds together."""
 
     share: float
     seconds: float
+    streams: int = 1
 
     def __str__(self) -> str:
         share = f"{number(100 * self.share)} %"
         if not (self.share > 0 and np.isfinite(self.seconds)):
             return f"{share} of the time of the steps"
+        if self.streams > 1:
+            return f"{duration(self.seconds)} (at most {share} of the time of the steps of a stream)"
         return f"{duration(self.seconds)} beside steps of {duration(self.seconds / self.share)} ({share})"
 
 
@@ -84,8 +87,8 @@ def cost(run: Run) -> Cost:
     """What vario itself took: by the session's own account, else from the steps that were timed."""
     told = [row for row in _schedule(run).values() if row.get("overhead") is not None]
     if told:
-        worst = max(told, key=lambda row: float(row["overhead"]))
-        return Cost(worst["overhead"], worst.get("own_seconds", float("nan")))
+        seconds = sum(row.get("own_seconds", float("nan")) for row in told)
+        return Cost(max(row["overhead"] for row in told), seconds, len(told))
     seconds = total = 0.0
     for record in run.records():
         at, own = record.series("time/own")

@@ -267,7 +267,7 @@ def _verdict(run: Run, diagnosis: Diagnosis) -> str:
         ("steps", f"{steps:,}"),
         ("ended", said(facts.ending(run), longest=240)),
         *([("took", words.duration(wall))] if math.isfinite(wall) else []),
-        *([("vario took", f"{words.number(100 * spent.share)} %")] if math.isfinite(spent.share) else []),
+        *([("vario took", str(spent))] if math.isfinite(spent.share) else []),
     ]
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in told)
     return (

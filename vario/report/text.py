@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -78,12 +79,15 @@ def _text(
         indent=2,
     )
     causes = [finding for finding in diagnosis.findings if not finding.explained_by]
-    for cause in causes[: 2 if brief else None]:
+    # Briefly two illnesses are told, not one in two streams.
+    firsts = [cause for i, cause in enumerate(causes) if cause.id not in {one.id for one in causes[:i]}]
+    shown = firsts[:2] if brief else causes
+    for cause in shown:
         folded = [f for f in diagnosis.findings if (f.explained_by, f.stream) == (cause.id, cause.stream)]
         _one(page, cause, prescriptions.get(cause, ()), brief, several=len(run.records()) > 1)
         _beneath(page, folded, brief)
-    if brief and len(causes) > 2:
-        page.line("also: " + ", ".join(finding.id for finding in causes[2:]), indent=2)
+    if more := Counter(cause.id for cause in causes if cause not in shown):
+        page.line("also: " + ", ".join(f"{id} ({n})" if n > 1 else id for id, n in more.items()), indent=2)
     _unknown(page, diagnosis, brief)
     for name, error in facts.switched_off(run):
         page.line(f"switched off: {name} ({error})", "33", indent=2)
