@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.laws.tables import planted
 from vario.laws._form import bend_of
 from vario.laws._uncertainty import bootstrap, interval, stretch_of, student, uncertainty
 from vario.laws.fit import fit
 from vario.laws.over_training import OVER_TRAINING
 from vario.laws.power import POWER, POWER_FLOOR
 from vario.laws.step_law import STEP_LAW
+from vario.laws.two_term import TWO_TERM
 
 
 @pytest.mark.parametrize(("spare", "t"), [(6, 2.447), (10, 2.228), (1, 12.706), (1e9, 1.96)])
@@ -82,3 +84,32 @@ def test_over_training_three_hundred_times_larger() -> None:
         errors.append(abs(float(done.predict(at)[0]) / wanted - 1))
         assert done.theta[3] == pytest.approx(0.14, rel=0.1)
     assert hits >= 34 and np.median(errors) < 0.01 and max(errors) < 0.02
+
+
+def test_an_interval_is_as_wide_as_earlier_misses_at_that_distance() -> None:
+    x, loss = planted(60, noise=0.002, seed=1)
+    done = fit(TWO_TERM, x, loss, delta="auto")
+    known = uncertainty(done, draws=50, backtest_draws=20)
+    assert known.end == pytest.approx(np.log(x["N"] * x["D"]).max())
+    assert [reach for reach, _ in known.missed] == sorted(reach for reach, _ in known.missed)
+    assert len(known.missed) == 4
+    known = replace(known, missed=[(1.0, 0.3), (2.0, 0.1)])
+    n, d = x["N"][np.argmax(x["N"] * x["D"])], x["D"][np.argmax(x["N"] * x["D"])]
+    away = np.exp([-1.0, 0.5, 1.0, 1.5, 9.0])
+    _, low, high = interval(TWO_TERM, done.theta, known, {"N": n * away, "D": np.full(5, d)})
+    half = np.log(high / low) / 2
+    assert half[1:] == pytest.approx(1.96 * np.array([0.15, 0.3, 0.2, 0.1]))
+    assert half[0] < 0.02  # within the runs
+
+
+def test_look_backs_start_below_a_crowded_largest_budget() -> None:
+    """Two thirds of the rows at one budget, and a bend just before: shares of the rows do not see it."""
+    rng = np.random.default_rng(0)
+    budget = np.repeat([1e18, 2e18, 4e18, 4e19], [8, 8, 8, 48])
+    n = 10 ** rng.uniform(7.7, 8.9, len(budget))
+    x = {"N": n, "D": budget / 6 / n}
+    bend = np.where(budget > 1e19, 0.02, 0.0)
+    loss = (1.8 + 420 * x["N"] ** -0.35 + 1200 * x["D"] ** -0.35) * np.exp(bend)
+    done = fit(TWO_TERM, x, loss * np.exp(0.001 * rng.standard_normal(len(n))), delta="auto")
+    known = uncertainty(done, draws=50, backtest_draws=20)
+    assert max(error for _, error in known.missed) == pytest.approx(0.02, abs=0.01)

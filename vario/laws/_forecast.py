@@ -111,6 +111,8 @@ class Forecaster:
             "stretch": self.known.stretch,
             "trend": list(self.known.trend),
             "rivals": [[name, theta.tolist(), weight] for name, theta, weight in self.known.rivals],
+            "missed": [list(pair) for pair in self.known.missed],
+            "end": self.known.end,
             "lean": list(self.lean),
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
         }
@@ -122,6 +124,7 @@ class Forecaster:
             draws, kept["noise"], kept["factor"], np.empty(0), kept["bootstrap"],
             tuple(kept.get("bend", ())), kept.get("stretch", 1.0), tuple(kept.get("trend", ())),
             [(name, np.array(theta, float), float(weight)) for name, theta, weight in kept.get("rivals", ())],
+            [(reach, error) for reach, error in kept.get("missed", ())], kept.get("end", np.inf),
         )  # fmt: skip
         ranges = {name: (ends[0], ends[1]) for name, ends in kept["ranges"].items()}
         lean = tuple(kept.get("lean", (0.0, 0.0)))
