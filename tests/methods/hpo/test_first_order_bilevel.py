@@ -104,7 +104,9 @@ def test_refuses():
         pytest.param(
             121,
             marks=pytest.mark.xfail(
-                strict=True, reason="accuracy 91.7 -> 92.4; clean examples alone would give 94.7, not + 4"
+                strict=True,
+                raises=AssertionError,
+                reason="accuracy 91.7 -> 92.4; clean examples alone would give 94.7, not + 4",
             ),
         ),
         122,

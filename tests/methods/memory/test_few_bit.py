@@ -115,6 +115,19 @@ def test_the_gradient_can_be_differentiated():
     torch.testing.assert_close(*seen)
 
 
+@pytest.mark.slow
+def test_inside_a_compiled_model():
+    """In one graph (the compiler takes seconds to import), with the values and gradients of the eager model."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 9), FewBit("gelu", bits=3), nn.Linear(9, 2))
+    x, found = torch.randn(5, 8), []
+    for made in (model, torch.compile(model, backend="eager", fullgraph=True)):
+        out = made(x)
+        found.append((out, *torch.autograd.grad(out.square().sum(), [*model.parameters()])))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_from_existing():
     assert FewBit.from_existing(nn.SiLU(), bits=2).activation == "silu"
     assert FewBit.from_existing(nn.SiLU(inplace=True)).activation == "silu"

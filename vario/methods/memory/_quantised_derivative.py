@@ -59,8 +59,7 @@ def _planes(x: Tensor, borders: tuple[float, ...], *, eager: bool) -> Tensor:
     """Bit planes uint8 (bits, n) of x (8, n)."""
     kernel = None if eager else _kernel("pack_steps", x)
     if kernel is None:
-        planes: Tensor = _packer(borders)(x, eager=eager or x.device.type == "cpu")
-        return planes
+        return _pack(x, borders) if eager or _as_it_is(x) else _packer(borders)(x)
     planes = torch.empty(len(borders).bit_length(), x.shape[1], dtype=torch.uint8)
     _run(kernel, len(planes), x, torch.tensor(borders, dtype=torch.float32), planes)
     return planes
@@ -70,11 +69,16 @@ def _times_levels(grad: Tensor, planes: Tensor, levels: tuple[float, ...], *, ea
     """The gradient (8, n) times the level of each entry."""
     kernel = None if eager else _kernel("times_levels", grad)
     if kernel is None:
-        product: Tensor = _multiplier(levels)(grad, planes, eager=eager or grad.device.type == "cpu")
-        return product
+        plain = eager or _as_it_is(grad)
+        return _multiply(grad, planes, levels) if plain else _multiplier(levels)(grad, planes)
     product = torch.empty_like(grad)
     _run(kernel, len(planes), grad, torch.tensor(levels, dtype=torch.float32), planes, product)
     return product
+
+
+def _as_it_is(x: Tensor) -> bool:
+    """On a CPU compiled code is slower than the kernel in C; and what is being compiled takes this along."""
+    return x.device.type == "cpu" or torch.compiler.is_compiling()
 
 
 def _kernel(name: str, x: Tensor) -> Any:
@@ -88,38 +92,42 @@ def _run(kernel: Any, bits: int, *tensors: Tensor) -> None:
     kernel(ctypes.c_int64(tensors[0].shape[1]), *places, bits, torch.get_num_threads())
 
 
+def _pack(x: Tensor, borders: tuple[float, ...]) -> Tensor:
+    step = torch.zeros_like(x, dtype=torch.int32)
+    for border in borders:
+        step = step + (x > border).to(torch.int32)
+    planes = []
+    for k in range(len(borders).bit_length()):
+        plane = torch.zeros_like(step[0])
+        for j in range(8):
+            plane = plane | (((step[j] >> k) & 1) << j)
+        planes.append(plane.to(torch.uint8))
+    return torch.stack(planes)
+
+
+def _multiply(grad: Tensor, planes: Tensor, levels: tuple[float, ...]) -> Tensor:
+    rows = []
+    for j in range(8):
+        slopes: list[Tensor | float] = list(levels)
+        for k in range((len(levels) - 1).bit_length()):  # halve the choice with each bit
+            high = (planes[k].to(torch.int32) & (1 << j)) != 0
+            slopes = [torch.where(high, b, a) for a, b in zip(slopes[::2], slopes[1::2], strict=True)]
+        rows.append(grad[j] * slopes[0])
+    return torch.stack(rows)
+
+
 @functools.cache
 def _packer(borders: tuple[float, ...]) -> Callable[..., Tensor]:
-    bits = len(borders).bit_length()
-
     def pack(x: Tensor) -> Tensor:
-        step = torch.zeros_like(x, dtype=torch.int32)
-        for border in borders:
-            step = step + (x > border).to(torch.int32)
-        planes = []
-        for k in range(bits):
-            plane = torch.zeros_like(step[0])
-            for j in range(8):
-                plane = plane | (((step[j] >> k) & 1) << j)
-            planes.append(plane.to(torch.uint8))
-        return torch.stack(planes)
+        return _pack(x, borders)
 
     return compiled(pack)
 
 
 @functools.cache
 def _multiplier(levels: tuple[float, ...]) -> Callable[..., Tensor]:
-    bits = (len(levels) - 1).bit_length()
-
     def multiply(grad: Tensor, planes: Tensor) -> Tensor:
-        rows = []
-        for j in range(8):
-            slopes: list[Tensor | float] = list(levels)
-            for k in range(bits):  # halve the choice with each bit
-                high = (planes[k].to(torch.int32) & (1 << j)) != 0
-                slopes = [torch.where(high, b, a) for a, b in zip(slopes[::2], slopes[1::2], strict=True)]
-            rows.append(grad[j] * slopes[0])
-        return torch.stack(rows)
+        return _multiply(grad, planes, levels)
 
     return compiled(multiply)
 
