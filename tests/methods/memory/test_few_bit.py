@@ -117,7 +117,7 @@ def test_the_gradient_can_be_differentiated():
 
 @pytest.mark.slow
 def test_inside_a_compiled_model():
-    """In one graph (the compiler takes seconds to import), with the values and gradients of the eager model."""
+    """In one graph, with the values and gradients of the eager model; the compiler takes long to import."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 9), FewBit("gelu", bits=3), nn.Linear(9, 2))
     x, found = torch.randn(5, 8), []
