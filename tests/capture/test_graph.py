@@ -171,13 +171,19 @@ def doubled(name: str, x: Tensor) -> Tensor:
         "sigmoid, cross entropy of probabilities": lambda: F.binary_cross_entropy(
             x.sigmoid(), torch.ones(3, 4)
         ),
+        "softmax, cross entropy by hand": lambda: (
+            (p := x.softmax(dim=1)).logsumexp(dim=1) - p[torch.arange(3), target]
+        ).mean(),
+        "cross entropy by hand": lambda: (x.logsumexp(dim=1) - x[torch.arange(3), target]).mean(),
         "log of softmax": lambda: F.nll_loss(x.softmax(dim=1).log(), target),
         "attention": lambda: F.cross_entropy(x.softmax(dim=1) @ torch.ones(4, 5), target),
     }[name]()
 
 
 @pytest.mark.parametrize(
-    "name", ["softmax, cross entropy", "softmax, view, cross entropy", "sigmoid, its own loss"]
+    "name",
+    ["softmax, cross entropy", "softmax, view, cross entropy", "sigmoid, its own loss"]
+    + ["softmax, cross entropy by hand"],
 )
 def test_a_doubled_softmax_is_seen(name: str) -> None:
     model = nn.Linear(4, 4)

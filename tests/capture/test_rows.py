@@ -80,3 +80,12 @@ def test_a_pair_of_images_is_another_one_when_its_second_is() -> None:
     words = torch.randint(50, (20, 9))
     with_next, alone = hash_rows((words, words + 1)), hash_rows(words)
     assert with_next is not None and alone is not None and (with_next == alone).all()
+
+
+def test_a_row_of_categories_is_another_one_when_its_numbers_are() -> None:
+    categories, numbers, label = torch.zeros(4, 5, dtype=torch.int64), torch.randn(4, 3), torch.zeros(4)
+    alike = hash_rows([categories, label])
+    apart = hash_rows([categories, numbers, label])
+    assert alike is not None and apart is not None
+    assert len(set(alike.tolist())) == 1
+    assert len(set(apart.tolist())) == 4

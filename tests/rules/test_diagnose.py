@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from tests.test_habits import VOCABULARY
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Evidence, Finding, NotApplicable
 from vario.rules import ALL, diagnose
 from vario.rules._causes import SYMPTOMS, consequences
 from vario.rules._diagnose import rank
@@ -70,6 +70,13 @@ def test_a_held_out_loss_that_rises_explains_answers_from_memory_and_strong_drop
     assert [f.id for f in ranked] == ["overfitting", "memorization"]
     ranked = rank([found("dead-units", "warning", 0.8), found("excessive-regularization", "warning", 0.7)])
     assert [f.id for f in ranked] == ["excessive-regularization", "dead-units"]
+
+
+def test_a_layer_that_is_dead_in_part_does_not_explain_what_gets_no_gradient():
+    for share, first in ((0.6, "no-gradient"), (1.0, "dead-units")):
+        evidence = (Evidence("share of dead units", share, share, share, 0.5),)
+        dead = Finding("dead-units", "advice", 0.97, (), (0, 9), evidence, stream="model")
+        assert rank([dead, found("no-gradient", "warning", 0.9)])[0].id == first
 
 
 def test_findings_of_different_models_do_not_explain_each_other():

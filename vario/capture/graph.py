@@ -88,6 +88,7 @@ _CHANNELS_SECOND = frozenset({"ConvolutionBackward0", "NativeBatchNormBackward0"
 _OPAQUE = ("CompiledFunctionBackward", "CheckpointFunctionBackward", "CopySlices")
 _DOUBLED = {
     "LogSoftmaxBackward0": "SoftmaxBackward0",
+    "LogsumexpBackward0": "SoftmaxBackward0",  # a cross entropy that is written by hand
     "BinaryCrossEntropyWithLogitsBackward0": "SigmoidBackward0",
 }
 

@@ -127,7 +127,8 @@ def batch_tensors(batch: Any) -> list[Tensor]:
 def hash_rows(batch: Any) -> NDArray[np.int64] | None:
     """A hash of each row of the batch's first tensor; None where it is not in main memory.
 
-    Of floating ones of its shape as well: a pair of images is another one when one of the two is.
+    Of floating ones of its shape as well: a pair of images is another one when one of the two is. Beside
+    categories or words the numbers that stand in the same rows belong to them.
     Nor where no other tensor has as many rows: the words of all examples in one row are no examples.
     """
     tensors = [tensor for tensor in batch_tensors(batch) if _readable(tensor)]
@@ -150,7 +151,9 @@ def _belongs(tensor: Tensor, first: Tensor, few: bool) -> bool:
     """Whether a row is this tensor's as much as the first one's."""
     if few:
         return tensor.shape[0] == first.shape[0]
-    return tensor.shape == first.shape and first.is_floating_point()
+    if first.is_floating_point():
+        return tensor.shape == first.shape
+    return tensor.is_floating_point() and tensor.dim() > 1 and tensor.shape[0] == first.shape[0]
 
 
 def _readable(tensor: Tensor) -> bool:

@@ -7,7 +7,9 @@ way of diverging. The graph has no cycle (tested).
 
 from __future__ import annotations
 
-__all__ = ["FAILURES", "NO_ILLNESS", "SYMPTOMS", "consequences"]
+from vario.nouns import Finding
+
+__all__ = ["FAILURES", "NO_ILLNESS", "SYMPTOMS", "consequences", "explains"]
 
 # That a run came to nothing; what explains one of these matters more than what is merely so.
 FAILURES = frozenset({"non-finite", "diverging", "loss-plateau"})
@@ -169,6 +171,16 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "softmax-collapse": ("no-gradient", "delayed-generalization", "loss-plateau"),
     "loss-plateau": ("underfitting",),
 }
+
+
+def explains(cause: Finding, symptom: Finding) -> bool:
+    """Whether the cause can bring about the symptom, as far as what was measured of it.
+
+    A layer that is dead in part lets gradients through: what has none was cut off elsewhere.
+    """
+    if (cause.id, symptom.id) == ("dead-units", "no-gradient"):
+        return bool(cause.evidence) and cause.evidence[0].low >= 0.99
+    return symptom.id in consequences(cause.id)
 
 
 def consequences(cause: str) -> frozenset[str]:

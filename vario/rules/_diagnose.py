@@ -15,7 +15,7 @@ import numpy as np
 from vario.nouns import SEVERITIES, Diagnosis, Finding, NotApplicable
 from vario.record import Record, Run
 from vario.rules._calibration import calibrated
-from vario.rules._causes import FAILURES, NO_ILLNESS, consequences
+from vario.rules._causes import FAILURES, NO_ILLNESS, consequences, explains
 from vario.rules._course import course
 from vario.rules._harm import weighed
 
@@ -119,7 +119,7 @@ def _explain(finding: Finding, others: list[Finding]) -> Finding:
 
     What is no longer a number passes from one model of a run to the others, so its cause may be in another.
     """
-    causes = [f for f in others if f.stream == finding.stream and finding.id in consequences(f.id)]
+    causes = [f for f in others if f.stream == finding.stream and explains(f, finding)]
     if not causes and finding.id == "non-finite":
         causes = [f for f in others if finding.id in consequences(f.id)]
     top = [f for f in causes if not any(f.id in consequences(other.id) for other in causes)]

@@ -34,10 +34,14 @@ def against_accuracy(record: Record, count: int) -> Found | None:
     where, steps, accuracy = passes(record, "eval/accuracy")
     best = _first_as_good(record, where, accuracy)
     right = accuracy_at(record, where, float(steps[best]))
-    # A model that swings from one evaluation to the next has no accuracy to hold labels against.
+    # A model that swings from one evaluation to the next has no accuracy to hold labels against. The best of
+    # many is a lucky one: where its neighbours say less by no more than chance, theirs is the accuracy.
     usual = float(np.median(accuracy[best - 1 : best + 2])) if 0 < best < len(accuracy) - 1 else right.value
     if usual < right.low:
-        return None
+        examples = record.last("eval/examples", where)
+        lucky, right = right, rate(usual, examples if examples >= 1 else 1)
+        if right.high < lucky.low:
+            return None
     until = float(steps[_last_as_good(record, where, accuracy)])
     seen, span = _training_accuracy_at(record, float(steps[best]), until)
     if _knows_nothing(record, right, count):
