@@ -52,5 +52,14 @@ def gradient_norm(
     scores = []
     for xs, ys in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
         grads = each(trained, xs, ys)
-        scores.append(sum(g.flatten(1).square().sum(1) for g in grads.values()))
-    return torch.cat([torch.as_tensor(score) for score in scores]).sqrt()
+        scores.append(torch.stack([_lengths(g) for g in grads.values()], 1))  # (chunk, parameters)
+    total: Tensor = torch.linalg.vector_norm(torch.cat(scores), dim=1)
+    return total
+
+
+def _lengths(gradients: Tensor) -> Tensor:
+    """Of gradients (n, ...) of one parameter, which may be a single number; summed in float32 at least."""
+    rows = gradients[:, None].flatten(1)
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=wide)
+    return lengths
