@@ -127,6 +127,9 @@ def test_uncentered_batch_norm_from_existing():
     assert made.mean_square.tolist() == [5.0] * 3
     with pytest.raises(ValueError, match="takes the place of"):
         UncenteredBatchNorm.from_existing(nn.Linear(2, 2))
+    for other in (nn.BatchNorm1d(2, momentum=None), nn.BatchNorm1d(2, track_running_stats=False)):
+        with pytest.raises(ValueError, match="no momentum or no running"):
+            UncenteredBatchNorm.from_existing(other)
 
 
 def test_shaped_activation():

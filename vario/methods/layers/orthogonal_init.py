@@ -114,11 +114,14 @@ class UncenteredBatchNorm(nn.Module):
         """With the gain and shift of a BatchNorm; its running mean goes into the running mean square."""
         if not isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"UncenteredBatchNorm takes the place of a BatchNorm, not of {module!r}.")
-        momentum = 0.1 if module.momentum is None else module.momentum
-        made = cls(module.num_features, eps=module.eps, momentum=momentum)
+        if module.momentum is None or module.running_var is None or module.running_mean is None:
+            raise ValueError(
+                f"UncenteredBatchNorm keeps a running mean square with a momentum; {module!r} has no momentum "
+                f"or no running statistics."
+            )
+        made = cls(module.num_features, eps=module.eps, momentum=module.momentum)
         made.weight, made.bias = module.weight, module.bias
-        if module.running_var is not None and module.running_mean is not None:
-            made.mean_square = module.running_var + module.running_mean.square()
+        made.mean_square = module.running_var + module.running_mean.square()
         return made.train(module.training)
 
     def forward(self, x: Tensor) -> Tensor:
