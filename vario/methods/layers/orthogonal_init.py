@@ -116,7 +116,7 @@ class UncenteredBatchNorm(nn.Module):
             raise ValueError(f"UncenteredBatchNorm takes the place of a BatchNorm, not of {module!r}.")
         if module.momentum is None or module.running_var is None or module.running_mean is None:
             raise ValueError(
-                f"UncenteredBatchNorm keeps a running mean square with a momentum; {module!r} has no momentum "
+                f"UncenteredBatchNorm keeps a running mean square with momentum, and {module!r} has no momentum "
                 f"or no running statistics."
             )
         made = cls(module.num_features, eps=module.eps, momentum=module.momentum)
