@@ -128,7 +128,7 @@ def test_uncentered_batch_norm_from_existing():
     with pytest.raises(ValueError, match="takes the place of"):
         UncenteredBatchNorm.from_existing(nn.Linear(2, 2))
     for other in (nn.BatchNorm1d(2, momentum=None), nn.BatchNorm1d(2, track_running_stats=False)):
-        with pytest.raises(ValueError, match="no momentum or no running"):
+        with pytest.raises(ValueError, match="Without a momentum or running"):
             UncenteredBatchNorm.from_existing(other)
 
 

@@ -116,8 +116,8 @@ class UncenteredBatchNorm(nn.Module):
             raise ValueError(f"UncenteredBatchNorm takes the place of a BatchNorm, not of {module!r}.")
         if module.momentum is None or module.running_var is None or module.running_mean is None:
             raise ValueError(
-                f"UncenteredBatchNorm keeps a running mean square with momentum, and {module!r} has no momentum "
-                f"or no running statistics."
+                f"UncenteredBatchNorm keeps a running mean square with a momentum. Without a momentum or "
+                f"running statistics, as in {module!r}, there is nothing to go on from."
             )
         made = cls(module.num_features, eps=module.eps, momentum=module.momentum)
         made.weight, made.bias = module.weight, module.bias
