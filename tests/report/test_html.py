@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.report.sample import cures_of, empty_run, healthy_run, sick_diagnosis, sick_run, write_series
-from vario.nouns import Diagnosis, Finding
+from vario.nouns import Diagnosis, Finding, Reading
 from vario.record import Run
+from vario.record.reader import open_run
+from vario.record.store import RecordWriter
 from vario.report.html import MODULES, STATIC, notebook_html, page_html, script, write_report
 
 HOSTILE = "<script>alert(1)</script>\u202e\"'&" + "x" * 500
@@ -173,3 +175,18 @@ def test_a_long_run_with_many_layers_stays_small(tmp_path: Path) -> None:
     rows = [len(m["rows"]) for m in inlined(text)["layers"][0]["maps"] if m["name"] == "gradient/norm"]
     assert rows == [200] and text.count("block.259.weight") >= 1
     assert len(text) < 5_000_000
+
+
+def test_of_a_search_of_twenty_models_a_few_are_shown_and_the_rest_is_told(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "run")
+    for number in range(1, 21):
+        for step in range(5):
+            writer.readings(f"net#{number}", step, [Reading("loss/train", 2.0 - step / 10)])
+    writer.close()
+    ill = Finding("diverging", "error", 0.9, (), (0, 4), (), stream="net#17")
+    text, outline = page_of(open_run(tmp_path / "run"), Diagnosis((ill,), ()))
+    labels = {line["label"] for chart in inlined(text)["charts"] for line in chart["lines"]}
+    assert labels == {"training", "net#17: training", *(f"net#{number}: training" for number in range(1, 8))}
+    assert "Below are 8 of 20 models" in outline.text and "vario open run" in outline.text
+    _, whole = page_of(sick_run(tmp_path / "one"), sick_diagnosis())
+    assert "Below are" not in whole.text

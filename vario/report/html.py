@@ -44,6 +44,7 @@ SECTIONS = (
     ("cost", "What vario cost"),
 )
 STILL_BINS = 160
+MOST_STREAMS = 8  # a line chart has no more colours
 
 
 def write_report(run: Run, out: Path) -> Path:
@@ -59,7 +60,7 @@ def write_report(run: Run, out: Path) -> Path:
 
 def page_html(run: Run, diagnosis: Diagnosis, cures: Mapping[Finding, Sequence[Prescription]]) -> str:
     """The whole page as text."""
-    page = _Page(run)
+    page = _Page(run, diagnosis)
     findings = page.findings(diagnosis, cures)
     sections = {name: page.section(name) for name, _ in SECTIONS}
     maps = layers.layer_maps(page.records, page.curves, diagnosis.findings)
@@ -87,7 +88,7 @@ def page_html(run: Run, diagnosis: Diagnosis, cures: Mapping[Finding, Sequence[P
         '<nav aria-label="Sections"><a class="brand" href="#top">vario</a><a href="#findings">Findings</a>'
         f"{links}"
         f'<button type="button" id="theme" hidden>theme</button></nav><main id="top">'
-        f"{_verdict(run, diagnosis)}{findings}{body}</main>"
+        f"{_verdict(run, diagnosis)}{findings}{page.left_out()}{body}</main>"
         f"<footer>Made by vario {said(_version())}. This page is complete: it loads nothing from"
         " anywhere.</footer>"
         f'<script type="application/json" id="vario-data">{_inline(inlined)}</script>'
@@ -103,7 +104,7 @@ def notebook_html(run: Run) -> str:
     whole = page_html(run, diagnosis, cures)
     # Inside another page the links to sections would otherwise lead to that page's address.
     whole = escape(whole.replace("<head>", '<head><base href="about:srcdoc">', 1))
-    page = _Page(run)
+    page = _Page(run, diagnosis)
     loss = next((chart for chart in charts.course(page.records) if chart.section == "loss"), None)
     rows = []
     for finding in [item for item in diagnosis.findings if not item.explained_by][:3]:
@@ -139,9 +140,10 @@ def _enclosed(name: str) -> str:
 class _Page:
     """The charts of a page as they are asked for, with the curves they need."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, diagnosis: Diagnosis) -> None:
         self.run = run
-        self.records = [r for r in run.records() if "@" not in r.stream] or run.records()
+        self.all = [r for r in run.records() if "@" not in r.stream] or run.records()
+        self.records = _chosen(self.all, diagnosis)
         self.curves = Curves()
         self.charts: list[dict[str, Any]] = []
 
@@ -217,16 +219,24 @@ class _Page:
             else []
         )
         figures = "".join(self._figure(chart, still=True) for chart in shown)
-        several = len(self.records) > 1
+        several = len(self.all) > 1
         return finding_html.finding_card(
             finding, cures.get(finding, ()), figures, beneath, stream=several, small=small
         )
 
     def _record_of(self, finding: Finding) -> Record | None:
-        for record in self.records:
-            if record.stream.partition("@")[0] == finding.stream.partition("@")[0]:
-                return record
-        return self.records[0] if self.records else None
+        own = (record for record in self.all if _model(record.stream) == _model(finding.stream))
+        return next(own, self.all[0] if self.all else None)
+
+    def left_out(self) -> str:
+        """That a search of sixty models is not shown whole; "" where all is."""
+        if len(self.records) == len(self.all):
+            return ""
+        return (
+            f'<p class="hint">Below are {len(self.records)} of {len(self.all)} models, those of the first'
+            f" findings before others. <code>vario open {said(facts.run_name(self.run))}</code> shows"
+            " each.</p>"
+        )
 
     def _figure(self, chart: Chart, *, still: bool) -> str:
         lines = []
@@ -247,6 +257,21 @@ class _Page:
             f'<figure class="chart" data-chart="{len(self.charts) - 1}" data-testid="chart">'
             f"<figcaption>{said(chart.title)}</figcaption><div class='plot'>{inside}</div></figure>"
         )
+
+
+def _chosen(records: list[Record], diagnosis: Diagnosis) -> list[Record]:
+    """As many as can be told apart; those with findings before others, in their old order."""
+    if len(records) <= MOST_STREAMS:
+        return records
+    sick = [finding.stream for finding in diagnosis.findings]
+    first = [next((r for r in records if _model(r.stream) == _model(name)), records[0]) for name in sick]
+    kept = list(dict.fromkeys(record.stream for record in first + records))[:MOST_STREAMS]
+    return [record for record in records if record.stream in kept]
+
+
+def _model(stream: str) -> str:
+    """A stream's name without its rank."""
+    return stream.partition("@")[0]
 
 
 def _is_still(chart: Chart) -> bool:
