@@ -55,6 +55,17 @@ def check_autocast(method: Method) -> None:
     torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-5)
 
 
+def check_one_example_at_a_time(method: Method) -> None:
+    """Under torch.func, as ``gradient_norm`` calls it: the gradients of the sum, row by row."""
+    if not is_drop_in(method):
+        return
+    scores, target = batch()
+    loss = method.thing(**method.example, reduction="sum")
+    each = torch.func.vmap(torch.func.grad(lambda z, label: loss(z[None], label[None])))
+    (whole,) = torch.autograd.grad(loss(scores, target), scores)
+    torch.testing.assert_close(each(scores.detach(), target), whole)
+
+
 def check_extreme_scores(method: Method) -> None:
     """The largest scores of half precision give finite losses and gradients, right or wrong."""
     for right in (0, 1):

@@ -25,7 +25,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vario.methods.losses._cross_entropy import as_torch, check, reduce, rows, settings_of
+from vario.methods.losses._cross_entropy import as_torch, at_label, check, reduce, rows, settings_of
 
 __all__ = ["DirectCoverageLoss"]
 
@@ -65,7 +65,7 @@ class DirectCoverageLoss(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         scores, labels, counts = rows("DirectCoverageLoss", output, target, self.ignore_index)
-        tokens = scores.log_softmax(-1).gather(-1, labels[..., None])[..., 0]  # (n, ...)
+        tokens = at_label("DirectCoverageLoss", scores.log_softmax(-1), labels)[..., 0]  # (n, ...)
         tokens = torch.where(counts, tokens, torch.zeros_like(tokens))
         if tokens.ndim > 1:
             tokens, counts = tokens.flatten(1).sum(1), counts.flatten(1).any(1)

@@ -27,7 +27,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vario.methods.losses._cross_entropy import as_torch, check, reduce, rows, settings_of
+from vario.methods.losses._cross_entropy import as_torch, at_label, check, reduce, rows, settings_of
 
 __all__ = ["StableMaxLoss"]
 
@@ -64,7 +64,7 @@ class StableMaxLoss(nn.Module):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         scores, labels, counts = rows("StableMaxLoss", output, target, self.ignore_index)
         s = _grow(scores)  # (..., C)
-        own = s.gather(-1, labels[..., None])
+        own = at_label("StableMaxLoss", s, labels)
         others = s.scatter(-1, labels[..., None], 0.0).sum(-1)
         losses = torch.log1p(others / own[..., 0])
         return as_torch(reduce(losses, counts, self.reduction), output)
