@@ -139,6 +139,14 @@ def test_a_run_without_a_step_claims_nothing(tmp_path: Path) -> None:
     text = findings_text(run, diagnose(run), {})
     assert "No training step was seen" in text and "failed: FileNotFoundError: no such file: data.csv" in text
     assert "Nothing wrong" not in text and text.count("the run has no steps") == 1
+    assert "not seen" not in text  # the script's own error says why
+    writer = RecordWriter(tmp_path / "other")
+    writer.event("", -1, "exit", data={"code": 0, "signal": 0})
+    writer.close()
+    other = open_run(tmp_path / "other")
+    text = summary_text(other, diagnose(other), {})
+    assert "No training step was seen" in text and "not seen: whatever trained here" in text
+    assert "`with vario.watch(model," in text
 
 
 def test_a_run_that_failed_is_not_called_well(tmp_path: Path) -> None:

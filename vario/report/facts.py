@@ -136,6 +136,13 @@ def unseen(run: Run) -> Iterator[str]:
     """What the run did that cannot be watched, one sentence each."""
     if next(iter(run.events("graph_captured")), None) is not None:
         yield "steps inside a CUDA graph: it is replayed without a word of Python"
+    if run.status == "finished" and not steps_seen(run):
+        yield (
+            "whatever trained here, if anything did. Seen are steps of torch's optimizers, and updates by"
+            " hand, in every Python process that inherits PYTHONPATH (not under python -I, -E or -S, env -i"
+            " or in a container); torch.func is not. In such a script, `with vario.watch(model, optimizer):`"
+            " sees them"
+        )
 
 
 def _schedule(run: Run) -> dict[str, Any]:

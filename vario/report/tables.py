@@ -115,7 +115,7 @@ def cost(run: Run, records: Sequence[Record]) -> str:
         parts.append(
             f'<p class="off">Switched off: <code>{said(name)}</code> ({said(error, longest=200)})</p>'
         )
-    parts += [f'<p class="off">Not seen: {said(what, longest=200)}.</p>' for what in facts.unseen(run)]
+    parts += [f'<p class="off">Not seen: {said(what, longest=400)}.</p>' for what in facts.unseen(run)]
     for record in records:
         read = facts.instruments(run, record)
         steps = max(record.step_count, 1)
