@@ -56,6 +56,13 @@ def test_a_sure_but_trivial_gain_beside_a_finding_that_stays_is_no_cure() -> Non
     assert not cured(trial(before=2.3, after=2.2992, findings=3))
 
 
+def test_one_seed_of_three_that_learns_is_no_cure() -> None:
+    """First weights by fan-in in ten layers of ReLU: one run learned, two stayed at a guess."""
+    made = trial(before=2.306)
+    treated = dataclasses.replace(made.arm("T"), values={"0": 2.3059, "1": 0.425, "2": 2.3048})
+    assert not cured(dataclasses.replace(made, arms=(made.arms[0], treated)))
+
+
 @pytest.mark.parametrize(
     ("after", "word", "right"), [(1.7, "helps", True), (1.9, "helps", False), (1.7, "undecided", False)]
 )

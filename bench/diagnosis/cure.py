@@ -5,8 +5,9 @@ prescription and a method that is meant against none of the findings, on the sam
 
 Cured means both of these:
 
-- **better**: the metric is better on average over the pairs, and no seed was lost by the treatment. Where
-  the script as it is breaks on every seed, a treated script that does not is better.
+- **better**: in the middle one of the pairs the metric is better by a hundredth of itself or more
+  (``SOMETHING``), and no seed was lost by the treatment. Where the script as it is breaks on every seed, a
+  treated script that does not is better.
 - **well**: the finding is gone: it is in most runs of the script as it is and in no more than half of the
   treated ones. Where the finding is about the loss itself or about data that no treatment mends
   (``BY_LOSS``), it is enough that the verdict is "helps" and that a tenth of the metric (``MUCH``) is won.
@@ -33,7 +34,7 @@ from vario.nouns import VarioError
 from vario.trials.result import Arms, Trial, open_trial
 
 SEEDS = 3
-MUCH = 0.1
+MUCH, SOMETHING = 0.1, 0.01
 BY_LOSS = frozenset(
     "learning-rate-too-high learning-rate-too-low learning-rate-decayed-too-early loss-plateau diverging "
     "oscillating-loss underfitting overfitting memorization overconfidence label-noise "
@@ -47,7 +48,7 @@ class Arm:
 
     better: bool
     gone: bool
-    won: float  # share of the untouched metric; NaN without a pair
+    won: float  # share of the untouched metric, on average; NaN without a pair
     helps: bool
     by_loss: bool
 
@@ -84,13 +85,13 @@ def judged(trial: Trial, finding: str, name: str) -> Arm | None:
     given, made = _finite(plain), _finite(treated)
     pairs = [(given[seed], made[seed]) for seed in given.keys() & made.keys()]
     lost = given.keys() - made.keys()
-    before, after = np.mean(pairs, axis=0) if pairs else (np.nan, np.nan)
-    gain = float(after - before if trial.higher_is_better else before - after)
+    before, after = np.array(pairs, float).reshape(-1, 2).T
+    gains = (after - before if trial.higher_is_better else before - after) / np.maximum(abs(before), 1e-30)
     verdict = next(verdict for verdict in trial if verdict.treatment == name)
     return Arm(
-        better=not lost and (gain > 0 if pairs else bool(made)),
+        better=not lost and (float(np.median(gains)) >= SOMETHING if pairs else bool(made)),
         gone=not _has(treated, finding),
-        won=gain / max(abs(float(before)), 1e-30),
+        won=float(gains.mean()) if pairs else float("nan"),
         helps=verdict.verdict == "helps",
         by_loss=finding in BY_LOSS,
     )

@@ -284,7 +284,7 @@ def test_layers_that_saturate_are_exchanged_in_a_trial_unless_one_gives_the_answ
         seen = record({}, Event("modules", 0, data={"modules": rows}))
         return prescribe(finding("vanishing-gradients"), seen)[0].trial
 
-    assert "--set layer.Sigmoid=ReLU+start.fan_in=true" in trial_of(
+    assert "--set layer.Sigmoid=GELU+start.fan_in=true" in trial_of(
         "Linear", "Sigmoid", "Linear", "Sigmoid", "Linear"
     )
     assert "layer." not in trial_of("Linear", "Sigmoid", "Linear", "Sigmoid")

@@ -47,11 +47,11 @@ def vanishing(finding: Finding, record: Record) -> list[Change]:
     saturating = modules(record, *SATURATING)
     if saturating:
         kinds = " and ".join(sorted({str(row["class"]) for row in saturating}))
-        swap = exchange(record, "ReLU", *SATURATING)
+        swap = exchange(record, "GELU", *SATURATING)
         places = f"{len(saturating)} place{'s' if len(saturating) > 1 else ''}"
         changes.append(
             Change(
-                f"{kinds} -> ReLU or GELU in {places}, and first weights to match"
+                f"{kinds} -> GELU or ReLU in {places}, and first weights to match"
                 " (nn.init.kaiming_normal_): the slope of a sigmoid is at most 0.25, that of a saturated tanh"
                 " near 0, and slopes multiply from layer to layer",
                 f"{swap}+start.fan_in=true" if swap else "",
