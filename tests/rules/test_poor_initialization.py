@@ -49,6 +49,15 @@ def test_silent_on_default_initialisers(make):
     assert poor_initialization.check(make(400, late)) is None
 
 
+def test_what_the_first_step_overthrew_is_not_the_start(make):
+    """Activations that were read from step 1 on, after a step of ten times the weights."""
+    later = {key: (N[1:], np.full(399, value)) for key, value in spreads(10.0).items()}
+    thrown = later | {"update/ratio": np.where(N == 0, 10.0, 1e-3)}
+    assert poor_initialization.check(make(400, later)) is not None
+    with pytest.raises(NotApplicable):
+        poor_initialization.check(make(400, thrown))
+
+
 def test_dead_and_flat_ended_layers_are_left_to_their_own_rules(make):
     dead = spreads(1.0) | {("activation/std", "layers.8"): 0.0}
     assert poor_initialization.check(make(400, dead)) is None

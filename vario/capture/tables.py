@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Tables"]
 
-LEAST_HELD = 0.9  # of a batch's rows: of a table that others have changed since, and of nothing else
 MOST_ROWS = 1 << 16  # of a table: hashing takes about a microsecond a row
 MOST_TABLES = 16
 
@@ -60,7 +59,7 @@ def _holding(batch: Tensor, hashes: NDArray[np.int64]) -> Iterator[tuple[int, in
         seen.add(id(held))
         rows = _as_rows(held, batch)
         found = hash_rows([rows]) if rows is not None else None
-        if found is not None and np.isin(hashes, found).mean() >= LEAST_HELD:
+        if found is not None and np.isin(hashes, found).all():
             yield len(found), _copies(found)
         if len(seen) == MOST_TABLES:
             return

@@ -7,7 +7,8 @@ How it is decided: (1) the median loss of the first batch is above 3 times ln(k)
 model that knows nothing should say so; where each example has several yes-or-no labels, the first logits
 reach beyond 20 in both directions, which is e^20 to one; (2) the standard deviation of the outputs of the
 deepest layer is more than 1,000 times larger or smaller than that of the first (layers that end in a tanh or
-sigmoid, and dead ones, are left to their own rules).
+sigmoid, and dead ones, are left to their own rules), as read before any step moved the weights by half of
+their size.
 Not applicable: neither per-example losses of classes or logits within the first 10 steps nor the activations
 of three layers there were read.
 """
@@ -30,6 +31,7 @@ CARD = {
         "logits/largest",
         "logits/smallest",
         "activation/std",
+        "update/ratio",
         "batch/class_counts",
         "loss/train",
     ),
@@ -95,6 +97,7 @@ def _spread(record: Record, limit: float, within: int) -> Evidence | None:
     spreads = {}
     wheres = record.wheres("activation/std")
     bounded = record.wheres("activation/saturation_share")
+    within = min(within, _overthrown(record))
     order = [name for name in layers(record) if name in wheres] or list(wheres)
     for where in order:
         steps, values = finite(*record.series("activation/std", where))
@@ -108,3 +111,9 @@ def _spread(record: Record, limit: float, within: int) -> Evidence | None:
     first, last = spreads[names[0]], spreads[names[-1]]
     change = max(first / last, last / first)
     return exactly("change of spread over depth", change, limit, names[-1])
+
+
+def _overthrown(record: Record, *, half: float = 0.5) -> float:
+    """The first step whose activations are no longer those of the start: an update before it was that large."""
+    steps, ratios = finite(*record.series("update/ratio"))
+    return float(steps[ratios > half].min(initial=10**9)) + 1
