@@ -93,18 +93,6 @@ def test_refuses():
         DataEmphasizedELBO(network(), examples=3, anchors={"0.wieght": torch.ones(4, 3)})
 
 
-def test_words_reach_the_model():
-    class Scaled(nn.Linear):
-        def forward(self, x, *, by):
-            return by * super().forward(x)
-
-    elbo = DataEmphasizedELBO(Scaled(2, 1).double(), examples=3, sigma=1e-6)
-    x = torch.ones(1, 2, dtype=torch.float64)
-    drawn, means = elbo.predict(x, by=3.0), elbo.eval().predict(x, by=3.0)
-    torch.testing.assert_close(drawn, means, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(means, 3 * elbo.predict(x, by=1.0))
-
-
 def fit(x, y, noise, kappa):
     """Linear Gaussian model on features x, the expectation over q in closed form: means, prior variance."""
     model = nn.Linear(x.shape[1], 1, bias=False).double()

@@ -100,16 +100,16 @@ class DataEmphasizedELBO(nn.Module):
         """Standard deviation of every weight around its mean."""
         return nn.functional.softplus(self.raw_sigma)
 
-    def predict(self, *inputs: Any, **words: Any) -> Any:
+    def predict(self, *inputs: Any) -> Any:
         """The model's output with weights drawn from q (training mode) or at their means (eval mode)."""
         if not self.training:
-            return self.model(*inputs, **words)
+            return self.model(*inputs)
         drawn = {
             name: p + self.sigma * torch.randn_like(p)
             for name, p in self.model.named_parameters()
             if p.requires_grad
         }
-        return torch.func.functional_call(self.model, drawn, inputs, words)
+        return torch.func.functional_call(self.model, drawn, inputs)
 
     def forward(self, nll: Tensor) -> Tensor:
         """The loss to minimize."""
