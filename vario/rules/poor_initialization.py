@@ -113,7 +113,7 @@ def _spread(record: Record, limit: float, within: int) -> Evidence | None:
     return exactly("change of spread over depth", change, limit, names[-1])
 
 
-def _overthrown(record: Record, *, half: float = 0.5) -> float:
-    """The first step whose activations are no longer those of the start: an update before it was that large."""
+def _overthrown(record: Record, *, half: float = 0.5) -> int:
+    """The first step whose activations are not those of the start: an update before it was that large."""
     steps, ratios = finite(*record.series("update/ratio"))
-    return float(steps[ratios > half].min(initial=10**9)) + 1
+    return int(steps[ratios > half].min(initial=10**9)) + 1
