@@ -13,15 +13,20 @@ __all__ = ["tell_of"]
 def tell_of(new: Stream, streams: Sequence[Stream], event: Callable[..., Any]) -> None:
     """An optimizer steps for the first time: it and those of the same model are told of one another.
 
-    An optimizer that was made and never steps holds nothing: its parameters are not updated.
+    The model of one may be a part of the other's. An optimizer that was made and never steps holds nothing:
+    its parameters are not updated.
     """
-    model = new.model() if new.model is not None else None
-    if model is None:
-        return
+    named: dict[int, dict[int, str]] = {}  # of each model: its parameters and their names
     for other in streams:
-        if other is not new and other.model is not None and other.model() is model:
-            for stream, held in ((new, other), (other, new)):
-                mine = {id(parameter) for parameter in stream.params}
-                pairs = zip(held.names, held.params, strict=True)
-                names = [name for name, parameter in pairs if id(parameter) not in mine]
+        if other is new:
+            continue
+        for stream, held in ((new, other), (other, new)):
+            model = stream.model() if stream.model is not None else None
+            if model is None:
+                continue
+            if id(model) not in named:
+                named[id(model)] = {id(parameter): name for name, parameter in model.named_parameters()}
+            theirs = {id(parameter) for parameter in held.params} - {id(mine) for mine in stream.params}
+            names = [name for parameter, name in named[id(model)].items() if parameter in theirs]
+            if names:
                 event(stream, "held_elsewhere", "", {"names": names})
