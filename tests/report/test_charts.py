@@ -62,6 +62,14 @@ def test_the_course_joins_streams_and_loaders() -> None:
     ]
 
 
+def test_a_chart_of_more_curves_than_colours_says_so() -> None:
+    series = {("eval/loss", f"loader {i}"): ([0, 1], [2.0, 1.0]) for i in range(4)}
+    records = [record_of(series, stream=f"net#{i}") for i in range(3)]
+    losses = next(course(records))
+    assert (losses.title, len(losses.lines)) == ("Loss (8 of 12 curves)", 8)
+    assert next(course(records[:2])).title == "Loss"
+
+
 def test_a_new_instrument_is_shown_without_being_named_here() -> None:
     record = record_of({"curvature/largest": ONES, "loss/train": ONES, ("curvature/largest", "fc"): ONES})
     assert [(chart.title, len(chart.lines)) for chart in rest([record])] == [("curvature/largest", 1)]

@@ -187,6 +187,6 @@ def test_of_a_search_of_twenty_models_a_few_are_shown_and_the_rest_is_told(tmp_p
     text, outline = page_of(open_run(tmp_path / "run"), Diagnosis((ill,), ()))
     labels = {line["label"] for chart in inlined(text)["charts"] for line in chart["lines"]}
     assert labels == {"training", "net#17: training", *(f"net#{number}: training" for number in range(1, 8))}
-    assert "Below are 8 of 20 models" in outline.text and "vario open run" in outline.text
+    assert "Below are 8 of 20 models" in outline.text and "vario export run" in outline.text
     _, whole = page_of(sick_run(tmp_path / "one"), sick_diagnosis())
     assert "Below are" not in whole.text

@@ -47,6 +47,7 @@ AGGREGATES = (
     "first",
 )
 DULL = ("activation/channels", "batch/size", "rank/width", "eval/examples")  # constant: no chart says more
+MOST_INKS = 8  # a chart has no more colours
 MOST_LINES = 4
 
 # The course of a run, in the order in which a person asks for it: section, title, series.
@@ -153,7 +154,7 @@ def course(records: Sequence[Record]) -> Iterator[Chart]:
     for section, title, names in COURSE:
         lines = [line for name in names for record in records for line in _whole(record, name, records)]
         if lines:
-            yield Chart(title, tuple(lines[:8]), section)
+            yield _as_many_as_fit(title, lines, section)
 
 
 def rest(records: Sequence[Record]) -> Iterator[Chart]:
@@ -168,7 +169,13 @@ def rest(records: Sequence[Record]) -> Iterator[Chart]:
             line for record in records if "" in record.wheres(name) for line in _lines(record, name, ("",))
         ]
         if lines:
-            yield Chart(name, tuple(lines[:8]), "more")
+            yield _as_many_as_fit(name, lines, "more")
+
+
+def _as_many_as_fit(title: str, lines: Sequence[Line], section: str) -> Chart:
+    """A chart of as many lines as there are colours; its title says where there are more."""
+    more = f" ({MOST_INKS} of {len(lines)} curves)" if len(lines) > MOST_INKS else ""
+    return Chart(title + more, tuple(lines[:MOST_INKS]), section)
 
 
 def _whole(record: Record, name: str, records: Sequence[Record]) -> Iterator[Line]:

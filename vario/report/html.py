@@ -44,7 +44,6 @@ SECTIONS = (
     ("cost", "What vario cost"),
 )
 STILL_BINS = 160
-MOST_STREAMS = 8  # a line chart has no more colours
 
 
 def write_report(run: Run, out: Path) -> Path:
@@ -234,8 +233,8 @@ class _Page:
             return ""
         return (
             f'<p class="hint">Below are {len(self.records)} of {len(self.all)} models, those of the first'
-            f" findings before others. <code>vario open {said(facts.run_name(self.run))}</code> shows"
-            " each.</p>"
+            f" findings before others. <code>vario export {said(facts.run_name(self.run))}</code> gives the"
+            " numbers of all.</p>"
         )
 
     def _figure(self, chart: Chart, *, still: bool) -> str:
@@ -261,11 +260,11 @@ class _Page:
 
 def _chosen(records: list[Record], diagnosis: Diagnosis) -> list[Record]:
     """As many as can be told apart; those with findings before others, in their old order."""
-    if len(records) <= MOST_STREAMS:
+    if len(records) <= charts.MOST_INKS:
         return records
     sick = [finding.stream for finding in diagnosis.findings]
     first = [next((r for r in records if _model(r.stream) == _model(name)), records[0]) for name in sick]
-    kept = list(dict.fromkeys(record.stream for record in first + records))[:MOST_STREAMS]
+    kept = list(dict.fromkeys(record.stream for record in first + records))[: charts.MOST_INKS]
     return [record for record in records if record.stream in kept]
 
 

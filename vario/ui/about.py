@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from vario.record import Event, Record, Run
-from vario.report import charts, facts, words
+from vario.report import charts, facts
 from vario.report.examples import example_tables
 
 __all__ = ["about", "chart_told", "events_told"]
@@ -145,9 +145,7 @@ def _cost(run: Run, records: Sequence[Record]) -> list[list[Any]]:
     spent = facts.cost(run)
     rows: list[list[Any]] = []
     if math.isfinite(spent.share):
-        rows.append(["share of step time", f"{words.number(100 * spent.share)} %"])
-    if math.isfinite(spent.seconds):
-        rows.append(["in all", words.duration(spent.seconds)])
+        rows.append(["in all", str(spent)])
     for record in records:
         several = f"{record.stream}: " if len(records) > 1 else ""
         read = facts.instruments(run, record)

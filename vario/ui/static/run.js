@@ -83,7 +83,7 @@ class RunPage {
     const state = ["failed", "killed"].includes(word) ? "error" : told ? this.#state(told) : "unknown";
     const headline = told?.headline ?? (about.steps ? "Looking for what is wrong" : word === "running" ? "Waiting for the first step" : "No training step was seen");
     this.head.className = `verdict ${state}${told ? "" : " pending"}`;
-    const facts = [["run", this.id], ["steps", steps(about.steps), "steps"], ["status", word === "running" ? "running" : about.ended, "status"], ["took", duration(about.duration_s)], ["vario took", about.facts.cost.find(([name]) => name === "share of step time")?.[1]]];
+    const facts = [["run", this.id], ["steps", steps(about.steps), "steps"], ["status", word === "running" ? "running" : about.ended, "status"], ["took", duration(about.duration_s)], ["vario took", about.facts.cost.find(([name]) => name === "in all")?.[1]]];
     const list = facts.filter(([, value]) => value && value !== "–").map(([name, value, id]) => el("div", {}, el("dt", {}, name), el("dd", { "data-testid": id ?? null, class: id === "status" ? `state ${tone}` : null }, el("bdi", {}, plain(value, 240)))));
     clear(this.head, dial(state), el("div", {}, el("h1", {}, plain(headline, 200)), el("p", { class: "cmd" }, el("code", {}, plain(about.title, 600))), el("dl", {}, list)));
     clear(this.trouble, about.damage?.map((text) => el("p", {}, `Damaged: ${plain(text, 400)}`)), word === "killed" && el("p", {}, `The run was killed; its record ends at step ${steps(Math.max(about.steps - 1, 0))}.`));
