@@ -48,10 +48,25 @@ def test_a_data_set_made_anew_of_the_same_holds_the_same(make: Any) -> None:
         (Wrapped(ROWS, seed=1), Wrapped(ROWS, seed=2)),
         (Subset(TensorDataset(ROWS), [3, 1]), Subset(TensorDataset(ROWS), [3, 2])),
         (Subset(TensorDataset(ROWS), list(range(100))), Subset(TensorDataset(ROWS), list(range(100)))),
+        (Wrapped(np.arange(4.0)), Wrapped(np.arange(4))),
         (Wrapped(Slotted()), Wrapped(Slotted())),
+        (Wrapped(torch.zeros(3, dtype=torch.bfloat16)), Wrapped(torch.zeros(3, dtype=torch.bfloat16))),
         (Wrapped(torch.empty(3, device="meta")), Wrapped(torch.empty(3, device="meta"))),
     ],
 )
 def test_what_holds_other_things_or_cannot_tell_is_another(one: Any, other: Any) -> None:
     assert held(one) != held(other)
     assert held(one) == held(one)
+    assert held(one, by_content=True) == held(one, by_content=True)
+
+
+def test_arrays_that_are_cast_anew_hold_the_same_by_content_and_other_numbers_do_not() -> None:
+    pictures = np.zeros((1000, 28, 28))
+    pictures[:, 8:20, 8:20] = np.random.default_rng(1).random((1000, 12, 12))
+    first, again, other = (
+        Wrapped(part.astype("float32")) for part in np.stack([pictures] * 2 + [pictures[::-1]])
+    )
+    assert held(first) != held(again)
+    assert held(first, by_content=True) == held(again, by_content=True) != held(other, by_content=True)
+    on_meta = Wrapped(torch.empty(3, device="meta"))
+    assert held(on_meta, by_content=True) == held(on_meta, by_content=True)

@@ -28,9 +28,11 @@ def test_the_same_rows_in_a_new_data_set_are_the_same_loader_and_other_rows_anot
     loaders = Loaders(lambda kind, where, data: None)
     rows = torch.randn(20, 3)
 
-    def evaluated(part: slice) -> str:
-        loader = DataLoader(TensorDataset(rows[part]), batch_size=5)
+    def evaluated(part: slice, in_place: bool) -> str:
+        loader = DataLoader(TensorDataset(rows[part] if in_place else rows[part].clone()), batch_size=5)
         return loaders.started(loader, iter(loader))
 
     first, last = slice(0, 10), slice(10, 20)
-    assert [evaluated(part) for part in (first, last, first, last)] == ["loader 0", "loader 1"] * 2
+    for in_place in (True, False):
+        names = [evaluated(part, in_place) for part in (first, last, first, last)]
+        assert names == ["loader 0", "loader 1"] * 2

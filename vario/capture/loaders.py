@@ -39,7 +39,7 @@ class _Known:
     before: int | None = None  # batches of the epoch before
     in_order: bool = False  # whether a batch holds its examples in the order in which they were drawn
     trains: bool = False
-    alike: tuple[Any, ...] = ()  # what another loader must share with it to be taken for the same
+    alike: tuple[Any, ...] = ()  # of these another loader must share one with it to be taken for the same
     told: int = -1  # the last epoch that the record knows of
     length: int | None = None
 
@@ -99,9 +99,10 @@ class Loaders:
     def _made_anew(self, loader: DataLoader[Any]) -> _Known:
         """An unknown loader: trainers make one for each evaluation, and it keeps the name of the first."""
         settings = _settings(loader)
-        alike = (held(loader.dataset), *settings.values())
+        ways = (held(loader.dataset, by_content=way) for way in (False, True))
+        alike = tuple((holds, *settings.values()) for holds in ways)
         for known in self._all:
-            if known.alike == alike and not known.trains:
+            if not known.trains and any(a == b for a, b in zip(known.alike, alike, strict=False)):
                 return known
         known = _Known(f"loader {len(self._all)}", alike=alike, in_order=_keeps_order(loader))
         known.length = settings["length"]
