@@ -55,6 +55,8 @@ def test_the_scripts_own_table_tells_how_many_rows_there_are_and_how_many_repeat
     table = [Event("table", 0, "", {"rows": 1000, "copies": 0})]
     assert train_test_leakage.check(make(400, seen(1.0), events=table)).severity == "advice"
     assert train_test_leakage.check(make(400, seen(0.3), events=table)).severity == "error"
+    part = seen(1.0) | {("eval/examples", "loader 1"): (PASSES, np.r_[np.full(9, 600.0), 1200.0])}
+    assert train_test_leakage.check(make(400, part, events=table)).severity == "warning"
     few = [Event("table", 0, "", {"rows": 1000, "copies": 150})]
     assert train_test_leakage.check(make(400, seen(0.3), events=few)).severity == "advice"
 
