@@ -356,6 +356,15 @@ def test_a_plain_change_is_one_that_a_trial_can_make(id: str) -> None:
     assert trials[0] == wanted
 
 
+def test_rare_classes_are_drawn_more_often_where_there_is_a_loader() -> None:
+    counts = {"batch/class_counts": (STEPS, np.tile([6.0, 2.0], (100, 1)))}
+    seen = record(counts, Event("loader", 0, data={"sampler": "RandomSampler"}))
+    trials = [cure.trial for cure in prescribe(finding("class-imbalance"), seen) if cure.trial]
+    assert trials[0].endswith("--with imbalance")
+    empty = record({"batch/class_counts": (STEPS, np.tile([6.0, 0.0], (100, 1)))})
+    assert "loss.weight" not in "".join(cure.trial for cure in prescribe(finding("class-imbalance"), empty))
+
+
 @pytest.mark.parametrize("way", ["training", "evaluation"])
 def test_the_wrong_mode_is_set_right_in_a_trial(way: str) -> None:
     seen = Evidence(f"steps in {'eval' if way == 'training' else 'train'} mode", 0.7, 0.7, 0.7, 0.0)

@@ -87,13 +87,14 @@ def imbalance(finding: Finding, record: Record) -> list[Change]:
     if counts is not None:
         present = counts[counts > 0]
         weights = present.sum() / (len(present) * present)
+        tried = counts.all() and not loader(record)  # else batches can be drawn anew, which did better
         named = ", ".join(number(float(w)) for w in weights[:10]) + (", ..." if len(weights) > 10 else "")
         changes.append(
             Change(
                 f"weight the loss by the inverse share of each class: weight=torch.tensor([{named}]), from"
                 f" {number(float(counts.sum()))} labels seen; the rarest class has"
                 f" {percent(float(present.min() / counts.sum()))}",
-                f"loss.weight=({','.join(f'{w:.3g}' for w in weights)})" if counts.all() else "",
+                f"loss.weight=({','.join(f'{w:.3g}' for w in weights)})" if tried else "",
             )
         )
     changes.append(
