@@ -70,3 +70,11 @@ def test_arrays_that_are_cast_anew_hold_the_same_by_content_and_other_numbers_do
     assert held(first, by_content=True) == held(again, by_content=True) != held(other, by_content=True)
     on_meta = Wrapped(torch.empty(3, device="meta"))
     assert held(on_meta, by_content=True) == held(on_meta, by_content=True)
+
+
+def test_a_thing_of_very_many_parts_is_not_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    parts = {str(i): ROWS for i in range(5)} | {f"{i} again": [] for i in range(25)}
+    monkeypatch.setattr("vario.capture.held._parts", lambda thing: seen.append(thing) or parts)
+    held(Wrapped("a path"))  # 25 things of as many parts each, five deep
+    assert 25 < len(seen) <= 1000

@@ -7,6 +7,7 @@ places; what has no parts that can be read is only equal to itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,29 @@ from torch import Tensor
 __all__ = ["held"]
 
 DEEPEST, MOST = 5, 32  # a data set in a wrapper in a wrapper; more parts than that are data, not settings
+IN_ALL = (
+    1000  # a data set that keeps a model would be walked through else, and parents of parts again and again
+)
 PLACES = 256  # of an array that are looked at, drawn by chance: borders of pictures are all alike
 
 
-def held(thing: Any, *, by_content: bool = False, depth: int = 0) -> Any:
+def held(thing: Any, *, by_content: bool = False) -> Any:
     """A value that is equal for two things that hold the same: the same memory, or the same numbers."""
+    return _held(thing, by_content, 0, iter(range(IN_ALL)))
+
+
+def _held(thing: Any, by_content: bool, depth: int, left: Iterator[int]) -> Any:
     if thing is None or isinstance(thing, (bool, int, float, str, bytes)):
         return thing
+    if next(left, None) is None:
+        return id(thing)
     if isinstance(thing, (Tensor, np.ndarray)):
         found = _content(thing) if by_content else _place(thing)
         return id(thing) if found is None else (type(thing).__name__, str(thing.dtype), *thing.shape, *found)
     parts = _parts(thing)
     if depth == DEEPEST or parts is None or len(parts) > MOST:
         return id(thing)
-    inner = {name: held(part, by_content=by_content, depth=depth + 1) for name, part in parts.items()}
+    inner = {name: _held(part, by_content, depth + 1, left) for name, part in parts.items()}
     return type(thing).__name__, *inner.items()
 
 
