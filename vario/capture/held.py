@@ -16,9 +16,7 @@ from torch import Tensor
 __all__ = ["held"]
 
 DEEPEST, MOST = 5, 32  # a data set in a wrapper in a wrapper; more parts than that are data, not settings
-IN_ALL = (
-    1000  # a data set that keeps a model would be walked through else, and parents of parts again and again
-)
+IN_ALL = 1000  # things: a data set that keeps a model would be walked through else
 PLACES = 256  # of an array that are looked at, drawn by chance: borders of pictures are all alike
 
 
