@@ -1,7 +1,7 @@
 """What the dashboard's server costs: start, answers, memory, beside the limits that it is to keep.
 
 Each answer is asked for three times, and the fastest is told: by the clock, and in processor time of the
-server, which holds on a busy machine too. A cold answer comes from a server that has just been started.
+server, which holds on a busy machine too. A cold answer comes from a server that has only opened the run.
 Run: python bench/dashboard.py [--series 200] [--steps 100000] [--wide 2000] [--keep FOLDER]
 """
 
@@ -81,7 +81,7 @@ def long(home: Path) -> None:
         cold, warm = [], []
         for _ in range(TRIES):
             with served(home) as server:
-                server.get("/static/app.js")
+                server.get(run if run != path else "/static/app.js")
                 cold.append(server.timed(path))
                 warm.append(server.timed(path))
         say(f"{title}, cold", *best(cold), limit)
@@ -125,9 +125,12 @@ class Server:
     """`vario open` as a process, and a connection to it."""
 
     def __init__(self, process: subprocess.Popen[str], port: int, token: str) -> None:
-        self.process, self.port = process, port
+        self.process, self.port, self.token = process, port, token
         self.headers = {"Cookie": f"vario-{port}={token}"}
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+
+    def address(self, fragment: str = "") -> str:
+        return f"http://127.0.0.1:{self.port}/?token={self.token}{fragment}"
 
     def get(self, path: str) -> bytes:
         self.connection.request("GET", path, headers=self.headers)
@@ -150,6 +153,11 @@ class Server:
     def cpu(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICK
+
+    def computed(self) -> float:
+        """Milliseconds that its threads have been on a processor, finer than the ticks of `cpu`."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
 
     def memory(self) -> float:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])

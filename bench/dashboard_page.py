@@ -2,7 +2,8 @@
 
 First paint is from the start of the navigation to the frame in which the first chart of the loss stands;
 "all" is when every chart and heat map of a tall screen does. A refresh is from its first question, a zoom
-from the key or the mouse, to the frame in which all had been painted. Server and page share the machine.
+from the key or the mouse, to the frame in which all had been painted. Server and page are processes of
+their own, as a user has them, and share the machine.
 Run: python bench/dashboard_page.py [--rounds 7]
 """
 
@@ -23,12 +24,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.ui.browsing import Served, chromium
+from bench.dashboard import Server, served
+from tests.ui.browsing import chromium
 from vario.nouns import Reading
 from vario.record import open_run, packing
 from vario.record.schema import FILE_NAME
 from vario.record.store import RecordWriter
-from vario.ui.answers import Answers
 
 WHOLE = ("loss/train", "hyper/lr", "update/ratio", "gradient/norm", "weight/norm", "time/step", "batch/size")
 CHUNK = 1_000
@@ -157,22 +158,22 @@ def window(browser: Any) -> Any:
     return view
 
 
-def painted(browser: Any, served: Served) -> tuple[float, float, float, Any]:
+def painted(browser: Any, server: Server) -> tuple[float, float, float, Any]:
     """Milliseconds to the first chart and to all of them, those computed until then; and the page."""
     view = window(browser)
     before = processor_time()
-    view.goto(served.address("#/run/large"))
+    view.goto(server.address("#/run/large"))
     view.wait_for_function("() => window.stood.first")
     computed = processor_time() - before
     view.wait_for_function("() => performance.now() - window.stood.all > 700")
     return view.evaluate("stood.first"), view.evaluate("stood.all"), computed, view
 
 
-def empty(browser: Any, served: Served) -> tuple[float, float]:
+def empty(browser: Any, server: Server) -> tuple[float, float]:
     """Milliseconds to a page that only says that there is no such run, and those computed until then."""
     view = window(browser)
     before = processor_time()
-    view.goto(served.address("#/run/nobody"))
+    view.goto(server.address("#/run/nobody"))
     view.wait_for_function("() => window.stood.first")
     computed = processor_time() - before
     stood = float(view.evaluate("stood.first"))
@@ -183,32 +184,13 @@ def empty(browser: Any, served: Served) -> tuple[float, float]:
 class Refresh(NamedTuple):
     """Milliseconds from the first question to the painted frame, and from the last answer to it.
 
-    Of processor time, which holds on a busy machine too: of the server's answers, of the page's thread.
+    Of processor time, which holds on a busy machine too: of the server, of the page's thread.
     """
 
     whole: float
     drawing: float
-    answers: float
+    server: float
     page: float
-
-
-ANSWERS: list[float] = []  # milliseconds of processor time of each answer with curves in it
-
-
-def told() -> None:
-    """From now on the server notes what its answers cost."""
-
-    def noted(answer: Callable[[Any, Any], bytes]) -> Callable[[Any, Any], bytes]:
-        def found(self: Any, request: Any) -> bytes:
-            began = time.thread_time()
-            out = answer(self, request)
-            ANSWERS.append(1_000 * (time.thread_time() - began))
-            return out
-
-        return found
-
-    for name in ("series", "heatmap", "distribution"):
-        setattr(Answers, name, noted(getattr(Answers, name)))
 
 
 def page_time(view: Any) -> float:
@@ -220,16 +202,17 @@ def page_time(view: Any) -> float:
     return 1_000 * next(float(one["value"]) for one in metrics if one["name"] == "TaskDuration")
 
 
-def refreshed(view: Any, act: Callable[[], None]) -> Refresh:
+def refreshed(view: Any, server: Server, act: Callable[[], None]) -> Refresh:
     view.evaluate("() => void (window.seen = {})")
-    before = page_time(view)
-    ANSWERS.clear()
+    before, served_before = page_time(view), server.computed()
     act()
     view.wait_for_function(STILL, timeout=60_000, polling=200)
     seen = view.evaluate("seen")
     spent = page_time(view) - before
     asked = seen.get("data", seen["began"])  # a page that has the answers does not ask
-    return Refresh(seen["painted"] - seen["began"], seen["painted"] - asked, sum(ANSWERS), spent)
+    return Refresh(
+        seen["painted"] - seen["began"], seen["painted"] - asked, server.computed() - served_before, spent
+    )
 
 
 def drag(view: Any) -> None:
@@ -259,35 +242,35 @@ class Growing:
         self.writer.flush()
 
 
-def looked_at(browser: Any, served: Served, path: Path, rounds: int) -> dict[str, list[float]]:
+def looked_at(browser: Any, server: Server, path: Path, rounds: int) -> dict[str, list[float]]:
     """What a page costs, round by round; a page without a run and an empty frame stand beside each."""
     found: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        stood, least = empty(browser, served)
+        stood, least = empty(browser, server)
         found["a page without a run, for comparison"].append(stood)
         found["computed for a page without a run"].append(least)
-        first, whole, computed, view = painted(browser, served)
+        first, whole, computed, view = painted(browser, server)
         found["first chart of the loss"].append(first)
         found["computed for the first chart, server and browser together"].append(computed)
         found["all charts of a tall screen"].append(whole)
-        found["zoom: every view again"].append(refreshed(view, partial(drag, view)).whole)
-        back = refreshed(view, partial(view.keyboard.press, "Escape"))
+        found["zoom: every view again"].append(refreshed(view, server, partial(drag, view)).whole)
+        back = refreshed(view, server, partial(view.keyboard.press, "Escape"))
         found["back to all steps"].append(back.whole)
         found["back to all steps, from the last answer to the screen"].append(back.drawing)
-        found["back to all steps, processor time of the answers"].append(back.answers)
+        found["back to all steps, processor time of the server"].append(back.server)
         found["back to all steps, processor time of the page's thread"].append(back.page)
         found["a frame of an empty page, for comparison"].append(frame(browser))
         view.context.close()
     growing = Growing(path)
     view = window(browser)
-    view.goto(served.address("#/run/large"))
+    view.goto(server.address("#/run/large"))
     view.wait_for_selector(".verdict:not(.pending)", timeout=120_000)  # what is diagnosed once is done
     view.wait_for_timeout(4_000)
     for steps in [1 + growing.step // 700] * rounds:  # a pixel's worth, so that every view has news
-        news = refreshed(view, partial(growing.grow, steps))
+        news = refreshed(view, server, partial(growing.grow, steps))
         found["news of a run: every view again"].append(news.whole)
         found["news of a run, from the last answer to the screen"].append(news.drawing)
-        found["news of a run, processor time of the answers"].append(news.answers)
+        found["news of a run, processor time of the server"].append(news.server)
         found["news of a run, processor time of the page's thread"].append(news.page)
     growing.writer.close()
     view.context.close()
@@ -305,14 +288,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    told()
     for title, series, steps, first_limit, refresh_limit in SHAPES:
         with tempfile.TemporaryDirectory() as folder, chromium() as browser:
             path = Path(folder) / "large"
             record(path, series, steps)
-            served = Served(Path(folder))
-            found = looked_at(browser, served, path, rounds)
-            served.stop()
+            with served(Path(folder)) as server:
+                found = looked_at(browser, server, path, rounds)
         limits = {"first chart of the loss": first_limit, "back to all steps": refresh_limit}
         limits["news of a run: every view again"] = refresh_limit
         print(f"{title} (median and range of {rounds}; load {os.getloadavg()[0]:.1f}):")

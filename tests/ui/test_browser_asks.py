@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.ui.browsing import NEEDED, Served, chromium, opened, settled
+from tests.ui.browsing import NEEDED, Served, chromium, described, opened, settled
 from vario.nouns import Reading
 from vario.record.store import RecordWriter
 
@@ -132,3 +132,32 @@ def test_a_map_of_many_layers_paints_those_that_are_seen(browser: Any, served: S
     last = canvas.evaluate(pixel.format(y=int(tall) - 1))
     assert first[0] < 80 < 200 < last[0]  # viridis: dark where the norm is 1, yellow where it is 400
     assert view.wrong == []
+
+
+def test_memory_is_told_in_megabytes(browser: Any, served: Served) -> None:
+    with closing(RecordWriter(served.home / "run")) as writer:
+        for step in range(40):
+            writer.readings("model", step, [Reading("memory/resident", 4.31e8 + 1e6 * step)])
+        writer.event("", 39, "exit", data={"code": 0})
+    view = opened(browser, served, "#/run/run?at=cost")
+    told = described(view, "#cost figure.chart")
+    assert told.startswith("Memory. ") and "from 431 MB at step 0 to 470 MB at step 39" in told
+    assert view.locator("#cost figure.chart .legend").inner_text().split("\n")[-1].endswith("470 MB")
+    assert view.wrong == []
+
+
+def test_the_tables_of_languages_are_not_read_for_the_first_picture(browser: Any, served: Served) -> None:
+    """They take a sixth of the time to it; numbers of steps have their commas all the same."""
+    with closing(RecordWriter(served.home / "run")) as writer:
+        write(writer, range(1_200))
+        writer.event("", 1_199, "exit", data={"code": 0})
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    view = context.new_page()
+    view.add_init_script(
+        "window.read = []; for (const name of ['NumberFormat', 'DateTimeFormat'])"
+        " Intl[name] = class { constructor() { read.push(name); } };"
+    )
+    view.goto(served.address("#/run/run"))
+    view.wait_for_selector(f"{LOSS} canvas")
+    assert view.evaluate("read") == []
+    view.wait_for_selector("[data-testid=steps]:has-text('1,200')")

@@ -71,7 +71,7 @@ COURSE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("settings", "Momentum", ("hyper/momentum",)),
     ("settings", "Weight decay", ("hyper/weight_decay",)),
     ("cost", "Time per step, in seconds", ("time/step", "time/data_wait", "time/own")),
-    ("cost", "Memory, in bytes", ("memory/resident", "memory/device")),
+    ("cost", "Memory", ("memory/resident", "memory/device")),
 )
 SPOKEN = {
     "loss/train": "training",
@@ -117,6 +117,11 @@ class Chart:
     section: str = ""
     limits: tuple[tuple[float, str], ...] = ()
     span: tuple[int, int] | None = None
+
+    @property
+    def unit(self) -> str:
+        """The unit that a page counts in thousands of; "" where numbers are shown as they are."""
+        return "bytes" if all(line.name.startswith("memory/") for line in self.lines) else ""
 
 
 def finding_charts(

@@ -91,7 +91,7 @@ def page_html(run: Run, diagnosis: Diagnosis, cures: Mapping[Finding, Sequence[P
         f"<footer>Made by vario {said(_version())}. This page is complete: it loads nothing from"
         " anywhere.</footer>"
         f'<script type="application/json" id="vario-data">{_inline(inlined)}</script>'
-        f"<script>{_static('uplot/uPlot.iife.min.js')}</script>"
+        f"<script>{_charts()}</script>"
         f'<script type="module">{script()}</script></body></html>'
     )
 
@@ -122,6 +122,10 @@ def notebook_html(run: Run) -> str:
         f'<iframe title="vario report" style="width:100%;height:720px;border:0" srcdoc="{whole}"></iframe>'
         "</details>"
     )
+
+
+def _charts() -> str:
+    return _static("uplot/quiet.js").replace("/* uPlot */", _static("uplot/uPlot.iife.min.js"))
 
 
 def script() -> str:
@@ -249,6 +253,7 @@ class _Page:
                 "lines": lines,
                 "limits": [{"value": value, "label": label} for value, label in chart.limits],
                 "span": list(chart.span) if chart.span else None,
+                "unit": chart.unit,
             }
         )
         inside = self.still(chart) if still else ""

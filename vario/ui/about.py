@@ -86,6 +86,7 @@ def chart_told(chart: charts.Chart) -> dict[str, Any]:
         ],
         "limits": [[value, label] for value, label in chart.limits],
         "span": [int(step) for step in chart.span] if chart.span else None,
+        "unit": chart.unit,
     }
 
 

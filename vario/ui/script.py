@@ -17,6 +17,7 @@ __all__ = ["joined", "page", "styles"]
 STATIC = Path(__file__).parent / "static"
 SHARED = Path(__file__).parent.parent / "report" / "static"
 IMPORT = re.compile(r'^import (\{[^}]*\}) from "([^"]+)";$', re.M)
+CHARTS = ("quiet.js", "uPlot.iife.min.js")
 STYLES = ("uplot/uPlot.min.css", "page.css")
 EARLY = '<script src="/static/early.js"></script>'
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.M)
@@ -55,8 +56,10 @@ def joined(first: str = "/static/app.js") -> bytes:
         )
 
     add(first)
-    charts = (SHARED / "uplot/uPlot.iife.min.js").read_text(encoding="utf-8")
-    return f'{charts}\n(() => {{\n"use strict";\n{"".join(parts)}}})();\n'.encode()
+    quiet, charts = ((SHARED / "uplot" / name).read_text(encoding="utf-8") for name in CHARTS)
+    return (
+        f'{quiet.replace("/* uPlot */", charts)}\n(() => {{\n"use strict";\n{"".join(parts)}}})();\n'.encode()
+    )
 
 
 def _absolute(other: str, address: str) -> str:

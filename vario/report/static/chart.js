@@ -2,7 +2,7 @@
 // question, and marks where a value was no number. Drag to zoom, double click to see all again.
 
 import { make } from "./dom.js";
-import { color, faded, number, steps } from "./format.js";
+import { amount, color, faded, steps } from "./format.js";
 import { answered } from "./linked.js";
 import { chartPicture, chartTable } from "./picture.js";
 import { smoothed } from "./smooth.js";
@@ -182,7 +182,7 @@ function plotted(chart) {
           size: 58,
           space: 28,
           filter: (u, splits) => splits, // uPlot's own would drop the 2 and 5 of a logarithmic axis
-          values: (u, splits) => splits.map((v) => number(v, 6)),
+          values: (u, splits) => splits.map((v) => amount(v, spec.unit, 6)),
           ...(log ? { splits: (u, i, low, high) => logTicks(low, high) } : {}),
         },
       ],
@@ -336,7 +336,7 @@ function readout(chart, index) {
     const item = make("span", "item");
     const dot = make("i");
     dot.style.background = chart.ink(first);
-    const value = places.length > 1 ? spreadAt(places.map((i) => curves[i]), step) : valueAt(curves[first], step);
+    const value = places.length > 1 ? spreadAt(places.map((i) => curves[i]), step, spec.unit) : valueAt(curves[first], step, spec.unit);
     item.append(dot, make("bdi", "", spec.lines[first].group ?? spec.lines[first].label), make("b", "", value));
     return item;
   });
@@ -350,19 +350,19 @@ function grouped(lines) {
   return [...groups.values()];
 }
 
-function spreadAt(curves, step) {
+function spreadAt(curves, step, unit) {
   const values = curves.map(({ steps: at, mean }) => mean[Math.max(at.findLastIndex((one) => one <= step), 0)]).filter(Number.isFinite);
   if (!values.length) return "–";
-  const [low, high] = [Math.min(...values), Math.max(...values)].map((value) => number(value));
+  const [low, high] = [Math.min(...values), Math.max(...values)].map((value) => amount(value, unit));
   return low === high ? low : `${low} to ${high}`;
 }
 
-function valueAt({ steps: at, low, mean, high }, step) {
+function valueAt({ steps: at, low, mean, high }, step, unit) {
   let i = at.findIndex((s) => s >= step);
   if (i < 0) i = at.length - 1;
   if (i < 0) return "–";
-  const spread = low[i] !== high[i] && Number.isFinite(low[i]) ? ` (${number(low[i])} to ${number(high[i])})` : "";
-  return number(mean[i]) + spread;
+  const spread = low[i] !== high[i] && Number.isFinite(low[i]) ? ` (${amount(low[i], unit)} to ${amount(high[i], unit)})` : "";
+  return amount(mean[i], unit) + spread;
 }
 
 function tool(text, title, act) {
@@ -377,7 +377,7 @@ function tool(text, title, act) {
 function described(spec, curves) {
   const parts = spec.lines.map((line, i) => {
     const { steps: at, mean } = curves[i];
-    return at.length ? `${line.label} from ${number(mean[0])} at step ${at[0]} to ${number(mean.at(-1))} at step ${at.at(-1)}` : `${line.label}: nothing`;
+    return at.length ? `${line.label} from ${amount(mean[0], spec.unit)} at step ${at[0]} to ${amount(mean.at(-1), spec.unit)} at step ${at.at(-1)}` : `${line.label}: nothing`;
   });
   return `${spec.title}. ${parts.join("; ")}`;
 }

@@ -9,9 +9,15 @@ export function number(value, digits = 3) {
   return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
 }
 
-const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+// The same in its unit: bytes as kB, MB, GB.
+export function amount(value, unit, digits = 3) {
+  if (unit !== "bytes" || !Number.isFinite(value) || Math.abs(value) < 1e3) return number(value, digits);
+  const power = Math.min(Math.floor(Math.log10(Math.abs(value)) / 3), 5);
+  return `${number(value / 1e3 ** power, digits)} ${"kMGTP"[power - 1]}B`;
+}
+
 export function steps(value) {
-  return grouped.format(Math.round(value));
+  return String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 // Long names keep both ends: the end names the layer, the beginning its block.

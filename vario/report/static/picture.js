@@ -1,6 +1,6 @@
 // A line chart for other programs: its numbers as CSV, itself as SVG.
 
-import { color, faded, number, steps } from "./format.js";
+import { amount, color, faded, steps } from "./format.js";
 import { smoothed } from "./smooth.js";
 import { SvgContext } from "./svg.js";
 
@@ -36,7 +36,7 @@ export function chartPicture(chart) {
   paper.fillText(spec.title, 10, 20);
   const x = (step) => left + plot.valToPos(step, "x");
   const y = (value) => top + plot.valToPos(value, "y");
-  axes(paper, plot, { left, top, width, height });
+  axes(paper, plot, spec.unit, { left, top, width, height });
   paper.save();
   paper.beginPath();
   paper.rect(left, top, width, height);
@@ -60,7 +60,7 @@ export function chartPicture(chart) {
   return paper.text();
 }
 
-function axes(paper, plot, { left, top, width, height }) {
+function axes(paper, plot, unit, { left, top, width, height }) {
   paper.font = "11px system-ui";
   const [along, up] = plot.axes.map((axis) => axis._splits ?? []);
   paper.textAlign = "center";
@@ -76,7 +76,7 @@ function axes(paper, plot, { left, top, width, height }) {
     paper.fillStyle = color("hair");
     paper.fillRect(left, top + plot.valToPos(value, "y"), width, 1);
     paper.fillStyle = color("muted");
-    paper.fillText(number(value, 6), left - 6, top + plot.valToPos(value, "y") + 4);
+    paper.fillText(amount(value, unit, 6), left - 6, top + plot.valToPos(value, "y") + 4);
   }
   paper.textAlign = "left";
 }

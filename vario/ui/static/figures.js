@@ -13,6 +13,7 @@ export function chartFigure(told, { board, source, linked, tall, now, turn }) {
     lines: told.lines.map((line) => ({ label: plain(line.label, 80) || plain(line.name), curve: line.curve ?? line, ink: line.ink, dash: line.dash, group: line.group })),
     limits: (told.limits ?? []).map(([value, label]) => ({ value, label: plain(label) })),
     span: told.span ?? null,
+    unit: told.unit,
     height: tall,
     always: told.always,
   };
