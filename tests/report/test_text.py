@@ -104,7 +104,10 @@ def test_the_brief_form_names_two_illnesses_not_one_in_two_streams(tmp_path: Pat
     many = Diagnosis((*folds, finding("no-gradient"), finding("target-scale")), ())
     text = summary_text(sick_run(tmp_path / "run"), many, {})
     assert "diverging  (" in text and "no-gradient  (" in text
-    assert "also: diverging (2), target-scale" in text
+    assert "The same in 2 other models: net#1, net#2" in text and "also: target-scale" in text
+    assert "and 2 more causes" in text
+    whole = findings_text(sick_run(tmp_path / "again"), many, {})
+    assert whole.count("diverging") == 1 and "- net#2 (90 % sure)" in whole
 
 
 def test_the_full_text_has_every_evidence_with_limit_and_every_reason(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_the_first_curves_are_asked_for_once_and_together(browser: Any, served: 
 def test_smoothing_hides_no_spike_and_the_cursor_is_shared(browser: Any, served: Served) -> None:
     view = opened(browser, served, "#/run/long?smooth=strong")
     settled(view, LOSS)
-    assert view.eval_on_selector("nav select", "pick => pick.value") == "strong"
+    assert view.eval_on_selector("nav [aria-label^=Smoothing]", "pick => pick.value") == "strong"
     view.locator(LOSS).first.hover()
     assert inked(view, SPIKE / (STEPS - 1)) and not inked(view, 0.25)
     soft = picture(view, f"{LOSS} canvas")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.ui.browsing import NEEDED, Served, chromium, described, opened, settled
+from tests.ui.browsing import NEEDED, Served, chromium, described, fragment, opened, settled
 from vario.nouns import Reading
 from vario.record.store import RecordWriter
 
@@ -161,3 +161,24 @@ def test_the_tables_of_languages_are_not_read_for_the_first_picture(browser: Any
     view.wait_for_selector(f"{LOSS} canvas")
     assert view.evaluate("read") == []
     view.wait_for_selector("[data-testid=steps]:has-text('1,200')")
+
+
+def test_of_many_models_one_is_looked_at(browser: Any, served: Served) -> None:
+    with closing(RecordWriter(served.home / "run")) as writer:
+        for model in ("net", "net#2", "net#3", "net#4", "net#5"):
+            writer.event(model, 0, "optimizer", data={"class": f"Optimizer of {model}", "groups": []})
+            for step in range(60):
+                norm = Reading("gradient/norm", 1.0, f"{model}-layer.weight")
+                writer.readings(model, step, [Reading("loss/train", 2.0), Reading("hyper/lr", 0.1), norm])
+        writer.event("", 59, "exit", data={"code": 0})
+    view = opened(browser, served, "#/run/run?at=layers&model=net%233")
+    view.wait_for_selector("[data-testid=layer] canvas")
+    assert view.locator("[data-testid=heat-map]").count() == 1
+    assert "net#3-layer" in view.locator("[data-testid=layer]").inner_text()
+    settings = view.locator("#settings")
+    assert "Optimizer of net#3" in settings.inner_text() and "net#5" not in settings.inner_text()
+    view.get_by_label("Model whose layers are shown").select_option("net#5")
+    view.wait_for_selector("[data-testid=layer]:has-text('net#5-layer')")
+    assert view.locator("[data-testid=heat-map]").count() == 1
+    assert "Optimizer of net#5" in settings.inner_text() and "model=net%235" in fragment(view)
+    assert view.wrong == []

@@ -84,7 +84,7 @@ def test_a_run_tells_its_streams_charts_and_facts(asking: Asking) -> None:
     (stream,) = told["streams"]
     series = {row["name"]: row for row in stream["series"]}
     assert set(LAYERS) <= set(series["gradient/norm"]["wheres"])
-    assert series["gradient/norm"]["log"] and series["gradient/norm"]["width"] == 0
+    assert series["gradient/norm"]["width"] == 0
     assert series["gradient/log_histogram"]["width"] == 64
     assert told["charts"][0]["title"] == "Loss"
     assert told["charts"][0]["lines"][0]["name"] == "loss/train"

@@ -152,17 +152,22 @@ class _Page:
 
     def findings(self, diagnosis: Diagnosis, cures: Mapping[Finding, Sequence[Prescription]]) -> str:
         cards = []
-        for cause in [item for item in diagnosis.findings if not item.explained_by]:
-            beneath = [
-                f for f in diagnosis.findings if (f.explained_by, f.stream) == (cause.id, cause.stream)
-            ]
-            folded = "".join(self._card(item, cures, small=True) for item in beneath)
+        for cause, elsewhere in words.told_once(diagnosis.findings):
+            beneath = words.explained(cause, diagnosis.findings)
             names = ", ".join(said(words.title(item.id).lower()) for item in beneath)
-            summary = f"<summary>Explains {len(beneath)}: {names}</summary>"
-            fold = f'<details class="symptoms">{summary}{folded}</details>'
-            cards.append(self._card(cause, cures, beneath=fold if beneath else ""))
+            folds = self._fold(f"Explains {len(beneath)}: {names}", beneath, cures)
+            others = [one for item in elsewhere for one in (item, *words.explained(item, diagnosis.findings))]
+            folds += self._fold(said(words.same_elsewhere(elsewhere), longest=600), others, cures)
+            cards.append(self._card(cause, cures, beneath=folds))
         told = "".join(cards) + finding_html.checks(diagnosis)
         return f'<section id="findings"><h2>Findings</h2>{told}</section>'
+
+    def _fold(
+        self, title: str, findings: Sequence[Finding], cures: Mapping[Finding, Sequence[Prescription]]
+    ) -> str:
+        """Findings that are told in the second place, as small cards in a fold; "" where there are none."""
+        cards = "".join(self._card(item, cures, small=True) for item in findings)
+        return f'<details class="symptoms"><summary>{title}</summary>{cards}</details>' if cards else ""
 
     def section(self, name: str) -> str:
         """The tables and figures of a section, "" where the record has nothing for it."""

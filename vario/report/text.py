@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -78,16 +77,13 @@ def _text(
         "2",
         indent=2,
     )
-    causes = [finding for finding in diagnosis.findings if not finding.explained_by]
-    # Briefly two illnesses are told, not one in two streams.
-    firsts = [cause for i, cause in enumerate(causes) if cause.id not in {one.id for one in causes[:i]}]
-    shown = firsts[:2] if brief else causes
-    for cause in shown:
-        folded = [f for f in diagnosis.findings if (f.explained_by, f.stream) == (cause.id, cause.stream)]
+    causes = words.told_once(diagnosis.findings)
+    for cause, elsewhere in causes[: 2 if brief else None]:
         _one(page, cause, prescriptions.get(cause, ()), brief, several=len(run.records()) > 1)
-        _beneath(page, folded, brief)
-    if more := Counter(cause.id for cause in causes if cause not in shown):
-        page.line("also: " + ", ".join(f"{id} ({n})" if n > 1 else id for id, n in more.items()), indent=2)
+        _beneath(page, words.explained(cause, diagnosis.findings), brief)
+        _elsewhere(page, elsewhere, brief)
+    if brief and len(causes) > 2:
+        page.line("also: " + ", ".join(cause.id for cause, _ in causes[2:]), indent=2)
     _unknown(page, diagnosis, brief)
     for name, error in facts.switched_off(run):
         page.line(f"switched off: {name} ({error})", "33", indent=2)
@@ -145,6 +141,17 @@ def _beneath(page: _Page, folded: Sequence[Finding], brief: bool) -> None:
     for finding in folded:
         sentence = words.summary(finding, words.card_of(finding.id))
         page.line(f"- {finding.id} ({words.places(finding.where)}): {sentence}", indent=6)
+
+
+def _elsewhere(page: _Page, findings: Sequence[Finding], brief: bool) -> None:
+    """The same illness in other models of the run."""
+    if not findings:
+        return
+    page.line(words.same_elsewhere(findings), indent=4)
+    for finding in () if brief else findings:
+        sentence = words.summary(finding, words.card_of(finding.id))
+        sure = f"{100 * finding.confidence:.0f} % sure"
+        page.line(f"- {words.clean(finding.stream)} ({sure}): {sentence}", indent=6)
 
 
 def _unknown(page: _Page, diagnosis: Diagnosis, brief: bool) -> None:

@@ -30,13 +30,16 @@ __all__ = [
     "claim",
     "clean",
     "duration",
+    "explained",
     "headline",
     "interval",
     "number",
     "places",
+    "same_elsewhere",
     "size",
     "summary",
     "title",
+    "told_once",
 ]
 
 UNMEASURED = "(not measured)"
@@ -66,7 +69,7 @@ def headline(run: Run, diagnosis: Diagnosis) -> str:
     causes = [finding for finding in diagnosis.findings if not finding.explained_by]
     serious = [finding for finding in causes if finding.severity != "advice"]
     if serious:
-        more = len(causes) - 1
+        more = len({finding.id for finding in causes}) - 1  # one illness of sixty models is one
         return claim(serious[0].id) + (
             f", and {more} more {'cause' if more == 1 else 'causes'}" if more else ""
         )
@@ -76,6 +79,31 @@ def headline(run: Run, diagnosis: Diagnosis) -> str:
         return "Nothing could be checked"
     count = f"{len(diagnosis.checked)} of {len(diagnosis.checked) + len(diagnosis.not_applicable)} checks"
     return f"Nothing wrong was found in {count}" + ("; some advice" if causes else "")
+
+
+def told_once(findings: Sequence[Finding]) -> list[tuple[Finding, list[Finding]]]:
+    """The causes in their order, each illness once: its first finding, and those of other models."""
+    told: dict[str, tuple[Finding, list[Finding]]] = {}
+    for finding in findings:
+        if finding.explained_by:
+            continue
+        if finding.id in told:
+            told[finding.id][1].append(finding)
+        else:
+            told[finding.id] = (finding, [])
+    return list(told.values())
+
+
+def explained(cause: Finding, findings: Sequence[Finding]) -> list[Finding]:
+    """The symptoms of a cause: what it explains in its own stream."""
+    return [item for item in findings if (item.explained_by, item.stream) == (cause.id, cause.stream)]
+
+
+def same_elsewhere(others: Sequence[Finding], most: int = 6) -> str:
+    """In which other models an illness was found, most of all by name."""
+    names = [clean(finding.stream, longest=40) for finding in others]
+    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return f"The same in {len(names)} other {'model' if len(names) == 1 else 'models'}: {shown}"
 
 
 def title(finding_id: str) -> str:

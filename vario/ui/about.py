@@ -14,8 +14,6 @@ from vario.report.examples import example_tables
 
 __all__ = ["about", "chart_told", "events_told"]
 
-LOGARITHMIC = ("norm", "ratio", "std", "signal", "noise", "lr", "largest", "variance")
-UNITS = {"time": "s", "memory": "bytes"}
 MOST_EVENTS = 2_000
 MOST_LETTERS = 2_000  # of one fact
 
@@ -41,7 +39,7 @@ def about(run: Run) -> dict[str, Any]:
             "cost": _cost(run, records),
             "data": _loaders(records),
             "examples": [
-                asdict(table)
+                asdict(table) | {"stream": record.stream}
                 for record in records
                 for table in example_tables(record, several=len(records) > 1)
             ],
@@ -61,8 +59,6 @@ def stream_told(record: Record) -> dict[str, Any]:
                 "name": name,
                 "wheres": list(record.wheres(name)),
                 "width": record.width(name),
-                "unit": UNITS.get(name.partition("/")[0], ""),
-                "log": any(part in LOGARITHMIC for part in name.rpartition("/")[2].split("_")),
             }
             for name in record.names()
         ],
@@ -106,26 +102,28 @@ def events_told(events: Sequence[Event]) -> list[dict[str, Any]]:
 
 
 def _settings(records: Sequence[Record]) -> list[list[Any]]:
+    """Stream, name, value."""
     rows: list[list[Any]] = []
     for record in records:
-        several = f"{record.stream}: " if len(records) > 1 else ""
         for event in record.events("optimizer")[:1]:
-            rows.append([f"{several}optimizer", str(event.data.get("class", ""))])
+            rows.append([record.stream, "optimizer", str(event.data.get("class", ""))])
             groups = [group for group in event.data.get("groups") or [] if isinstance(group, Mapping)][:20]
             for index, group in enumerate(groups):
-                head = several if len(groups) == 1 else f"{several}group {index}: "
-                rows += [[head + str(key), _said(value)] for key, value in group.items()]
+                head = "" if len(groups) == 1 else f"group {index}: "
+                rows += [[record.stream, head + str(key), _said(value)] for key, value in group.items()]
         for event in record.events("scheduler")[:1]:
-            rows += [[f"{several}schedule: {key}", _said(value)] for key, value in event.data.items()]
+            rows += [[record.stream, f"schedule: {key}", _said(value)] for key, value in event.data.items()]
     return rows
 
 
 def _loaders(records: Sequence[Record]) -> list[list[Any]]:
-    rows: dict[str, Any] = {}
-    for record in records:
-        for event in record.events("loader"):
-            rows |= {f"{event.where or 'loader'}: {key}": _said(value) for key, value in event.data.items()}
-    return [[name, value] for name, value in rows.items()]
+    """Stream, name, value; a loader that several models are trained from is told with each."""
+    return [
+        [record.stream, f"{event.where or 'loader'}: {key}", _said(value)]
+        for record in records
+        for event in record.events("loader")
+        for key, value in event.data.items()
+    ]
 
 
 def _environment(run: Run) -> list[list[Any]]:
@@ -143,18 +141,18 @@ def _environment(run: Run) -> list[list[Any]]:
 
 
 def _cost(run: Run, records: Sequence[Record]) -> list[list[Any]]:
+    """Stream ("" for the whole run), name, value."""
     spent = facts.cost(run)
     rows: list[list[Any]] = []
     if math.isfinite(spent.share):
-        rows.append(["in all", str(spent)])
+        rows.append(["", "in all", str(spent)])
     for record in records:
-        several = f"{record.stream}: " if len(records) > 1 else ""
-        read = facts.instruments(run, record)
         rows += [
-            [f"{several}{name}", f"{count:,} of {record.step_count:,} steps"] for name, count in read.items()
+            [record.stream, name, f"{count:,} of {record.step_count:,} steps"]
+            for name, count in facts.instruments(run, record).items()
         ]
-    rows += [[f"switched off: {name}", error] for name, error in facts.switched_off(run)]
-    rows += [["not seen", what] for what in facts.unseen(run)]
+    rows += [["", f"switched off: {name}", error] for name, error in facts.switched_off(run)]
+    rows += [["", "not seen", what] for what in facts.unseen(run)]
     return rows
 
 

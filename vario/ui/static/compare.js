@@ -6,7 +6,7 @@ import { AskedSource } from "./asked.js";
 import { askJson, runPath } from "./api.js";
 import { Board } from "./board.js";
 import { button, clear, el } from "./build.js";
-import { chartFigure, empty, said } from "./figures.js";
+import { chartFigure, empty, factsOf, said } from "./figures.js";
 import { Live } from "./live.js";
 import { address, rangeOf, rangeText } from "./route.js";
 import { duration, plain, shortCommand, shortId, standing } from "./words.js";
@@ -116,7 +116,10 @@ function table(found) {
     row("steps", found.map(({ steps: count }) => steps(count))),
     row("took", found.map(({ duration_s: took }) => duration(took))),
   ];
-  const facts = found.map(({ facts: { settings, data, environment } }) => new Map([...settings, ...data, ...environment].map(([name, value]) => [name, said(value)])));
+  const facts = found.map(({ streams, facts: { settings, data, environment } }) => {
+    const names = new Set(streams.map(({ name }) => name));
+    return new Map([...factsOf(settings, names), ...factsOf(data, names, false), ...environment].map(([name, value]) => [name, said(value)]));
+  });
   const dull = new Set(["created", "run", "id", "pid"]);
   const differing = [...new Set(facts.flatMap((one) => [...one.keys()]))].filter((name) => !dull.has(name) && new Set(facts.map((one) => one.get(name))).size > 1);
   const differences = differing.slice(0, 60).map((name) => row(name, facts.map((one) => plain(one.get(name) ?? "–", 160))));

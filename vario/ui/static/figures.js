@@ -33,6 +33,13 @@ function isStill({ section, lines }, curves) {
   return section === "examples" && still(0);
 }
 
+// Facts of the models `streams` as names and values, each once; said with the model where there are several.
+export function factsOf(rows, streams, said = streams.size > 1) {
+  const found = new Map();
+  for (const [stream, name, value] of rows) if (!stream || streams.has(stream)) found.set(said && stream ? `${stream}: ${name}` : name, value);
+  return [...found];
+}
+
 // A table of names and values.
 export function pairs(rows, caption = "") {
   const body = rows.map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, el("bdi", {}, plain(name, 120))), el("td", {}, el("bdi", {}, said(value)))));

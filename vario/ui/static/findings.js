@@ -6,13 +6,14 @@ import { chartFigure, commandBox } from "./figures.js";
 import { amount, interval, plain, plural } from "./words.js";
 
 const MARKS = { error: "✕", warning: "!", advice: "i" };
+const MOST_NAMES = 6;
 const NOT_YET = " (not in vario yet)";
 const COMING = "  # comes with trials";
 
 export class Findings {
-  // `tools`: what charts need; `onPlace(name)` when a layer is asked for.
-  constructor(box, tools, onPlace) {
-    Object.assign(this, { box, tools, onPlace, cards: new Map(), told: "" });
+  // `tools`: what charts need; `several`: models in the run; `onPlace(name, stream)` when a layer is asked for.
+  constructor(box, tools, several, onPlace) {
+    Object.assign(this, { box, tools, several, onPlace, cards: new Map(), told: "" });
     this.list = el("div", { "data-testid": "findings" });
     this.checks = el("div", { class: "checks" });
     clear(box, this.list, this.checks);
@@ -24,15 +25,15 @@ export class Findings {
     const text = JSON.stringify(told);
     if (text === this.told) return;
     this.told = text;
-    const causes = told.findings.filter(({ explained_by: by }) => !by);
+    const beneath = (cause) => told.findings.filter((one) => one.explained_by === cause.id && one.stream === cause.stream);
     const kept = new Map();
-    for (const cause of causes) {
-      const beneath = told.findings.filter((one) => one.explained_by === cause.id && one.stream === cause.stream);
+    for (const [cause, ...elsewhere] of once(told.findings)) {
       const key = `${cause.id} ${cause.stream}`;
-      const said = JSON.stringify([cause, beneath]);
+      const parts = [cause, beneath(cause), elsewhere, elsewhere.flatMap((one) => [one, ...beneath(one)])];
+      const said = JSON.stringify(parts);
       const old = this.cards.get(key);
       if (old?.said === said) kept.set(key, old);
-      else kept.set(key, { said, root: this.#card(cause, beneath, old?.root) });
+      else kept.set(key, { said, root: this.#card(parts, old?.root) });
     }
     for (const [key, { root }] of this.cards) if (kept.get(key)?.root !== root) this.tools.board.drop(root);
     this.cards = kept;
@@ -41,24 +42,27 @@ export class Findings {
     this.#checked(told);
   }
 
-  #card(cause, beneath, before) {
+  #card([cause, beneath, elsewhere, others], before) {
     const root = this.#one(cause, false);
-    if (beneath.length) {
-      const names = beneath.map(({ title }) => plain(title).toLowerCase()).join(", ");
-      const fold = el("details", { class: "symptoms" }, el("summary", {}, `Explains ${beneath.length}: ${names}`));
-      fold.addEventListener("toggle", () => fold.open && fold.childElementCount === 1 && fold.append(...beneath.map((one) => this.#one(one, true))));
-      root.append(fold);
-    }
+    if (beneath.length) root.append(this.#fold(`Explains ${beneath.length}: ${beneath.map(({ title }) => plain(title).toLowerCase()).join(", ")}`, beneath));
+    if (elsewhere.length) root.append(this.#fold(`The same in ${plural(elsewhere.length, "other model")}: ${named(elsewhere.map(({ stream }) => stream))}`, others));
     const open = new Set([...(before?.querySelectorAll("details[open] > summary") ?? [])].map((one) => one.textContent));
     for (const summary of root.querySelectorAll("summary")) summary.parentElement.open = open.has(summary.textContent);
     return root;
+  }
+
+  // Small cards, made when they are looked at.
+  #fold(title, findings) {
+    const fold = el("details", { class: "symptoms" }, el("summary", {}, title));
+    fold.addEventListener("toggle", () => fold.open && fold.childElementCount === 1 && fold.append(...findings.map((one) => this.#one(one, true))));
+    return fold;
   }
 
   #one(finding, small) {
     const { severity } = finding;
     const [first, last] = finding.steps;
     const when = first === last ? `step ${steps(first)}` : `steps ${steps(first)} to ${steps(last)}`;
-    const meta = el("p", { class: "meta" }, `${Math.round(100 * finding.confidence)} % sure · `, ...this.#places(finding), ` · ${when} · `, el("code", {}, plain(finding.id)));
+    const meta = el("p", { class: "meta" }, `${Math.round(100 * finding.confidence)} % sure · `, ...this.#places(finding), ` · ${when} · `, this.several && finding.stream && [el("bdi", {}, plain(finding.stream, 60)), " · "], el("code", {}, plain(finding.id)));
     const charts = (finding.charts ?? []).slice(0, small ? 1 : 2).map((chart) => chartFigure(chart, { ...this.tools, tall: 170 }));
     return el(
       "article",
@@ -69,11 +73,11 @@ export class Findings {
     );
   }
 
-  #places({ where, places }) {
+  #places({ where, places, stream }) {
     const named = where.filter(Boolean);
     if (!named.length) return [plain(places ?? "whole model")];
     const shown = named.slice(0, 3).flatMap((name, i) => {
-      const link = button(plain(name, 60), { class: "place", title: "Look at this layer", onclick: () => this.onPlace(name) });
+      const link = button(plain(name, 60), { class: "place", title: "Look at this layer", onclick: () => this.onPlace(name, stream) });
       return i ? [", ", link] : [link];
     });
     return named.length > 3 ? [...shown, ` and ${named.length - 3} more`] : shown;
@@ -91,6 +95,18 @@ export class Findings {
       unknown.length > 0 && fold("checks could not be made", unknown.length, "", el("ul", { class: "reasons" }, [...reasons].map(([reason, ids]) => el("li", {}, `${plain(reason)}: `, codes(ids))))),
     );
   }
+}
+
+// The causes in their order, each illness once: the first finding of it and those of other models.
+function once(findings) {
+  const told = new Map();
+  for (const one of findings) if (!one.explained_by) told.set(one.id, [...(told.get(one.id) ?? []), one]);
+  return [...told.values()];
+}
+
+function named(streams) {
+  const shown = streams.slice(0, MOST_NAMES).map((name) => plain(name, 40)).join(", ");
+  return streams.length > MOST_NAMES ? `${shown} and ${streams.length - MOST_NAMES} more` : shown;
 }
 
 function codes(names) {

@@ -64,8 +64,8 @@ class RunPage {
     this.trouble = el("div", { class: "trouble", role: "alert" });
     this.found = el("section", { id: "findings", "aria-labelledby": "findings-title" }, el("h2", { id: "findings-title" }, "Findings"), el("div"));
     const tools = { board: this.board, source: this.source, linked: this.linked };
-    this.findings = new Findings(this.found.lastChild, tools, (place) => this.sections.lookAt(place));
-    this.sections = new RunSections(about, tools, { stream: this.stream, layer: query.get("layer"), map: query.get("map") }, (choice) => frame.keep(choice));
+    this.findings = new Findings(this.found.lastChild, tools, about.streams.length > 1, (place, stream) => this.sections.lookAt(place, stream));
+    this.sections = new RunSections(about, tools, { stream: this.stream, model: query.get("model"), layer: query.get("layer"), map: query.get("map") }, (choice) => frame.keep(choice));
     this.bar = el("nav", { class: "sections", "aria-label": "Sections of this run" });
     this.whole = button("show all steps", { id: "all-steps", onclick: () => this.linked.zoom(null) });
     clear(frame.view, this.head, this.trouble, this.bar, this.found, this.sections.root, this.whole);
@@ -83,12 +83,12 @@ class RunPage {
     const state = ["failed", "killed"].includes(word) ? "error" : told ? this.#state(told) : "unknown";
     const headline = told?.headline ?? (about.steps ? "Looking for what is wrong" : word === "running" ? "Waiting for the first step" : "No training step was seen");
     this.head.className = `verdict ${state}${told ? "" : " pending"}`;
-    const facts = [["run", this.id], ["steps", steps(about.steps), "steps"], ["status", word === "running" ? "running" : about.ended, "status"], ["took", duration(about.duration_s)], ["vario took", about.facts.cost.find(([name]) => name === "in all")?.[1]]];
+    const facts = [["run", this.id], ["steps", steps(about.steps), "steps"], ["status", word === "running" ? "running" : about.ended, "status"], ["took", duration(about.duration_s)], ["vario took", about.facts.cost.find(([, name]) => name === "in all")?.[2]]];
     const list = facts.filter(([, value]) => value && value !== "–").map(([name, value, id]) => el("div", {}, el("dt", {}, name), el("dd", { "data-testid": id ?? null, class: id === "status" ? `state ${tone}` : null }, el("bdi", {}, plain(value, 240)))));
     clear(this.head, dial(state), el("div", {}, el("h1", {}, plain(headline, 200)), el("p", { class: "cmd" }, el("code", {}, plain(about.title, 600))), el("dl", {}, list)));
     clear(this.trouble, about.damage?.map((text) => el("p", {}, `Damaged: ${plain(text, 400)}`)), word === "killed" && el("p", {}, `The run was killed; its record ends at step ${steps(Math.max(about.steps - 1, 0))}.`));
     const links = [["findings", "Findings"], ...this.sections.titles()].map(([at, title]) => el("a", { href: `#/run/${encodeURIComponent(this.id)}?at=${at}`, "data-at": at, onclick: (event) => (event.preventDefault(), this.jump(at)) }, title));
-    clear(this.bar, el("span", { class: `name state ${tone}` }, el("bdi", {}, plain(shortId(this.id), 40))), links, this.#smoothing());
+    clear(this.bar, el("span", { class: `name state ${tone}` }, el("bdi", {}, plain(shortId(this.id), 40))), links, el("span", { class: "end" }, this.sections.picker, this.#smoothing()));
     if (!about.steps && !this.sections.titles().length && word !== "running") this.#stillborn();
   }
 
@@ -99,6 +99,7 @@ class RunPage {
     if (told.pending) return;
     this.told = told;
     this.findings.show(told);
+    this.sections.prefer(told.findings[0]?.stream);
     this.show();
     const at = this.query.get("at");
     if (at && !this.moved) this.jump(at);
@@ -213,13 +214,13 @@ class RunPage {
     const of = (share) => Object.keys(SMOOTH).find((name) => SMOOTH[name] === share);
     const pick = el("select", { "aria-label": "Smoothing of lines; bands keep every spike", onchange: () => this.smooth(pick.value) }, Object.keys(SMOOTH).map((name) => new Option(`smooth: ${name}`, name)));
     pick.value = of(this.linked.smooth) ?? "off";
-    return el("span", { class: "end" }, pick);
+    return pick;
   }
 
   smooth(name) {
     this.linked.soften(SMOOTH[name]);
     this.frame.keep({ smooth: name === "off" ? null : name });
-    const pick = this.bar.querySelector("select");
+    const pick = this.bar.querySelector("[aria-label^=Smoothing]");
     if (pick) pick.value = name;
   }
 

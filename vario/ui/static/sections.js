@@ -1,7 +1,7 @@
 // The sections of a run beneath its findings: charts, layers, tables, events. Those without content are not shown.
 
 import { clear, el } from "./build.js";
-import { chartFigure, pairs, said } from "./figures.js";
+import { chartFigure, factsOf, pairs, said } from "./figures.js";
 import { LayersView } from "./layers_view.js";
 import { NOISE, SIGNAL, noiseChart } from "./noise.js";
 import { plain } from "./words.js";
@@ -20,12 +20,14 @@ const SECTIONS = [
 ];
 const QUIET = ["activation/", "input/", "target/", "eval/", "hyper/", "logits/", "accuracy/"];
 const MOST_EVENTS = 200;
+const MOST_MODELS = 3; // whose layers stand one below the other; of more one is looked at, and chosen in the bar
 const FIRST = 4; // charts of the loss that are asked for before anything is laid out
 
 export class RunSections {
   constructor(about, tools, choice, onChoice) {
     Object.assign(this, { tools, choice, onChoice, boxes: new Map(), written: new Map(), maps: [] });
     this.root = el("div");
+    this.picker = el("select", { "aria-label": "Model whose layers are shown", hidden: true, onchange: () => this.pick(this.picker.value) });
     this.frame = new Promise((done) => requestAnimationFrame(() => setTimeout(done))); // the one with the first chart
     for (const [at, title] of SECTIONS) {
       const box = el("section", { id: at, hidden: true, "aria-labelledby": `${at}-title` }, el("h2", { id: `${at}-title` }, title), el("div"));
@@ -42,16 +44,19 @@ export class RunSections {
   // Only sections whose content is another than before are made anew.
   learn(about) {
     const streams = about.streams.filter(({ name }) => (this.choice.stream ? name === this.choice.stream : !name.includes("@")));
-    const shown = streams.length ? streams : about.streams;
+    this.about = about;
+    const shown = this.#picked(streams.length ? streams : about.streams);
     const charts = (section) => about.charts.filter((chart) => chart.section === section);
     this.#keep("loss", charts("loss"));
     this.#layers(shown);
     const noisy = shown.filter(({ series }) => [SIGNAL, NOISE].every((name) => series.some((one) => one.name === name))).map(({ name }) => name);
     this.#write("noise", [noisy, charts("noise")], ([names, told]) => this.#grid([...names.map((name) => noiseChart(name, names.length > 1)), ...told]));
     this.#write("curvature", others(shown, (name) => name.startsWith("curvature/")), (told) => this.#grid(told));
-    this.#write("examples", [charts("examples"), about.facts.examples], ([told, found]) => [found.map(exampleTable), this.#grid(told)]);
-    this.#write("data", [charts("data"), about.facts.data], ([told, facts]) => [this.#grid(told), tables(facts)]);
-    this.#write("settings", [charts("settings"), about.facts.settings, about.facts.environment], ([told, settings, environment]) => [
+    const names = new Set(shown.map(({ name }) => name));
+    const examples = about.facts.examples.filter(({ stream }) => names.has(stream));
+    this.#write("examples", [charts("examples"), examples], ([told, found]) => [found.map(exampleTable), this.#grid(told)]);
+    this.#write("data", [charts("data"), factsOf(about.facts.data, names, false)], ([told, facts]) => [this.#grid(told), tables(facts)]);
+    this.#write("settings", [charts("settings"), factsOf(about.facts.settings, names), about.facts.environment], ([told, settings, environment]) => [
       el("div", { class: "columns" }, settings.length > 0 && pairs(settings, "optimizer and schedule"), environment.length > 0 && pairs(environment, "environment")),
       this.#grid(told),
     ]);
@@ -59,10 +64,35 @@ export class RunSections {
     const rest = others(shown, (name) => !drawn.has(name) && !name.startsWith("curvature/") && !QUIET.some((start) => name.startsWith(start)));
     this.#write("more", rest, (told) => told.length > 0 && el("details", {}, el("summary", {}, el("b", {}, String(told.length)), ` more series of the whole model`), this.#grid(told)));
     this.#write("events", about.events.filter(({ kind }) => !["parameters", "modules"].includes(kind)), (told) => eventTable(told));
-    this.#write("cost", [about.facts.cost, charts("cost")], ([facts, told]) => [this.#grid(told), facts.length > 0 && costs(facts)]);
+    this.#write("cost", [factsOf(about.facts.cost, names), charts("cost")], ([facts, told]) => [this.#grid(told), facts.length > 0 && costs(facts)]);
   }
 
-  lookAt(place) {
+  // The model that is looked at: one of those of a search, of a fold, of a population.
+  pick(model) {
+    this.choice.model = model;
+    this.onChoice({ model });
+    this.learn(this.about);
+  }
+
+  // The one to begin with, where nobody has chosen.
+  prefer(model) {
+    if (this.preferred === model) return;
+    this.preferred = model;
+    this.learn(this.about);
+  }
+
+  #picked(streams) {
+    this.picker.hidden = streams.length <= MOST_MODELS;
+    if (this.picker.hidden) return streams;
+    const of = (model) => streams.find(({ name }) => name === model);
+    const looked = of(this.choice.model) ?? of(this.preferred) ?? streams[0];
+    if (this.picker.length !== streams.length) clear(this.picker, streams.map(({ name }) => new Option(`model: ${plain(name, 40)}`, name)));
+    this.picker.value = looked.name;
+    return [looked];
+  }
+
+  lookAt(place, model) {
+    if (!this.picker.hidden && model !== this.picker.value) this.pick(model);
     const of = this.maps.find(({ view }) => view.curvesOf(place).length) ?? this.maps[0];
     if (!of) return;
     of.view.choose({ layer: place });
@@ -75,6 +105,10 @@ export class RunSections {
 
   #layers(streams) {
     const box = this.boxes.get("layers");
+    const before = this.maps.map(({ name }) => name);
+    const gone = this.maps.filter(({ name }) => !streams.some((stream) => stream.name === name));
+    for (const { view } of gone) this.tools.board.drop(view.root);
+    this.maps = this.maps.filter((map) => !gone.includes(map));
     for (const stream of streams) {
       const old = this.maps.find(({ name }) => name === stream.name);
       if (old) {
@@ -86,10 +120,10 @@ export class RunSections {
       if (!this.maps.length) [view.layer, view.map] = [this.choice.layer, this.choice.map];
       this.maps.push({ name: stream.name, view });
     }
-    if (!this.maps.length) return;
+    box.hidden = !this.maps.length;
+    if (before.join("\n") === this.maps.map(({ name }) => name).join("\n")) return;
     const shown = this.maps.flatMap(({ name, view }) => (this.maps.length > 1 ? [el("h3", {}, plain(name, 80)), view.root] : [view.root]));
-    if (box.lastChild.childElementCount !== shown.length) clear(box.lastChild, shown);
-    box.hidden = false;
+    clear(box.lastChild, shown);
   }
 
   #write(at, told, make) {
