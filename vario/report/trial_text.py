@@ -163,10 +163,12 @@ def _control(trial: Trial) -> Iterator[str]:
 def _budgets(trial: Trial) -> Iterator[str]:
     if not trial.budgets:
         return
-    yield "  at equal         " + "".join(f"{name:>30}" for name in trial.budgets)
-    for place, verdict in enumerate(next(iter(trial.budgets.values()))):
+    first = next(iter(trial.budgets.values()))
+    wide = min(max(len(verdict.treatment) for verdict in first), 24)
+    yield f"  {'at equal':{wide + 2}}" + "".join(f"{name:>30}" for name in trial.budgets)
+    for place, verdict in enumerate(first):
         rows = [rows[place] for rows in trial.budgets.values()]
-        yield f"    {_short(verdict.treatment, 15):15}" + "".join(f"{_brief(row):>30}" for row in rows)
+        yield f"    {_short(verdict.treatment, wide):{wide}}" + "".join(f"{_brief(row):>30}" for row in rows)
 
 
 def _times(trial: Trial) -> Iterator[str]:
