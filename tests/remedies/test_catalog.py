@@ -31,12 +31,3 @@ def test_finds_every_card_and_reads_it_as_python_does():
 def test_an_unknown_name_gets_the_nearest_ones():
     with pytest.raises(VarioError, match="Did you mean .*stable-spam"):
         catalog.find("stable_span")
-
-
-def test_search_in_plain_words():
-    for words, expected in {
-        "gradient spikes in low precision": "stable-spam",
-        "less memory": "adamw-8bit",
-        "noisy labels": "nested-dropout",
-    }.items():
-        assert expected in [entry.id for entry in catalog.search(words)][:8], words

@@ -11,7 +11,7 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Entry", "Paper", "entries", "find", "methods_for", "papers", "search"]
+__all__ = ["Entry", "Paper", "entries", "find", "methods_for", "papers"]
 
 HOUSE = Path(__file__).resolve().parent.parent
 ROOMS = ("rules", "methods", "instruments", "scores", "laws", "problems")
@@ -102,43 +102,20 @@ def find(name: str) -> Entry:
     """The entry of that id; an error that names the nearest ones otherwise."""
     import difflib
 
+    from vario.remedies.search import search
+
     wanted = name.strip().lower().replace("_", "-")
     for entry in entries():
         if entry.id == wanted:
             return entry
     known = [entry.id for entry in entries()]
-    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or search_ids(wanted)[:3]
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or [
+        entry.id for entry in search(wanted, kinds=KINDS.values())[:3]
+    ]
     hint = f" Did you mean {', '.join(near)}?" if near else ""
     raise VarioError(
         f"nothing in vario is called {name!r}.{hint} `vario methods WORDS` searches in plain words."
     )
-
-
-def search_ids(words: str) -> list[str]:
-    return [entry.id for entry in search(words, kinds=tuple(KINDS.values()))]
-
-
-def search(words: str, *, kinds: Iterable[str] = ("method",)) -> list[Entry]:
-    """Entries whose text has the words, best first; a word in the id or the title counts most."""
-    wanted = [
-        stem for word in re.findall(r"[a-z0-9]+", words.lower()) if (stem := _stem(word)) not in _COMMON
-    ]
-    pool = [entry for entry in entries() if entry.kind in set(kinds)]
-    if not wanted:
-        return pool
-    titles = papers()
-    scored = []
-    for entry in pool:
-        credit = " ".join(titles[p].title for p in entry.card.get("papers", ()) if p in titles)
-        head = _stems(f"{entry.id} {entry.title} {' '.join(entry.card.get('treats', ()))}")
-        body = _stems(
-            f"{entry.doc} {credit} {entry.shelf} {entry.card.get('slot', '')} {entry.card.get('cost', '')}"
-        )
-        hits = [3 if word in head else 1 if word in body else 0 for word in wanted]
-        found = sum(hit > 0 for hit in hits)
-        if found * 2 >= len(wanted):
-            scored.append((-found, -sum(hits), entry.id, entry))
-    return [entry for *_, entry in sorted(scored, key=lambda row: row[:3])]
 
 
 def methods_for(finding_id: str) -> list[tuple[str, Paper | None, bool]]:
@@ -155,20 +132,6 @@ def methods_for(finding_id: str) -> list[tuple[str, Paper | None, bool]]:
         if finding_id in paper.treats and paper.id not in named:
             rows.append(("", paper, False))
     return rows
-
-
-_COMMON = frozenset("a an the in of for with to and or my is on by at it too".split())
-
-
-def _stem(word: str) -> str:
-    for ending in ("ing", "ies", "es", "s", "ed"):
-        if len(word) > len(ending) + 2 and word.endswith(ending):
-            return word[: -len(ending)]
-    return word
-
-
-def _stems(text: str) -> set[str]:
-    return {_stem(word) for word in re.findall(r"[a-z0-9]+", text.lower())}
 
 
 def _read(room: str, path: Path) -> Entry | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vario.nouns import VarioError
 from vario.remedies import catalog
+from vario.remedies.search import search
 from vario.remedies.treatment_signatures import (
     layer_targets,
     options_of,
@@ -117,7 +118,7 @@ def method_name(text: str) -> str:
         return lowered[text.lower()]
     names = [*known, *torch_optimizers()]
     near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
-    near = near or [entry.id for entry in catalog.search(text)][:3]
+    near = near or [entry.id for entry in search(text)][:3]
     raise VarioError(
         f"--with {text}: no method is called so.{_near(near)} `vario methods WORDS` searches in plain words."
     )

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vario.remedies.catalog import Entry, entries, methods_for, papers, search
+from vario.remedies.catalog import Entry, entries, methods_for, papers
+from vario.remedies.search import search
 
 __all__ = ["explanation", "method_rows", "method_table", "paper_rows", "paper_table"]
 
