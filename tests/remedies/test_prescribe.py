@@ -365,6 +365,19 @@ def test_rare_classes_are_drawn_more_often_where_there_is_a_loader() -> None:
     assert "loss.weight" not in "".join(cure.trial for cure in prescribe(finding("class-imbalance"), empty))
 
 
+def test_the_weights_of_classes_are_as_many_as_the_answers_of_the_model() -> None:
+    """Of four answers two are trained on: a weight that is left out would move all that come after it."""
+    counts = {
+        "batch/class_counts": (STEPS, np.tile([6.0, 0.0, 2.0], (100, 1))),
+        "accuracy/predicted_counts": (STEPS, np.tile([4.0, 1.0, 2.0, 1.0], (100, 1))),
+    }
+    cure = prescribe(finding("class-imbalance"), record(counts))[0]
+    assert "torch.tensor([0.667, 1, 2, 1])" in cure.change and "not seen keep the weight 1" in cure.change
+    assert not cure.trial.endswith(")")
+    none = record({"batch/class_counts": (STEPS, np.zeros((100, 3)))})
+    assert "torch.tensor" not in prescribe(finding("class-imbalance"), none)[0].change
+
+
 @pytest.mark.parametrize("way", ["training", "evaluation"])
 def test_the_wrong_mode_is_set_right_in_a_trial(way: str) -> None:
     seen = Evidence(f"steps in {'eval' if way == 'training' else 'train'} mode", 0.7, 0.7, 0.7, 0.0)

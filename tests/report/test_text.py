@@ -92,6 +92,22 @@ def test_a_sick_run_in_brief_is_a_dozen_lines_with_cause_remedy_and_cost(tmp_pat
     assert "\x1b[31;1m" in summary_text(run, diagnosis, {}, color=True)
 
 
+def test_the_brief_form_has_a_command_to_paste_where_any_cure_has_one(tmp_path: Path) -> None:
+    cures = (
+        Prescription("look at the labels"),
+        Prescription("stop early"),
+        Prescription("nested-dropout", trial="vario trial a.py --with nested-dropout"),
+        Prescription("sam", trial="vario trial a.py --with sam"),
+    )
+    mine, run = finding("label-noise"), sick_run(tmp_path / "run")
+    text = summary_text(run, Diagnosis((mine,), ()), {mine: cures})
+    tried = [line.strip() for line in text.splitlines() if "try: " in line or "vario trial" in line]
+    assert tried == ["try: look at the labels", "try: nested-dropout", cures[2].trial]
+    text = summary_text(run, Diagnosis((mine,), ()), {mine: cures[2:]})
+    assert text.count("try: ") == 1 and "sam" not in text
+    assert "try: " in summary_text(run, Diagnosis((mine,), ()), {mine: cures[:1]})
+
+
 def test_the_brief_form_names_what_it_leaves_out(tmp_path: Path) -> None:
     many = tuple(finding(name) for name in ("diverging", "no-gradient", "target-scale", "label-noise"))
     text = summary_text(sick_run(tmp_path / "run"), Diagnosis(many, ()), {})

@@ -84,16 +84,18 @@ def unshuffled(finding: Finding, record: Record) -> list[Change]:
 def imbalance(finding: Finding, record: Record) -> list[Change]:
     counts = _class_counts(record)
     changes = []
-    if counts is not None:
-        present = counts[counts > 0]
-        weights = present.sum() / (len(present) * present)
+    if counts is not None and counts.any():
+        seen = counts > 0
+        weights = np.ones(len(counts))  # one for each output, or the loss would not take them
+        weights[seen] = counts.sum() / (seen.sum() * counts[seen])
+        unseen = "" if seen.all() else "; classes that were not seen keep the weight 1"
         tried = counts.all() and not loader(record)  # else batches can be drawn anew, which did better
         named = ", ".join(number(float(w)) for w in weights[:10]) + (", ..." if len(weights) > 10 else "")
         changes.append(
             Change(
                 f"weight the loss by the inverse share of each class: weight=torch.tensor([{named}]), from"
                 f" {number(float(counts.sum()))} labels seen; the rarest class has"
-                f" {percent(float(present.min() / counts.sum()))}",
+                f" {percent(float(counts[seen].min() / counts.sum()))}{unseen}",
                 f"loss.weight=({','.join(f'{w:.3g}' for w in weights)})" if tried else "",
             )
         )
@@ -162,8 +164,13 @@ def _rate_for(record: Record, size: float, goal: float) -> Change | None:
 
 
 def _class_counts(record: Record) -> np.ndarray | None:
+    """Labels seen of each class that the model can answer with."""
     steps, counts = record.series("batch/class_counts")
-    return counts.sum(axis=0) if len(steps) and counts.ndim == 2 else None
+    if not len(steps) or counts.ndim != 2:
+        return None
+    answers = record.series("accuracy/predicted_counts")[1]
+    missing = answers.shape[1] - counts.shape[1] if answers.ndim == 2 else 0
+    return np.pad(counts.sum(axis=0), (0, max(0, missing)))
 
 
 MAKERS: dict[str, Maker] = {

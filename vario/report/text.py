@@ -115,7 +115,9 @@ def _one(page: _Page, finding: Finding, cures: Sequence[Prescription], brief: bo
 def _cures(page: _Page, cures: Sequence[Prescription], brief: bool) -> None:
     """What can be done now, each with its command; what is only published, in one paragraph."""
     now = [cure for cure in cures if cure.available]
-    for cure in now[: 1 if brief else None]:
+    if brief:  # the first, and where no trial can make that change, the first that one can
+        now = now[:1] + [cure for cure in now if cure.trial and not now[0].trial][:1]
+    for cure in now:
         paper = f" ({cure.paper})" if cure.paper and not brief else ""
         page.line(f"try: {cure.change}{paper}", indent=4, hang=5)
         if cure.trial:
