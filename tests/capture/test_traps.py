@@ -477,6 +477,51 @@ def test_modes_that_count_operations_count_the_scripts_alone(trained: Any) -> No
     assert notes.steps and not notes.failures
 
 
+def test_what_listens_inside_a_backward_is_not_counted_either(trained: Any) -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        calls = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.calls += 1
+            return function(*args, **(kwargs or {}))
+
+    def counted() -> int:
+        with Count() as count:
+            step(*trained)
+        return count.calls
+
+    bare = [counted(), counted()][1]
+    with attached(EVERYTHING | {"example_gradients"}) as notes:
+        step(*trained)
+        assert counted() == bare
+    assert "example_gradients" in notes.steps[1][2]
+
+
+def test_tensors_of_the_scripts_own_kind_count_its_calls_alone(trained: Any) -> None:
+    class Counting(torch.Tensor):
+        calls = 0
+
+        @classmethod
+        def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            cls.calls += 1
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    def counted() -> int:
+        model, optimizer = trained
+        x, before = torch.ones(6, 4).as_subclass(Counting), Counting.calls
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), torch.arange(6) % 3).backward()
+        optimizer.step()
+        return Counting.calls - before
+
+    bare = [counted(), counted()][1]
+    with attached() as notes:
+        assert [counted(), counted()] == [bare, bare]
+    assert len(notes.steps) == 2
+
+
 def test_nothing_is_kept_alive() -> None:
     with attached() as notes:
         model = nn.Linear(4, 3)

@@ -6,6 +6,7 @@ told once, and the script goes on. Gradients are offered before the optimizer's 
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
-from vario.capture import hooks, modes
+from vario.capture import hooks
 from vario.capture.accelerators import Autocast, Graphs, wait_for_queue
 from vario.capture.batches import Gathered, carried, one_clip
 from vario.capture.by_hand import ByHand
@@ -26,6 +27,7 @@ from vario.capture.dropouts import Dropouts
 from vario.capture.elsewhere import tell_of
 from vario.capture.evaluated import modes_at_evaluation
 from vario.capture.evaluation import Evaluation
+from vario.capture.hearing import Hearing
 from vario.capture.in_backward import InBackward
 from vario.capture.inputs import Inputs
 from vario.capture.loaders import Loaders
@@ -39,7 +41,7 @@ from vario.nouns import Reading
 __all__ = ["Attachment"]
 
 
-class Attachment:
+class Attachment(Hearing):
     """Listens until `detach`. `only`: hear no optimizer but those of this model's parameters."""
 
     def __init__(
@@ -50,10 +52,9 @@ class Attachment:
         budget: float = 0.03,
         claim: Callable[[str], bool] = lambda name: True,
     ) -> None:
+        super().__init__()
         self.observer = observer
         self._claim, self._taken = claim, set[str]()
-        self._own = 0.0
-        self._hearing_since: float | None = None
         self.streams: list[Stream] = []
         self.loaders = Loaders(self._happened)
         self.drawn, self.draws_anew = self.loaders.drawn, self.loaders.draws_anew
@@ -79,7 +80,6 @@ class Attachment:
         self._of_optimizer: dict[int, tuple[Any, Stream | None]] = {}
         self._only = None if only is None else frozenset(map(id, only.parameters()))
         self._waiting: list[Callable[[], None]] = []  # told before the first stream is known
-        self._off: set[str] = set()
         hooks.join(self)
         self.inputs.listen()
 
@@ -95,40 +95,21 @@ class Attachment:
         hooks.leave(self)
         self._of_optimizer.clear()  # those that go later may go with half of the interpreter gone
 
-    def hear(self, event: str, *arguments: Any) -> Any:
-        """Called by the hooks: nothing but KeyboardInterrupt and its like gets out of here."""
-        if event in self._off:
-            return None
-        outermost, start = self._hearing_since is None, time.perf_counter()
-        if outermost:
-            self._hearing_since = start
-        try:
-            return None if self._graphs.in_the_making() else modes.unseen(getattr(self, event), *arguments)
-        except Exception as error:
-            self._off.add(event)
-            self.fail(event, error)
-            return None
-        finally:
-            if outermost:
-                self._own += time.perf_counter() - start
-                self._hearing_since = None
+    def is_busy(self) -> bool:
+        """Inside a backward, or a step."""
+        return self.depth > 0 or self.inside is not None
 
-    @property
-    def own(self) -> float:
-        """Seconds spent in here so far, those of the call under way included."""
-        since = self._hearing_since
-        return self._own if since is None else self._own + time.perf_counter() - since
+    def is_deaf(self) -> bool:
+        """A graph is captured: what is read now would be read again at each replay."""
+        return self._graphs.in_the_making()
 
-    def spent(self, seconds: float) -> None:
-        """Time of ours inside the script's own backward."""
-        self._own += seconds
+    def turned(self) -> None:
+        """What the thread before had gathered is none of this one's."""
+        self.gathered = Gathered()
 
-    def fail(self, place: str, error: Exception) -> None:
-        """Tell that something of ours broke, whatever the teller does."""
-        try:
-            self.observer.failed(place, error)
-        except Exception as worse:
-            self._off.add(f"telling of {place}: {worse!r}")
+    def missed(self) -> None:
+        """Another thread trains at the same time."""
+        self._happened("other_threads", "", {})
 
     def finish(self) -> None:
         """The end of the run: what is still open is told."""
@@ -347,7 +328,7 @@ class Attachment:
         now = time.perf_counter()
         stream.seconds, stream.ended = now - stream.ended, now
         self.observer.stepped(stream, {})
-        stream.step += 1
+        stream.step, stream.thread = stream.step + 1, threading.get_ident()
         stream.last_batches, stream.carried = self.gathered.batches, None
         self.gathered.closed(let_go=len(self.streams) == 1, late=late)  # others may yet step on it
         self.loaders.let_go()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -82,9 +83,12 @@ class Gathered:
 
 
 def carried(streams: list[Stream]) -> None:
-    """Before the first backward of a step: the norm of what lies in `.grad`, where it is wanted."""
+    """Before the first backward of a step: the norm of what lies in `.grad`, where it is wanted.
+
+    Not of what another thread trains: to read a `.grad` while it is written there ends the process.
+    """
     for stream in streams:
-        if "carried" in stream.wanted:
+        if "carried" in stream.wanted and stream.thread == threading.get_ident():
             grads = [p.grad.detach() for p in stream.params if p.grad is not None and not p.grad.is_sparse]
             norms = torch._foreach_norm(grads) if grads else []
             stream.carried = float(torch.stack([norm.float() for norm in norms]).norm()) if norms else 0.0

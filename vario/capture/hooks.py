@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,7 +78,7 @@ class _Places:
     listeners: tuple[Listener, ...] = ()
     undo: tuple[Callable[[], None], ...] = ()
     patches: tuple[tuple[Any, str, Any, Any], ...] = ()  # owner, name, original, patched
-    loss_depth = 0
+    inside = threading.local()  # .loss: how many loss functions the thread is in
 
 
 def join(listener: Listener) -> None:
@@ -240,12 +241,13 @@ def _loss(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def loss(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling() or (torch.is_grad_enabled() and not _awake()):
             return original(*args, **kwargs)
-        _Places.loss_depth += 1  # tensor subclasses come back through the same door
+        depth = getattr(_Places.inside, "loss", 0)
+        _Places.inside.loss = depth + 1  # tensor subclasses come back through the same door
         try:
             value = original(*args, **kwargs)
         finally:
-            _Places.loss_depth -= 1
-        if _Places.loss_depth == 0:
+            _Places.inside.loss = depth
+        if depth == 0:
             _tell("loss_called", name, original, args, kwargs, value)
         return value
 

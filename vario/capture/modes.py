@@ -15,7 +15,7 @@ import torch
 from torch.overrides import _pop_mode_temporarily
 from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["comparing", "unseen"]
+__all__ = ["aside", "comparing", "looked_on", "unseen"]
 
 _WRITTEN_DOWN = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
 
@@ -38,16 +38,22 @@ def unseen(call: Callable[..., Any], *arguments: Any) -> Any:
     """What `call` returns, made while no mode looks on; None, and no call, while a trace is written."""
     if _Trace.compared or torch._C._get_tracing_state() is not None:
         return None
-    if not (torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack()):
+    if not looked_on():
         return call(*arguments)
     if any(torch._C._get_dispatch_mode(kind) is not None for kind in _WRITTEN_DOWN):
         return None
-    with _aside():
+    with aside():
         return call(*arguments)
 
 
+def looked_on() -> bool:
+    """Whether any mode sees what is called now."""
+    return bool(torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack())
+
+
 @contextmanager
-def _aside() -> Iterator[None]:
+def aside() -> Iterator[None]:
+    """No mode sees what is called in here."""
     with ExitStack() as stack:
         for _ in range(torch._C._len_torch_function_stack()):
             stack.enter_context(_pop_mode_temporarily())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -48,6 +49,7 @@ class Stream:
     inputs_after: Any = None  # the batches that were under way, or over, when they came
     grads_before: tuple[int, list[Tensor | None]] | None = None  # the step that they were of
     last_batches: Any = None
+    thread: int = field(default_factory=threading.get_ident)  # in which it stepped last
     ended: float = field(default_factory=time.perf_counter)
     seconds: float | None = None  # of the last step, end to end
     data_wait: float = 0.0

@@ -136,6 +136,8 @@ def unseen(run: Run) -> Iterator[str]:
     """What the run did that cannot be watched, one sentence each."""
     if next(iter(run.events("graph_captured")), None) is not None:
         yield "steps inside a CUDA graph: it is replayed without a word of Python"
+    if next(iter(run.events("other_threads")), None) is not None:
+        yield "steps of threads that train at the same time: of those, one is heard at a time"
     if run.status == "finished" and not steps_seen(run):
         yield (
             "whatever trained here, if anything did. Seen are steps of torch's optimizers, and updates by"

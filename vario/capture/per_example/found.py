@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from vario.capture import modes
+
 __all__ = ["ExampleGradients", "exact", "on_host", "square", "sum_of"]
 
 _PIECE = 1 << 18  # entries over which single precision adds without loss
@@ -46,15 +48,18 @@ _AS_IT_IS = nullcontext()
 
 
 def exact(gradient: Tensor) -> AbstractContextManager[object]:
-    """No graph, and autocast off: a backward called inside it would have our sums in half precision."""
+    """No graph, no mode of the script's that counts along, and autocast off: a backward called inside it
+    would have our sums in half precision."""
     kind = gradient.device.type
     halved = kind != "meta" and torch.is_autocast_enabled(kind)
-    return _apart(kind, halved) if halved or torch.is_grad_enabled() else _AS_IT_IS
+    seen = modes.looked_on()
+    return _apart(kind, halved, seen) if halved or seen or torch.is_grad_enabled() else _AS_IT_IS
 
 
 @contextmanager
-def _apart(kind: str, halved: bool) -> Iterator[None]:
-    with torch.no_grad(), torch.autocast(kind, enabled=False) if halved else _AS_IT_IS:
+def _apart(kind: str, halved: bool, seen: bool) -> Iterator[None]:
+    full = torch.autocast(kind, enabled=False) if halved else _AS_IT_IS
+    with modes.aside() if seen else _AS_IT_IS, torch.no_grad(), full:
         yield
 
 
