@@ -26,7 +26,7 @@ CARD = {
     "reads": ("eval/class_correct", "eval/class_counts", "accuracy/class_correct", "batch/class_counts"),
     "checked": "closed form",
     "changed": "",
-    "summary": "{neglected classes} classes are hardly recognised: the worst has a recall of "
+    "summary": "Classes that are hardly recognised: {neglected classes}; the worst has a recall of "
     "{recall of the worst class:%} "
     "where the usual class has {usual recall:%}.",
 }
