@@ -103,3 +103,19 @@ def test_chance_is_the_entropy_of_the_class_shares(make):
     expected = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
     assert chance_loss(make(50, {"batch/class_counts": (np.arange(50), counts)})) == pytest.approx(expected)
     assert np.isnan(chance_loss(make(50, {"batch/class_counts": None})))
+
+
+def test_losses_of_single_examples_are_no_level(make):
+    """Squared errors of one example each: the first ones may be lucky, and tripling is chance."""
+    steps = np.unique(np.r_[np.arange(50), np.geomspace(50, 1400, 50).astype(int)])
+    fooled = 0
+    for seed in range(20):
+        draw = np.random.default_rng(seed).standard_normal(len(steps))
+        losses = np.where(steps < 150, 1.0, 0.3) * draw**2
+        losses[:2] = 0.07, 0.03
+        one = {"loss/train": (steps, losses), "batch/size": (steps, np.ones(len(steps)))}
+        run = course(make(1400, one | {"batch/class_counts": None}))
+        assert len(run.values) == len(losses)  # spikes are those of single steps, as before
+        fooled += run.state == "worse" or run.peak > 3 * run.start.value
+    # Of two means of ten squares one is three times the other in 5 of 100 cases (an F of 10 and 10).
+    assert fooled <= 2

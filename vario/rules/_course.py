@@ -93,15 +93,16 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         return Course(
             good_steps, good, nothing, np.nan, -1, nothing, np.nan, np.nan, np.nan, bad_step, "non-finite"
         )
-    first = _first_losses(record, good)
+    seen_steps, seen = _of_enough_examples(record, good_steps, good)
+    first = _first_losses(record, seen)
     # The last tenth of the steps, not of the readings, which lie closer together at the start of a run.
-    late = int((good_steps > 0.9 * good_steps[-1]).sum())
-    start, last = level(first), good[-min(max(late, 5), 500) :]
+    late = int((seen_steps > 0.9 * seen_steps[-1]).sum())
+    start, last = level(first), seen[-min(max(late, 5), 500) :]
     end = level(last)
     noise = float(1.4826 * np.median(np.abs(last - end.value)))
-    _, peaks = _levels(good, 1)
+    _, peaks = _levels(seen, 1)
     # The lowest of many single readings is a lucky batch and no level; five make one.
-    edges, levels = _levels(good, 5)
+    edges, levels = _levels(seen, 5)
     lowest = int(levels.argmin())
     # With class weights, smoothing or further terms a constant guess costs something else.
     chance = chance_loss(record) if plain_loss(record) else np.nan
@@ -122,17 +123,42 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         fell < max(clear * scale, noise)
         or end.low > 0.97 * chance
         or end.value > chance
-        or _is_level(good_steps, good, first, last)
+        or _is_level(seen_steps, seen, first, last)
     ):
         state = "stuck"
     else:
         state = "learning"
     found = Course(
         steps=good_steps, values=good, start=start, lowest=float(levels[lowest]),
-        lowest_step=int(good_steps[edges[lowest]]), end=end, noise=noise,
+        lowest_step=int(seen_steps[edges[lowest]]), end=end, noise=noise,
         peak=float(peaks[: max(len(peaks) // 5, 1)].max()), chance=chance, bad_step=bad_step, state=state,
     )  # fmt: skip
     return replace(found, state="learning") if state == "stuck" and found.around_zero else found
+
+
+def _of_enough_examples(
+    record: Record, steps: Steps, values: Floats, *, enough: int = 16
+) -> tuple[Steps, Floats]:
+    """Readings of ``enough`` examples or more: of smaller batches neighbours are averaged, ten being left.
+
+    The loss of a single example says nothing of a level: the first may lie at a tenth of it or at five times.
+    A mean of squares over 16 spreads by a third of itself (sqrt(2 / 16)).
+    """
+    size, passes, targets = (
+        _usual(record, name) for name in ("batch/size", "loss/backwards", "batch/targets")
+    )
+    examples = np.fmax(size * np.fmax(passes, 1.0), targets)  # nan where neither is known
+    if not examples < enough:
+        return steps, values
+    each = min(int(np.ceil(enough / max(examples, 1.0))), max(len(values) // 10, 1))
+    blocks = len(values) // each  # what is over is left out at the end, where less happens
+    means: Floats = values[: blocks * each].reshape(blocks, each).mean(axis=1)
+    return steps[: blocks * each : each], means
+
+
+def _usual(record: Record, name: str) -> float:
+    values = finite(*record.series(name))[1]
+    return float(np.median(values)) if len(values) else np.nan
 
 
 def _first_losses(record: Record, values: Floats) -> Floats:
