@@ -146,6 +146,7 @@ def start_from_environment() -> None:
     """Watch this whole process, as `vario run` asked for in the environment; called once torch is there."""
     from vario.capture.exits import at_exit, in_forked_child
     from vario.capture.metrics import listen_to_stdout
+    from vario.capture.printed import listen_to_figures
 
     place = os.environ.get("VARIO_RUN")
     if not place:
@@ -171,9 +172,11 @@ def start_from_environment() -> None:
 
     begin()
     in_forked_child(begin)
+    hear = lambda series, value, words="": here[0][0].hear("printed", series, value, words)
     patterns = json.loads(os.environ.get("VARIO_METRICS", "{}"))
     if patterns:
-        listen_to_stdout(patterns, lambda name, value: here[0][0].hear("printed", name, value))
+        listen_to_stdout(patterns, lambda name, value: hear(f"metric/{name}", value))
+    listen_to_figures(hear)
 
 
 def _attach(

@@ -81,3 +81,40 @@ def test_a_held_out_loss_that_stopped_half_way_is_advice(make):
     falling = held_out(np.linspace(2.2, 1.3, 10))
     assert overfitting.check(make(400, falling)) is None
     assert overfitting.check(make(400, stops(1.3) | {"loss/train": 1.3})) is None
+
+
+def printed(losses, words="val loss", series="printed/loss", **more):
+    return {(series, words): (PASSES, np.asarray(losses))} | more
+
+
+def test_what_the_script_prints_stands_in_where_no_evaluation_has_a_loss(make):
+    found = overfitting.check(make(400, printed(RISING)))
+    assert (found.severity, found.steps) == ("warning", (159, 399))
+    assert found.evidence[0].where == 'printed "val loss"'
+    assert overfitting.check(make(400, printed(np.linspace(1.5, 0.7, 10)))) is None
+    assert overfitting.check(make(400, printed(RISING) | held_out(np.linspace(1.5, 0.7, 10)))) is None
+
+
+def test_a_printed_score_that_still_gains_makes_it_advice(make):
+    score = {("printed/score", "val acc"): (PASSES, np.linspace(50, 90, 10))}
+    assert overfitting.check(make(400, printed(RISING) | score)).severity == "advice"
+    worse = {("printed/score", "val acc"): (PASSES, np.linspace(90, 80, 10))}
+    assert overfitting.check(make(400, printed(RISING) | worse)).severity == "warning"
+
+
+def test_what_is_printed_of_training_is_not_held_out(make):
+    with pytest.raises(NotApplicable, match="no loss on held-out data was seen or printed"):
+        overfitting.check(make(400, printed(RISING, "train loss")))
+    with pytest.raises(NotApplicable, match="3 held-out losses were printed; 4 are needed"):
+        overfitting.check(make(400, {("printed/loss", "val loss"): (PASSES[:3], np.array(RISING[:3]))}))
+
+
+def test_a_figure_without_a_name_is_a_loss_where_that_of_training_is_the_training_loss(make):
+    own = 0.2 + 2.1 * np.exp(-6 * (PASSES - 20) / 399)  # the loss of the healthy run between two prints
+    bare = printed(RISING, "val", "printed/figure")
+    follows = bare | printed(own, "train", "printed/figure")
+    assert overfitting.check(make(400, follows)).severity == "warning"
+    rising = bare | printed(1 - own / 3, "train", "printed/figure")  # a share of right answers
+    for unknown in (bare, rising):
+        with pytest.raises(NotApplicable):
+            overfitting.check(make(400, unknown))

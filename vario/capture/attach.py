@@ -18,6 +18,7 @@ from torch.optim.optimizer import Optimizer
 
 from vario.capture import hooks
 from vario.capture.accelerators import Autocast, Graphs, wait_for_queue
+from vario.capture.answers import Answers
 from vario.capture.batches import Gathered, carried, one_clip
 from vario.capture.by_hand import ByHand
 from vario.capture.closures import nested, with_closure
@@ -62,9 +63,10 @@ class Attachment(Hearing):
         self.schedulers = Schedulers(self._happened)
         self.by_hand, self.in_backward = ByHand(self), InBackward(self)
         self.gathered, self.dropouts = Gathered(), Dropouts(self._happened)
-        self.dropout_called = self.dropouts.called
         self.inputs, self.doors = Inputs(self), Doors(self)
         self.forward = self.inputs.forward
+        self.answers = Answers(self, self._evaluated, budget=budget)
+        self.dropout_called, self.answered = self.dropouts.called, self.answers.answered
         self.without_loader = WithoutLoader(self, self._happened)
         self.evaluates, self.evaluated_on = self.without_loader.evaluates, self.without_loader.evaluated_on
         self.gradients_off, self.gradients_back = self.without_loader.opened, self.without_loader.closed
@@ -115,6 +117,7 @@ class Attachment(Hearing):
         """The end of the run: what is still open is told."""
         self.doze.end()
         self.by_hand.look()
+        self.without_loader.stop()
         self.evaluation.close()
         for stream in self.streams:
             stream.over = True
@@ -127,8 +130,7 @@ class Attachment(Hearing):
         if self.depth > 1:  # a checkpoint that runs its own backward
             return
         self.by_hand.look()
-        if self.evaluation.open:
-            self.evaluation.close()
+        self.evaluation.close()
         self.without_loader.stop()
         self.loaders.used_for_training()
         self.in_backward.begin()
@@ -178,12 +180,12 @@ class Attachment(Hearing):
         if not training:
             self.awake = True  # the next backward ends the pass
             if not self.inside:
-                known = self.loaders.used_for_evaluation()
-                where, *rows = self.without_loader.loss_called(self.loaders.where, *known)
+                where, *rows = self.without_loader.loss_called()
                 self.evaluation.add(where, call, self.modes)
                 self.evaluation.rows_seen(where, *rows)
             return
         self.evaluation.training_losses.add(name)
+        self.answers.trained(call, function, args, kwargs)
         self.gathered.loss_called(self.loaders, call, keep=keep)
 
     def modes(self) -> dict[str, tuple[int, int]]:
@@ -298,13 +300,11 @@ class Attachment(Hearing):
         if not late and "weights_before" in wanted:
             weights = [parameter.detach().clone() for parameter in stream.params]
         raw: dict[str, Any] = {"names": stream.names, **stream.weights()}
-        if grads is not None:
-            raw["grads"] = [None if g is None else stream.unscaled(g) for g in grads]
+        raw["grads"] = None if grads is None else [None if g is None else stream.unscaled(g) for g in grads]
         raw["groups"], raw["group_of"] = stream.groups() if "groups" in wanted else ([], [])
         fresh = stream.last_batches is not batches
-        if fresh and "losses" in wanted:
-            raw["losses"] = stream.losses_of(batches)
         if fresh:
+            raw["losses"] = stream.losses_of(batches) if "losses" in wanted else None
             raw["carried"], raw["modes"] = stream.carried, mode_counts(stream) if "modes" in wanted else None
             raw["inputs"] = self.inputs.of(stream)
             raw["rows"] = self.without_loader.trained(raw["inputs"])
@@ -348,8 +348,8 @@ class Attachment(Hearing):
 
     def loader_started(self, loader: Any, iterator: Any) -> None:
         where = self.loaders.started(loader, iterator)
-        if self.evaluation.open:
-            self.evaluation.close(where)
+        self.without_loader.loader_started(where)
+        self.evaluation.close(where)
 
     def batch_came(self, iterator: Any, batch: Any, seconds: float) -> None:
         self.loaders.came(iterator, batch)
@@ -367,8 +367,8 @@ class Attachment(Hearing):
         self.inputs.compiled()
         self._happened("compiled", "", {"what": type(what).__name__ if what is not None else ""})
 
-    def printed(self, name: str, value: float) -> None:
-        self._evaluated([Reading(f"metric/{name}", value)])
+    def printed(self, series: str, value: float, where: str = "") -> None:
+        self._evaluated([Reading(series, value, where)])
 
     def _happened(self, kind: str, where: str, data: dict[str, Any]) -> None:
         self._tell(lambda: self.observer.event(self.streams[0], kind, where, data))

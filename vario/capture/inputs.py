@@ -70,6 +70,8 @@ class Inputs:
             if fresh and id(module) in stream.module_ids:
                 stream.inputs, stream.inputs_after = found, batches
                 served = True
+        if served:
+            self._all.answers.trains_on(module)
         # a wrapper around the model comes first; steps of other streams may come between
         if served and len(self._all.streams) == 1:
             self.stop()

@@ -69,6 +69,11 @@ class Loaders:
         return self.current.where if self.current is not None else ""
 
     @property
+    def batch(self) -> Any:
+        """The batch in hand, as the loader gave it; None where there is none."""
+        return self._drawn[0]
+
+    @property
     def knows_all(self) -> bool:
         """Whether all rows of training have come by: an epoch is over, or there is no loader to say."""
         known = self.current
@@ -109,6 +114,10 @@ class Loaders:
         self._all.append(known)
         self._tell("loader", known.where, settings)
         return known
+
+    def trains(self, where: str) -> bool:
+        """Whether a batch of this loader has been trained on."""
+        return any(known.trains for known in self._all if known.where == where)
 
     def draws_anew(self, iterator: Any) -> None:
         """An epoch of it begins."""
@@ -156,6 +165,12 @@ class Loaders:
                 seen, count = seen + these, count + rows
         self._waiting = [waiting for waiting in self._waiting if waiting[0].trains]
         return seen, count
+
+    def seen_in_hand(self) -> tuple[int, int]:
+        """The same of the batch in hand alone, without counting it as used."""
+        if not self._waiting or self._waiting[-1][0] is not self.current or self._waiting[-1][0].trains:
+            return 0, 0
+        return self.rows.evaluate(self._waiting[-1][3])
 
     def let_go(self) -> None:
         """Keep no tensor of the script's alive."""

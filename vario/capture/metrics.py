@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["listen_to_stdout"]
+__all__ = ["listen_to_lines", "listen_to_stdout"]
 
 LONGEST_LINE = 10_000  # of a line without end, the last characters
 
@@ -18,6 +18,18 @@ LONGEST_LINE = 10_000  # of a line without end, the last characters
 def listen_to_stdout(patterns: Mapping[str, str], tell: Callable[[str, float], None]) -> None:
     """Call `tell(name, number)` for each line of stdout on which the pattern's first group is a number."""
     compiled = {name: re.compile(pattern) for name, pattern in patterns.items()}
+
+    def line_came(line: str) -> None:
+        for name, pattern in compiled.items():
+            found = pattern.search(line)
+            if found is not None:
+                tell(name, float(found[1]))
+
+    listen_to_lines(line_came)
+
+
+def listen_to_lines(line_came: Callable[[str], None]) -> None:
+    """Call `line_came(line)` for each line that is written to stdout."""
     stream, write, rest = sys.stdout, sys.stdout.write, [""]
 
     def listening(text: Any) -> Any:
@@ -25,10 +37,7 @@ def listen_to_stdout(patterns: Mapping[str, str], tell: Callable[[str, float], N
         try:
             *lines, rest[0] = (rest[0] + text)[-LONGEST_LINE:].replace("\r", "\n").split("\n")
             for line in lines:
-                for name, pattern in compiled.items():
-                    found = pattern.search(line)
-                    if found is not None:
-                        tell(name, float(found[1]))
+                line_came(line)
         except (TypeError, ValueError, IndexError):  # not a text, not a number
             rest[0] = ""
         return written

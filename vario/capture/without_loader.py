@@ -50,6 +50,7 @@ class WithoutLoader:
         self._root = 0  # id of the module that was given them
         self._without_loss: list[NDArray[np.int64]] = []  # rows before those, that no loss came of
         self._modes: dict[str, tuple[int, int]] | None = None  # when they were asked for again
+        self._heard = False  # whether a loss function was
         self._asked: set[int] = set()  # the rows that evaluations without a loss began with
         self._maybe = False  # whether nothing but gradients that are off speaks for an evaluation
         self._known: deque[tuple[int, int]] = deque(maxlen=10)  # of batches of training: rows known, rows
@@ -76,6 +77,12 @@ class WithoutLoader:
             self._maybe = True
             self._listen()
 
+    def loader_started(self, where: str) -> None:
+        """A loader begins: between two steps one that has never trained may be for an evaluation."""
+        if self._all.streams and not self._all.loaders.trains(where):
+            self._all.awake = True
+            self.opened()
+
     def closed(self) -> None:
         """They are as they were: no evaluation, where no model of ours was asked."""
         if self._maybe and self._given is None and self._last is None:
@@ -93,20 +100,27 @@ class WithoutLoader:
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return
         if self._given is not None:
-            if id(module) != self._root or self._looked_at > MOST_ROWS:
+            if id(module) != self._root:
+                return
+            self._all.answers.evaluates(module)
+            if self._looked_at > MOST_ROWS:
                 return
             self._without_loss.append(self._given)
         if any(id(module) in stream.module_ids for stream in self._all.streams):
+            if self._given is None:
+                self._all.answers.evaluates(module)
             self._given, self._root = hash_rows(arguments), id(module)
             self._looked_at += 0 if self._given is None else len(self._given)
             if self._modes is None and self._given is not None and _begin(self._given) in self._asked:
                 self._modes = self._all.modes()
 
-    def loss_called(self, where: str, seen: int, rows: int) -> tuple[str, int, int]:
+    def loss_called(self) -> tuple[str, int, int]:
         """Where to tell of this loss, how many of its rows training had seen, and of how many.
 
-        The arguments are what the loaders say, which stands where they know of any rows.
+        What the loaders say stands where they know of any rows.
         """
+        self._heard = True
+        where, (seen, rows) = self._all.loaders.where, self._all.loaders.used_for_evaluation()
         hashes, self._given = (*self._without_loss, self._given)[0], None
         self._without_loss.clear()
         if self._looked_at > MOST_ROWS:
@@ -124,8 +138,10 @@ class WithoutLoader:
 
     def stop(self) -> None:
         """Training goes on: the inputs are not looked at any more."""
-        if self._given is not None:
+        told = self._all.answers.over(heard=self._heard)
+        if self._given is not None and not told:
             self._told_without_loss([*self._without_loss, self._given])
+        self._heard = False
         self._without_loss.clear()
         self._given = self._last = self._modes = None
         if self._stop is not None:

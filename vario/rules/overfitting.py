@@ -8,25 +8,38 @@ by 5 % and by three times the usual change from one evaluation to the next, and 
 now than it was at the lowest. A warning from 15 % on where held-out accuracy did not gain meanwhile and more
 than 5 % of what had been won (the loss at the start of training less the lowest) was lost again: a loss near
 zero doubles by a handful of examples. Advice otherwise, and where the held-out loss has only ceased to fall
-but won less than 70 % of what the training loss has won.
-Not applicable: fewer than 4 evaluations of the loss on held-out data.
+but won less than 70 % of what the training loss has won. Where no loss of an evaluation is known, what the
+script prints as that of held-out data ("val loss", "test rmse") is taken at its word: then the first one
+printed stands for the start, and a printed score for the accuracy.
+Not applicable: fewer than 4 evaluations of the loss on held-out data, or lines that tell of one.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from vario.nouns import Evidence, Finding, Severity
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import Estimate, Floats, Steps, exactly, finite, level, reach
 from vario.rules._examples import graded, plain_loss
 from vario.rules._held_out import accuracy_at, passes
+from vario.rules._printed import printed_gain, printed_losses
 
 ID = "overfitting"
 CARD = {
     "papers": ("P062", "P080"),
-    "reads": ("eval/loss", "eval/accuracy", "eval/examples", "loss/train"),
+    "reads": (
+        "eval/loss",
+        "eval/accuracy",
+        "eval/examples",
+        "loss/train",
+        "printed/loss",
+        "printed/figure",
+        "printed/score",
+    ),
     "checked": "closed form",
     "changed": "the papers say when overfitting is benign or comes from repeats; the rule reads "
     "the curve alone",
@@ -47,7 +60,32 @@ def check(
     count: int = 4,  # one best and three after it
 ) -> Finding | None:
     """A finding where the last evaluations are worse than the best, and training is not."""
-    return _risen(record, count, rise, clear, noises, lost) or _left_behind(record)
+    curve = _curve(record, count)
+    risen = _risen(record, curve, rise, clear, noises, lost)
+    return risen or (None if curve.printed else _left_behind(record))
+
+
+class _Curve(NamedTuple):
+    """The held-out loss, evaluation by evaluation, and what it is when nothing is learned."""
+
+    where: str
+    steps: Steps
+    losses: Floats
+    start: Floats  # empty where it is not known
+    printed: bool
+
+
+def _curve(record: Record, count: int) -> _Curve:
+    """As it was seen, else as the script prints it: in a unit of its own, so its start is the first."""
+    try:
+        seen = passes(record, "eval/loss", count)
+    except NotApplicable as reason:
+        try:
+            where, steps, losses = printed_losses(record, count)
+        except NotApplicable as other:
+            raise NotApplicable(f"{reason}; {other}") from None
+        return _Curve(f'printed "{where}"', steps, losses, losses[:1], printed=True)
+    return _Curve(*seen, finite(*record.series("loss/train"))[1][:3], printed=False)
 
 
 def _left_behind(
@@ -79,10 +117,10 @@ def _left_behind(
 
 
 def _risen(
-    record: Record, count: int, rise: float, clear: float, noises: float, lost: float
+    record: Record, curve: _Curve, rise: float, clear: float, noises: float, lost: float
 ) -> Finding | None:
     """Held-out loss above its lowest, by more than it wanders."""
-    where, steps, losses = passes(record, "eval/loss", count)
+    where, steps, losses, start, printed = curve
     best = int(losses.argmin())
     if len(losses) - 1 - best < 3 or not losses[best] > 0:
         return None
@@ -96,7 +134,11 @@ def _risen(
         return None
     if not _training_fell(record, steps, best):
         return None
-    gained = _accuracy_gain(record, where, int(steps[best]), int(steps[-1]))
+    gained = (
+        printed_gain(record, int(steps[best]))
+        if printed
+        else _accuracy_gain(record, where, int(steps[best]), int(steps[-1]))
+    )
     evidence: list[Evidence] = [
         now.evidence("held-out loss over its best", 1 + rise, where),
         Evidence(
@@ -111,17 +153,16 @@ def _risen(
     if gained is not None:
         evidence.append(gained)
     better = gained is not None and gained.low > 0
-    part = _lost_again(record, float(losses[best]), float(np.median(last)))
+    part = _lost_again(start, float(losses[best]), float(np.median(last)))
     evidence.append(exactly("share of the progress that was lost again", part, lost, where))
     severity: Severity = "warning" if now.low >= 1 + clear and part > lost and not better else "advice"
     sure = graded(now.low, 1 + rise, 1.5)
     return Finding(ID, severity, sure, (), (int(steps[best]), int(steps[-1])), tuple(evidence))
 
 
-def _lost_again(record: Record, best: float, now: float) -> float:
+def _lost_again(start: Floats, best: float, now: float) -> float:
     """How much of what was won on held-out data is gone; all of it where the start is not known."""
-    begun = finite(*record.series("loss/train"))[1][:3]
-    won = float(np.median(begun)) - best if len(begun) else 0.0
+    won = float(np.median(start)) - best if len(start) else 0.0
     return min((now - best) / won, 1.0) if won > 0 else 1.0
 
 

@@ -1,0 +1,142 @@
+"""What a model answers to the batches of a loader, where the script calls no loss function on it.
+
+Many scripts only count right answers, by hand. The loss of such an evaluation is certain all the same where
+training gives the model's output as it is, and a part of the loader's batch as it is, to a loss function of
+torch's: the same is done here with the output and the batch of the evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vario.capture.evaluation import Evaluation
+from vario.capture.loss_calls import read_call
+from vario.capture.needs import LossCall
+from vario.capture.rows import batch_tensors
+from vario.nouns import Reading
+
+if TYPE_CHECKING:
+    from vario.capture.attach import Attachment
+
+__all__ = ["Answers"]
+
+MOST_TRIES = 8  # training steps whose loss is looked at, until it is known how it is taken
+
+
+class _Way(NamedTuple):
+    """How training takes its loss: of the output, seen in this shape, and of which tensor of the batch."""
+
+    name: str
+    function: Callable[..., Any]
+    more: tuple[Any, ...]  # arguments after output and target
+    kwargs: Mapping[str, Any]
+    output: torch.Size  # without the examples
+    target: torch.Size
+    dtype: torch.dtype
+    place: int  # among the tensors of the batch
+
+
+class Answers:
+    """Listens to the output of a training forward until the way is known, then to those of evaluations."""
+
+    def __init__(
+        self, attachment: Attachment, tell: Callable[[list[Reading]], None], *, budget: float
+    ) -> None:
+        self._all, self._tell = attachment, tell
+        self._way: _Way | None = None
+        self._tries = 0
+        self._root = 0  # id of the model that is called in training
+        self._asked: nn.Module | None = None  # the one whose output is waited for
+        self._output: tuple[int, int] | None = None  # where the last one of training lies, and its size
+        self._stop: Callable[[], None] | None = None
+        self._readings: list[Reading] = []
+        self._pass = Evaluation(self._readings.extend, budget=budget)
+        self._batch: Any = None  # the last one that was judged: each once
+
+    def trains_on(self, root: nn.Module) -> None:
+        """The model is called in training: its output is looked at until it is known what becomes of it."""
+        if self._way is None and self._tries < MOST_TRIES and self._all.loaders.batch is not None:
+            self._tries += 1
+            self._root = id(root)
+            self._listen(root)
+
+    def evaluates(self, root: nn.Module) -> None:
+        """The model is called in an evaluation."""
+        if self._way is not None and id(root) == self._root and self._all.loaders.batch is not None:
+            self._listen(root)
+
+    def _listen(self, root: nn.Module) -> None:
+        self.stop()
+        self._asked = root
+        listen = torch.nn.modules.module.register_module_forward_hook
+        self._stop = self._all.doors.ours(lambda: listen(self._after_forward).remove)
+
+    def _after_forward(self, module: nn.Module, _arguments: Any, output: Any) -> None:
+        self._all.hear("answered", module, output)
+
+    def stop(self) -> None:
+        """No output is waited for."""
+        if self._stop is not None:
+            self._stop()
+            self._stop = self._asked = None
+
+    def answered(self, module: nn.Module, output: Any) -> None:
+        """A module has given its output."""
+        if module is not self._asked:
+            return
+        self.stop()
+        if not isinstance(output, Tensor) or not output.is_contiguous():
+            return
+        if torch.is_grad_enabled():
+            self._output = output.data_ptr(), output.numel()
+        else:
+            self._judge(output)
+
+    def trained(
+        self, call: LossCall, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """A loss of training: was it taken of that output, and of a part of the batch?"""
+        kept, self._output, target = self._output, None, call.target
+        if kept != (call.output.data_ptr(), call.output.numel()) or target is None or len(args) < 2:
+            return
+        if not call.output.is_contiguous() or not call.output.dim():
+            return
+        for place, part in enumerate(batch_tensors(self._all.loaders.batch)):
+            wanted = target.reshape(-1)
+            if part.numel() == wanted.numel() and torch.equal(part.to(wanted).reshape(-1), wanted):
+                shapes = call.output.shape[1:], target.shape[1:]
+                self._way = _Way(call.name, function, tuple(args[2:]), kwargs, *shapes, target.dtype, place)
+
+    def _judge(self, output: Tensor) -> None:
+        """Take the loss of what the model answered to the batch in hand."""
+        way, loaders = self._way, self._all.loaders
+        parts = batch_tensors(loaders.batch)
+        if way is None or loaders.batch is self._batch or len(parts) <= way.place:
+            return
+        self._batch = loaders.batch
+        each, single = way.output.numel(), max(way.target.numel(), 1)
+        examples = parts[way.place].numel() // single
+        if not examples or output.numel() != examples * each or parts[way.place].numel() != examples * single:
+            return
+        output = output.detach().reshape(examples, *way.output)
+        target = parts[way.place].to(output.device, way.dtype).reshape(examples, *way.target)
+        with torch.no_grad():
+            value = way.function(output, target, *way.more, **way.kwargs)
+        call = read_call(way.name, way.function, (output, target, *way.more), way.kwargs, value)
+        if call is not None:
+            self._pass.add(loaders.where, call, self._all.modes)
+            self._pass.rows_seen(loaders.where, *loaders.seen_in_hand())
+
+    def over(self, *, heard: bool) -> bool:
+        """The evaluation is over. Told from here, unless a loss function was `heard`; whether it was."""
+        self.stop()
+        self._batch = None
+        self._pass.close()
+        told, self._readings[:] = [] if heard else list(self._readings), []
+        if told:
+            self._tell(told)
+        return bool(told)
