@@ -6,7 +6,7 @@ import numpy as np
 
 from vario.record import Event, Record
 from vario.record.memory import record_of
-from vario.report.examples import Sketch, example_tables
+from vario.report.examples import MISLABELLED, Sketch, example_tables
 from vario.report.tables import examples
 
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
@@ -46,11 +46,18 @@ def test_sketches_stand_beside_their_numbers_and_only_pictures_are_pictures() ->
     ]
     worst, _ = example_tables(record(*kept))
     assert worst.sketches == [Sketch(picture=PICTURE), None]
-    html = examples([record(*kept)])
+    html = examples([record(*kept)], ())
     assert html.count("<img") == 1 and PICTURE in html and "onerror" not in html
     words = [Event("example", 5, "loader 0", {"example": 8, "text": "<b>words</b>"})]
     words.append(Event("example", 5, "loader 0", {"example": 7, "numbers": [1.5, 2], "more": True}))
     worst, forgotten = example_tables(record(*words))
     assert [sketch.text for sketch in worst.sketches if sketch] == ["1.5, 2 …", "<b>words</b>"]
     assert forgotten.sketches == [Sketch(text="<b>words</b>")]
-    assert "<b>words" not in examples([record(*words)])
+    assert "<b>words" not in examples([record(*words)], ())
+
+
+def test_where_labels_are_wrong_it_is_said_which_examples_are_likely_mislabelled() -> None:
+    of = record()
+    assert MISLABELLED in examples([of], {of.stream}) and MISLABELLED not in examples([of], {"another"})
+    nothing = record_of({"loss/train": ([0], [1.0])})
+    assert examples([nothing], {nothing.stream}) == ""

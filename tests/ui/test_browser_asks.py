@@ -182,3 +182,31 @@ def test_of_many_models_one_is_looked_at(browser: Any, served: Served) -> None:
     assert view.locator("[data-testid=heat-map]").count() == 1
     assert "Optimizer of net#5" in settings.inner_text() and "model=net%235" in fragment(view)
     assert view.wrong == []
+
+
+def test_where_labels_are_wrong_it_is_said_which_examples_are_likely_mislabelled(
+    browser: Any, served: Served
+) -> None:
+    noisy = {
+        **{"id": "label-noise", "stream": "model", "severity": "warning", "confidence": 0.9, "where": [""]},
+        **{"claim": "Labels are wrong", "summary": "Some.", "title": "Label noise", "explained_by": None},
+        **{"steps": [0, 9], "evidence": [], "prescriptions": [], "charts": []},
+    }
+    told = {"findings": [noisy], "checked": ["label-noise"], "not_applicable": [], "headline": "Labels"}
+    served.dashboard.answers.diagnoses._examine = lambda path: told
+    fill = [float("nan")] * 14
+    row = {"example": (7.0, 8.0), "loss": (3.0, 1.0), "target": (1.0, 2.0), "guess": (0.0, 2.0)}
+    with closing(RecordWriter(served.home / "run")) as writer:
+        writer.event("model", 0, "loader", "loader 0", {"sampler": "SequentialSampler"})
+        for step in range(0, 40, 10):
+            writer.event("model", step, "epoch", "loader 0", {})
+            worst = [
+                Reading(f"worst/{name}", [*pair, *fill], "loader 0")
+                for name, pair in {**row, "probability": (0.01, 0.4)}.items()
+            ]
+            writer.readings("model", step, [Reading("loss/train", 2.0), *worst])
+        writer.event("", 39, "exit", data={"code": 0})
+    view = opened(browser, served, "#/run/run")
+    view.wait_for_selector("#examples p:has-text('likely mislabelled')")
+    assert view.locator("#examples table").count() == 1
+    assert view.wrong == []

@@ -19,10 +19,14 @@ from vario.rules._worst_examples import Worst, worst_examples
 if TYPE_CHECKING:
     from vario.record import Record
 
-__all__ = ["ExampleTable", "Sketch", "example_tables"]
+__all__ = ["MISLABELLED", "ExampleTable", "Sketch", "example_tables"]
 
 PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+=*")
 LONGEST = 600  # letters of a text
+MISLABELLED = (
+    "Part of the labels of this data is wrong: the examples below that were always guessed wrong are likely"
+    " mislabelled."
+)
 
 
 @dataclass(frozen=True, slots=True)

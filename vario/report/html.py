@@ -147,6 +147,7 @@ class _Page:
         self.run = run
         self.all = [r for r in run.records() if "@" not in r.stream] or run.records()
         self.records = _chosen(self.all, diagnosis)
+        self.noisy = {finding.stream for finding in diagnosis.findings if finding.id == "label-noise"}
         self.curves = Curves()
         self.charts: list[dict[str, Any]] = []
 
@@ -207,7 +208,7 @@ class _Page:
         if name == "data":
             return "".join(dict.fromkeys(tables.data(record) for record in self.records))
         if name == "examples":
-            return tables.examples(self.records)
+            return tables.examples(self.records, self.noisy)
         if name == "settings":
             return tables.settings(self.run, self.records) + tables.modules(self.records)
         return tables.cost(self.run, self.records) if name == "cost" else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from vario.record import Record, Run
 from vario.report import facts, words
-from vario.report.examples import ExampleTable, Sketch, example_tables
+from vario.report.examples import MISLABELLED, ExampleTable, Sketch, example_tables
 from vario.report.finding_html import said
 from vario.report.layers import layer_order
 
@@ -32,10 +32,17 @@ def data(record: Record) -> str:
     return f'<div class="columns">{"".join(dict.fromkeys(parts))}</div>' if parts else ""
 
 
-def examples(records: Sequence[Record]) -> str:
-    """The single examples with the largest losses, and those forgotten most often, by their numbers."""
-    tables = [t for r in records for t in example_tables(r, several=len(records) > 1)]
-    return "".join(map(_examples, tables))
+def examples(records: Sequence[Record], noisy: Collection[str]) -> str:
+    """The single examples with the largest losses, and those forgotten most often, by their numbers.
+
+    ``noisy``: the streams in whose data wrong labels were found.
+    """
+    told = ""
+    for record in records:
+        found = example_tables(record, several=len(records) > 1)
+        hint = f'<p class="hint">{MISLABELLED}</p>' if found and record.stream in noisy else ""
+        told += hint + "".join(map(_examples, found))
+    return told
 
 
 def _examples(table: ExampleTable) -> str:

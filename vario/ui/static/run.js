@@ -99,7 +99,7 @@ class RunPage {
     if (told.pending) return;
     this.told = told;
     this.findings.show(told);
-    this.sections.prefer(told.findings[0]?.stream);
+    this.sections.found(told.findings);
     this.show();
     const at = this.query.get("at");
     if (at && !this.moved) this.jump(at);

@@ -21,11 +21,12 @@ const SECTIONS = [
 const QUIET = ["activation/", "input/", "target/", "eval/", "hyper/", "logits/", "accuracy/"];
 const MOST_EVENTS = 200;
 const MOST_MODELS = 3; // whose layers stand one below the other; of more one is looked at, and chosen in the bar
+const MISLABELLED = "Part of the labels of this data is wrong: the examples below that were always guessed wrong are likely mislabelled.";
 const FIRST = 4; // charts of the loss that are asked for before anything is laid out
 
 export class RunSections {
   constructor(about, tools, choice, onChoice) {
-    Object.assign(this, { tools, choice, onChoice, boxes: new Map(), written: new Map(), maps: [] });
+    Object.assign(this, { tools, choice, onChoice, boxes: new Map(), written: new Map(), maps: [], noisy: [] });
     this.root = el("div");
     this.picker = el("select", { "aria-label": "Model whose layers are shown", hidden: true, onchange: () => this.pick(this.picker.value) });
     this.frame = new Promise((done) => requestAnimationFrame(() => setTimeout(done))); // the one with the first chart
@@ -54,7 +55,8 @@ export class RunSections {
     this.#write("curvature", others(shown, (name) => name.startsWith("curvature/")), (told) => this.#grid(told));
     const names = new Set(shown.map(({ name }) => name));
     const examples = about.facts.examples.filter(({ stream }) => names.has(stream));
-    this.#write("examples", [charts("examples"), examples], ([told, found]) => [found.map(exampleTable), this.#grid(told)]);
+    const mislabelled = examples.length > 0 && this.noisy.some((stream) => names.has(stream));
+    this.#write("examples", [charts("examples"), examples, mislabelled], ([told, found, noisy]) => [noisy && el("p", { class: "muted" }, MISLABELLED), found.map(exampleTable), this.#grid(told)]);
     this.#write("data", [charts("data"), factsOf(about.facts.data, names, false)], ([told, facts]) => [this.#grid(told), tables(facts)]);
     this.#write("settings", [charts("settings"), factsOf(about.facts.settings, names), about.facts.environment], ([told, settings, environment]) => [
       el("div", { class: "columns" }, settings.length > 0 && pairs(settings, "optimizer and schedule"), environment.length > 0 && pairs(environment, "environment")),
@@ -74,10 +76,11 @@ export class RunSections {
     this.learn(this.about);
   }
 
-  // The one to begin with, where nobody has chosen.
-  prefer(model) {
-    if (this.preferred === model) return;
-    this.preferred = model;
+  // What is wrong: the model to begin with, where nobody has chosen one, and those with wrong labels.
+  found(findings) {
+    const [first, noisy] = [findings[0]?.stream, findings.filter(({ id }) => id === "label-noise").map(({ stream }) => stream)];
+    if (this.preferred === first && this.noisy.join() === noisy.join()) return;
+    [this.preferred, this.noisy] = [first, noisy];
     this.learn(this.about);
   }
 
