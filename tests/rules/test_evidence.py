@@ -71,6 +71,13 @@ def test_course_tells_how_a_run_goes(make, loss, state):
     assert course(make(400, {"loss/train": loss(np.arange(400))})).state == state
 
 
+def test_the_end_of_a_very_short_run_is_not_its_beginning_too(make):
+    five = {"loss/train": np.array([0.69, 0.31, 0.016, 5e-4, 4e-5]), "batch/class_counts": None}
+    assert course(make(5, five), count=5).state == "learning"
+    flat = {"loss/train": np.array([0.69, 0.72, 0.66, 0.70, 0.68]), "batch/class_counts": None}
+    assert course(make(5, flat), count=5).state == "stuck"
+
+
 def test_a_fall_within_the_first_steps_counts_and_is_no_explosion(make):
     loss = np.concatenate([[0.7, 0.13, 0.1], np.full(37, 0.06)])
     run = course(make(40, {"loss/train": loss, "batch/class_counts": None}))

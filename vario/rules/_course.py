@@ -95,9 +95,10 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
         )
     seen_steps, seen = _of_enough_examples(record, good_steps, good)
     first = _first_losses(record, seen)
-    # The last tenth of the steps, not of the readings, which lie closer together at the start of a run.
+    # The last tenth of the steps, not of the readings, which lie closer together at the start of a run; never
+    # more than half, for the beginning of a very short run is not its end as well.
     late = int((seen_steps > 0.9 * seen_steps[-1]).sum())
-    start, last = level(first), seen[-min(max(late, 5), 500) :]
+    start, last = level(first), seen[-min(max(late, 5), 500, max(len(seen) // 2, 1)) :]
     end = level(last)
     noise = float(1.4826 * np.median(np.abs(last - end.value)))
     _, peaks = _levels(seen, 1)
