@@ -63,3 +63,17 @@ def test_sorted_batches_say_nothing_of_memory(make):
     one[N, N // 40] = 64
     with pytest.raises(NotApplicable, match="sorted by class"):
         memorization.check(make(400, accuracies(1.0, 0.6) | {"batch/class_counts": (N, one)}))
+
+
+def test_passes_before_it_was_known_that_their_rows_are_of_training_are_not_held_out(make):
+    early = {
+        ("eval/accuracy", ""): (PASSES[:2], np.full(2, 0.4)),
+        ("eval/examples", ""): (PASSES[:2], np.full(2, 1000.0)),
+    }
+    assert memorization.check(make(400, early | {"accuracy/train": 1.0})) is not None
+    later = {
+        (name, "training data"): (PASSES[2:], np.full(8, value))
+        for name, value in (("eval/accuracy", 0.99), ("eval/examples", 1000.0), ("eval/seen_share", 1.0))
+    }
+    with pytest.raises(NotApplicable, match="every evaluation was of rows that training had seen"):
+        memorization.check(make(400, early | later | {"accuracy/train": 1.0}))

@@ -61,6 +61,18 @@ def test_the_scripts_own_table_tells_how_many_rows_there_are_and_how_many_repeat
     assert train_test_leakage.check(make(400, seen(0.3), events=few)).severity == "advice"
 
 
+def test_words_are_not_taken_for_rows(make):
+    """600 of 1,000 texts with ten words each were asked for: a part, as a test set would be."""
+    words = {
+        "batch/size": 32.0,
+        "batch/class_counts": (N, np.full((400, 10), 32.0)),
+        ("eval/examples", "training data"): (PASSES, np.full(10, 6000.0)),
+    }
+    table = [Event("table", 0, "", {"rows": 1000, "copies": 0})]
+    record = make(400, seen(1.0, "training data") | words, events=table)
+    assert train_test_leakage.check(record).severity == "warning"
+
+
 def test_silent_below_a_per_cent_and_mild_where_rows_repeat_by_nature(make):
     assert train_test_leakage.check(make(400, seen(0.005))) is None
     assert (

@@ -14,6 +14,7 @@ __all__ = [
     "classes",
     "graded",
     "has_positions",
+    "labels_per_example",
     "plain_loss",
     "rate",
     "train_accuracy",
@@ -58,12 +59,17 @@ def classes(record: Record) -> int:
 
 def has_positions(record: Record) -> bool:
     """Whether one example has many targets, as the tokens of a text or the pixels of a mask."""
+    return labels_per_example(record) > 1.5
+
+
+def labels_per_example(record: Record) -> float:
+    """Labels that were counted per step over the examples of a step; nan where either is not known."""
     counts, size = class_totals(record)[1], batch_size(record)
     backwards = finite(*record.series("loss/backwards"))[1]
     if not len(counts) or not size > 0:
-        return False
+        return np.nan
     times = max(float(np.median(backwards)), 1.0) if len(backwards) else 1.0
-    return float(np.median(counts.sum(axis=1))) > 1.5 * size * times
+    return float(np.median(counts.sum(axis=1))) / (size * times)
 
 
 def plain_loss(record: Record, *, off: float = 0.05) -> bool:

@@ -32,6 +32,7 @@ def held_out(record: Record, name: str, count: int = 1) -> str:
     if not lengths:
         raise NotApplicable(f"no evaluation with {name} was seen")
     unseen = {where: length for where, length in lengths.items() if not is_seen(record, where)}
+    unseen = {where: length for where, length in unseen.items() if not _came_too_early(record, name, where)}
     if not unseen:
         raise NotApplicable("every evaluation was of rows that training had seen; held-out data are needed")
     # A script that evaluates without a loader is recorded under the loader it trained from last, so a
@@ -60,6 +61,12 @@ def accuracy_at(record: Record, where: str, step: float) -> Estimate:
     # An unknown number of examples gives no interval; one example stands for "hardly known".
     count = record.last("eval/examples", where)
     return rate(float(values[inside[-1]]), count if count >= 1 else 1)
+
+
+def _came_too_early(record: Record, name: str, where: str) -> bool:
+    """Whether passes ended where those of training rows begin: until then nobody knew whose rows they were."""
+    of_training, mine = record.series(name, "training data")[0], record.series(name, where)[0]
+    return bool(len(of_training) and len(mine) and mine[-1] < of_training[0])
 
 
 def _readings(record: Record, name: str, where: str) -> int:

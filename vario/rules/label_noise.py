@@ -30,7 +30,7 @@ from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import Estimate, finite, trend
-from vario.rules._examples import batch_size, class_totals, classes, graded, has_positions
+from vario.rules._examples import classes, graded, has_positions, labels_per_example
 from vario.rules._mixing import sorting
 from vario.rules._model import dropouts
 from vario.rules._wrong_labels import (
@@ -81,7 +81,7 @@ def check(
     reasons: list[str] = []
     estimates = (against_accuracy, against_loss, confident_errors, labels_at_random, labels_unrelated)
     positions = has_positions(record)
-    if positions and _labels_per_example(record) < few:
+    if positions and labels_per_example(record) < few:
         raise NotApplicable("two labels to an example are a mixture (mixup), which lowers training accuracy")
     asked = [e for e in estimates if not positions or e is not confident_errors]
     for estimate in asked:
@@ -157,10 +157,3 @@ def _lacks_all(record: Record, noise: Estimate) -> bool:
     late = run.steps > run.steps[-1] * 2 / 3
     falls = trend(run.steps[late], run.values[late]).high < 0
     return not falls and is_underconfident(record, noise.low, part=1.0, at_the_end=True)
-
-
-def _labels_per_example(record: Record) -> float:
-    """Labels that were counted per step over the examples of a step."""
-    passes = finite(*record.series("loss/backwards"))[1]
-    times = max(float(np.median(passes)), 1.0) if len(passes) else 1.0
-    return float(np.median(class_totals(record)[1].sum(axis=1))) / (batch_size(record) * times)

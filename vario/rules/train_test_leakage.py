@@ -18,7 +18,7 @@ import numpy as np
 from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import Estimate, finite
-from vario.rules._examples import graded, rate
+from vario.rules._examples import graded, has_positions, labels_per_example, rate
 from vario.rules._held_out import is_seen
 from vario.rules._model import training_loaders
 
@@ -62,7 +62,8 @@ def check(
         lengths = [float(loader.get("length") or np.inf) for loader in training_loaders(record)]
         lengths += [float(event.data["rows"]) for event in record.events("table")]
         asked = finite(*record.series("eval/examples", where))[1]  # twice as many by a second pass at the end
-        whole = asked.min(initial=np.inf) >= 0.99 * min(lengths, default=np.inf)
+        each = labels_per_example(record) if has_positions(record) else 1.0  # words of a text are counted
+        whole = asked.min(initial=np.inf) / each >= 0.99 * min(lengths, default=np.inf)
         meant = whole or _is_natural(record, own_share)
         return Finding(ID, "advice" if meant else "warning", 0.8, (where,), (step, step), (only,))
     if not leaks:
