@@ -64,7 +64,7 @@ def accuracy_at(record: Record, where: str, step: float) -> Estimate:
 
 
 def _came_too_early(record: Record, name: str, where: str) -> bool:
-    """Whether passes ended where those of training rows begin: until then nobody knew whose rows they were."""
+    """Whether passes ended where those of training rows begin: whose rows they were was not known yet."""
     of_training, mine = record.series(name, "training data")[0], record.series(name, where)[0]
     return bool(len(of_training) and len(mine) and mine[-1] < of_training[0])
 

@@ -24,8 +24,6 @@ too little training accuracy was read. (1), (2) and (4) need held-out accuracy.
 
 from __future__ import annotations
 
-import numpy as np
-
 from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
