@@ -70,6 +70,18 @@ def test_in_the_middle_of_a_step_another_thread_is_not_heard() -> None:
         assert all(other(lambda: table.hears(*STEP))) and table.told == ["missed", "changed"]
 
 
+def test_an_event_may_bring_another() -> None:
+    table = Table()
+    assert table.turns.enter("gradients_off")  # such as garbage that is collected meanwhile
+    assert all(table.hears(*STEP))
+    table.turns.leave("gradients_off", True)
+    assert table.turns.enter("forward") and table.turns.enter("optimizer_gone")
+    table.turns.leave("optimizer_gone", True)
+    table.turns.leave("forward", True)
+    table.hears("before_step", "after_step")
+    assert all(table.elsewhere(*STEP)) and all(table.hears(*STEP))
+
+
 def test_an_evaluation_begins_no_step() -> None:
     table = Table()
     with torch.no_grad():

@@ -35,7 +35,8 @@ class Turns:
         self._lock = threading.RLock()  # garbage that is collected in here may be heard as well
         self._turn: int | None = None  # the thread whose step is under way
         self._last = threading.get_ident()
-        self._inside, self._calls = 0, 0  # the thread that is being heard at this moment, and how deep
+        self._within = 0  # events of that thread that are being heard; it alone counts them, without the lock
+        self._guest, self._guests = 0, 0  # a thread that is heard outside any step, and how deep
         self._late: dict[
             int, int
         ] = {}  # threads whose step was not heard from its beginning: backwards since
@@ -44,42 +45,48 @@ class Turns:
 
     def enter(self, event: str) -> bool:
         """Whether this event of the thread that calls is to be heard; then `leave` says that it has been."""
+        me = threading.get_ident()
+        if me == self._turn:
+            self._within += 1
+            if me == self._turn:  # nobody took it away in between
+                self._others = 0
+                return True
+            self._within -= 1
         if event in _ALWAYS:
             return True
-        me = threading.get_ident()
         with self._lock:
             if event in _LOADING:
                 return me not in self._late
-            if me != self._turn and self._turn is not None and _is_torchs(me):
+            if self._turn is not None and _is_torchs(me):
                 return True
-            if not self._comes(me, event):
-                return False
-            self._inside, self._calls = me, self._calls + 1
-        return True
+            return self._comes(me, event)
 
     def leave(self, event: str, heard: bool) -> None:
         """The event is over."""
+        me = threading.get_ident()
+        if me == self._turn:
+            self._within = max(self._within - heard, 0)
+            if event == "after_step":
+                self._turn = None
+            return
         if event in _ALWAYS or event in _LOADING:
             return
-        me = threading.get_ident()
         with self._lock:
-            if heard and me == self._inside and self._calls:
-                self._calls -= 1
+            if heard and me == self._guest and self._guests:
+                self._guests -= 1
             if event == "after_step":
                 self._late.pop(me, None)
-                self._turn = None if me == self._turn else self._turn
 
     def _comes(self, me: int, event: str) -> bool:
-        if me == self._turn:
-            self._others = 0
-            return True
         begins = event in _TRAINING and torch.is_grad_enabled()
         if event == "before_backward":
             self._goes_back(me)
-        free = self._turn is None and (not self._calls or self._inside == me)
+        free = self._turn is None and (not self._guests or self._guest == me)
         if free and me not in self._late:
             if begins:
                 self._begin(me)
+            else:
+                self._guest, self._guests = me, self._guests + 1
             return True
         if begins:
             self._late.setdefault(me, 0)
@@ -97,15 +104,20 @@ class Turns:
         if self._turn is None:
             return
         self._others += 1
-        if self._others >= _ENOUGH and not self._calls and not self._busy():
-            self._late[self._turn] = 0
-            self._turn, self._last, self._others = None, 0, 0  # of what it had begun nobody goes on
+        if self._others >= _ENOUGH and not self._busy():
+            mute, self._turn = self._turn, None
+            if self._within:  # it has just come in
+                self._turn = mute
+                return
+            self._late[mute] = 0
+            self._last, self._others = 0, 0  # of what it had begun nobody goes on
 
     def _begin(self, me: int) -> None:
-        self._turn, self._others = me, 0
         if me != self._last:
             self._last = me
             self._changed()
+        self._within, self._guests, self._others = 1 + self._guests, 0, 0  # an event may bring another
+        self._turn = me
 
 
 def _is_torchs(thread: int) -> bool:
