@@ -66,7 +66,7 @@ class Turns:
         me = threading.get_ident()
         if me == self._turn:
             self._within = max(self._within - heard, 0)
-            if event == "after_step":
+            if event == "after_step" and not self._busy():  # an optimizer may step inside a backward
                 self._turn = None
             return
         if event in _ALWAYS or event in _LOADING:
