@@ -103,11 +103,11 @@ def test_nobody_is_interrupted_inside_a_backward() -> None:
     table.busy = True
     with Elsewhere() as other:
         assert not any(all(other(lambda: table.hears(*STEP))) for _ in range(9))
-    table.hears("before_step", "after_step")  # of one parameter, while the backward goes on
-    assert table.elsewhere("forward") == [False]
-    table.busy = False
-    assert all(table.hears("after_backward", "before_step", "after_step"))
-    assert table.elsewhere("forward") == [True]
+        table.hears("before_step", "after_step")  # of one parameter, while the backward goes on
+        assert not any(other(lambda: table.hears(*STEP)))
+        table.busy = False
+        assert all(table.hears("after_backward", "before_step", "after_step"))
+        assert all(other(lambda: table.hears(*STEP)))
 
 
 def test_updates_by_hand_are_heard_again_after_a_while() -> None:
