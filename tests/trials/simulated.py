@@ -40,6 +40,9 @@ class Simulated:
         value = self.value(job.arm, job.seed)
         return Outcome(job, None, 1.0, value if isinstance(value, str) else "")
 
+    def one_by_one(self) -> bool:
+        return False
+
     def stop(self) -> None:
         self.stopped += self.running
         self.running.clear()

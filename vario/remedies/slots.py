@@ -38,6 +38,10 @@ def put_in(treatment: Treatment, *, tell: Teller | None = None) -> list[str]:
         from vario.remedies.slots_seed import shift_seeds
 
         lines.append(shift_seeds(treatment.seed, told))
+    if place := os.environ.get("VARIO_KEPT"):
+        from vario.remedies.slots_files import keep_files
+
+        keep_files(Path(place), told)
     if treatment.is_identity:
         return lines
     at_exit(lambda error: told.end())

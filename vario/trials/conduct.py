@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,10 +24,12 @@ def run_jobs(
     ended: Callable[[Outcome], None],
     enough: Callable[[], bool] = lambda: False,
     tick: Callable[[tuple[Job, ...]], None] = lambda running: None,
+    mixed: Callable[[Outcome], bool] = lambda outcome: False,
 ) -> None:
     """Run all jobs, or until `enough()`; whatever still runs then is ended.
 
     `ended` is called once per job, also for those that the ledger has; `tick` several times a second.
+    After the first outcome that is `mixed` with a run beside it, what ran then is run again, one by one.
     """
     running: dict[tuple[str, int], Job] = {}
     waiting: Job | None = next(jobs, None)
@@ -44,9 +47,13 @@ def run_jobs(
                 waiting = next(jobs, None)
             tick(tuple(running.values()))
             outcome = runner.wait(TICK) if running else None
-            if outcome is not None:
+            if outcome is not None and mixed(outcome) and runner.one_by_one():
+                runner.stop()
+                jobs = itertools.chain(running.values(), [waiting] if waiting else [], jobs)
+                running, waiting = {}, next(jobs, None)
+            elif outcome is not None:
                 del running[outcome.job.arm, outcome.job.seed]
-                ledger.put(outcome)
                 ended(outcome)
+                ledger.put(outcome)
     finally:
         runner.stop()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vario.trials.child import Child
+from vario.trials.files import folder
 from vario.trials.pairs import Job
 from vario.trials.runner import Limits, Outcome
 
@@ -52,7 +53,7 @@ class LocalRunner:
 
     def start(self, job: Job, home: Path) -> None:
         """Begin a run."""
-        env = {}
+        env = {"VARIO_KEPT": str(folder(home))}
         if "OMP_NUM_THREADS" not in os.environ:
             env["OMP_NUM_THREADS"] = str(max(1, cores() // self.jobs))
         device = ""
@@ -75,6 +76,11 @@ class LocalRunner:
             if time.monotonic() >= until:
                 return None
             time.sleep(POLL)
+
+    def one_by_one(self) -> bool:
+        """Start no run beside another from here on; False where that is so already."""
+        before, self.jobs = self.jobs, 1
+        return before > 1
 
     def stop(self) -> None:
         """End all that run."""

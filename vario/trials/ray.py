@@ -93,6 +93,11 @@ class RayRunner:
             (path / part).write_bytes(content)
         return Outcome(job, path, outcome.seconds, outcome.reason, outcome.stopped, outcome.peak_bytes)
 
+    def one_by_one(self) -> bool:
+        """Start no run beside another from here on; False where that is so already."""
+        before, self.jobs = self.jobs, 1
+        return before > 1
+
     def stop(self) -> None:
         """Cancel all that is under way."""
         for reference in self._running:

@@ -50,6 +50,10 @@ class Runner(Protocol):
         """The next run that has ended; None where none has within so many seconds."""
         ...
 
+    def one_by_one(self) -> bool:
+        """Start no run beside another from here on; False where that is so already."""
+        ...
+
     def stop(self) -> None:
         """End all that run, and forget them."""
         ...

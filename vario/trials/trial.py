@@ -16,6 +16,7 @@ from vario.record.runs import home as default_home
 from vario.trials.asked import SEEDS, Asked
 from vario.trials.comparison import Table, Unmeasured, settle
 from vario.trials.conduct import run_jobs
+from vario.trials.files import folder, kept_files
 from vario.trials.ledger import Ledger
 from vario.trials.length import filled
 from vario.trials.local import LocalRunner
@@ -98,7 +99,16 @@ def conduct(
     ledger = Ledger(
         place / "ledger.jsonl", fresh=asked.fresh, retry_failed=asked.retry, minutes=asked.minutes
     )
-    return _Making(asked, plan, runner, path, ledger, tell or (lambda progress: None), measure, metric).make()
+    making = _Making(asked, plan, runner, path, ledger, tell or (lambda progress: None), measure, metric)
+    back: list[str] = []
+    try:
+        with kept_files(folder(path / "runs")) as back:
+            return making.make()
+    finally:
+        if back:
+            os.write(
+                2, f"vario: put back as before the trial: {', '.join(map(os.path.relpath, back))}\n".encode()
+            )
 
 
 class _Making:
@@ -123,6 +133,7 @@ class _Making:
         self._done = self._reused = 0
         self._verdicts: list[Verdict] = []
         self._last: Outcome | None = None
+        self._why_alone = ""
         self._began = time.time()
 
     def make(self) -> Trial:
@@ -133,7 +144,7 @@ class _Making:
         try:
             run_jobs(
                 self._jobs(seeds), self.runner, home=self.path / "runs", ledger=self.ledger,
-                ended=self._ended, enough=self.table.is_decided, tick=self._tick,
+                ended=self._ended, enough=self.table.is_decided, tick=self._tick, mixed=self._mixed,
             )  # fmt: skip
         except KeyboardInterrupt:
             self._result(finished=False).save()
@@ -158,6 +169,8 @@ class _Making:
         self._done += 1
         self._reused += outcome.path is not None and self.path not in outcome.path.parents
         self._last = outcome
+        if self._mixed(outcome):  # though it ran alone: beside another trial
+            raise VarioError(f"{self._why_alone}: is another trial running in this folder?")
         self.table.outcomes[arm, seed] = outcome
         wrong = self._wrong(outcome)
         if wrong:
@@ -194,6 +207,19 @@ class _Making:
             if outcome.reason and not run.events("treatment_failed"):
                 return ""  # it ended before it could reach its slot
             return went_wrong(run, arm.change)
+
+    def _mixed(self, outcome: Outcome) -> bool:
+        """Whether the run was ended because another one wrote over what it would have read."""
+        if not self._reads_records or outcome.path is None or not outcome.reason:
+            return False
+        with open_run(outcome.path) as run:
+            failed = run.events("treatment_failed")
+            reasons = [str(event.data.get("reason")) for event in failed if event.where == "files"]
+        if reasons and not self._why_alone:
+            told = f"vario: the runs read what they write ({reasons[0]}); they are made one by one\n"
+            os.write(2, told.encode())
+        self._why_alone = self._why_alone or "".join(reasons[:1])
+        return bool(reasons)
 
     def _choose(self) -> None:
         """The metric, from the first run that gives one: the baseline's where that ended well."""
@@ -281,7 +307,7 @@ class _Making:
     def _run(self, jobs: Iterator[Job], note: Callable[[Outcome], None]) -> None:
         run_jobs(
             jobs, self.runner, home=self.path / "runs", ledger=self.ledger, ended=note,
-            tick=lambda running: self._say("tuning", running),
+            tick=lambda running: self._say("tuning", running), mixed=self._mixed,
         )  # fmt: skip
 
     def _score(self, ended: dict[tuple[str, int], Outcome], name: str, seeds: Sequence[int]) -> float:
