@@ -118,3 +118,10 @@ def test_a_figure_without_a_name_is_a_loss_where_that_of_training_is_the_trainin
     for unknown in (bare, rising):
         with pytest.raises(NotApplicable):
             overfitting.check(make(400, unknown))
+
+
+def test_a_root_of_squared_errors_counts_as_the_error_itself(make):
+    small = np.array([1.5, 1.0, 0.8, 0.7, 0.71, 0.715, 0.718, 0.722, 0.724, 0.726])  # squared: 1.076 times
+    assert overfitting.check(make(400, printed(small))) is None
+    found = overfitting.check(make(400, printed(small, "test rmse")))
+    assert found.evidence[0].value == pytest.approx((0.724 / 0.7) ** 2)

@@ -50,8 +50,12 @@ def printed_gain(record: Record, best: int) -> Evidence | None:
 
 
 def _by_step(record: Record, name: str, words: str) -> tuple[Steps, Floats]:
-    """One value a step: the mean where several were printed, as one for each batch of an evaluation."""
+    """One value a step: the mean where several were printed, as one for each batch of an evaluation.
+
+    The root of a squared error is squared again, as losses are: it rises by half as much.
+    """
     steps, values = finite(*record.series(name, words))
+    values = values**2 if words.split()[-1] == "rmse" else values
     at, which, counts = np.unique(steps, return_inverse=True, return_counts=True)
     return at, np.bincount(which, values, len(at)) / counts
 
