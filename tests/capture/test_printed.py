@@ -54,3 +54,19 @@ def test_lines_are_heard_and_what_is_printed_stays(monkeypatch: pytest.MonkeyPat
     print("hello")
     assert out.getvalue() == "epoch 1 val loss 0.5\nhello\n"
     assert told == [("printed/loss", 0.5, "val loss")]
+
+
+def test_a_failure_of_ours_is_none_of_print_and_a_closed_stdout_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*one: object) -> None:
+        raise RuntimeError("of ours")
+
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    listen_to_figures(fail)
+    print("val loss", 0.5)
+    print("val loss", 0.25)
+    assert out.getvalue() == "val loss 0.5\nval loss 0.25\n"
+    monkeypatch.setattr(sys, "stdout", None)
+    listen_to_figures(fail)

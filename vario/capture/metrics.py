@@ -29,7 +29,9 @@ def listen_to_stdout(patterns: Mapping[str, str], tell: Callable[[str, float], N
 
 
 def listen_to_lines(line_came: Callable[[str], None]) -> None:
-    """Call `line_came(line)` for each line that is written to stdout."""
+    """Call `line_came(line)` for each line that is written to stdout, where there is one."""
+    if sys.stdout is None:  # a shell closed it
+        return
     stream, write, rest = sys.stdout, sys.stdout.write, [""]
 
     def listening(text: Any) -> Any:
@@ -38,7 +40,7 @@ def listen_to_lines(line_came: Callable[[str], None]) -> None:
             *lines, rest[0] = (rest[0] + text)[-LONGEST_LINE:].replace("\r", "\n").split("\n")
             for line in lines:
                 line_came(line)
-        except (TypeError, ValueError, IndexError):  # not a text, not a number
+        except Exception:  # not a text, not a number: whatever it is, the script's `print` goes on
             rest[0] = ""
         return written
 
