@@ -72,6 +72,23 @@ def test_the_watched_model_is_told_of_with_its_mode(mode: bool) -> None:
     assert other.training and shares(notes) == [float(mode)]
 
 
+@pytest.mark.parametrize(("root_too", "told"), [(False, 0.0), (True, 1.0)])
+def test_what_is_put_back_into_train_mode_inside_a_model_in_eval_mode_is_meant(
+    root_too: bool, told: float
+) -> None:
+    """Monte Carlo dropout: the modules are the same, and only the model around them tells the two apart."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with attached() as notes:
+        train(model, optimizer)
+        model.eval()
+        model[1].train()
+        model.training = root_too
+        evaluate(model)
+        train(model.train(), optimizer)
+    assert shares(notes) == [told]
+
+
 def test_of_two_models_the_one_in_eval_mode_is_asked() -> None:
     first, second = net(), nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
     optimizers = [torch.optim.SGD(model.parameters(), lr=0.1) for model in (first, second)]

@@ -4,8 +4,9 @@ What it means: without ``model.eval()`` an evaluation drops units at random, nor
 and writes test data into BatchNorm's averages; its figures are noisy and pessimistic. Without a
 ``model.train()`` afterwards, training goes on with dropout off and frozen averages.
 How it is decided: ``mode/eval_share`` (modules in train mode at forwards that feed an evaluation loss)
-is above 0, or ``mode/train_share`` falls to 0 and stays there after having been above it. Dropout that was
-never on is found too. BatchNorm that was never on is how trained backbones are frozen on purpose, and is
+is above 0 (those put back into it within a model in eval mode are meant, as Monte Carlo dropout is), or
+``mode/train_share`` falls to 0 and stays there after having been above it. Dropout that was never on is
+found too. BatchNorm that was never on is how trained backbones are frozen on purpose, and is
 found only where its scales start as they are made, all at 1: its averages are then of no data at all.
 A forward without gradient on a few batches' worth of examples, at every other training step or more often, is
 part of the training (a choice of hard examples, a teacher's answers) and no evaluation.
