@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vario.budget import GRANTS
 from vario.report.words import clean, duration, number
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class Cost:
             return f"{share} of the time of the steps"
         if self.streams > 1:
             return f"{duration(self.seconds)} (at most {share} of the time of the steps of a stream)"
-        return f"{duration(self.seconds)} beside steps of {duration(self.seconds / self.share)} ({share})"
+        beside = f"{duration(self.seconds)} beside steps of {duration(self.seconds / self.share)}"
+        # of a run of a few dozen quick steps a share says nothing
+        start = self.share > 1 and self.seconds <= sum(GRANTS.values())
+        return f"{beside} ({'within the half second to begin with' if start else share})"
 
 
 def run_name(run: Run) -> str:
