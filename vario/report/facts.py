@@ -41,12 +41,14 @@ class Cost:
         share = f"{number(100 * self.share)} %"
         if not (self.share > 0 and np.isfinite(self.seconds)):
             return f"{share} of the time of the steps"
-        if self.streams > 1:
-            return f"{duration(self.seconds)} (at most {share} of the time of the steps of a stream)"
-        beside = f"{duration(self.seconds)} beside steps of {duration(self.seconds / self.share)}"
         # of a run of a few dozen quick steps a share says nothing
-        start = self.share > 1 and self.seconds <= sum(GRANTS.values())
-        return f"{beside} ({'within the half second to begin with' if start else share})"
+        if self.share > 1 and self.seconds <= sum(GRANTS.values()):
+            share = "within the half second to begin with"
+        elif self.streams > 1:
+            share = f"at most {share} of the time of the steps of a stream"
+        if self.streams > 1:
+            return f"{duration(self.seconds)} ({share})"
+        return f"{duration(self.seconds)} beside steps of {duration(self.seconds / self.share)} ({share})"
 
 
 def run_name(run: Run) -> str:
