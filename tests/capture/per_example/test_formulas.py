@@ -205,7 +205,9 @@ def test_convolutions_in_many_blocks(name: str, monkeypatch: pytest.MonkeyPatch)
     for parameter in whole.squares:
         for kind in ("squares", "products", "spreads"):
             one, other = getattr(whole, kind)[parameter], getattr(parts, kind)[parameter]
-            assert torch.allclose(one, other, rtol=1e-5, atol=1e-9), (parameter, kind)
+            # an inner product of nearly orthogonal gradients is as exact as their lengths are
+            least = 1e-6 * float(one.abs().max()) if kind == "products" else 1e-9
+            assert torch.allclose(one, other, rtol=1e-5, atol=least), (parameter, kind)
 
 
 def both(model: nn.Module, x: Tensor) -> ExampleGradients:
