@@ -80,3 +80,22 @@ def test_overview_of_few_points_is_the_points_and_of_vectors_goes_by_column() ->
     assert len(RECORD.overview("nothing")[0]) == 0
     with pytest.raises(ValueError, match="bins=0"):
         RECORD.overview("h", bins=0)
+
+
+def test_once_is_found_once_in_a_view_that_keeps_and_anew_in_a_record_that_may_grow() -> None:
+    found: list[int] = []
+
+    def find() -> int:
+        found.append(len(found))
+        return found[-1]
+
+    view = RECORD.keeping()
+    assert [view.once("a", find), view.once("b", find), view.once("a", find)] == [0, 1, 0]
+    assert [RECORD.once("a", find), RECORD.once("a", find)] == [2, 3]
+    assert RECORD.keeping().once("a", find) == 4  # each look is its own
+
+
+def test_a_view_that_keeps_reads_what_its_record_reads() -> None:
+    view = RECORD.keeping()
+    assert view.names() == RECORD.names() and view.step_count == RECORD.step_count
+    assert view.events() == RECORD.events() and view.stream == RECORD.stream

@@ -8,9 +8,11 @@ import numpy as np
 
 from tests.test_habits import VOCABULARY
 from vario.nouns import Evidence, Finding, NotApplicable
-from vario.rules import ALL, diagnose
+from vario.record.memory import record_of
+from vario.rules import ALL, _course, diagnose
 from vario.rules._causes import SYMPTOMS, consequences
 from vario.rules._diagnose import rank
+from vario.rules._evidence import reaching
 
 
 def found(name, severity="warning", confidence=0.8, stream="model"):
@@ -169,3 +171,28 @@ def test_a_loss_that_rises_beside_an_opponent_is_no_failure_but_other_signs_coun
     assert diagnose([worse], rules=[one]).findings
     assert [f.stream for f in diagnose([better, worse], rules=[one]).findings] == ["netD"]
     assert [f.stream for f in diagnose([better, stuck], rules=[one]).findings] == ["netD", "netG"]
+
+
+def test_the_course_of_the_loss_is_found_once_for_each_stream_and_anew_in_each_look(monkeypatch):
+    asked = []
+    real = _course._course
+    monkeypatch.setattr(
+        _course, "_course", lambda record, clear: asked.append(record.stream) or real(record, clear)
+    )
+    steps = np.arange(200)
+    losses = np.exp(-steps / 50)
+    records = [record_of({"loss/train": (steps, losses)}, stream=stream) for stream in ("a", "b")]
+    diagnose(records)
+    assert sorted(asked) == ["a", "b"]
+    diagnose(records)
+    assert len(asked) == 4
+
+
+def test_what_was_found_at_one_width_of_intervals_is_not_taken_for_another():
+    draw = np.random.default_rng(0)
+    record = record_of({"loss/train": (range(200), 1 + draw.random(200))}).keeping()
+    narrow = _course.course(record).end
+    with reaching(4.0):
+        wide = _course.course(record).end
+    assert wide.low < narrow.low and wide.high > narrow.high
+    assert _course.course(record, count=3).end == narrow

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from vario.record.shards import Whole
 
 Steps = NDArray[np.int64]
 Values = NDArray[np.float64]
+T = TypeVar("T")
 Overview = tuple[NDArray[np.float64], Values, Values, Values]
 
 
@@ -54,7 +56,26 @@ class Record:
 
     def __init__(self, source: Source, stream: str) -> None:
         self._source: Source = Whole(source)
+        self._kept: dict[Hashable, Any] | None = None
         self.stream = stream
+
+    def keeping(self) -> Record:
+        """The same stream for one look at it: what is found `once` is kept as long as this view is."""
+        view = copy(self)
+        view._kept = {}
+        return view
+
+    def once(self, key: Hashable, find: Callable[[], T]) -> T:
+        """What `find` gives; in a view that is `keeping`, the first answer under that key.
+
+        The key names all that the answer depends on besides the record. Elsewhere nothing is kept, since
+        the record may grow.
+        """
+        if self._kept is None:
+            return find()
+        if key not in self._kept:
+            self._kept[key] = find()
+        return cast(T, self._kept[key])
 
     def series(self, name: str, where: str = "") -> tuple[Steps, Values]:
         """Steps (n,) and values (n,) or (n, width), steps rising; empty where there is nothing."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from vario.nouns import NotApplicable
 from vario.record import Record
-from vario.rules._evidence import Estimate, Floats, Steps, finite, level, reaching, tail, trend
+from vario.rules._evidence import Estimate, Floats, Steps, finite, level, reach, reaching, tail, trend
 from vario.rules._examples import plain_loss
 from vario.rules._parameters import is_climbed, optimizer_name
 
@@ -82,7 +82,12 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     A fall counts as clear when it is ``clear`` of the starting loss (5 %: a constant guess, once the
     bias of the last layer has settled, gains about this much) and larger than the noise of one reading.
     """
-    steps, values = record.need("loss/train", count)
+    record.need("loss/train", count)
+    return record.once(("course", clear, reach()), lambda: _course(record, clear))
+
+
+def _course(record: Record, clear: float) -> Course:
+    steps, values = record.series("loss/train")
     broken = ~np.isfinite(values)
     bad_step = int(steps[broken.argmax()]) if broken.any() else None
     good_steps, good = finite(steps, values)

@@ -48,6 +48,7 @@ def diagnose(run: Run | Record | Sequence[Record], rules: Iterable[Rule | str] |
         rules = ALL
     loaded = [_load(rule) for rule in rules]
     records = run.records() if isinstance(run, Run) else [run] if isinstance(run, Record) else run
+    records = [record.keeping() for record in records]  # what several rules ask for is found once
     together = len({record.stream.partition("@")[0] for record in records}) > 1
     findings: list[Finding] = []
     reasons: dict[str, str] = {}
