@@ -118,11 +118,11 @@ def test_a_refusal_is_an_answer(tmp_path: Path) -> None:
     [
         (lambda rows: rows[2].__setitem__(2, float("nan")), "row 3, column loss"),
         (lambda rows: rows[4].__setitem__(2, -1.0), "row 5, column loss"),
-        (lambda rows: rows[6].__setitem__(0, rows[6][0] / 1e6), "row 7, column N"),
+        (lambda rows: rows[6].__setitem__(0, rows[6][0] / 1e6), r"row 7, column N \(params\)"),
         (lambda rows: rows.append(list(rows[0])), "rows 1 and 41"),
         (lambda rows: rows.__delitem__(slice(1, None)), "1 row"),
-        (lambda rows: rows[3].__setitem__(1, "many"), "row 4, column D holds text .'many'."),
-        (lambda rows: rows[3].__setitem__(1, float("inf")), r"row 4, column D.*isfinite\(D\)"),
+        (lambda rows: rows[3].__setitem__(1, "many"), "row 4, column D .tokens. holds text .'many'."),
+        (lambda rows: rows[3].__setitem__(1, float("inf")), r"row 4, column D \(tokens\).*isfinite\(D\)"),
         (lambda rows: rows[3].pop(), "row 4: 2 cells"),
     ],
 )

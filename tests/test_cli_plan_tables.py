@@ -102,7 +102,7 @@ def test_blank_rows_are_no_rows_and_a_mark_for_nothing_is_named(tmp_path: Path) 
     assert call("fit", tmp_path / "blank.csv", *COLUMNS, *QUICK)["n"] == 40
     for mark in ("-", "?", "n/a"):
         (tmp_path / "hole.csv").write_text(f"{text}\n1e9,{mark},2.5\n")
-        with pytest.raises(VarioError, match=r"row 41, column D: nan.*isfinite\(D\)"):
+        with pytest.raises(VarioError, match=r"row 41, column D \(tokens\): nan.*isfinite\(D\)"):
             call("fit", tmp_path / "hole.csv", *COLUMNS, *QUICK)
         kept = call("fit", tmp_path / "hole.csv", *COLUMNS, *QUICK, "--where", "isfinite(D)")
         assert kept["n"] == 40

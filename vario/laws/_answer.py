@@ -159,7 +159,7 @@ def runs(
     _ask_for([name for name in needed if name not in given and name not in whole], whole)
     got, rows = table_of.take(whole, wanted, where=where)
     positive = needed if family.link == "log" else family.inputs
-    table_of.check(got, rows, positive=tuple(positive))
+    table_of.check(got, rows, positive=tuple(positive), called=wanted)
     if len(rows) < 2:
         place = str(table) if isinstance(table, Path) else "the directory"
         raise VarioError(f"{place} leaves {len(rows)} row; a law needs several runs of different sizes")

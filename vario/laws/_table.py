@@ -112,13 +112,24 @@ def take(
     return got, rows
 
 
-def check(columns: Mapping[str, NDArray[Any]], rows: NDArray[Any], *, positive: tuple[str, ...]) -> None:
-    """Raise on the first cell that no law can use, and on a lone value in another unit."""
+def check(
+    columns: Mapping[str, NDArray[Any]],
+    rows: NDArray[Any],
+    *,
+    positive: tuple[str, ...],
+    called: Mapping[str, str] | None = None,
+) -> None:
+    """Raise on the first cell that no law can use, and on a lone value in another unit.
+
+    ``called`` says what a column is in the file, where that is another name (``N``: ``params``).
+    """
     for name, column in columns.items():
+        own = (called or {}).get(name, name)
+        told = name if own == name else f"{name} ({own})"
         if column.dtype.kind not in "fiub":
             at = next((i for i, cell in enumerate(column) if not _is_number(str(cell))), 0)
             raise VarioError(
-                f"row {rows[at]}, column {name} holds text ({str(column[at])[:40]!r}); a law needs numbers "
+                f"row {rows[at]}, column {told} holds text ({str(column[at])[:40]!r}); a law needs numbers "
                 f"such as 1.3e9, 1300000000 or 1.3B"
             )
         values = column.astype(float)
@@ -128,11 +139,11 @@ def check(columns: Mapping[str, NDArray[Any]], rows: NDArray[Any], *, positive: 
             wants = "a positive number" if name in positive else "a finite number"
             keep = f"{name} > 0" if np.isfinite(values[at]) else f"isfinite({name})"
             raise VarioError(
-                f"row {rows[at]}, column {name}: {values[at]:g} is not {wants}. "
+                f"row {rows[at]}, column {told}: {values[at]:g} is not {wants}. "
                 f"Mend the row, or leave it out with --where '{keep}'"
             )
         if name in positive:
-            _lone(name, values, rows)
+            _lone(told, values, rows)
 
 
 def check_duplicates(columns: Columns, rows: NDArray[Any]) -> None:

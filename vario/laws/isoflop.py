@@ -173,8 +173,8 @@ def _line(x: Array, y: Array, weights: Array) -> tuple[Array, Array]:
     own = np.where(np.isfinite(y), weights, 0.0)
     y = np.where(np.isfinite(y), y, 0.0)
     total = own.sum(axis=1)
-    mean_x, mean_y = (own * x).sum(axis=1) / total, (own * y).sum(axis=1) / total
-    off = x - mean_x[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):  # a row of which nothing is left has no line
+        mean_x, mean_y = (own * x).sum(axis=1) / total, (own * y).sum(axis=1) / total
+        off = x - mean_x[:, None]
         slope = (own * off * (y - mean_y[:, None])).sum(axis=1) / (own * off**2).sum(axis=1)
     return slope, mean_y - slope * mean_x
