@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vario.nouns import NotApplicable
-from vario.record import Event
+from vario.record import Event, record_of
 from vario.rules.parameters_not_updated import check
 
 
@@ -80,3 +80,13 @@ def test_cannot_know_with_neither_list_nor_updates(make):
     updates = {("update/norm", f"layers.{2 * d}.weight"): None for d in range(5)}
     with pytest.raises(NotApplicable, match="no list of parameters"):
         check(make(400, updates, parameters=lambda rows: []))
+
+
+def test_fires_where_no_step_was_ever_taken():
+    rows = [
+        {"name": "weight", "shape": [3, 2], "trainable": True, "in_optimizer": True, "has_gradient": True}
+    ]
+    events = [Event("parameters", -1, "", rows), Event("never_stepped", -1, "", {"backwards": 40})]
+    found = check(record_of({}, events=events, stream="model"))
+    assert (found.severity, found.where) == ("error", ("weight",))
+    assert [e.value for e in found.evidence] == [6, 6, 40]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
-from vario.capture import hooks
+from vario.capture import hooks, never_stepped
 from vario.capture.accelerators import Autocast, Graphs, wait_for_queue
 from vario.capture.answers import Answers
 from vario.capture.batches import Gathered, carried, one_clip
@@ -119,6 +119,7 @@ class Attachment(Hearing):
         self.by_hand.look()
         self.without_loader.stop()
         self.evaluation.close()
+        never_stepped.tell(self)
         for stream in self.streams:
             stream.over = True
         self.schedulers.close()
@@ -151,6 +152,8 @@ class Attachment(Hearing):
             self.doors.after()
             self.in_backward.end()
             self.by_hand.after()
+            if not self.streams:
+                never_stepped.look(self)
 
     def before_grad(self, outputs: Any, inputs: Any) -> None:
         if self.depth == 0:

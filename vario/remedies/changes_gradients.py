@@ -152,6 +152,8 @@ def accumulate(finding: Finding, record: Record) -> list[Change]:
 
 
 def not_updated(finding: Finding, record: Record) -> list[Change]:
+    if record.events("never_stepped"):
+        return [Change("call optimizer.step() after backward(): the gradients are computed and never used")]
     rows = [
         row
         for row in event_rows(record, "parameters")

@@ -144,7 +144,7 @@ def unseen(run: Run) -> Iterator[str]:
         yield "steps inside a CUDA graph: it is replayed without a word of Python"
     if next(iter(run.events("other_threads")), None) is not None:
         yield "steps of threads that train at the same time: of those, one is heard at a time"
-    if run.status == "finished" and not steps_seen(run):
+    if run.status == "finished" and not run.records():
         yield (
             "whatever trained here, if anything did. Seen are steps of torch's optimizers, and updates by"
             " hand, in every Python process that inherits PYTHONPATH (not under python -I, -E or -S, env -i"

@@ -64,7 +64,7 @@ def summary(finding: Finding, card: Mapping[str, Any]) -> str:
 def headline(run: Run, diagnosis: Diagnosis) -> str:
     """The first thing to know about a run, in one line."""
     steps = sum(record.step_count for record in run.records())
-    if not steps:
+    if not steps and not diagnosis.findings:
         return "No training step was seen"
     causes = [finding for finding in diagnosis.findings if not finding.explained_by]
     serious = [finding for finding in causes if finding.severity != "advice"]

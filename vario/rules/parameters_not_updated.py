@@ -3,7 +3,8 @@
 What it means: part of the model stays as it was initialised. Either it was forgotten when the optimizer
 was built (an error), or its learning rate is zero or too small for its number format (a warning), or it
 is frozen on purpose (`requires_grad=False`: only said, since fine-tuning does this).
-How it is decided: from the list of parameters: those that ask for a gradient but belong to no optimizer that
+How it is decided: an optimizer that never took a step although gradients were computed for it, twenty times
+or more, changes nothing (an error: `optimizer.step()` is missing). Else from the list of parameters: those that ask for a gradient but belong to no optimizer that
 steps (advice where the first backward gave them none, as under `no_grad`; nothing where they are a part like
 another that is trained, name by name: a target or teacher that follows by hand), and those that ask for none;
 and from the updates: matrices whose change is exactly zero at every measured step after a gradient that is
@@ -43,6 +44,8 @@ def check(record: Record, *, readings: int = 5) -> Finding | None:
         raise NotApplicable(
             f"no list of parameters, and no parameter with {readings} readings of update/norm"
         )
+    if never := record.events("never_stepped"):
+        return _never_stepped(known, float(never[-1].data.get("backwards", 0)))
     outside = [p for p in known if p.trainable and not (p.in_optimizer or p.elsewhere)]
     outside = [p for p in outside if p.has_gradient or not _is_a_copy(p, known)]
     forgotten = [p.name for p in outside if p.has_gradient]
@@ -68,6 +71,16 @@ def check(record: Record, *, readings: int = 5) -> Finding | None:
                 ID, severity, sure, tuple(names), (0, max(record.step_count - 1, 0)), tuple(evidence)
             )
     return None
+
+
+def _never_stepped(known: list[Parameter], backwards: float) -> Finding:
+    names = tuple(p.name for p in known if p.in_optimizer)
+    evidence = (
+        exactly("parameters never updated", sum(p.size for p in known), 0),
+        exactly("all parameters", sum(p.size for p in known), np.nan),
+        exactly("gradients without a step", backwards, 0),
+    )
+    return Finding(ID, "error", 0.95, names, (0, 0), evidence)
 
 
 def _is_a_copy(parameter: Parameter, known: list[Parameter]) -> bool:
