@@ -31,6 +31,7 @@ def wanted(logits: np.ndarray, shares: np.ndarray) -> dict[str, Any]:
         "error_norm": pytest.approx(np.sqrt(((p - shares) ** 2).sum(axis=1)).mean(), rel=1e-4),
         "margin": pytest.approx((p[rows, label] - others).mean(), rel=1e-4),
         "entropy": pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=1e-4),
+        "confidence": pytest.approx(p.max(axis=1).mean(), rel=1e-4),
         "confident_wrong": ((p[rows, label] < 0.1) & (others > 0.5)).mean(),
     }
 

@@ -212,6 +212,18 @@ def test_few_readings_are_taken_from_as_long_as_the_model_is_as_good(make):
     assert found.evidence[0].value == pytest.approx((0.95 - 0.6) / (0.95 - 0.05 / 9))
 
 
+@pytest.mark.parametrize(("sure", "found"), [(0.5, True), (0.25, False), (None, True)])
+def test_inputs_that_are_harder_in_training_contradict_no_label(make, sure, found):
+    """Half as often right where the model is half as sure: augmentation. As sure as in evaluation: labels.
+
+    Where it is not known how sure it was (older records), the rate is that of the accuracies alone.
+    """
+    series = run(train=0.4, unseen=0.8, wrong=0.0, floor=0.01)
+    series |= {("eval/confidence", "loader 1"): (PASSES, np.full(10, 0.5))}
+    series |= {} if sure is None else {"examples/confidence": sure}
+    assert (label_noise.check(make(400, series)) is not None) == found
+
+
 def test_losses_are_held_against_those_of_the_evaluation_before_them(make):
     """Of two classes 30 % are wrong: who says 0.7 and is right loses 0.36 on clean data, 0.61 in training."""
     where = "loader 1"

@@ -44,6 +44,7 @@ class Examples:
         yield moment.reading("examples/margin", float(found.margin.mean()))
         yield moment.reading("examples/entropy", float(found.entropy.mean()))
         rival = found.label_probability - found.margin
+        yield moment.reading("examples/confidence", float(np.maximum(found.label_probability, rival).mean()))
         wrong = (found.label_probability < 0.1) & (rival > 0.5)
         yield moment.reading("examples/confident_wrong", float(wrong.mean()))
 

@@ -42,12 +42,15 @@ def against_accuracy(record: Record, count: int) -> Found | None:
         lucky, right = right, rate(usual, examples if examples >= 1 else 1)
         if right.high < lucky.low:
             return None
-    until = float(steps[_last_as_good(record, where, accuracy)])
-    seen, span = _training_accuracy_at(record, float(steps[best]), until)
+    until = _last_as_good(record, where, accuracy)
+    seen, span = _training_accuracy_at(record, float(steps[best]), float(steps[until]))
     if _knows_nothing(record, right, count):
         return None
 
+    part = _sureness(record, where, int(steps[best]), span)
+
     def solve(a: float, t: float) -> float:
+        a *= part  # the less sure it is of the inputs of training, the less often it would be right there
         return (a - t) / max(a - (1 - a) / (count - 1), 1e-9)
 
     noise = Estimate(*(min(max(r, 0.0), 1.0) for r in (
@@ -65,8 +68,7 @@ def against_loss(record: Record, count: int) -> Found | None:
 
     A model that says p for the right class loses -ln p on it, and at least -ln((1 - p) / (k - 1)) on the mean
     wrong one (Jensen), so that training loss = (1 - r) (-ln p) + r (-ln((1 - p) / (k - 1))). Such a model is
-    also less sure than right on clean data, by at least half the rate; one that only sees harder inputs
-    in training (augmentation) is not.
+    also less sure than right on clean data, by at least half the rate.
     """
     where, steps, accuracy = passes(record, "eval/accuracy")
     at, losses = finite(*record.series("eval/loss", where))
@@ -81,13 +83,17 @@ def against_loss(record: Record, count: int) -> Found | None:
         return None
     if not plain_loss(record):
         raise NotApplicable("the training loss is not the plain cross entropy of the labels")
-    if any(p > 0.3 for p in dropouts(record).values()):
-        raise NotApplicable("strong dropout raises the training loss as wrong labels do")
+    gap_before = int(steps[best] - (steps[best - 1] if best else -1))
+    _refuse_harder_inputs(record, where, step, gap_before)
     train_at, train = finite(*record.series("loss/train"))
     wrong = -float(np.log(max(1 - said, 1e-6) / (count - 1)))
     # Training before the evaluation was of a worse model, training after it knows more of the labels by
     # heart: the lower of the two cannot be too high by both.
     gap_before = int(steps[best] - (steps[best - 1] if best else -1))
+    if _sureness(record, where, step, (step - gap_before + 1, step + gap_before)) < 0.9:
+        raise NotApplicable(
+            "inputs of training are harder than those of the evaluation, by the model's doubt"
+        )
     before = level(train[(train_at > step - gap_before) & (train_at <= step)])
     after = level(train[(train_at > step) & (train_at <= step + gap_before)])
     if not np.isfinite(before.value):
@@ -229,8 +235,8 @@ def is_underconfident(record: Record, least: float, *, part: float = 0.5, at_the
     """Whether the model is less sure than right on clean data by ``part`` of what wrong labels make.
 
     One that answers like a labeller who errs at rate r says (1 - r) p where without errors it would say p,
-    which is as often right: it lacks r times its accuracy. Harder inputs in training (augmentation, another
-    text) lower the training accuracy but not the confidence. ``at_the_end``: the last of the evaluations that
+    which is as often right: it lacks r times its accuracy. Another text in training lowers the accuracy
+    there but not this confidence. ``at_the_end``: the last of the evaluations that
     are as good as the best is asked, not the first.
     """
     where, steps, accuracy = passes(record, "eval/accuracy")
@@ -309,6 +315,28 @@ def _excess_while_as_good(
     if inside.sum() < readings:
         return None
     return level(train[inside] - held_out[np.searchsorted(when, at[inside]) - 1])
+
+
+def _refuse_harder_inputs(record: Record, where: str, step: int, around: int) -> None:
+    if any(p > 0.3 for p in dropouts(record).values()):
+        raise NotApplicable("strong dropout raises the training loss as wrong labels do")
+    if _sureness(record, where, step, (step - around + 1, step + around)) < 0.9:
+        raise NotApplicable("inputs of training are harder than those of the evaluation: it doubts them more")
+
+
+def _sureness(record: Record, where: str, step: int, span: tuple[int, int]) -> float:
+    """How sure the model is of its answers in training, over how sure it is in the evaluation; at most 1.
+
+    A wrong label leaves that as it is; harder inputs (augmentation, dropout) do not, and cost right answers.
+    """
+    at, sure = finite(*record.series("examples/confidence"))
+    said_at, said = finite(*record.series("eval/confidence", where))
+    inside = (at >= span[0]) & (at <= span[1])
+    used = [part for part in (inside & (at <= step), inside & (at > step)) if part.any()]
+    if not used or step not in said_at:
+        return 1.0
+    now = np.interp(step, [at[part].mean() for part in used], [sure[part].mean() for part in used])
+    return min(float(now) / max(float(said[said_at == step][0]), 1e-9), 1.0)
 
 
 def _training_accuracy_at(

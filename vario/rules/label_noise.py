@@ -5,8 +5,9 @@ then it is right more often on clean held-out data than on its own training labe
 class than the label in just that share of the examples. The labels, not the model, need work.
 How it is decided: a rate with an interval, from the first that can be had of (1) held-out accuracy a and
 training accuracy t up to the best evaluation: a labeller who is wrong at rate r leaves t = a (1 - r) + (1 -
-a) r / (k - 1), so r = (a - t) / (a - (1 - a) / (k - 1)); (2) the same from training and held-out loss,
-where the model is less sure than right on held-out data; (3) the share of training examples that get
+a) r / (k - 1), so r = (a - t) / (a - (1 - a) / (k - 1)), with a less in proportion where the model is less
+sure in training, as of inputs made harder (augmentation); (2) the same from training and held-out loss, where
+the model is less sure than right on held-out data; (3) the share of training examples that get
 another class with more than 0.5 and their label with less than 0.1, where most errors are of this kind and
 even the easiest tenth of the examples is not predicted with certainty, as when the best answer is a coin;
 (4) labels that have nothing to do with the inputs: held-out accuracy of a guess all along and a held-out
@@ -51,7 +52,8 @@ CARD = {
     "papers": ("P024", "P060", "P075"),
     "reads": (
         "accuracy/train", "eval/accuracy", "eval/examples", "eval/loss", "examples/confident_wrong",
-        "examples/loss_quantiles", "batch/class_counts", "update/ratio", "gradient/norm", "loss/train",
+        "examples/loss_quantiles", "examples/confidence", "batch/class_counts", "update/ratio",
+        "gradient/norm", "loss/train",
     ),
     "checked": "closed form",
     "changed": "the papers rank single examples or train around them; the rule estimates one rate"
