@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.capture.test_traps import Notes
+from vario.capture import tables
 from vario.capture.attach import Attachment
+from vario.capture.rows import hash_rows
 
 ROWS = torch.randn(120, 6, generator=torch.Generator().manual_seed(0))
 
@@ -81,3 +83,18 @@ def test_tokens_and_short_rows_repeat_by_nature() -> None:
 def test_weights_are_the_same_bit_for_bit() -> None:
     heard, alone = (train(iter(ROWS.split(30)), listen=listen)[2] for listen in (True, False))
     assert all(torch.equal(a, b) for a, b in zip(heard, alone, strict=True))
+
+
+def test_of_a_pair_the_rows_of_the_first_tensor_are_compared() -> None:
+    first, second = ROWS[[0, 1, 0, 2]], ROWS[:4]
+    looked_at = tables.Tables(lambda *told: None)
+    assert looked_at.twice([first, second], hash_rows([first, second])) == 0.25
+
+
+def test_rows_of_one_tensor_are_not_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = tables.Tables(lambda *told: None)
+    batch = ROWS[[0, 1, 0, 2]]
+    hashes = hash_rows([batch])
+    looked_at.twice([batch], hashes)  # the first batch looks for its table
+    monkeypatch.setattr(tables, "hash_rows", lambda rows: pytest.fail("hashed again"))
+    assert looked_at.twice([batch], hashes) == 0.25

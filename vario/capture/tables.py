@@ -34,11 +34,16 @@ class Tables:
         self._told = False
         self.found = False  # whether there is one
 
-    def twice(self, inputs: list[Tensor]) -> float | None:
-        """Share of the rows of a batch that equal an earlier one of it; None where they repeat by nature."""
+    def twice(self, inputs: list[Tensor], hashes: NDArray[np.int64] | None) -> float | None:
+        """Share of the rows of a batch that equal an earlier one of it; None where they repeat by nature.
+
+        ``hashes`` are those of all ``inputs`` together.
+        """
         batch = inputs[0]
-        few = batch.dim() < 2 or batch.numel() < FEW_ENTRIES * len(batch)
-        hashes = None if few else hash_rows([batch])
+        if batch.dim() < 2 or batch.numel() < FEW_ENTRIES * len(batch):
+            return None
+        if len(inputs) > 1:  # a table holds the rows of the first alone
+            hashes = hash_rows([batch])
         if hashes is None or len(hashes) < 2:
             return None
         if not self._told:

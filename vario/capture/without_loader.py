@@ -63,7 +63,7 @@ class WithoutLoader:
             self._known.append(look(hashes))
         if loaders.current is not None or not inputs:
             return loaders.seen
-        return BatchSeen(twice_share=self._tables.twice(inputs))
+        return BatchSeen(twice_share=self._tables.twice(inputs, hashes))
 
     def evaluates(self) -> None:
         """A model was put into eval mode."""
