@@ -177,7 +177,9 @@ def table_(
 def design(
     fit: FitFile,
     target: Annotated[str, typer.Option("--target", help="The run to forecast, e.g. N=7e9,D=1.4e11.")],
-    budget: Annotated[float, typer.Option(help="FLOPs for all new runs together.")],
+    budget: Annotated[
+        float, typer.Option(help="FLOPs for all new runs together; of a law of one input, as much of that.")
+    ],
     runs: Annotated[int, typer.Option(help="At most this many.")] = 5,
     chart: Chart = None,
     as_json: AsJson = False,
@@ -207,7 +209,7 @@ def design(
     )
     for one in chosen:
         inputs = ", ".join(f"{name} {value:.3g}" for name, value in one["inputs"].items())
-        print(f"  {inputs}: {one['cost']:.3g} FLOPs, then {100 * one['spread_after']:.2f} %")
+        print(f"  {inputs}: {one['cost']:.3g} {one['unit']}, then {100 * one['spread_after']:.2f} %")
     if not chosen:
         print("  no run within this budget would narrow it")
 

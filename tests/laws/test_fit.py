@@ -154,6 +154,20 @@ def test_a_kept_fit_says_the_same_and_a_design_narrows_it() -> None:
         ratios.min() / near <= one["inputs"]["D"] / one["inputs"]["N"] <= ratios.max() * near for one in runs
     )
     assert runs[-1]["spread_after"] < spread_now(plan, target)
+    assert {one["unit"] for one in runs} == {"FLOPs"}
+    assert all(one["cost"] == pytest.approx(6 * one["inputs"]["N"] * one["inputs"]["D"]) for one in runs)
+
+
+def test_a_design_of_one_input_is_paid_in_that_input() -> None:
+    x = np.geomspace(1e5, 1e7, 12)
+    draw = np.random.default_rng(0)
+    done = fit(POWER_FLOOR, {"x": x}, (1.5 + 40 * x**-0.3) * np.exp(0.003 * draw.normal(size=12)))
+    plan = Forecaster.of(done, uncertainty(done, draws=100, backtest_draws=50))
+    runs = next_runs(plan, {"x": 1e8}, 3e7)
+    assert runs and sum(one["inputs"]["x"] for one in runs) <= 3e7
+    assert all(one["unit"] == "of x" and one["cost"] == one["inputs"]["x"] for one in runs)
+    with pytest.raises(ValueError, match="budget of 1 of x pays for no run"):
+        next_runs(plan, {"x": 1e8}, 1.0)
 
 
 def test_importing_laws_loads_neither_torch_nor_scipy_and_is_quick() -> None:

@@ -1,4 +1,4 @@
-"""Which runs to do next: the ones that narrow one forecast most, within a budget of compute.
+"""Which runs to do next: the ones that narrow one forecast most, within a budget.
 
 The bootstrap draws know how every possible run would move together with the forecast. A new run
 with noise s takes cov(target, run)^2 / (var(run) + s^2) off the forecast's variance; runs are
@@ -23,41 +23,62 @@ WORTH = 0.02  # of the forecast's variance: one per cent of its standard deviati
 
 
 def next_runs(
-    plan: Forecaster, target: Mapping[str, float], budget: float, *, runs: int = 5, cost: float = 6.0
+    plan: Forecaster, target: Mapping[str, float], budget: float, *, runs: int = 5
 ) -> list[dict[str, Any]]:
-    """Up to ``runs`` runs that cost cost * product of the inputs each, and ``budget`` together.
+    """Up to ``runs`` runs that cost ``budget`` together (``price`` says in which unit).
 
-    Each has its inputs, its cost and the standard deviation (relative) of the forecast's mean after it.
+    Each has its inputs, its cost and its unit, and the relative standard deviation of the forecast's mean
+    after it.
     """
     if not 0 < budget < np.inf or runs < 1:
-        raise ValueError(f"{runs} runs for {budget:g} FLOPs: it takes a run or more and a positive budget")
+        raise ValueError(f"{runs} runs for {budget:g}: it takes a run or more and a positive budget")
     names = plan.law.inputs
-    grid = candidates(plan, budget, cost=cost)
+    grid = candidates(plan, budget)
     if not len(grid):
-        raise ValueError(f"a budget of {budget:g} pays for no run inside a decade of the measured sizes")
+        unit = price(plan, np.ones((1, len(names))))[1]
+        raise ValueError(
+            f"a budget of {budget:g} {unit} pays for no run inside a decade of the measured sizes"
+        )
     draws = plan.known.draws
     seen = _logs(plan, draws, {name: grid[:, i] for i, name in enumerate(names)})
     aim = _logs(plan, draws, target)[:, 0]
     seen, aim = seen - seen.mean(axis=0), aim - aim.mean()
     noise = plan.known.noise**2 / plan.weight(grid.prod(axis=1))
-    price, left, chosen = cost * grid.prod(axis=1), budget, []
+    (costs, unit), left, chosen = price(plan, grid), budget, []
     for _ in range(runs):
         variance = (seen**2).mean(axis=0) + noise
-        gain = np.where(price <= left, (seen * aim[:, None]).mean(axis=0) ** 2 / variance, -1.0)
-        best = int(np.argmax(gain / np.maximum(price / budget, 0.05)))  # what it narrows for what it costs
+        gain = np.where(costs <= left, (seen * aim[:, None]).mean(axis=0) ** 2 / variance, -1.0)
+        best = int(np.argmax(gain / np.maximum(costs / budget, 0.05)))  # what it narrows for what it costs
         if gain[best] <= WORTH * (aim**2).mean():
             break
-        left -= price[best]
+        left -= costs[best]
         taken = seen[:, best].copy()
         aim = aim - taken * (taken * aim).mean() / variance[best]
         seen = seen - taken[:, None] * ((taken[:, None] * seen).mean(axis=0) / variance[best])
         after = float(np.sqrt((aim**2).mean()))
         inputs = {name: float(grid[best, i]) for i, name in enumerate(names)}
-        chosen.append({"inputs": inputs, "cost": float(price[best]), "spread_after": after})
+        chosen.append({"inputs": inputs, "cost": float(costs[best]), "unit": unit, "spread_after": after})
     return chosen
 
 
-def candidates(plan: Forecaster, budget: float, *, cost: float = 6.0, per_input: int = 9) -> Array:
+def price(plan: Forecaster, grid: Array) -> tuple[Array, str]:
+    """What each run of ``grid`` (m, k) costs, and the unit: 6 N D FLOPs, or of a single input itself.
+
+    Raises ValueError for a law of other inputs: what its runs cost is not known.
+    """
+    inputs = plan.law.inputs
+    for counted in (("N", "D"), ("N", "S", "B")):
+        if set(counted) <= set(inputs):
+            columns = [inputs.index(name) for name in counted]
+            return 6.0 * grid[:, columns].prod(axis=1), "FLOPs"
+    if len(inputs) == 1:
+        return grid[:, 0], f"of {inputs[0]}"
+    raise ValueError(
+        f"what a run of {' and '.join(inputs)} costs is not known: design needs a law of N and D"
+    )
+
+
+def candidates(plan: Forecaster, budget: float, *, per_input: int = 9) -> Array:
     """A grid (m, k) over the measured range and half a decade around it, within the budget."""
     half = 0.5 * np.log(10.0)
     axes = [
@@ -65,7 +86,7 @@ def candidates(plan: Forecaster, budget: float, *, cost: float = 6.0, per_input:
         for low, high in (plan.ranges[n] for n in plan.law.inputs)
     ]
     grid = np.array(list(product(*axes)))
-    grid = grid[cost * grid.prod(axis=1) <= budget]
+    grid = grid[price(plan, grid)[0] <= budget]
     if plan.law.units == ("parameters", "tokens"):
         ratio = np.log(grid[:, 1] / grid[:, 0])
         low, high = plan.ranges.get("D/N", (-np.inf, np.inf))  # a shape of run like those that were measured
