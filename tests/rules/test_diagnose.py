@@ -81,6 +81,23 @@ def test_a_layer_that_is_dead_in_part_does_not_explain_what_gets_no_gradient():
         assert rank([dead, found("no-gradient", "warning", 0.9)])[0].id == first
 
 
+def test_a_model_that_is_mostly_left_out_explains_a_rate_that_looks_too_high():
+    for share, kind, first in (
+        (0.9, "in no optimizer", "parameters-not-updated"),
+        (0.1, "in no optimizer", "learning-rate-too-high"),  # what is trained could learn
+        (0.9, "in the optimizer but never changed", "learning-rate-too-high"),  # it may be why
+    ):
+        told = {"parameters never updated": 1000 * share, "all parameters": 1000.0, kind: 5.0}
+        evidence = tuple(Evidence(name, value, value, value, 0.0) for name, value in told.items())
+        still = Finding("parameters-not-updated", "error", 0.8, (), (0, 9), evidence, stream="model")
+        rate = found("learning-rate-too-high", "error", 0.97)
+        ranked = rank([rate, still, found("loss-plateau", "warning", 0.9)])
+        assert ranked[0].id == first, (share, kind)
+        by = {f.id: f.explained_by for f in ranked}
+        assert by["loss-plateau"] == first
+        assert by["parameters-not-updated"] == ("" if kind == "in no optimizer" else "learning-rate-too-high")
+
+
 def test_findings_of_different_models_do_not_explain_each_other():
     ranked = rank([found("diverging", stream="netG"), found("learning-rate-too-high", stream="netD")])
     assert [f.explained_by for f in ranked] == ["", ""]

@@ -176,11 +176,23 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
 def explains(cause: Finding, symptom: Finding) -> bool:
     """Whether the cause can bring about the symptom, as far as what was measured of it.
 
-    A layer that is dead in part lets gradients through: what has none was cut off elsewhere.
+    A layer that is dead in part lets gradients through: what has none was cut off elsewhere. No measurement
+    explains that a script leaves parameters out of its optimizers; where most are, what little is trained
+    cannot learn, at any rate.
     """
+    if symptom.id == "parameters-not-updated" and _left_out(symptom):
+        return False
+    if (cause.id, symptom.id) == ("parameters-not-updated", "learning-rate-too-high"):
+        return _left_out(cause) >= 0.5
     if (cause.id, symptom.id) == ("dead-units", "no-gradient"):
         return bool(cause.evidence) and cause.evidence[0].low >= 0.99
     return symptom.id in consequences(cause.id)
+
+
+def _left_out(finding: Finding) -> float:
+    """The share of all parameters that were found in no optimizer."""
+    told = {item.name: item.value for item in finding.evidence}
+    return told["parameters never updated"] / told["all parameters"] if "in no optimizer" in told else 0.0
 
 
 def consequences(cause: str) -> frozenset[str]:

@@ -123,7 +123,7 @@ def _explain(finding: Finding, others: list[Finding]) -> Finding:
     causes = [f for f in others if f.stream == finding.stream and explains(f, finding)]
     if not causes and finding.id == "non-finite":
         causes = [f for f in others if finding.id in consequences(f.id)]
-    top = [f for f in causes if not any(f.id in consequences(other.id) for other in causes)]
+    top = [f for f in causes if not any(explains(other, f) for other in causes)]
     if not top:
         return finding
     return replace(finding, explained_by=max(top, key=lambda f: (f.confidence, f.id)).id)
