@@ -1,8 +1,9 @@
 """Updates without a torch optimizer: weights that have moved between two backwards.
 
 Looked for until an optimizer steps these parameters. The parameters are the leaves of the loss's graph;
-values are compared, because `p.data.add_()` leaves no other trace. A step is known only when the next
-backward begins (or the run ends), so what it is to offer is copied right after its backward.
+values are compared, because `p.data.add_()` leaves no other trace. Once they are known to be moved, a write
+to them is a step as well, though it adds zeros: a net that has died goes on. A step is known only when the
+next backward begins (or the run ends), so what it is to offer is copied right after its backward.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class ByHand:
         self._over = False
         self._stream: Stream | None = None
         self._params: list[Tensor] = []
-        self._watched: list[tuple[Tensor, Tensor]] = []  # leaf, its value at the last backward
+        self._watched: list[tuple[Tensor, Tensor, int]] = []  # leaf, value and writes at the last backward
         self._still = 0
         self._grads: list[Tensor | None] | None = None
         self._weights: list[Tensor] | None = None
@@ -55,7 +56,9 @@ class ByHand:
         if self._over or not self._watched or self._all.inside is not None:
             return
         with torch.no_grad():
-            moved = any(not _same(leaf, value) for leaf, value in self._watched)
+            moved = any(not _same(leaf, value) for leaf, value, _ in self._watched) or (
+                self._stream is not None and any(leaf._version != count for leaf, _, count in self._watched)
+            )
         if not moved:
             self._still += 1
             if self._still > PATIENCE and self._stream is None:
@@ -116,7 +119,7 @@ class ByHand:
         )
         self._weights = [p.detach().clone() for p in self._params] if "weights_before" in wanted else None
         small = sorted(self._params, key=Tensor.numel)[:WATCHED]
-        self._watched = [(leaf, leaf.detach().clone()) for leaf in small]
+        self._watched = [(leaf, leaf.detach().clone(), leaf._version) for leaf in small]
 
     def _forget(self) -> None:
         self._params, self._watched, self._grads, self._weights = [], [], None, None
