@@ -426,6 +426,10 @@ def test_parameters_are_named_by_what_is_wrong_with_them() -> None:
     seen = record({}, Event("parameters", 0, data={"parameters": rows}))
     cures = changes("parameters-not-updated", seen, where=("a", "b"))
     assert cures[0].startswith("give a to the optimizer") and cures[1].startswith("set requires_grad on b")
+    held = {"name": "net.layers[0].w", "shape": [1], "trainable": True, "in_optimizer": False}
+    seen = record({}, Event("parameters", 0, data={"parameters": [{**held, "unregistered": True}, *rows]}))
+    cures = changes("parameters-not-updated", seen, where=("net.layers[0].w", "a"))
+    assert cures[0].startswith("hold net.layers in an nn.ModuleList") and cures[1].startswith("give a to the")
 
 
 def test_the_trial_is_the_runs_own_command_quoted() -> None:

@@ -91,9 +91,10 @@ def test_a_model_that_is_mostly_left_out_explains_a_rate_that_looks_too_high():
         evidence = tuple(Evidence(name, value, value, value, 0.0) for name, value in told.items())
         still = Finding("parameters-not-updated", "error", 0.8, (), (0, 9), evidence, stream="model")
         rate = found("learning-rate-too-high", "error", 0.97)
-        ranked = rank([rate, still, found("loss-plateau", "warning", 0.9)])
+        ranked = rank([rate, still, found("loss-plateau", "warning", 0.9), found("label-noise", "advice")])
         assert ranked[0].id == first, (share, kind)
         by = {f.id: f.explained_by for f in ranked}
+        assert (by["label-noise"] == "") is (first == "learning-rate-too-high")
         assert by["loss-plateau"] == first
         assert by["parameters-not-updated"] == ("" if kind == "in no optimizer" else "learning-rate-too-high")
 

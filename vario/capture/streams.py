@@ -17,6 +17,7 @@ from torch.optim.optimizer import Optimizer
 from vario.capture import names as naming
 from vario.capture import shards
 from vario.capture.losses import MicroBatches, divided_by_number, undivided
+from vario.capture.unregistered import unregistered
 
 __all__ = ["Stream", "copied", "make_stream", "mode_counts", "rank"]
 
@@ -124,6 +125,8 @@ class Stream:
         for name, parameter in model.named_parameters() if model is not None else ():
             if id(parameter) not in known:
                 everything[name] = parameter
+        hidden = dict(unregistered(model)) if model is not None else {}
+        everything |= {name: parameter for name, parameter in hidden.items() if name not in everything}
         ranks = {"ranks": shards.world_size()} if self.sharded else {}  # that hold the parts
         after_backward = any(p.grad is not None for p in self.params)
         return ranks | {
@@ -136,6 +139,7 @@ class Stream:
                     "in_optimizer": id(parameter) in known,
                     # Before the first backward nothing has a gradient, and nothing is known.
                     "has_gradient": parameter.grad is not None if after_backward else None,
+                    **({"unregistered": True} if hidden.get(name) is parameter else {}),
                 }
                 for name, parameter in everything.items()
             ]

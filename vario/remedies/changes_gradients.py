@@ -164,6 +164,16 @@ def not_updated(finding: Finding, record: Record) -> list[Change]:
         str(row.get("name")) for row in rows if row.get("trainable") and row.get("in_optimizer") is False
     ]
     changes = []
+    lists = [str(row["name"]).partition("[")[0] for row in rows if row.get("unregistered")]
+    if lists:
+        outside = [name for name in outside if name.partition("[")[0] not in lists]
+        held = _some(list(dict.fromkeys(lists)))
+        changes.append(
+            Change(
+                f"hold {held} in an nn.ModuleList (ModuleDict, ParameterList): what is in a plain list no"
+                " model knows, so model.parameters() leaves it out"
+            )
+        )
     if outside:
         changes.append(
             Change(

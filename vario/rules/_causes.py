@@ -178,11 +178,11 @@ def explains(cause: Finding, symptom: Finding) -> bool:
 
     A layer that is dead in part lets gradients through: what has none was cut off elsewhere. No measurement
     explains that a script leaves parameters out of its optimizers; where most are, what little is trained
-    cannot learn, at any rate.
+    cannot learn, at any rate and from any labels.
     """
     if symptom.id == "parameters-not-updated" and _left_out(symptom):
         return False
-    if (cause.id, symptom.id) == ("parameters-not-updated", "learning-rate-too-high"):
+    if cause.id == "parameters-not-updated" and symptom.id in ("learning-rate-too-high", "label-noise"):
         return _left_out(cause) >= 0.5
     if (cause.id, symptom.id) == ("dead-units", "no-gradient"):
         return bool(cause.evidence) and cause.evidence[0].low >= 0.99
