@@ -57,7 +57,9 @@ def test_signals_reach_the_command(tmp_path: Path, number: signal.Signals) -> No
         f"signal.signal({int(number)}, lambda n, f: (print('heard', flush=True), sys.exit(9)))\n"
         "print('ready', flush=True)\ntime.sleep(30)\n"
     )
-    command = [sys.executable, "-c", LAUNCH, str(tmp_path / "run"), str(script)]
+    # whoever runs the tests in the background may have SIGINT ignored, and what is ignored is not passed on
+    heeded = f"import signal; signal.signal({int(number)}, signal.SIG_DFL); {LAUNCH}"
+    command = [sys.executable, "-c", heeded, str(tmp_path / "run"), str(script)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         process.send_signal(number)

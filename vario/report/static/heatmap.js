@@ -347,7 +347,8 @@ class HeatMap {
     this.name = name;
     this.chosen = this.rows.findIndex((row) => row.name === name);
     if (!this.drawn) return;
-    const far = this.chosen >= 0 && (this.chosen < this.top || this.chosen >= this.top + this.many);
+    const top = this.topmost(); // not the last one painted: the page may have been scrolled just now
+    const far = this.chosen >= 0 && (this.chosen < top || this.chosen >= top + this.many);
     if (far) this.stage.scrollTop = (this.chosen - (this.many >> 1)) * this.size; // which shows it
     if (!far || this.topmost() === this.top) this.show();
   }
