@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.capture.test_traps import EVERYTHING, attached, step
+from tests.capture.test_traps import EVERYTHING, Notes, attached, step
+from vario.capture.attach import Attachment
 from vario.capture.turns import Turns
 
 STEP = ("forward", "loss_called", "before_backward", "after_backward", "before_step", "after_step")
@@ -159,6 +161,22 @@ def test_threads_that_train_at_once_are_recorded_step_by_step() -> None:
     for heard in curves.values():
         own = next(curve for curve in bare if heard[0] in curve)
         assert [loss for loss in own if loss in heard] == heard
+
+
+def test_what_fails_as_a_missed_step_is_told_stays_with_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object) -> None:
+        raise RuntimeError("of ours")
+
+    monkeypatch.setattr(Attachment, "missed", fail)
+    notes = Notes()
+    attachment = Attachment(notes)
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    F.cross_entropy(model(torch.ones(6, 4)), torch.arange(6) % 3)  # a step begins here
+    with Elsewhere() as other:
+        other(lambda: [step(model, optimizer) is None])
+    attachment.detach()
+    assert notes.failures and "of ours" in notes.failures[0]
 
 
 def test_training_that_moves_to_another_thread_goes_on() -> None:

@@ -56,9 +56,10 @@ class ByHand:
         if self._over or not self._watched or self._all.inside is not None:
             return
         with torch.no_grad():
-            moved = any(not _same(leaf, value) for leaf, value, _ in self._watched) or (
-                self._stream is not None and any(leaf._version != count for leaf, _, count in self._watched)
+            written = self._stream is not None and any(
+                leaf._version != count for leaf, _, count in self._watched
             )
+            moved = written or any(not _same(leaf, value) for leaf, value, _ in self._watched)
         if not moved:
             self._still += 1
             if self._still > PATIENCE and self._stream is None:

@@ -48,8 +48,9 @@ class Hearing:
         outermost, start = self._hearing_since is None, time.perf_counter()
         if outermost:
             self._hearing_since = start
-        heard = self._turns.enter(event)
+        heard = False
         try:
+            heard = self._turns.enter(event)
             if heard and not self.is_deaf():
                 # tensors of the script's own kinds are to count no calls of ours either
                 with torch._C.DisableTorchFunctionSubclass():
