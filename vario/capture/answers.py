@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vario.capture import hooks
 from vario.capture.evaluation import Evaluation
 from vario.capture.loss_calls import read_call
 from vario.capture.needs import LossCall
@@ -72,11 +73,9 @@ class Answers:
     def _listen(self, root: nn.Module) -> None:
         self.stop()
         self._asked = root
-        listen = torch.nn.modules.module.register_module_forward_hook
-        self._stop = self._all.doors.ours(lambda: listen(self._after_forward).remove)
-
-    def _after_forward(self, module: nn.Module, _arguments: Any, output: Any) -> None:
-        self._all.hear("answered", module, output)
+        self._stop = self._all.doors.ours(
+            lambda: hooks.listen_to_forward(lambda *heard: self._all.hear("answered", *heard), after=True)
+        )
 
     def stop(self) -> None:
         """No output is waited for."""

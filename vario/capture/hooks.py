@@ -99,16 +99,18 @@ def leave(listener: Listener) -> None:
         _Places.undo, _Places.patches = (), ()
 
 
-def listen_to_forward(hear: Callable[[Any, Any], None]) -> Callable[[], None]:
-    """Call `hear(module, arguments)` before every module's forward until the returned function is called.
-
-    It slows down every module a little and is traced by compilers, so it is for single steps.
+def listen_to_forward(hear: Callable[[Any, Any], None], *, after: bool = False) -> Callable[[], None]:
+    """Call `hear(module, arguments)` before every module's forward, or `hear(module, output)` `after` it, till
+    the returned function is called. It slows modules down and is traced by compilers: for single steps.
     """
 
-    def before_forward(module: Any, arguments: Any) -> None:  # an answer would replace the arguments
-        hear(module, arguments)
+    def heard(module: Any, *given: Any) -> None:  # an answer would replace what is given
+        hear(module, given[-1])
 
-    return torch.nn.modules.module.register_module_forward_pre_hook(before_forward).remove
+    of_modules = torch.nn.modules.module
+    if after:
+        return of_modules.register_module_forward_hook(heard).remove
+    return of_modules.register_module_forward_pre_hook(heard).remove
 
 
 def _tell(event: str, *arguments: Any) -> None:
