@@ -100,8 +100,9 @@ def leave(listener: Listener) -> None:
 
 
 def listen_to_forward(hear: Callable[[Any, Any], None], *, after: bool = False) -> Callable[[], None]:
-    """Call `hear(module, arguments)` before every module's forward, or `hear(module, output)` `after` it, till
-    the returned function is called. It slows modules down and is traced by compilers: for single steps.
+    """Call `hear(module, arguments)` before every module's forward, or `hear(module, output)` `after` it.
+
+    Until the returned function is called; modules are slower, and compilers trace it: it is for single steps.
     """
 
     def heard(module: Any, *given: Any) -> None:  # an answer would replace what is given

@@ -1,20 +1,23 @@
 """What the runs of a trial wrote over, put back: see ``vario.remedies.slots_files``.
 
 Trials of one home share the folder, since what the second finds may be what a run of the first wrote: the
-last one that ends puts everything back.
+last one that ends puts everything back. Not on Windows, which has no such locks: there nothing is kept.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = ["folder", "kept_files"]
 
@@ -28,6 +31,9 @@ def folder(runs: Path) -> Path:
 def kept_files(place: Path) -> Iterator[list[str]]:
     """While a trial runs; the list is filled at the end with the files that were put back."""
     back: list[str] = []
+    if sys.platform == "win32":
+        yield back
+        return
     place.mkdir(parents=True, exist_ok=True)
     with open(place / "in-use", "a") as users:
         if _is_alone(users):

@@ -7,6 +7,7 @@ accelerators, one of them. No run is started while the memory that is free would
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +54,7 @@ class LocalRunner:
 
     def start(self, job: Job, home: Path) -> None:
         """Begin a run."""
-        env = {"VARIO_KEPT": str(folder(home))}
+        env = {} if sys.platform == "win32" else {"VARIO_KEPT": str(folder(home))}
         if "OMP_NUM_THREADS" not in os.environ:
             env["OMP_NUM_THREADS"] = str(max(1, cores() // self.jobs))
         device = ""
