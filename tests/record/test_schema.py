@@ -54,6 +54,25 @@ def test_a_writer_brings_an_old_record_up_to_date(tmp_path: Path) -> None:
     assert len(open_run(tmp_path).main.series("loss/train")[0]) == 61
 
 
+def test_a_new_record_has_large_pages_and_one_that_is_there_keeps_its_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "new", steps=3)
+    for pages, name in ((schema.PAGE_BYTES, "new"), (4096, "old")):
+        if name == "old":
+            shutil.copytree(tmp_path / "new", tmp_path / "old")
+            with sqlite3.connect(tmp_path / "old" / "record.sqlite", isolation_level=None) as connection:
+                connection.execute("pragma journal_mode=delete")
+                connection.execute("pragma page_size=4096")
+                connection.execute("vacuum")
+        writer = RecordWriter(tmp_path / name)
+        writer.readings("added", 7, [Reading("loss/value", 0.5)])
+        writer.close()
+        with sqlite3.connect(tmp_path / name / "record.sqlite") as connection:
+            assert connection.execute("pragma page_size").fetchone() == (pages,)
+        with open_run(tmp_path / name) as run:
+            (added,) = [record for record in run.records() if record.stream == "added"]
+            assert added.series("loss/value", "")[1].tolist() == [0.5]
+
+
 def test_a_newer_record_is_refused_by_both(tmp_path: Path) -> None:
     write_run(tmp_path, steps=60)
     with sqlite3.connect(tmp_path / "record.sqlite") as connection:

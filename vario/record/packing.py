@@ -51,11 +51,11 @@ def pack_all(steps: Steps, points: Values) -> list[bytes]:
         among = np.flatnonzero(constant == once)
         if not among.size:
             continue
-        rows = (points[among, :1] if once else points[among]).reshape(len(among), -1)
+        rows = _chosen(points[:, :1] if once else points, among).reshape(len(among), -1)
         kinds = _narrowest(rows)
         for kind in set(kinds.tolist()):
-            of_kind = kinds == kind
-            narrow = rows[of_kind].astype(_DTYPES[kind])
+            of_kind = np.flatnonzero(kinds == kind)
+            narrow = _chosen(rows, of_kind).astype(_DTYPES[kind])
             laid = narrow.view(np.uint8).reshape(*narrow.shape, -1).transpose(0, 2, 1)
             for series, planes in zip(among[of_kind].tolist(), laid, strict=True):
                 mask, stored, packed = _squeezed(planes.tobytes(), len(planes))
@@ -233,11 +233,16 @@ def _narrowest(rows: Values) -> NDArray[np.intp]:
     kinds = np.full(len(rows), len(_TYPES) - 1)
     left = np.arange(len(rows))
     for kind, dtype in enumerate(_DTYPES[:-1]):
-        fits = left[_holds(rows[left, :8], dtype)]  # noise is refused after 8 values
-        fits = fits[_holds(rows[fits], dtype)]
+        fits = left[_holds(_chosen(rows[:, :8], left), dtype)]  # noise is refused after 8 values
+        fits = fits[_holds(_chosen(rows, fits), dtype)]
         kinds[fits] = kind
         left = left[kinds[left] != kind]
     return kinds
+
+
+def _chosen(rows: Values, which: NDArray[np.intp]) -> Values:
+    """Rows by their rising numbers, not copied where they are all of them."""
+    return rows if len(which) == len(rows) else rows[which]
 
 
 def _holds(rows: Values, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
