@@ -32,6 +32,9 @@ RunReference = Annotated[
     str, typer.Argument(metavar="[RUN]", help="An id, a unique prefix, a path, or 'last'.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Home = Annotated[
+    Path | None, typer.Option("--home", help="Where records are (default: $VARIO_HOME or ./.vario).")
+]
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
@@ -59,9 +62,7 @@ def run_(
         list[str] | None,
         typer.Option(help="NAME=REGEX: record the number that the regex's first group finds on stdout."),
     ] = None,
-    home: Annotated[
-        Path | None, typer.Option(help="Where records go (default: $VARIO_HOME or ./.vario).")
-    ] = None,
+    home: Home = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No lines of vario's own.")] = False,
     live: Annotated[bool, typer.Option("--live", help="Tell what is found while it still runs.")] = False,
     keep_examples: Annotated[
@@ -88,12 +89,12 @@ def run_(
 
 
 @app.command()
-def findings(run: RunReference = "last", as_json: AsJson = False) -> None:
+def findings(run: RunReference = "last", home: Home = None, as_json: AsJson = False) -> None:
     """What is wrong with a run, most important first."""
     from vario.report.json import findings_json
     from vario.report.text import findings_text
 
-    opened, diagnosis, prescriptions = _examined(run)
+    opened, diagnosis, prescriptions = _examined(run, home)
     if as_json:
         print(findings_json(opened, diagnosis, prescriptions))
     else:
@@ -105,15 +106,16 @@ def report(
     run: RunReference = "last",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write it.")] = None,
     browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    home: Home = None,
 ) -> None:
     """Write one self-contained HTML page about a run, or about a trial by its id."""
-    target = _trial_page(run, out)
+    target = _trial_page(run, out, home)
     if target is None:
         from vario.record.reader import open_run
         from vario.record.runs import find_run
         from vario.report.html import write_report
 
-        opened = open_run(find_run(run))
+        opened = open_run(find_run(run, home))
         target = write_report(opened, out or Path(opened.path) / "report.html")
     print(target)
     if browser:
@@ -162,9 +164,7 @@ def papers(
 
 @app.command()
 def runs(
-    home: Annotated[
-        Path | None, typer.Option(help="Where records are (default: $VARIO_HOME or ./.vario).")
-    ] = None,
+    home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """The recorded runs, newest first."""
@@ -181,13 +181,14 @@ def export(
     run: RunReference = "last",
     to: Annotated[str, typer.Option(help="parquet, csv or tensorboard.")] = "csv",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write it.")] = None,
+    home: Home = None,
 ) -> None:
     """Write a run's series for other tools."""
     from vario.record.export import export as write
     from vario.record.reader import open_run
     from vario.record.runs import find_run
 
-    opened = open_run(find_run(run))
+    opened = open_run(find_run(run, home))
     written = write(opened, to, out)  # type: ignore[arg-type]
     print(written.path)
     for name in written.left_out:
@@ -196,9 +197,7 @@ def export(
 
 @app.command()
 def demo(
-    home: Annotated[
-        Path | None, typer.Option(help="Where records go (default: $VARIO_HOME or ./.vario).")
-    ] = None,
+    home: Home = None,
     fault: Annotated[
         str, typer.Option(help="The planted fault: learning-rate, no-zero-grad, double-softmax or none.")
     ] = "learning-rate",
@@ -226,29 +225,29 @@ def _version(
         raise typer.Exit
 
 
-def _trial_page(reference: str, out: Path | None) -> Path | None:
+def _trial_page(reference: str, out: Path | None, home: Path | None) -> Path | None:
     """The page of the trial of this id or path; None where there is none of it."""
-    from vario.record.runs import home
+    from vario.record.runs import home as default_home
     from vario.report.trial_html import write_trial
     from vario.trials.result import find_trial, open_trial
 
     if reference == "last":  # the last run
         return None
     try:
-        place = find_trial(reference, home())
+        place = find_trial(reference, home or default_home())
     except VarioError:
         return None
     return write_trial(open_trial(place), out or place / "report.html")
 
 
-def _examined(reference: str) -> tuple[Any, Any, Any]:
+def _examined(reference: str, home: Path | None) -> tuple[Any, Any, Any]:
     """A run, its diagnosis, and what is prescribed for each of its findings."""
     from vario.record.reader import open_run
     from vario.record.runs import find_run
     from vario.remedies.prescribe import prescribe_all
     from vario.rules._diagnose import diagnose
 
-    opened = open_run(find_run(reference))
+    opened = open_run(find_run(reference, home))
     diagnosis = diagnose(opened)
     return opened, diagnosis, prescribe_all(diagnosis, opened)
 

@@ -117,6 +117,7 @@ def _surroundings(share: float) -> dict[str, Any]:
 def _close(directory: Path, code: int, say: Callable[[str], None]) -> None:
     """Write down how the command ended, and say what was found."""
     from vario.record.reader import open_run
+    from vario.record.runs import to_type
     from vario.record.store import RecordWriter
     from vario.remedies.prescribe import prescribe_all
     from vario.report.text import summary_text
@@ -132,7 +133,10 @@ def _close(directory: Path, code: int, say: Callable[[str], None]) -> None:
     except VarioError as error:
         say(f"vario: {error}")
     except Exception as error:  # a failure of ours must not become one of the user's command
-        say(f"vario: the summary failed ({type(error).__name__}: {error}); `vario findings {directory.name}`")
+        say(
+            f"vario: the summary failed ({type(error).__name__}: {error}); "
+            f"`vario findings {to_type(directory)}`"
+        )
 
 
 def _short(command: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_find_by_id_prefix_path_and_last(three: Path, monkeypatch: pytest.Monkey
     assert find("last").name == find().name == "baseline"  # as old as its record: made just now
     (three / "baseline" / "record.sqlite").unlink()
     assert find().name == "20260203-000000-lark"  # a directory without a record is no run
+
+
+def test_what_is_typed_finds_the_run_from_here(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs.find_run("last", three)
+    monkeypatch.setenv("VARIO_HOME", str(three))
+    assert runs.to_type(run) == run.name and runs.find_run(run.name) == run
+    monkeypatch.setenv("VARIO_HOME", str(tmp_path / "elsewhere"))
+    for place in (three.parent, tmp_path / "a b"):
+        place.mkdir(exist_ok=True)
+        monkeypatch.chdir(place)
+        (typed,) = shlex.split(runs.to_type(run))
+        assert runs.find_run(typed).resolve() == run.resolve()
+        assert Path(typed).is_absolute() == (place != three.parent)
 
 
 def test_what_cannot_be_found_names_what_there_is(three: Path) -> None:

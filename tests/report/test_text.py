@@ -76,7 +76,10 @@ def test_names_cannot_write_to_the_terminal() -> None:
     assert [duration(s) for s in (0.01, 41, 5400, 12000)] == ["10 ms", "41 s", "1 h 30 min", "3 h 20 min"]
 
 
-def test_a_sick_run_in_brief_is_a_dozen_lines_with_cause_remedy_and_cost(tmp_path: Path) -> None:
+def test_a_sick_run_in_brief_is_a_dozen_lines_with_cause_remedy_and_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VARIO_HOME", str(tmp_path))
     run, diagnosis = sick_run(tmp_path / "run"), sick_diagnosis()
     text = summary_text(run, diagnosis, cures_of(diagnosis))
     lines = text.splitlines()
@@ -87,7 +90,8 @@ def test_a_sick_run_in_brief_is_a_dozen_lines_with_cause_remedy_and_cost(tmp_pat
     assert "which explains: dead-units" in text
     assert "1 checks found nothing wrong; 2 could not be made: overfitting, memorization" in text
     assert "A paper of worth" not in text
-    assert "vario took 80 ms beside steps of 4.83 s (1.66 %)" in lines[-2] and "vario report run" in lines[-1]
+    assert "vario took 80 ms beside steps of 4.83 s (1.66 %)" in lines[-3]
+    assert lines[-2:] == ["  more: vario findings run", "        vario report run"]
     assert "\x1b" not in text and max(map(len, lines)) <= 100
     assert "\x1b[31;1m" in summary_text(run, diagnosis, {}, color=True)
 

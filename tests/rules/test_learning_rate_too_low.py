@@ -76,3 +76,15 @@ def test_fires_on_a_run_that_is_only_leaving_its_start(make):
     assert (
         check(make(900, gathers | {"loss/train": lambda s, v: (s, 2.303 - 0.06 * (s / s[-1]) ** 3)})) is None
     )
+
+
+def test_fires_on_a_run_that_ended_while_its_loss_fell_ever_faster(make):
+    """Ten digits, eight epochs at a rate far too small: 2.31 at the start, 2.07 at the end."""
+    noise = 0.02 * np.random.default_rng(4).standard_normal(250)
+
+    def ends_at(low):
+        return {"loss/train": lambda s, v: (s, 2.31 - (2.31 - low) * (s / s[-1]) ** 1.5 + noise)}
+
+    small = {"update/ratio": 8e-4}
+    assert check(make(250, ends_at(2.07) | small)).severity == "warning"
+    assert check(make(250, ends_at(1.5) | small)) is None  # much is won: such a run is on its way

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,15 @@ def find_run(reference: str = "last", home: Path | None = None) -> Path:
             f"{reference!r} is the start of {len(found)} runs: {_names(found)}. Type more of one."
         )
     raise VarioError(f"no run in {place} begins with {reference!r}. The latest: {_names(runs)}.")
+
+
+def to_type(run: Path) -> str:
+    """What names this run on a command line here: its id where it lies in the usual home, else its path."""
+    there = run.resolve()
+    if there.parent == _home().resolve():
+        return there.name
+    here = Path.cwd()
+    return shlex.quote(str(there.relative_to(here) if there.is_relative_to(here) else there))
 
 
 def list_runs(home: Path) -> list[RunSummary]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vario.nouns import Diagnosis, Evidence, Finding, Prescription
+from vario.record.runs import to_type
 from vario.remedies.prescribe import NOT_YET
 from vario.report import facts, words
 
@@ -91,9 +92,9 @@ def _text(
         page.line(f"not seen: {what}", "33", indent=2)
     page.line(_own_cost(run), "2", indent=2)
     if brief and diagnosis.findings:
-        page.line(
-            f"more: vario findings {facts.run_name(run)}   or   vario report {facts.run_name(run)}", indent=2
-        )
+        name = words.clean(to_type(run.path), longest=600)
+        page.line(f"more: vario findings {name}", indent=2, whole=True)
+        page.line(f"vario report {name}", indent=8, whole=True)
     return "\n".join(page.lines)
 
 

@@ -7,8 +7,9 @@ How it is decided: the training loss, or the held-out loss where it was evaluate
 from the whole curve) or has barely moved; what it lost in the second half is at least 40 % of what it lost in
 the first half, where a run at a good rate gains most at first; one step changes the weights by less than
 0.05 % of their norm; and all steps together moved them by less than a tenth of their norm. Or the run is
-only leaving its start: nothing has been won yet, the loss falls, faster in the second half than in the first,
-a rate three times as large would be usual, and the weights moved by less than a third of their norm.
+only leaving its start: little has been won yet (less than a fifth of what a guess costs), the loss falls,
+faster in the second half than in the first, a rate three times as large would be usual, and the weights moved
+by less than a third of their norm.
 Not applicable: fewer than 20 readings of the training loss or 5 of the update ratio.
 """
 
@@ -52,7 +53,8 @@ def check(
     still_limit: float = 0.02,  # after which no healthy net has learned anything
     straight: float = 0.4,  # a straight line would be 1, exponential decay over three time constants 0.22
     usual: float = 3e-3,
-    leaving_path: float = 1 / 3,  # the same of a run that is still where it began, though it gathers speed
+    leaving_path: float = 1 / 3,  # the same of a run still near where it began, though it gathers speed
+    little: float = 0.2,  # of what a guess costs, as where harm is shown
 ) -> Finding | None:
     """A finding where the loss falls in a straight line and the weights hardly move."""
     run = course(record)
@@ -61,7 +63,8 @@ def check(
     path = float(ratio @ np.diff(at, append=record.step_count))  # a reading stands until the next
     if run.state not in ("learning", "stuck") or typical.value <= 0:
         return None
-    if run.state == "stuck" and (path > path_limit or typical.high > ratio_limit):
+    leaving = run.state == "stuck" or run.won < little
+    if leaving and (path > path_limit or typical.high > ratio_limit):
         # Only leaving its start: a rate three times as large would be usual, and the loss gathers speed.
         path_limit, ratio_limit, straight = leaving_path, usual / 3, 1.0
     if path > path_limit or typical.high > ratio_limit:

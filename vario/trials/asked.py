@@ -91,8 +91,8 @@ class Asked:
         """Whether the trial is looked at after every pair, and ends as soon as all is decided."""
         return not self.all_seeds and self.seeds >= FEWEST_TO_PEEK
 
-    def plan(self) -> Plan:
-        """Arms, baseline first; raises VarioError for what cannot be tried."""
+    def plan(self, home: Path | None = None) -> Plan:
+        """Arms, baseline first; raises VarioError for what cannot be tried. Runs are looked for in `home`."""
         arms = [
             *(Arm(made.name, made) for made in map(Treatment.parse, self.with_)),
             *(Arm(made.name, made) for made in map(Treatment.parse_set, self.set_)),
@@ -104,9 +104,9 @@ class Asked:
             from vario.trials.prescribed import command_of, from_findings, of_finding
 
             for reference in self.from_finding:
-                treatment, finding = of_finding(reference)
+                treatment, finding = of_finding(reference, home)
                 arms.append(Arm(treatment.name, treatment, note=f"prescribed for {finding}"))
-            run = open_run(find_run(self.auto or self.from_finding[0].rpartition(":")[0]))
+            run = open_run(find_run(self.auto or self.from_finding[0].rpartition(":")[0], home))
             if self.auto:
                 arms += [Arm(t.name, t, note=f"prescribed for {why}") for t, why in from_findings(run)]
             command = command or command_of(run)

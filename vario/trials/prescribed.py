@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from random import Random
 
 from vario.nouns import Finding, Prescription, VarioError
@@ -38,13 +39,13 @@ def command_of(run: Run) -> tuple[str, ...]:
     return tuple(words)
 
 
-def of_finding(reference: str) -> tuple[Treatment, str]:
+def of_finding(reference: str, home: Path | None = None) -> tuple[Treatment, str]:
     """The treatment of `RUN:FINDING` or `RUN:FINDING.PRESCRIPTION`, counted from 1; and the finding's id."""
     name, _, number = reference.rpartition(":")
     first, _, second = number.partition(".")
     if not (name and first.isdigit() and (not second or second.isdigit())):
         raise VarioError(f"--from-finding {reference}: write RUN:1 for the first finding of a run.")
-    with open_run(find_run(name)) as run:
+    with open_run(find_run(name, home)) as run:
         findings, cures = _prescribed(run)
     place = int(first) - 1
     if not 0 <= place < len(findings):

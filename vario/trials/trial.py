@@ -93,7 +93,7 @@ def conduct(
     metric: Metric | None = None,
 ) -> Trial:
     """Make the trial that was asked for. `measure` and `metric` stand in for the record of a run in tests."""
-    plan = asked.plan()
+    plan = asked.plan(home)
     place = (home or default_home()).resolve() / "trials"
     path = create_run(place, command=("vario", "trial", *plan.command), meta={"trial": list(plan.order)})
     ledger = Ledger(
