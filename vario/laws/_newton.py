@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Evaluate = Callable[[Array], tuple[Array, Array]]
 
-CHUNK = 250  # problems solved side by side; more would leave the cache
+CHUNK = 125  # problems solved side by side; more would leave the cache
 TURNS = 4  # times `rounds` steps before a problem is given up where it is
 STRAIGHT = 15  # steps before the bend of the valley is asked for: most descents are over by then
 AHEAD = 0.1  # share of the step at which the bend is measured
@@ -56,6 +56,7 @@ def minimise(
     free: NDArray[np.bool_] | None = None,
     rounds: int = 200,
     tolerance: float = 1e-9,
+    caution: float = 1e-2,
 ) -> tuple[Array, Array]:
     """Minimise sum_i w_i huber(f_i(theta) - target_i) for every row of ``start`` (s, p).
 
@@ -63,7 +64,8 @@ def minimise(
     many share one; without it they are one to one. ``weights`` is (n,) or (s, n). ``asymmetry``
     multiplies the weight of rows predicted too high. ``free`` (p,) marks the parameters that may move.
     Gives the ends (s, p) and their objectives (s,); a row stops when two accepted steps in a row gain
-    less than ``tolerance`` of it.
+    less than ``tolerance`` of it. ``caution`` is the damping of the first step: small where the start is near
+    the end.
     A row not at rest after ``rounds`` steps goes on with fresh damping, up to TURNS times.
     """
     ends, objectives = np.array(start, float), np.empty(len(start))
@@ -75,7 +77,7 @@ def minimise(
         part = slice(first, first + CHUNK)
         own = weights if len(weights) == 1 else weights[part]
         problem = _Problem(evaluate, target, group, own, delta, asymmetry, free)
-        ends[part], objectives[part] = _descend(problem, ends[part], rounds, tolerance)
+        ends[part], objectives[part] = _descend(problem, ends[part], rounds, tolerance, caution)
     return ends, objectives
 
 
@@ -106,7 +108,7 @@ class _Problem:
         """Objective (s,), residuals (s, n) and slopes (s, p, m)."""
         value, slopes = self.evaluate(theta)
         residual = (value if self.group is None else value[:, self.group]) - self.target
-        total = (self._weight(residual) * huber(residual, self.delta)).sum(axis=1)
+        total = np.einsum("sn,sn->s", self._weight(residual), huber(residual, self.delta))
         return np.where(np.isfinite(total), total, np.inf), residual, slopes
 
     def step(
@@ -115,11 +117,11 @@ class _Problem:
         """The damped Newton step (s, p), zero for parameters that are held; ``bent`` follows the valley."""
         slopes = slopes[:, self.free]
         weight = self._weight(residual)
-        pull = weight * np.clip(residual, -self.delta, self.delta)
-        size = np.abs(residual)
+        pull = weight * residual
         if np.isfinite(self.delta):
-            outside = blend[:, None] * self.delta / np.maximum(size, self.delta)
-            weight = weight * np.where(size <= self.delta, 1.0, outside)
+            share = self.delta / np.maximum(np.abs(residual), self.delta)  # 1 inside delta
+            pull *= share
+            weight = weight * np.where(share < 1.0, blend[:, None] * share, 1.0)
         pull, weight = self._gathered(pull), self._gathered(weight)
         gradient = np.matmul(slopes, pull[:, :, None])
         curvature = np.matmul(slopes * weight[:, None, :], slopes.transpose(0, 2, 1))
@@ -148,14 +150,16 @@ class _Problem:
         return np.asarray(self.weights * np.where(residual > 0, self.asymmetry, 1.0))
 
 
-def _descend(problem: _Problem, theta: Array, rounds: int, tolerance: float) -> tuple[Array, Array]:
+def _descend(
+    problem: _Problem, theta: Array, rounds: int, tolerance: float, caution: float
+) -> tuple[Array, Array]:
     ends, best = theta.copy(), np.empty(len(theta))
     live = np.arange(len(theta))
     total, residual, slopes = problem.look(theta)
     idle, nought = np.zeros(len(live), int), rounding(len(problem.target), problem.delta)
     for turn in range(TURNS * rounds):
         if turn % rounds == 0:
-            damping, blend = np.full(len(live), 1e-2), np.ones(len(live))
+            damping, blend = np.full(len(live), caution), np.ones(len(live))
         tried = theta + problem.step(theta, residual, slopes, damping, blend, bent=turn >= STRAIGHT)
         new_total, new_residual, new_slopes = problem.look(tried)
         good = new_total <= total
@@ -167,7 +171,7 @@ def _descend(problem: _Problem, theta: Array, rounds: int, tolerance: float) -> 
             theta[good], total[good] = tried[good], new_total[good]
             residual[good], slopes[good] = new_residual[good], new_slopes[good]
         damping = np.where(good, damping * 0.5, damping * 2.0)
-        blend = np.where(good, blend * 0.5, np.minimum(1.0, blend * 3.0))
+        blend = np.where(good, blend * 0.25, np.minimum(1.0, blend * 3.0))
         rest = (idle < 2) & (damping < 1e10) & (total > nought)
         if rest.mean() < 0.75 or not rest.any():
             ends[live[~rest]], best[live[~rest]] = theta[~rest], total[~rest]

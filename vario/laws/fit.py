@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from vario.laws._newton import Array, minimise, rounding
 
+NEAR = 1e-7  # share of its objective that the last step of a refit gains: Newton's next would gain its square
+CLOSE = 1e-4  # damping of the first step of a refit, which starts at the end of the fit itself
 AGREE = 1e-6  # ends whose objectives differ by less than this share are the same end
 
 
@@ -92,6 +94,8 @@ class Fit:
             weights=weights,
             delta=self.delta if delta is None else delta,
             asymmetry=self.asymmetry,
+            tolerance=NEAR,
+            caution=CLOSE,
         )
         return self.law.raw(ends, self.centre, self.level), totals
 

@@ -50,7 +50,7 @@ class TwoTerm:
         part = np.empty((len(theta), 2, x.shape[1]))  # the two terms over the floor
         np.subtract(a - e, alpha * x[0], out=part[:, 0])
         np.subtract(b - e, beta * x[1], out=part[:, 1])
-        np.exp(np.clip(part, -600.0, 600.0, out=part), out=part)
+        np.exp(np.minimum(part, 600.0, out=part), out=part)
         total = 1.0 + part[:, 0] + part[:, 1]
         floor = 1.0 / total
         part *= floor[:, None]
