@@ -37,6 +37,17 @@ def test_silent_where_one_layer_in_the_middle_is_small(make):
     assert check(make(400, {"loss/train": 2.303} | one)) is None
 
 
+def test_silent_where_a_layer_nearer_to_the_input_gets_its_gradient(make):
+    fades = {"loss/train": 2.303} | fading(0.1)  # the second layer a thousandth, the first less
+
+    def first(size):
+        return fades | {("gradient/norm", "layers.0.weight"): 64 * 0.01 * size, second: 64 * 0.01 * 1e-5}
+
+    second = ("gradient/norm", "layers.2.weight")
+    assert check(make(400, first(0.02))).where == ("layers.2.weight",)  # by width and fan-in
+    assert check(make(400, first(0.05))) is None  # as a table of embeddings beside queries and keys
+
+
 def test_cannot_know_where_gradients_are_exactly_zero(make):
     with pytest.raises(NotApplicable, match="0 matrices"):
         check(make(400, {"loss/train": 2.303} | fading(0.0) | {("gradient/norm", "layers.8.weight"): 0.0}))

@@ -4,7 +4,9 @@ What it means: each layer multiplies the signal by less than one (saturating non
 weights, many layers without shortcuts), so that the layers near the input do not learn.
 How it is decided: the typical size (root mean square) of the gradient's entries, matrix by matrix, over the
 first ten readings: the smallest one lies in the first half of the layers, is below a thousandth of that of
-the layer nearest to the loss, and at least 60 % of the steps from layer to layer go down towards the input.
+the layer nearest to the loss, at least 60 % of the steps from layer to layer go down towards the input, and
+no matrix nearer to the input has thirty times that thousandth: what reaches one below has not died on the way
+(queries and keys of attention get little while a table of embeddings gets much).
 Asked only in a run that fails or has lost less than half of what a guess costs; below the relative precision
 of single numbers (1.2e-7) in any: there the last layers alone can have learned. Layers whose gradient is
 exactly zero are left out: units that are off are another illness.
@@ -39,6 +41,7 @@ def check(
     *,
     ratio_limit: float = 1e-3,  # AutoTrainer's limit; widths and fan-in explain a factor of thirty
     slow: float = 0.5,  # share of the loss of a guess that a run which is not slow has lost
+    spread: float = 30.0,  # the factor that widths and fan-in explain
     lost: float = 1.2e-7,  # relative precision of float32
     downward: float = 0.6,  # share of the steps between layers that lead down
 ) -> Finding | None:
@@ -63,7 +66,10 @@ def check(
     smallest = int(sizes.argmin())
     ratio = float(sizes[smallest] / sizes[-1])
     down = float(np.mean(np.diff(sizes) > 0))
-    if ratio >= ratio_limit or smallest >= len(sizes) / 2 or down < downward:
+    reaches = float(sizes[: smallest + 1].max() / sizes[-1])
+    if ratio >= ratio_limit or reaches >= spread * ratio_limit:
+        return None
+    if smallest >= len(sizes) / 2 or down < downward:
         return None
     weak = tuple(name for name, size in found.items() if size < ratio_limit * sizes[-1])
     evidence: list[Evidence] = [
