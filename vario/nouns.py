@@ -77,6 +77,10 @@ class Finding:
     explained_by: str = ""  # id of the finding that causes this one, where there is one
     stream: str = ""  # which model of the run, where a run trains several
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.confidence <= 1:
+            raise ValueError(f"{self.id} is {self.confidence} sure: a confidence is a probability")
+
 
 @dataclass(frozen=True, slots=True)
 class Prescription:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vario.nouns import Finding
 from vario.rules._course import chance_loss, course
 from vario.rules._evidence import first_step, level, share, spikes, trend
+from vario.rules._examples import rate
 from vario.rules._noise import noise_scale
 
 
@@ -126,3 +128,13 @@ def test_losses_of_single_examples_are_no_level(make):
         fooled += run.state == "worse" or run.peak > 3 * run.start.value
     # Of two means of ten squares one is three times the other in 5 of 100 cases (an F of 10 and 10).
     assert fooled <= 2
+
+
+def test_an_interval_of_a_share_holds_the_share_and_a_confidence_is_a_probability():
+    for count in range(1, 200):
+        for part in (0.0, 1 / count, 1.0):
+            found = rate(part, count)
+            assert 0 <= found.low <= found.value <= found.high <= 1
+    assert rate(0.5, 100).low == pytest.approx(0.4038, abs=1e-4)  # Wilson, as in any table
+    with pytest.raises(ValueError, match="double-softmax is 1.96 sure"):
+        Finding("double-softmax", "error", 1.96, (), (0, 1), ())

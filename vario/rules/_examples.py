@@ -28,7 +28,8 @@ def rate(part: float, count: float) -> Estimate:
     p, z = min(max(part, 0.0), 1.0), reach()
     middle = (p + z * z / (2 * count)) / (1 + z * z / count)
     half = z * np.sqrt(p * (1 - p) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return Estimate(p, max(0.0, float(middle - half)), min(1.0, float(middle + half)))
+    # of none and of all the ends are 0 and 1, which rounding misses
+    return Estimate(p, min(p, max(0.0, float(middle - half))), max(p, min(1.0, float(middle + half))))
 
 
 def graded(value: float, limit: float, certain: float, *, least: float = 0.6, most: float = 0.95) -> float:
