@@ -28,11 +28,13 @@ from vario.capture.dropouts import Dropouts
 from vario.capture.elsewhere import tell_of
 from vario.capture.evaluated import modes_at_evaluation
 from vario.capture.evaluation import Evaluation
+from vario.capture.gradients_on import GradientsOn
 from vario.capture.hearing import Hearing
 from vario.capture.in_backward import InBackward
 from vario.capture.inputs import Inputs
 from vario.capture.loaders import Loaders
 from vario.capture.loss_calls import read_call
+from vario.capture.needs import LossCall
 from vario.capture.observer import Observer
 from vario.capture.schedulers import Schedulers
 from vario.capture.streams import Stream, copied, make_stream, mode_counts
@@ -68,6 +70,7 @@ class Attachment(Hearing):
         self.answers = Answers(self, self._evaluated, budget=budget)
         self.dropout_called, self.answered = self.dropouts.called, self.answers.answered
         self.without_loader = WithoutLoader(self, self._happened)
+        self.gradients_on = GradientsOn(self)
         self.evaluates, self.evaluated_on = self.without_loader.evaluates, self.without_loader.evaluated_on
         self.gradients_off, self.gradients_back = self.without_loader.opened, self.without_loader.closed
         self.depth = 0  # of backwards inside backwards
@@ -131,6 +134,7 @@ class Attachment(Hearing):
         if self.depth > 1:  # a checkpoint that runs its own backward
             return
         self.by_hand.look()
+        self.gradients_on.backward(self._loss_of_training)
         self.evaluation.close()
         self.without_loader.stop()
         self.loaders.used_for_training()
@@ -157,6 +161,7 @@ class Attachment(Hearing):
 
     def before_grad(self, outputs: Any, inputs: Any) -> None:
         if self.depth == 0:
+            self.gradients_on.forget()
             self.by_hand.before_grad(outputs, inputs)
 
     def after_grad(self, outputs: Any, inputs: Any, result: Any) -> None:
@@ -173,8 +178,8 @@ class Attachment(Hearing):
         training = torch.is_grad_enabled()
         if training and not value.requires_grad:
             return
-        keep = self.by_hand.is_open or any("loss_calls" in stream.wanted for stream in self.streams)
-        if training and not keep and "reduction" not in kwargs and value.dim() == 0:
+        maybe = training and self.gradients_on.may_evaluate()
+        if training and not (maybe or self._keeps_calls) and "reduction" not in kwargs and value.dim() == 0:
             self.gathered.loss_given(value)
             return
         call = read_call(name, function, args, kwargs, value)
@@ -187,9 +192,19 @@ class Attachment(Hearing):
                 self.evaluation.add(where, call, self.modes)
                 self.evaluation.rows_seen(where, *rows)
             return
-        self.evaluation.training_losses.add(name)
+        if maybe:
+            self.gradients_on.hold(call)
+            return
         self.answers.trained(call, function, args, kwargs)
-        self.gathered.loss_called(self.loaders, call, keep=keep)
+        self._loss_of_training(call)
+
+    def _loss_of_training(self, call: LossCall) -> None:
+        self.evaluation.training_losses.add(call.name)
+        self.gathered.loss_called(self.loaders, call, keep=self._keeps_calls)
+
+    @property
+    def _keeps_calls(self) -> bool:
+        return self.by_hand.is_open or any("loss_calls" in stream.wanted for stream in self.streams)
 
     def modes(self) -> dict[str, tuple[int, int]]:
         return modes_at_evaluation(self.streams) | self.dropouts.modes()
@@ -307,7 +322,7 @@ class Attachment(Hearing):
         raw["groups"], raw["group_of"] = stream.groups() if "groups" in wanted else ([], [])
         fresh = stream.last_batches is not batches
         if fresh:
-            raw["losses"] = stream.losses_of(batches) if "losses" in wanted else None
+            raw.update(stream.losses_of(batches) if "losses" in wanted else {})
             raw["carried"], raw["modes"] = stream.carried, mode_counts(stream) if "modes" in wanted else None
             raw["inputs"] = self.inputs.of(stream)
             raw["rows"] = self.without_loader.trained(raw["inputs"])

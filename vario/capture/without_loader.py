@@ -79,6 +79,7 @@ class WithoutLoader:
 
     def loader_started(self, where: str) -> None:
         """A loader begins: between two steps one that has never trained may be for an evaluation."""
+        self._all.gradients_on.tell()
         if self._all.streams and not self._all.loaders.trains(where):
             self._all.awake = True
             self.opened()
@@ -97,7 +98,7 @@ class WithoutLoader:
 
     def evaluated_on(self, module: nn.Module, arguments: Any) -> None:
         """A module is called; the first of them since the last loss is given the rows themselves."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if (torch.is_grad_enabled() and module.training) or torch.compiler.is_compiling():
             return
         if self._given is not None:
             if id(module) != self._root:
@@ -138,6 +139,7 @@ class WithoutLoader:
 
     def stop(self) -> None:
         """Training goes on: the inputs are not looked at any more."""
+        self._all.gradients_on.tell()
         told = self._all.answers.over(heard=self._heard)
         if self._given is not None and not told:
             self._told_without_loss([*self._without_loss, self._given])
