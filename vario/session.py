@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Session", "Writer"]
 
-FREE = frozenset({"losses", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
+FREE = frozenset({"losses", "terms", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
 CALL = FREE | {"loss_calls"}
-COMPARED = frozenset({"losses", "times"})  # runs are compared by these, step by step
+COMPARED = frozenset({"losses", "terms", "times"})  # runs are compared by these, step by step
 NEEDS = {
     "none": frozenset[str](),
     "cheap": FREE,

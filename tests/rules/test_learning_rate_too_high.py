@@ -208,3 +208,14 @@ def test_steps_that_kill_nearly_all_units_are_too_large_although_the_rest_learns
         "update/ratio": early(ratio),
     }
     assert (check(make(400, dead)) is not None) == fires
+
+
+@pytest.mark.parametrize("grows", ["terms", "each", "unknown"])
+def test_a_sum_over_ever_longer_episodes_is_judged_by_its_terms(make, grows):
+    """The loss of an episode grew fiftyfold: with the number of its steps, or that of each of them."""
+    growth = np.geomspace(1, 50, 400)
+    changes = {"loss/train": lambda at, loss: (at, loss * growth), "update/ratio": 0.3}
+    if grows != "unknown":
+        changes["loss/terms"] = 20 * growth if grows == "terms" else 20.0
+    found = check(make(400, changes))
+    assert (found is None) == (grows == "terms")

@@ -15,6 +15,7 @@ from vario.capture.losses import MicroBatch, MicroBatches, constant_divisor, los
 from vario.capture.needs import LossCall
 from vario.capture.shards import is_here
 from vario.capture.streams import Stream
+from vario.capture.terms import terms_of
 
 if TYPE_CHECKING:
     from vario.capture.loaders import Loaders
@@ -56,7 +57,9 @@ class Gathered:
         """A backward begins from `tensors`, on a batch of `loader`."""
         batches = self.open()
         _, loss = self._unscaled.pop(id(tensors), (None, tensors))
-        batches.members.append(MicroBatch(loss_value(loss), constant_divisor(loss), self._given))
+        batches.members.append(
+            MicroBatch(loss_value(loss), constant_divisor(loss), self._given, terms_of(loss))
+        )
         batches.calls.extend(call for where, call in self._calls if where == loader)
         self._given, self._calls = [], []
 

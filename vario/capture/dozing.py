@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KEPT", "Doze"]
 
-KEPT = frozenset({"losses", "times"})  # needs that can be kept of steps that pass
+KEPT = frozenset({"losses", "terms", "times"})  # needs that can be kept of steps that pass
 
 
 class Doze:
@@ -76,7 +76,7 @@ class Doze:
         owner, passed, self._untold = self._owner, self._untold, 0
         stream, kept, self._kept = owner.streams[0], self._kept, []
         offered: list[dict[str, Any]] = [
-            {"times": times} | ({} if batches is None else {"losses": stream.losses_of(batches)})
+            {"times": times} | ({} if batches is None else stream.losses_of(batches))
             for batches, times in kept
         ]
         owner.observer.passed(stream, passed, offered)

@@ -33,6 +33,7 @@ class MicroBatch:
     value: Tensor | None
     divisor: float
     given: list[Tensor]
+    terms: float = 1.0  # that it adds up (`terms.py`)
 
 
 @dataclass(slots=True)

@@ -101,11 +101,14 @@ class Stream:
         found = getattr(optimizer, "found_inf", None)
         return found is not None and bool(found)
 
-    def losses_of(self, batches: MicroBatches) -> list[float]:
-        """The loss of each micro-batch of a step, as it was before it was divided by their number."""
+    def losses_of(self, batches: MicroBatches) -> dict[str, Any]:
+        """The loss of each micro-batch, as it was before it was divided by their number, and its terms."""
         if divided_by_number(batches.members):
             self.micro_batches = len(batches.members)
-        return undivided(batches.members, usual=self.micro_batches)
+        return {
+            "losses": undivided(batches.members, usual=self.micro_batches),
+            "terms": [member.terms for member in batches.members if member.value is not None],
+        }
 
     def times(self, own: float) -> dict[str, float | None]:
         """Seconds of the last step, of waiting for its data, and of ours; `own`: all of ours so far."""

@@ -31,6 +31,7 @@ class Course:
     guess gives, or ends above that) or "learning".
     Where the targets of a regression grew, as those that another net gives (temporal differences) or returns
     that get better do, losses are divided by that growth: the same share of error costs more at the end.
+    So is a loss that adds up more terms than at first (the steps of longer episodes) by their growth.
     What an optimizer climbs (``maximize=True``) is taken with the other sign.
     ``fall`` is the share of the starting loss (above the floor of 0, or of the lowest loss where losses
     are negative) that is gone at the end; nan where the loss has no floor to fall to: it lies around zero, as
@@ -92,7 +93,7 @@ def _course(record: Record, clear: float) -> Course:
     bad_step = int(steps[broken.argmax()]) if broken.any() else None
     good_steps, good = finite(steps, values)
     good = -good if is_climbed(record) else good
-    good = good / _growth_of_targets(record, good_steps)
+    good = good / _growth_of_targets(record, good_steps) / _growth_of_terms(record, good_steps)
     if not len(good):
         nothing = Estimate(np.nan, np.nan, np.nan)
         return Course(
@@ -204,6 +205,17 @@ def _growth_of_targets(record: Record, at: Steps, *, count: int = 20) -> Floats:
     ]
     at_steps, levels = np.array([(0.0, np.median(first)), *pieces]).T
     grown: Floats = np.maximum(np.interp(at, at_steps, levels) / levels[0], 1.0)
+    return grown
+
+
+def _growth_of_terms(record: Record, at: Steps) -> Floats:
+    """At each step how many terms the loss added up, over that of the first tenth; 1 where not known."""
+    steps, terms = finite(*record.series("loss/terms"))
+    known = np.isin(steps, at)
+    if known.sum() < len(at) or not len(at) or not terms.min() > 0:
+        return np.ones(len(at))
+    terms = terms[known]
+    grown: Floats = terms / np.median(terms[: max(len(terms) // 10, 3)])
     return grown
 
 
