@@ -12,7 +12,7 @@ from vario.instruments.target import Target
 
 
 def of(name: str, *targets: torch.Tensor | None) -> dict[str, Any]:
-    calls = [LossCall(name, torch.zeros(3), target, torch.zeros(())) for target in targets]
+    calls = [LossCall(name, torch.zeros(()), target, torch.zeros(())) for target in targets]
     return {
         series.removeprefix("target/"): value
         for (series, _), value in read(Target(), loss_calls=calls).items()
@@ -26,6 +26,7 @@ def test_moments_equal_those_of_numpy_over_all_micro_batches() -> None:
         "mean": pytest.approx(values.mean(), rel=1e-5),
         "std": pytest.approx(values.std(), rel=1e-5),
         "non_finite": 0,
+        "pairs": 1.0,
     }
     assert of("mse_loss", first, second) == wanted
 
@@ -37,3 +38,16 @@ def test_what_is_not_finite_is_counted() -> None:
 def test_it_is_silent_for_classes_and_without_a_loss_function() -> None:
     assert of("cross_entropy", draw(3, 4)) == of("mse_loss", torch.arange(3)) == of("mse_loss", None) == {}
     assert read(Target()) == {}
+
+
+def pairs(output: tuple[int, ...], target: tuple[int, ...]) -> Any:
+    call = LossCall("mse_loss", torch.zeros(output), torch.zeros(target), torch.zeros(()))
+    return read(Target(), loss_calls=[call])["target/pairs", ""]
+
+
+def test_each_output_has_one_target_unless_their_shapes_pair_all_with_all() -> None:
+    assert pairs((32, 1), (32,)) == pairs((32,), (32, 1)) == 32.0
+    assert pairs((32, 1), (32, 1)) == pairs((32,), (32,)) == 1.0
+    assert (
+        pairs((32, 9), (32, 1)) == pairs((32, 9), (9,)) == pairs((32, 9), ()) == 1.0
+    )  # quantiles, a constant

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
 from vario.rules import loss_plateau
+from vario.rules._causes import explains
 from vario.rules.underfitting import check
 
 
@@ -88,3 +91,20 @@ def test_the_mean_of_the_targets_is_no_progress(make):
     settled = targets | {"loss/train": lambda s, v: (s, 0.04 + 0.25 * np.exp(-s / 20))}
     assert check(make(400, settled)) is not None
     assert check(make(400, settled | {"target/std": 0.5})) is None
+
+
+def crossed(times):
+    return {
+        ("target/pairs", ""): ([0, 10, 20, 30], [times] * 4),
+        "loss/train": lambda s, v: (s, 900 * np.exp(-s / 30) + 1),
+    }
+
+
+def test_outputs_held_against_all_targets_of_a_batch_cannot_fit_and_explain_a_plateau(make):
+    found = check(make(400, crossed(32.0)))
+    assert (found.severity, found.evidence[1].value) == ("warning", 32.0)
+    assert check(make(400, crossed(1.0))) is None
+    plateau = replace(found, id="loss-plateau", evidence=())
+    assert explains(found, plateau) and not explains(plateau, found)
+    flat = check(make(400, {"loss/train": 2.303}))
+    assert explains(plateau, flat) and not explains(flat, plateau)

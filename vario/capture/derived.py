@@ -107,6 +107,10 @@ def _target_spread(offer: Offer) -> Pending | None:
     return layers.spread(predictions.regression_targets(offer["loss_calls"]))
 
 
+def _target_pairs(offer: Offer) -> float | None:
+    return predictions.regression_pairs(offer["loss_calls"]) if "loss_calls" in offer else None
+
+
 def _labelled_rows(offer: Offer) -> predictions.Rows | None:
     return predictions.rows_of(offer["loss_calls"]) if "loss_calls" in offer else None
 
@@ -213,6 +217,7 @@ DERIVED: dict[str, Derived] = {
     "input_spread": Derived(frozenset({"inputs"}), _input_spread),
     "feature_stds": Derived(frozenset({"inputs"}), _feature_stds),
     "target_spread": Derived(frozenset({"loss_calls"}), _target_spread),
+    "target_pairs": Derived(frozenset({"loss_calls"}), _target_pairs),
     "labelled_rows": Derived(frozenset({"loss_calls"}), _labelled_rows),
     "examples": Derived(frozenset({"labelled_rows"}), _examples),
     "regression_losses": Derived(frozenset({"loss_calls"}), _regression_losses),

@@ -6,6 +6,7 @@ arguments of the loss function, so a loss of the user's own making has no predic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +30,7 @@ __all__ = [
     "logit_ranges",
     "regression_labels",
     "regression_losses",
+    "regression_pairs",
     "regression_targets",
     "rows_of",
 ]
@@ -146,6 +148,16 @@ def regression_targets(calls: Sequence[LossCall]) -> list[Tensor]:
     """Targets that are numbers, of the losses that are meant for numbers."""
     found = [call.target for call in calls if call.name in _REGRESSION_LOSSES and call.target is not None]
     return [target for target in found if target.is_floating_point()]
+
+
+def regression_pairs(calls: Sequence[LossCall]) -> float | None:
+    """How many targets each output is held against: 1, or N where shapes (N, 1) and (N) pair all with all."""
+    pairs = []
+    for call in calls:
+        if call.name in _REGRESSION_LOSSES and call.target is not None and call.target.numel():
+            each = max(call.output.numel(), call.target.numel())  # one of them may be spread over the other
+            pairs.append(math.prod(np.broadcast_shapes(call.output.shape, call.target.shape)) / each)
+    return max(pairs, default=None)
 
 
 def class_counts(rows: Rows) -> Pending | None:

@@ -1,4 +1,4 @@
-"""Mean and spread of the targets of a regression, and how many are not finite."""
+"""Mean and spread of the targets of a regression, how many are not finite, and how many each output has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Target:
     """Floating targets of torch's regression losses; silent for classes."""
 
     name: str = "target"
-    needs: frozenset[str] = frozenset({"target_spread"})
+    needs: frozenset[str] = frozenset({"target_spread", "target_pairs"})
 
     def read(self, moment: Moment) -> Iterator[Reading]:
         if "target_spread" not in moment:
@@ -30,3 +30,5 @@ class Target:
         yield moment.reading("target/mean", found.mean)
         yield moment.reading("target/std", found.std)
         yield moment.reading("target/non_finite", found.non_finite)
+        if "target_pairs" in moment:
+            yield moment.reading("target/pairs", moment["target_pairs"])

@@ -72,6 +72,13 @@ def excessive(finding: Finding, record: Record) -> list[Change]:
 
 
 def underfitting(finding: Finding, record: Record) -> list[Change]:
+    if any(item.name == "targets beside each output" for item in finding.evidence):
+        return [
+            Change(
+                "give the loss outputs and targets of one shape: `output.squeeze(-1)`, or"
+                " `target.unsqueeze(-1)`"
+            )
+        ]
     steps, loss = record.series("loss/train")
     loss, steps = loss[np.isfinite(loss)], steps[np.isfinite(loss)]
     changes = []

@@ -22,6 +22,11 @@ _NOT_LEARNING = ("loss-plateau", "underfitting")
 # What too large a step does, whatever made it large.
 _TOO_FAR = ("diverging", "oscillating-loss", "exploding-gradients", "loss-spikes", "gradient-spikes")
 
+# What a model shows that can learn no more than the mean of each batch.
+_BELOW_SHAPES = frozenset(
+    {"loss-plateau", "learning-rate-too-low", "learning-rate-too-high", "rank-collapse"}
+)
+
 SYMPTOMS: dict[str, tuple[str, ...]] = {
     "non-finite-input": ("non-finite", "diverging", *_NOT_LEARNING, "loss-spikes", "gradient-spikes"),
     "gradients-accumulate": (
@@ -178,8 +183,12 @@ def explains(cause: Finding, symptom: Finding) -> bool:
 
     A layer that is dead in part lets gradients through: what has none was cut off elsewhere. No measurement
     explains that a script leaves parameters out of its optimizers; where most are, what little is trained
-    cannot learn, at any rate and from any labels.
+    cannot learn, at any rate and from any labels. Nor does a loss explain the shapes of what it is given.
     """
+    if symptom.id == "underfitting" and _is_crossed(symptom):
+        return False
+    if cause.id == "underfitting":
+        return _is_crossed(cause) and symptom.id in _BELOW_SHAPES
     if symptom.id == "parameters-not-updated" and _left_out(symptom):
         return False
     if cause.id == "parameters-not-updated" and symptom.id in ("learning-rate-too-high", "label-noise"):
@@ -187,6 +196,11 @@ def explains(cause: Finding, symptom: Finding) -> bool:
     if (cause.id, symptom.id) == ("dead-units", "no-gradient"):
         return bool(cause.evidence) and cause.evidence[0].low >= 0.99
     return symptom.id in consequences(cause.id)
+
+
+def _is_crossed(finding: Finding) -> bool:
+    """Whether each output was held against all targets of its batch, by their shapes."""
+    return any(item.name == "targets beside each output" for item in finding.evidence)
 
 
 def _left_out(finding: Finding) -> float:

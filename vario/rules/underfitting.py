@@ -11,7 +11,8 @@ narrow where its last layer chooses among k classes by fewer than log2 k numbers
 tells two classes apart): there the loss may still fall, and where it never left what a guess gives this is a
 warning. A regression is too narrow where a layer gives a single number and the next is given no other: there
 30 % of what the best constant costs is enough (of the variance of the targets, where the loss began as
-a squared error of them).
+a squared error of them). Outputs of shape (N, 1) beside targets of shape (N) are held against all targets of
+the batch, each against each: then no answer is better than the mean of the batch, however long it is trained.
 Not applicable: fewer than 24 readings of the training loss; several models trained against each other.
 """
 
@@ -22,17 +23,19 @@ import numpy as np
 from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
 from vario.rules._course import course
-from vario.rules._evidence import exactly, finite, trend
+from vario.rules._evidence import exactly, finite, level, trend
 from vario.rules._model import is_too_narrow
 
 ID = "underfitting"
+CROSSED = "targets beside each output"
 CARD = {
     "papers": (),
-    "reads": ("loss/train", "eval/loss", "batch/class_counts"),
+    "reads": ("loss/train", "eval/loss", "batch/class_counts", "target/pairs"),
     "checked": "closed form: a constant loss with noise, a falling line",
     "changed": "",
     "alone": True,
-    "summary": "The training loss ended at {loss at the end}; guessing gives {loss of guessing}.",
+    "summary": "The training loss ended at {loss at the end}; guessing gives {loss of guessing}; each output"
+    " was held against {targets beside each output} targets of its batch, as the shapes of the two differ.",
 }
 
 
@@ -45,14 +48,18 @@ def check(
 ) -> Finding | None:
     """A finding where the training loss is flat and still near that of guessing."""
     run = course(record, count=24)
+    pairs = level(finite(*record.series("target/pairs"))[1])
+    if pairs.low > 1:
+        crossed = (run.end.evidence("loss at the end", np.nan), pairs.evidence(CROSSED, 1.0))
+        return Finding(ID, "warning", 0.9, (), (int(run.steps[0]), int(run.steps[-1])), crossed)
     known = np.isfinite(run.chance)
     guess = run.chance if known else _best_constant(record, run.start.value)
     third = len(run.values) // 3
     last = trend(run.steps[-third:], run.values[-third:])
-    level = abs(run.end.value)
+    height = abs(run.end.value)
     narrow = is_too_narrow(record)
     part = left if narrow and not known else part
-    flat = not (last.high if run.state == "stuck" else last.low) < -0.01 * level - run.noise / 3
+    flat = not (last.high if run.state == "stuck" else last.low) < -0.01 * height - run.noise / 3
     if (
         run.state in ("non-finite", "worse")
         or guess <= 0
@@ -67,7 +74,7 @@ def check(
     evidence: list[Evidence] = [
         run.end.evidence("loss at the end", part * guess),
         exactly("loss of guessing", guess, guess),
-        last.evidence("change over the last third", -0.01 * level),
+        last.evidence("change over the last third", -0.01 * height),
     ]
     if np.isfinite(worst):
         evidence.append(exactly("loss in evaluation", worst, gap * run.end.value))
