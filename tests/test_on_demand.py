@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from vario import measuring
 from vario.capture.attach import Attachment
 from vario.cli import app
 from vario.nouns import Reading, VarioError
-from vario.on_demand import Asked, OnDemandSession
+from vario.on_demand import Asked, OnDemandSession, _Spent
+from vario.record.runs import create_run
+from vario.record.store import RecordWriter
 
 
 class Memory:
@@ -65,6 +69,27 @@ def test_a_share_of_the_time_is_kept() -> None:
     found = steps_of(Asked(("curvature",), (), 1e-9), "curvature/top", steps=30)
     assert found == [10], "once, to know the cost; then it cannot be afforded"
     assert len(steps_of(Asked(("curvature",), (), 1e9), "curvature/top", steps=30)) > 10
+
+
+def test_of_the_time_so_far_what_was_spent_does_not_count() -> None:
+    session = OnDemandSession(Memory, Asked(("curvature",), (), 0.2), overhead=0.03)
+    spent = _Spent(began=time.perf_counter() - 10.5, spent=1.0, cost=0.95)  # 9.5 s of the script: 1.9 s of it
+    assert not session._is_due(spent, 50)
+    spent.cost = 0.85
+    assert session._is_due(spent, 50)
+
+
+def test_a_run_that_ends_before_the_steps_asked_for_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run(tmp_path, command=["train.py"])
+    monkeypatch.setattr(measuring, "_watched", lambda command, home: (0, run))
+    found = measuring.in_run(["train.py"], ["curvature"], steps=[500])
+    assert found["notes"] == ["nothing was measured: the run took no optimizer step of [500]."]
+    writer = RecordWriter(run)
+    writer.readings("m", 500, [Reading("curvature/top", 2.0)])
+    writer.close()
+    assert not measuring.in_run(["train.py"], ["curvature"], steps=[500]).get("notes")
 
 
 def test_what_is_asked_for_travels_as_text() -> None:
