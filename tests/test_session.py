@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from vario.budget import FIRST
+from vario.budget import FIRST, Budget
 from vario.capture.attach import Attachment
 from vario.capture.moment import Moment
 from vario.capture.shards import read_by_all
@@ -129,6 +131,31 @@ def test_a_small_budget_measures_the_first_steps_and_then_rarely() -> None:
     assert schedule["ran"]["norm"] == len(full)
     assert schedule["steps"] == 600
     assert len(writer.read) < 600, "even the loss must be thinned: a step takes 0.1 ms"
+
+
+def test_what_the_budget_is_told_adds_up_to_what_was_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, list[tuple[float, float]]] = {"stepped": [], "passed": []}
+    stepped, passed = Budget.stepped, Budget.passed
+
+    def step_told(budget: Budget, seconds: float, own: float, kind: str) -> None:
+        told["stepped"].append((seconds, own))
+        stepped(budget, seconds, own, kind)
+
+    def steps_told(budget: Budget, steps: int, seconds: float, own: float) -> None:
+        told["passed"].append((seconds, own))
+        passed(budget, steps, seconds, own)
+
+    monkeypatch.setattr(Budget, "stepped", step_told)
+    monkeypatch.setattr(Budget, "passed", steps_told)
+    heard: list[Attachment] = []
+    began = time.perf_counter()
+    train(Loss(), Norm(), steps=600, overhead=0.01, disturb=heard.append)
+    wall = time.perf_counter() - began
+    assert told["passed"], "no step was passed untold"
+    seconds, own = np.array(told["stepped"] + told["passed"]).T
+    assert (own >= 0).all() and (own <= seconds)[1:].all()  # the first bears what was made before it
+    assert 0.8 * heard[0].own <= own.sum() <= heard[0].own  # what is done at the end belongs to no step
+    assert own[1:].sum() <= seconds.sum() <= wall
 
 
 @dataclass(frozen=True)
