@@ -38,6 +38,8 @@ def test_a_crash_gives_its_last_words(tmp_path: Path) -> None:
     outcome = ended(tmp_path, "raise RuntimeError('boom')")
     assert outcome.reason == "exit code 1: RuntimeError: boom"
     assert ended(tmp_path, "import os; os.kill(os.getpid(), 9)").reason == "signal 9"
+    told = ended(tmp_path, "import sys; print('loading'); print('no --data'); sys.exit(3)")
+    assert told.reason == "exit code 3; its last line: no --data"
     missing = run_to_end(Job("a", 0, ("no-such-program",)), tmp_path, limits=Limits())
     assert "no-such-program" in missing.reason
     assert open_run(outcome.path).status == "failed"  # type: ignore[arg-type]

@@ -115,8 +115,11 @@ class Child:
         reason = self._why
         if not reason and not self._stopped and code:
             ending = f"signal {-code}" if code < 0 else f"exit code {code}"
-            words = _last_words(self.path / "stderr.txt")
-            reason = ending + (f": {words}" if words else "")
+            words, printed = (_last_words(self.path / name) for name in ("stderr.txt", "stdout.txt"))
+            if words:
+                reason = f"{ending}: {words}"
+            else:  # some print what is wrong; it may as well be the progress of a run that was killed
+                reason = f"{ending}; its last line: {printed}" if printed else ending
         self._close(code, reason)
         return Outcome(self.job, self.path, seconds, reason, self._stopped, self.peak)
 
@@ -187,7 +190,7 @@ def _resident(leader: int) -> int:
 
 
 def _last_words(path: Path) -> str:
-    """The last line of an error's output."""
+    """The last line of an output that is not ours."""
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 10_000))
         text = file.read().decode(errors="replace")
