@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,20 +19,31 @@ TRAIN, HELD_OUT = TensorDataset(X[:200], Y[:200]), TensorDataset(X[200:], Y[200:
 
 
 class Net(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, several: str = "") -> None:
         super().__init__()
         self.a, self.drop, self.b = nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 2)
+        self.several = several
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.b(self.drop(torch.relu(self.a(x)))).unsqueeze(1)
+    def forward(self, x: Tensor) -> Any:
+        h = self.drop(torch.relu(self.a(x)))
+        logits = self.b(h).unsqueeze(1)
+        if self.several == "dict":
+            return {"sums": h.sum(1), "logits": logits, "none": None}
+        return (h, logits) if self.several else logits
 
 
 def run(
-    *, eval_mode: bool = True, listen: bool = True, scaled: float = 1.0, by_function: bool = False
+    *,
+    eval_mode: bool = True,
+    listen: bool = True,
+    scaled: float = 1.0,
+    by_function: bool = False,
+    several: str = "",
 ) -> tuple[list[dict[str, object]], float, list[Tensor], list[Tensor]]:
     """Readings of each evaluation of the held-out loader, the last one's true loss, weights and outputs."""
     torch.manual_seed(0)
-    net, notes = Net(), Notes()
+    net, notes = Net(several), Notes()
+    logits = lambda given: given["logits"] if several == "dict" else given[1] if several else given
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     attachment = Attachment(notes) if listen else None
     train, test = DataLoader(TRAIN, batch_size=20, shuffle=True), DataLoader(HELD_OUT, batch_size=40)
@@ -39,7 +52,7 @@ def run(
         net.train()
         for x, y in train:
             optimizer.zero_grad()
-            output = net(x).squeeze(1)
+            output = logits(net(x)).squeeze(1)
             F.cross_entropy(output if scaled == 1 else scaled * output, y).backward()
             optimizer.step()
         if eval_mode:
@@ -47,7 +60,7 @@ def run(
         outputs.clear()
         with torch.no_grad():
             for x, y in test:
-                outputs.append(net(x).squeeze(1))
+                outputs.append(logits(net(x)).squeeze(1))
                 if by_function:
                     F.cross_entropy(outputs[-1], y)
     if attachment is not None:
@@ -67,6 +80,12 @@ def test_loss_accuracy_and_mode_are_those_of_the_loss_that_training_takes() -> N
     )
     assert told[-1]["mode/eval_share"] == 0.0
     assert told[-1]["eval/seen_share"] == 0.0
+
+
+@pytest.mark.parametrize("several", ["tuple", "dict"])
+def test_of_several_outputs_it_is_the_one_that_training_takes_the_loss_of(several: str) -> None:
+    told, loss, _, _ = run(several=several)
+    assert len(told) == 3 and told[-1]["eval/loss"] == pytest.approx(loss, rel=1e-6)
 
 
 def test_an_evaluation_without_eval_is_told_with_its_mode() -> None:

@@ -1,8 +1,8 @@
 """What a model answers to the batches of a loader, where the script calls no loss function on it.
 
 Many scripts only count right answers, by hand. The loss of such an evaluation is certain all the same where
-training gives the model's output as it is, and a part of the loader's batch as it is, to a loss function of
-torch's: the same is done here with the output and the batch of the evaluation.
+training gives the output of the model, or one of several, as it is, and a part of the batch as it is, to a
+loss function of torch: the same is done here with the output and the batch of the evaluation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from vario.capture.evaluation import Evaluation
 from vario.capture.loss_calls import read_call
 from vario.capture.needs import LossCall
 from vario.capture.rows import batch_tensors
+from vario.capture.shards import is_here
 from vario.nouns import Reading
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class _Way(NamedTuple):
     target: torch.Size
     dtype: torch.dtype
     place: int  # among the tensors of the batch
+    part: int  # of the output, where a model gives several tensors
 
 
 class Answers:
@@ -52,7 +54,7 @@ class Answers:
         self._tries = 0
         self._root = 0  # id of the model that is called in training
         self._asked: nn.Module | None = None  # the one whose output is waited for
-        self._output: tuple[int, int] | None = None  # where the last one of training lies, and its size
+        self._outputs: list[tuple[int, int]] = []  # where those of training lie, and their sizes
         self._stop: Callable[[], None] | None = None
         self._readings: list[Reading] = []
         self._pass = Evaluation(self._readings.extend, budget=budget)
@@ -88,27 +90,29 @@ class Answers:
         if module is not self._asked:
             return
         self.stop()
-        if not isinstance(output, Tensor) or not output.is_contiguous():
-            return
+        parts = [part for part in batch_tensors(output) if is_here(part)]
         if torch.is_grad_enabled():
-            self._output = output.data_ptr(), output.numel()
-        else:
-            self._judge(output)
+            self._outputs = [_place(part) for part in parts]
+        elif self._way is not None and self._way.part < len(parts) and parts[self._way.part].is_contiguous():
+            self._judge(parts[self._way.part])
 
     def trained(
         self, call: LossCall, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
         """A loss of training: was it taken of that output, and of a part of the batch?"""
-        kept, self._output, target = self._output, None, call.target
-        if kept != (call.output.data_ptr(), call.output.numel()) or target is None or len(args) < 2:
+        kept, target = self._outputs, call.target
+        if not kept or target is None or len(args) < 2 or not call.output.dim():
             return
-        if not call.output.is_contiguous() or not call.output.dim():
+        if not call.output.is_contiguous() or _place(call.output) not in kept:
             return
+        self._outputs = []
         for place, part in enumerate(batch_tensors(self._all.loaders.batch)):
             wanted = target.reshape(-1)
             if part.numel() == wanted.numel() and torch.equal(part.to(wanted).reshape(-1), wanted):
                 shapes = call.output.shape[1:], target.shape[1:]
-                self._way = _Way(call.name, function, tuple(args[2:]), kwargs, *shapes, target.dtype, place)
+                more, which = tuple(args[2:]), kept.index(_place(call.output))
+                self._way = _Way(call.name, function, more, kwargs, *shapes, target.dtype, place, which)
+                return
 
     def _judge(self, output: Tensor) -> None:
         """Take the loss of what the model answered to the batch in hand."""
@@ -133,9 +137,14 @@ class Answers:
     def over(self, *, heard: bool) -> bool:
         """The evaluation is over. Told from here, unless a loss function was `heard`; whether it was."""
         self.stop()
-        self._batch = None
+        self._batch, self._outputs = None, []
         self._pass.close()
         told, self._readings[:] = [] if heard else list(self._readings), []
         if told:
             self._tell(told)
         return bool(told)
+
+
+def _place(tensor: Tensor) -> tuple[int, int]:
+    """Where it lies, and how many numbers it has; nowhere, where they lie apart."""
+    return (tensor.data_ptr(), tensor.numel()) if tensor.is_contiguous() else (0, -1)
