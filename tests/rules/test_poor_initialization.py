@@ -35,6 +35,33 @@ def test_fires_where_yes_or_no_labels_get_logits_of_hundreds(make):
     assert sure(2.0, -1e9) is None  # a mask
 
 
+def test_fires_by_the_mean_where_most_labels_are_of_a_class_that_is_right_by_chance(make):
+    """Of 4,608 pixels half cost nothing: the mean lies between those of the deciles' ends, 2.4 and 10.7."""
+    deciles = np.array([0, 0, 0, 0, 0, 0, 0, 0.1, 5.1, 18.7, 82.8]) * np.ones((400, 1))
+
+    def found(mean):
+        return poor_initialization.check(
+            make(400, {"examples/loss_quantiles": (N, deciles), "loss/train": mean})
+        )
+
+    assert found(8.0).evidence[0].value == pytest.approx(8 / np.log(10))
+    assert found(6.0) is None  # below three times ln 10
+    assert found(32 * 8.0) is None  # a sum over the examples
+
+
+def test_fires_where_the_first_outputs_of_a_regression_are_far_from_targets_and_inputs(make):
+    def found(output, target=1.0, given=1.0):
+        size = {("activation/std", "layers.8"): output, ("activation/mean", "layers.8"): 0.0}
+        size |= {"target/mean": 0.0, "target/std": target, "input/mean": 0.0, "input/std": given}
+        return poor_initialization.check(make(400, size | {"batch/class_counts": None}))
+
+    assert found(50.0).evidence[0].value == 50.0 and found(50.0).where == ("layers.8",)
+    assert found(50.0, target=1e-3).evidence[0].value == 50.0  # not of targets that are small
+    assert (
+        found(5.0) is found(50.0, target=20.0) is found(50.0, given=20.0) is found(5.0, target=1e-3) is None
+    )
+
+
 @pytest.mark.parametrize("factor", [10.0, 0.1])
 def test_fires_where_the_spread_grows_or_shrinks_with_depth(make, factor):
     found = poor_initialization.check(make(400, spreads(factor)))

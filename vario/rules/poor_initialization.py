@@ -3,14 +3,15 @@
 What it means: signals grow or shrink from layer to layer, so the first outputs are wildly confident or
 carry nothing, and gradients explode or vanish on the way back. Initialisers that scale with the width of
 a layer, or normalisation, keep the spread near 1.
-How it is decided: (1) the median loss of the first batch is above 3 times ln(k) for k classes, since a
+How it is decided: (1) the loss of the first batch, median or mean, is above 3 times ln(k) for k classes, as a
 model that knows nothing should say so; where each example has several yes-or-no labels, the first logits
-reach beyond 20 in both directions, which is e^20 to one; (2) the standard deviation of the outputs of the
+reach beyond 20 in both directions, which is e^20 to one; of a regression, the first outputs are more than 10
+times as large as targets, inputs and 1; (2) the standard deviation of the outputs of the
 deepest layer is more than 1,000 times larger or smaller than that of the first (layers that end in a tanh or
 sigmoid, and dead ones, are left to their own rules), as read before any step moved the weights by half of
 their size.
-Not applicable: neither per-example losses of classes or logits within the first 10 steps nor the activations
-of three layers there were read.
+Not applicable: neither per-example losses of classes, logits, or outputs and targets of a regression within
+the first 10 steps nor the activations of three layers there were read.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
 from vario.rules._evidence import Estimate, exactly, finite
 from vario.rules._examples import classes, graded
-from vario.rules._model import layers
+from vario.rules._model import layers, output_layer
 
 ID = "poor-initialization"
 CARD = {
@@ -30,7 +31,12 @@ CARD = {
         "examples/loss_quantiles",
         "logits/largest",
         "logits/smallest",
+        "activation/mean",
         "activation/std",
+        "input/mean",
+        "input/std",
+        "target/mean",
+        "target/std",
         "update/ratio",
         "batch/class_counts",
         "loss/train",
@@ -38,7 +44,8 @@ CARD = {
     "checked": "closed form",
     "changed": "the papers say how spread moves with depth; the limits are ours",
     "summary": "The model started badly: its first loss was {first loss over ln k} times that of "
-    "a guess; its first logits reached to {size of the first logits} on both sides; the spread of "
+    "a guess; its first logits reached to {size of the first logits} on both sides; its first outputs were "
+    "{first outputs over targets and inputs} times as large as targets and inputs; the spread of "
     "the signal changed {change of spread over depth} times from the first to the deepest layer.",
 }
 
@@ -49,14 +56,20 @@ def check(
     times_chance: float = 3.0,  # default initialisers give 1.0 to 1.2, wrong and sure guesses ten and more
     times_spread: float = 1e3,  # ten layers that each gain or lose a factor of two; most runs survive that
     sure: float = 20.0,  # default initialisers give logits of about 1
+    times_targets: float = 10.0,  # default initialisers give less than 1 for inputs of about 1
     within: int = 10,  # steps, so that the start is judged and not what training made of it
 ) -> Finding | None:
     """A finding where the first answers are wrong and sure, or the signal explodes or dies on its way."""
-    loss = _first_loss(record, times_chance, within) or _first_logits(record, sure, within)
+    loss = (
+        _first_loss(record, times_chance, within)
+        or _first_logits(record, sure, within)
+        or _first_outputs(record, times_targets, within)
+    )
     spread = _spread(record, times_spread, within)
     if loss is None and spread is None:
         raise NotApplicable(
-            f"no losses per example and no activations of three layers in the first {within} steps"
+            f"neither losses per example nor outputs and targets of a regression nor activations of three"
+            f" layers in the first {within} steps"
         )
     evidence = [e for e in (loss, spread) if e is not None]
     beyond = [e for e in evidence if e.low > e.limit]
@@ -69,7 +82,10 @@ def check(
 
 
 def _first_loss(record: Record, limit: float, within: int) -> Evidence | None:
-    """Median loss per example of the first batch over ln(k); its interval spans the middle four deciles."""
+    """The loss per example of the first batch over ln(k): median (between the middle four deciles) or mean.
+
+    Where most labels are of one class, as the pixels of a mask, half of all guesses are right by chance.
+    """
     steps, quantiles = record.series("examples/loss_quantiles")
     count = classes(record)
     early = steps < within
@@ -80,7 +96,14 @@ def _first_loss(record: Record, limit: float, within: int) -> Evidence | None:
         return None
     width = quantiles.shape[1]
     low, middle, high = (float(first[round(q * (width - 1))]) / np.log(count) for q in (0.3, 0.5, 0.7))
-    return Estimate(middle, low, high).evidence("first loss over ln k", limit)
+    found = Estimate(middle, low, high)
+    at, losses = record.series("loss/train")
+    early = losses[at < within][:3]  # it falls from there, so that the lowest is careful
+    # The mean of ten parts lies between those of their ends; a sum, or one of several terms, does not.
+    if len(early) and first[:-1].mean() <= early[0] <= first[1:].mean() and np.isfinite(early).all():
+        mean = Estimate(*(float(e) / np.log(count) for e in (early[0], early.min(), early.max())))
+        found = max(found, mean, key=lambda estimate: estimate.low)
+    return found.evidence("first loss over ln k", limit)
 
 
 def _first_logits(record: Record, limit: float, within: int) -> Evidence | None:
@@ -90,6 +113,25 @@ def _first_logits(record: Record, limit: float, within: int) -> Evidence | None:
     if classes(record) or len(first) < 2 or not np.isfinite(first).all():
         return None
     return exactly("size of the first logits", max(min(first[0], -first[1]), 0.0), limit)
+
+
+def _first_outputs(record: Record, limit: float, within: int) -> Evidence | None:
+    """The size of the first outputs of a regression over that of targets and inputs, or over 1."""
+    where = output_layer(record) or ""
+    outputs, targets, inputs = (
+        _first_size(record, f"{name}/", place, min(within, _overthrown(record)))
+        for name, place in (("activation", where), ("target", ""), ("input", ""))
+    )
+    if classes(record) or outputs is None or targets is None:
+        return None
+    ratio = outputs / max(targets, inputs or 0.0, 1.0)
+    return exactly("first outputs over targets and inputs", ratio, limit, where)
+
+
+def _first_size(record: Record, name: str, where: str, within: int) -> float | None:
+    ends = [finite(*record.series(name + part, where)) for part in ("mean", "std")]
+    early = [values[steps < within][:1] for steps, values in ends]
+    return float(np.hypot(*early)[0]) if all(len(values) for values in early) else None
 
 
 def _spread(record: Record, limit: float, within: int) -> Evidence | None:
