@@ -98,10 +98,10 @@ def _first_loss(record: Record, limit: float, within: int) -> Evidence | None:
     low, middle, high = (float(first[round(q * (width - 1))]) / np.log(count) for q in (0.3, 0.5, 0.7))
     found = Estimate(middle, low, high)
     at, losses = record.series("loss/train")
-    early = losses[at < within][:3]  # it falls from there, so that the lowest is careful
+    begun = losses[at < within][:3]  # it falls from there, so that the lowest is careful
     # The mean of ten parts lies between those of their ends; a sum, or one of several terms, does not.
-    if len(early) and first[:-1].mean() <= early[0] <= first[1:].mean() and np.isfinite(early).all():
-        mean = Estimate(*(float(e) / np.log(count) for e in (early[0], early.min(), early.max())))
+    if len(begun) and first[:-1].mean() <= begun[0] <= first[1:].mean() and np.isfinite(begun).all():
+        mean = Estimate(*(float(e) / np.log(count) for e in (begun[0], begun.min(), begun.max())))
         found = max(found, mean, key=lambda estimate: estimate.low)
     return found.evidence("first loss over ln k", limit)
 
