@@ -241,3 +241,20 @@ def test_readings_are_counted_without_opening_a_chunk(grown: Path, monkeypatch: 
         assert run.main.count("a/b", "plain") == LENGTH
         assert run.main.count("a/b", "nowhere") == run.main.count("nothing") == 0
     assert in_memory("plain").count("a/b") == LENGTH
+
+
+def test_chunks_at_one_stride_become_one_grid_and_no_step_moves() -> None:
+    draw = np.random.default_rng(3)
+    for _ in range(300):
+        grids: list[packing.Grid] = []
+        at = 0
+        for _ in range(int(draw.integers(1, 8))):
+            stride, count = int(draw.integers(1, 4)), int(draw.integers(1, 4))
+            at += int(draw.integers(0, 3))  # what comes next may follow at the stride of what was before
+            grids.append((at, stride, count) if draw.random() < 0.8 else np.array([at], "<i8").tobytes())
+            at += stride * count
+        merged = loading._merged(grids)
+        before, after = (np.concatenate([packing.stepping(g) for g in some]) for some in (grids, merged))
+        assert after.tolist() == before.tolist()
+    assert loading._merged([(0, 2, 500), (1000, 2, 500), (2000, 1, 1)]) == [(0, 2, 1001)]
+    assert len(loading._merged([(0, 2, 500), (1000, 3, 500)])) == 2

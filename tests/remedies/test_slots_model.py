@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.remedies.treated import Treated, treated
+from vario.remedies.slots_model import _Moments
 
 SCRIPT = """
     import torch
@@ -314,3 +315,17 @@ def test_a_batch_norm_becomes_a_norm_of_groups_of_sixteen_channels(tmp_path: Pat
     norms = "import torch\nresult = str([torch.nn.BatchNorm2d(c) for c in (8, 48)])\n"
     made = treated(norms, "layer.BatchNorm2d=GroupNorm", tmp_path)
     assert "GroupNorm(1, 8," in made.result and "GroupNorm(3, 48," in made.result
+
+
+def test_mean_and_spread_over_batches_are_those_of_all_rows() -> None:
+    rows = torch.randn(90, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 0.0])
+    rows += torch.arange(90)[:, None] / 10  # batches have means of their own
+    known = _Moments()
+    assert known.standardized(rows) is rows  # nothing is known yet
+    for batch in rows.split([8, 1, 50, 31]):
+        known.add(batch)
+    wanted = (rows.double() - rows.double().mean(0)) / rows.double().std(0, unbiased=False)
+    assert torch.allclose(known.standardized(rows).double(), wanted, atol=1e-6)
+    known = _Moments()
+    known.add(torch.full((4, 1), 7.0))
+    assert known.standardized(torch.tensor([[9.0]])).item() == 2.0  # without a spread, only moved
