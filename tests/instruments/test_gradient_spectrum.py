@@ -27,6 +27,12 @@ def test_sums_of_singular_values_by_torch() -> None:
     assert ("spectrum/gradient_nuclear", "bias") not in found
 
 
+def test_unevenness_is_the_mean_step_from_matrix_to_matrix_over_the_mean_norm() -> None:
+    grads = [torch.diag(torch.tensor([a, a])) for a in (1.0, 3.0, 2.0, 2.0)]  # nuclear norms 2, 6, 4, 4
+    found = read(GradientSpectrum(), grads=grads, names=["a", "b", "c", "d"])
+    assert found["spectrum/gradient_unevenness", ""] == pytest.approx((4 + 2 + 0) / 3 / 4, rel=1e-5)
+
+
 def test_examples_that_agree_have_a_stable_rank_of_one() -> None:
     grad = torch.outer(torch.arange(1.0, 6), torch.arange(1.0, 8))
     found = read(GradientSpectrum(), grads=[grad], names=["a"])

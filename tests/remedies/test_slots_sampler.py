@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from tests.remedies.test_slots import PLAIN, run
 from tests.remedies.treated import treated
+from vario.remedies.slots_sampler import _error_norm
+from vario.remedies.slots_told import Told
 
 # Each example carries its number, so that the script can work out what its loss should have been.
 WEIGHED = """
@@ -126,3 +130,34 @@ def test_a_sampler_that_cannot_be_told_losses_ends_the_run(tmp_path: Path) -> No
         tmp_path, "infobatch", PLAIN.replace("criterion(model(data), target)", "model(data).square().mean()")
     )
     assert ("treatment_unused", "sampler-losses") in made.kinds()
+
+
+PROBABLE, NUMBERS = torch.rand(6, 3), torch.randn(6, 3)
+CLASSES = torch.tensor([0, 1, 2, -100, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "target"),
+    [
+        ("cross_entropy", NUMBERS, CLASSES),
+        ("nll_loss", NUMBERS, CLASSES.clamp(min=0)),
+        ("mse_loss", NUMBERS, PROBABLE),
+        ("binary_cross_entropy_with_logits", NUMBERS, PROBABLE),
+        ("binary_cross_entropy", NUMBERS, PROBABLE),
+    ],
+)
+def test_error_norms_are_those_of_the_gradients_at_the_logits(
+    name: str, output: torch.Tensor, target: torch.Tensor
+) -> None:
+    """mse_loss is twice that, for every example alike."""
+    function = getattr(F, name)
+    logits = output.clone().requires_grad_()
+    given = {"nll_loss": logits.log_softmax(1), "binary_cross_entropy": logits.sigmoid()}.get(name, logits)
+    losses = function(given, target, reduction="none")
+    losses.sum().backward()
+    assert logits.grad is not None
+    bound = inspect.signature(function).bind(given, target)
+    bound.apply_defaults()
+    found = _error_norm(name, given, target, bound, 6, Told("importance"))
+    wanted = torch.linalg.vector_norm(logits.grad, dim=1) / (2 if name == "mse_loss" else 1)
+    assert torch.allclose(found, wanted, atol=1e-6)
