@@ -93,6 +93,18 @@ def test_labels_at_random_are_an_error_with_a_rate_of_a_guess(make):
         assert (label_noise.check(make(400, shuffled | two)) is None) == some
 
 
+def test_the_first_that_a_run_wins_is_no_memory_where_it_carries_over(make):
+    """Training went from 2.31 to 2.27, and held-out loss with it."""
+    begun = run(train=0.1, unseen=0.1, wrong=0.0, floor=2.2) | {"loss/train": np.linspace(2.31, 2.27, 400)}
+    begun |= NEVER_BETTER | {"update/ratio": 3e-4}
+
+    def unseen(last):
+        return begun | {("eval/loss", "loader 1"): (PASSES, np.linspace(2.305, last, 10))}
+
+    assert label_noise.check(make(400, unseen(2.305))).severity == "error"
+    assert label_noise.check(make(400, unseen(2.28))) is None
+
+
 def test_a_net_that_does_not_train_is_not_blamed_on_its_labels(make):
     stuck = run(train=0.1, unseen=0.1, wrong=0.0, floor=2.3) | {"loss/train": 2.303} | NEVER_BETTER
     assert label_noise.check(make(400, stuck | {"update/ratio": 1e-3})) is None

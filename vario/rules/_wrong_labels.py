@@ -89,11 +89,6 @@ def against_loss(record: Record, count: int) -> Found | None:
     wrong = -float(np.log(max(1 - said, 1e-6) / (count - 1)))
     # Training before the evaluation was of a worse model, training after it knows more of the labels by
     # heart: the lower of the two cannot be too high by both.
-    gap_before = int(steps[best] - (steps[best - 1] if best else -1))
-    if _sureness(record, where, step, (step - gap_before + 1, step + gap_before)) < 0.9:
-        raise NotApplicable(
-            "inputs of training are harder than those of the evaluation, by the model's doubt"
-        )
     before = level(train[(train_at > step - gap_before) & (train_at <= step)])
     after = level(train[(train_at > step) & (train_at <= step + gap_before)])
     if not np.isfinite(before.value):
@@ -191,9 +186,13 @@ def labels_at_random(
     )
     if not fell and not above.low > guess:
         return None
+    # Of the little that a run has won at first, memory takes nothing over to held-out data either.
+    answer, unseen = _guess_on_held_out(record, where)
+    won = run.chance - run.end.value
+    if won > 0 and _beats_a_guess(record, where, unseen, clear=0.5 * won / unseen):
+        return None
     limit = 1 - 1 / count
     # Where a share 1 - r of the labels were right, held-out accuracy could reach about that much.
-    answer = _guess_on_held_out(record, where)[0]
     low = max(0.0, 1 - max(best.high - answer, 0.0) / (1 - answer) - 1 / count)
     noise = Estimate(limit, min(low, limit), 1.0)
     evidence = (
