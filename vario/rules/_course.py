@@ -100,7 +100,7 @@ def _course(record: Record, clear: float) -> Course:
             good_steps, good, nothing, np.nan, -1, nothing, np.nan, np.nan, np.nan, bad_step, "non-finite"
         )
     seen_steps, seen = _of_enough_examples(record, good_steps, good)
-    first = _first_losses(record, seen)
+    first = _first_losses(record, seen_steps, seen)
     # The last tenth of the steps, not of the readings, which lie closer together at the start of a run; never
     # more than half, for the beginning of a very short run is not its end as well.
     late = int((seen_steps > 0.9 * seen_steps[-1]).sum())
@@ -168,9 +168,12 @@ def _usual(record: Record, name: str) -> float:
     return float(np.median(values)) if len(values) else np.nan
 
 
-def _first_losses(record: Record, values: Floats) -> Floats:
-    """The losses that the run started from."""
+def _first_losses(record: Record, steps: Steps, values: Floats, *, large: float = 0.5) -> Floats:
+    """The losses that the run started from: none after a step half as long as the weights."""
     first = values[: max(min(len(values) // 50, 10), 3)]
+    at, ratio = finite(*record.series("update/ratio"))
+    if (ratio > large).any():
+        first = first[: max(int((steps[: len(first)] <= at[ratio > large][0]).sum()), 1)]
     if optimizer_name(record) == "lbfgs":
         return first[:1]  # each of its steps is many, and the first may do all
     if first.max() > 3 * first[0] > 0:
