@@ -234,6 +234,16 @@ def test_a_largest_budget_that_the_smaller_do_not_foretell_is_told(tmp_path: Pat
     assert "too high there" in text and "1e+20 FLOPs" in text
 
 
+def test_runs_that_something_else_moves_more_than_twice_the_compute_are_told(tmp_path: Path) -> None:
+    """A batch of three sizes moves the loss by 15 %, as in contrastive losses; then by 1 %."""
+    own, batch = runs(), np.arange(60) % 3 - 1.0
+    for moves, told in ((0.15, True), (0.01, False)):
+        said = fit(tmp_path, {**own, "loss": own["loss"] * np.exp(moves * batch)})
+        assert ("scattered" in said["ids"]) is told
+        text = next((one["text"] for one in said["warnings"] if one["id"] == "scattered"), "batch")
+        assert "batch" in text
+
+
 def test_a_coordinate_check_says_what_moves_otherwise() -> None:
     level, steep = {"module": "0", "slope": 0.05}, {"module": "out", "slope": -0.3}
     assert "alike at every width" in _coordinates_text([level])

@@ -37,6 +37,15 @@ def test_a_trend_of_the_residuals_is_carried_to_a_new_run() -> None:
     assert trended(TWO_TERM, trend_of(done), FAR) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_run_that_blew_up_is_no_trend() -> None:
+    x, loss = planted(60, noise=0.003, seed=1)
+    plain, worst = fit(TWO_TERM, x, loss), int(np.argmax(x["N"]))
+    loss[worst] *= 3.0
+    blown = fit(TWO_TERM, x, loss)
+    before, after = (float(trended(TWO_TERM, trend_of(one), FAR)[0]) for one in (plain, blown))
+    assert abs(after - before) < 0.02  # by least squares this one run moves it by .6
+
+
 def test_no_trend_where_it_was_not_shown_to_help() -> None:
     assert trend_of(exact(LEAST_ROWS - 1)) == () != trend_of(exact(LEAST_ROWS))
     assert (

@@ -65,7 +65,8 @@ class Forecaster:
         return {name: _number(self.theta[i], self.known.draws[:, i]) for i, name in enumerate(self.law.names)}
 
     def derived(self) -> dict[str, Number]:
-        own, drawn = self.law.derived(self.theta[None]), self.law.derived(self.known.draws)
+        with np.errstate(over="ignore"):  # a draw may go anywhere: infinity is left out of its quantiles
+            own, drawn = self.law.derived(self.theta[None]), self.law.derived(self.known.draws)
         return {name: _number(own[name][0], drawn[name]) for name in own}
 
     def best(self, compute: float) -> dict[str, Number | float]:

@@ -81,7 +81,7 @@ def cautions(
     """Everything that a reader of this fit should know, worst first; ``rows`` are numbers in the file."""
     numbers = np.arange(1, len(done.y) + 1) if rows is None else rows
     found = [*unit_slips(done), *_ends(done), *_starts(done), *_one_sided(done), *_outliers(done, numbers)]
-    found += _under_trained(done)
+    found += _under_trained(done) + _scattered(done)
     if known is not None:
         found += _delta(done, known)
         if not len(known.errors):
@@ -241,6 +241,27 @@ def _under_trained(done: Fit) -> list[Caution]:
         return []
     text = f"{len(rows)} of {len(done.y)} rows saw fewer than {UNDER_TRAINED:g} tokens per parameter"
     return [Caution("under-trained-rows", text + _without(done, rows))]
+
+
+def _scattered(done: Fit) -> list[Caution]:
+    """A caution where one large run lies further off the law than twice the compute would bring it."""
+    if done.law.units != ("parameters", "tokens") or done.law.output != "loss":
+        return []
+    size, noise = done.x.sum(axis=0), noise_of(done)
+    large = done.x[:, size >= np.quantile(size, 0.9)]
+    here, there = (
+        np.log(done.predict(dict(zip(done.law.inputs, np.exp(row), strict=True))))
+        for row in (large, large + 0.5 * np.log(2.0))
+    )
+    gain = float(np.median(here - there))
+    if noise <= gain:
+        return []
+    text = (
+        f"one large run lies {100 * noise:.2g} % off the law, more than the {100 * gain:.2g} % that twice the "
+        f"compute gains: something beside N and D moves this loss (rate, data, shape; of a contrastive loss the "
+        f"batch), or another law holds"
+    )
+    return [Caution("scattered", text)]
 
 
 def _delta(done: Fit, known: Uncertainty) -> list[Caution]:
