@@ -92,3 +92,14 @@ def test_cannot_know_without_hashes_or_on_few_rows(make):
         train_test_leakage.check(make(400, seen(0.5, examples=50.0)))
     with pytest.raises(NotApplicable):
         train_test_leakage.check(make(400, seen(np.nan)))
+
+
+@pytest.mark.parametrize(("labelled", "fires"), [(64.0, True), (62.0, True), (8.0, False), (None, True)])
+def test_cannot_know_where_labels_are_held_out_and_not_rows(make, labelled, fires):
+    """All nodes of a graph are asked at once, in training and evaluation; a mask says whose loss is taken."""
+    record = make(400, seen(1.0) | {"batch/size": 64.0, "batch/targets": labelled})
+    if fires:
+        assert train_test_leakage.check(record) is not None
+    else:
+        with pytest.raises(NotApplicable, match="about 12% of the rows"):
+            train_test_leakage.check(record)

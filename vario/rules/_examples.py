@@ -14,6 +14,7 @@ __all__ = [
     "classes",
     "graded",
     "has_positions",
+    "labelled_share",
     "labels_per_example",
     "plain_loss",
     "rate",
@@ -71,6 +72,17 @@ def labels_per_example(record: Record) -> float:
         return np.nan
     times = max(float(np.median(backwards)), 1.0) if len(backwards) else 1.0
     return float(np.median(counts.sum(axis=1))) / (size * times)
+
+
+def labelled_share(record: Record) -> float:
+    """Targets of a step's loss over the rows that the model was given; nan where either is not known."""
+    targets, size, backwards = (
+        finite(*record.series(name))[1] for name in ("batch/targets", "batch/size", "loss/backwards")
+    )
+    if not len(targets) or not len(size):
+        return np.nan
+    times = max(float(np.median(backwards)), 1.0) if len(backwards) else 1.0
+    return float(np.median(targets)) / (max(float(np.median(size)), 1.0) * times)
 
 
 def plain_loss(record: Record, *, off: float = 0.05) -> bool:

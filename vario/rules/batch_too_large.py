@@ -1,16 +1,19 @@
 """The batch is far larger than the gradient noise asks for.
 
-What it means: the examples of a batch say the same thing. Smaller batches would reach the same loss with
-fewer examples and no more steps.
+What it means: the examples of a batch say the same thing, and the run ended while its loss was still falling.
+Smaller batches would have left it more steps for the same examples.
 How it is decided: mean noise over mean signal of the gradient (the noise scale) in the last half, at most 200
 readings, with a 95 % interval over blocks. Fires when its high end lies below a quarter of the examples
-of a step: more than four fifths of the examples then bring nothing. Where noise and signal were not read,
+of a step: more than four fifths of the examples then bring nothing. Nor would more steps where the loss has
+come to rest; so in a run that learns it must have fallen over its last third by 5 % of all that was won, at
+the near end of its interval. Where noise and signal were not read,
 three cosines between successive gradients of the second half do as well, in a run that learns: two that
 share a signal S and have noise N / B each have one of S / (S + N / B) at most, so that N / S is
 B (1 / cosine - 1) at most; a gradient that turned between the two makes it less. In a run of few steps these
 may be the last three of all, after the first quarter: the cosines fall as the loss does.
-Not applicable: fewer than 8 readings of noise and signal in the second half, and fewer than 3 cosines; a
-signal that cannot be told from zero; steps of one example.
+Not applicable: fewer than 8 readings of noise and signal in the second half, and fewer than 3 cosines, or
+none of other rows (gradients of the same rows are alike whatever their noise); a signal that cannot be told
+from zero; steps of one example.
 """
 
 from __future__ import annotations
@@ -19,23 +22,55 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
-from vario.rules._course import is_failing
-from vario.rules._evidence import Estimate, confidence, exactly, finite, level
-from vario.rules._examples import batch_size
+from vario.rules._course import course, is_failing
+from vario.rules._evidence import Estimate, confidence, exactly, finite, level, trend
+from vario.rules._examples import batch_size, class_totals
+from vario.rules._model import training_loaders
 from vario.rules._noise import noise_scale
 
 ID = "batch-too-large"
 CARD = {
     "papers": ("P173", "P176"),
-    "reads": ("gradient_noise/signal", "gradient_noise/noise", "gradient/cosine", "batch/size"),
+    "reads": (
+        "gradient_noise/signal",
+        "gradient_noise/noise",
+        "gradient/cosine",
+        "batch/size",
+        "loss/train",
+        "input/mean",
+        "target/mean",
+        "batch/class_counts",
+    ),
     "checked": "closed form: Gaussian signal and noise of known size",
     "changed": "an interval over blocks, and no verdict without a signal",
-    "summary": "The noise scale is {noise scale} examples; a step uses {examples per step}.",
+    "summary": "The noise scale is {noise scale} examples; a step uses {examples per step}, and the loss was "
+    "still falling at the end.",
 }
 
 
-def check(record: Record, *, part: float = 0.25) -> Finding | None:
-    """A finding where the noise scale is far below the batch."""
+def check(
+    record: Record,
+    *,
+    part: float = 0.25,
+    left: float = 0.05,  # of what was won: a fall that counts as clear (`rules/_course.py`)
+) -> Finding | None:
+    """A finding where the noise scale is far below the batch, and more steps would have helped."""
+    found = _found(record, part)
+    return found if found is not None and _would_go_on(record, left) else None
+
+
+def _would_go_on(record: Record, left: float) -> bool:
+    """Whether the run failed, or its loss was still falling at the end; so where it is too short to tell."""
+    try:
+        run = course(record, count=5)
+    except NotApplicable:
+        return True
+    last = max(len(run.values) // 3, 3)
+    fall = trend(run.steps[-last:], run.values[-last:])
+    return run.failing or fall.high < -left * (run.start.value - run.lowest)
+
+
+def _found(record: Record, part: float) -> Finding | None:
     try:
         found = noise_scale(record)
     except NotApplicable as reason:
@@ -63,7 +98,7 @@ def _by_cosines(record: Record, part: float, reason: NotApplicable, *, count: in
     steps, cosines = steps[late], cosines[late]
     backwards = finite(*record.series("loss/backwards"))[1]
     batch = batch_size(record) * max(float(np.median(backwards)) if len(backwards) else 1.0, 1.0)
-    if len(cosines) < count or not batch >= 2:
+    if len(cosines) < count or not batch >= 2 or not _drawn_anew(record, batch):
         raise reason
     found = level(cosines)
     if found.low <= 1 / (1 + part) or is_failing(record, unknown=True):
@@ -76,3 +111,14 @@ def _by_cosines(record: Record, part: float, reason: NotApplicable, *, count: in
     )
     span = (int(steps[0]), int(steps[-1]))
     return Finding(ID, "advice", 0.75, (), span, evidence)
+
+
+def _drawn_anew(record: Record, batch: float) -> bool:
+    """Whether steps are known to be about other rows each time, as far as anything tells of their rows."""
+    lengths = [float(loader.get("length") or np.inf) for loader in training_loaders(record)]
+    if lengths:
+        return min(lengths) > batch
+    known = [finite(*record.series(f"{name}/mean"))[1] for name in ("input", "target")]
+    known.append(class_totals(record)[1])
+    known = [values for values in known if len(values) > 1]
+    return bool(known) and all(bool((values[1:] != values[:-1]).any()) for values in known)

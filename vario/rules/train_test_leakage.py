@@ -8,7 +8,9 @@ its interval must pass 0.01. A warning up to 0.1, an error beyond. A loader of t
 0.9) is taken as meant so, where another evaluation is held out; where none is, a warning says that nothing
 is, or advice where it is all of the training data. Advice only where the training data repeat rows within an
 epoch, or in the script's own table, about as often: few distinct rows exist.
-Not applicable: no evaluation was seen, its rows could not be hashed, or fewer than 100 were.
+Not applicable: no evaluation was seen, its rows could not be hashed, or fewer than 100 were; or the loss of a
+training step is about a part of the rows that the model is given: where a model is asked for all nodes of a
+graph at once, a mask holds out labels and not rows, and which of the rows were trained on is not known.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ import numpy as np
 from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import Estimate, finite
-from vario.rules._examples import graded, has_positions, labels_per_example, rate
+from vario.rules._examples import graded, has_positions, labelled_share, labels_per_example, rate
 from vario.rules._held_out import is_seen
 from vario.rules._model import training_loaders
 
 ID = "train-test-leakage"
 CARD = {
     "papers": ("P253",),
-    "reads": ("eval/seen_share", "eval/examples", "data/duplicate_share"),
+    "reads": ("eval/seen_share", "eval/examples", "data/duplicate_share", "batch/targets", "batch/size"),
     "checked": "closed form",
     "changed": "P253 finds near duplicates by attribution; equal hashes find exact ones only",
     "harm": True,
@@ -39,8 +41,12 @@ def check(
     least: float = 0.01,  # public benchmarks hold up to about this much
     clear: float = 0.1,
     rows: int = 100,
+    part: float = 0.9,  # of rows with a label; with fewer, those without one are no oversight
 ) -> Finding | None:
     """A finding where an evaluation shares rows with training."""
+    labelled = labelled_share(record)
+    if labelled < part:
+        raise NotApplicable(f"the loss of a step is about {labelled:.0%} of the rows that the model is given")
     found: dict[str, tuple[Estimate, int]] = {}
     most = 0.0
     for where in record.wheres("eval/seen_share"):
