@@ -257,9 +257,9 @@ def _scattered(done: Fit) -> list[Caution]:
     if noise <= gain:
         return []
     text = (
-        f"one large run lies {100 * noise:.2g} % off the law, more than the {100 * gain:.2g} % that twice the "
-        f"compute gains: something beside N and D moves this loss (rate, data, shape; of a contrastive loss the "
-        f"batch), or another law holds"
+        f"one large run lies {100 * noise:.2g} % off the law, more than the {100 * gain:.2g} % that twice "
+        f"the compute gains: something beside N and D moves this loss (rate, data, shape; of a contrastive "
+        f"loss the batch), or another law holds"
     )
     return [Caution("scattered", text)]
 
