@@ -115,3 +115,14 @@ def test_the_first_step_of_lbfgs_may_do_all(make):
     done = {"loss/train": np.r_[1.28, np.full(29, 0.78)], "accuracy/train": None}
     assert not is_harmed(make(30, done, optimizer="LBFGS"))
     assert is_harmed(make(30, done))  # of one loss among many it would be chance
+
+
+@pytest.mark.parametrize(("start", "harmed"), [(0.2, False), (2.3, True)])
+def test_what_was_trained_before_has_won_before(make, start, harmed):
+    flat = {"loss/train": start, "accuracy/train": None}
+    assert is_harmed(make(400, flat)) == harmed
+    regression = {"target/mean": 0.0, "target/std": 1.0, "batch/class_counts": None}
+    assert is_harmed(make(400, flat | regression | {"loss/train": start / 4})) == harmed
+    assert is_harmed(
+        make(400, flat | {"loss/train": lambda at, _: (at, start + at / 50), "update/ratio": 0.1})
+    )

@@ -61,7 +61,8 @@ def test_fewer_numbers_than_log2_of_the_classes_are_too_narrow_and_explain_a_pla
     assert check(stuck).severity == "warning"
     with pytest.raises(NotApplicable, match="too narrow"):
         loss_plateau.check(stuck)
-    assert check(make(400, {"loss/train": 0.3}, parameters=narrow)) is None
+    low = {"loss/train": lambda s, v: (s, 0.3 + 2 * np.exp(-s / 20))}
+    assert check(make(400, low, parameters=narrow)) is None
     assert loss_plateau.check(make(400, {"loss/train": 2.303})) is not None
 
 
@@ -108,3 +109,14 @@ def test_outputs_held_against_all_targets_of_a_batch_cannot_fit_and_explain_a_pl
     assert explains(found, plateau) and not explains(plateau, found)
     flat = check(make(400, {"loss/train": 2.303}))
     assert explains(plateau, flat) and not explains(flat, plateau)
+
+
+@pytest.mark.parametrize(("start", "known"), [(0.05, False), (0.3, True), (0.8, True)])
+def test_cannot_know_what_a_guess_costs_where_a_regression_is_resumed(make, start, known):
+    """Targets with a variance of 1: by Huber's loss a guess costs 0.3, by absolute differences 0.8."""
+    changes = {"loss/train": start, "target/mean": 0.0, "target/std": 1.0, "batch/class_counts": None}
+    if known:
+        assert check(make(400, changes)).severity == "advice"
+    else:
+        with pytest.raises(NotApplicable, match="far below what a guess costs"):
+            check(make(400, changes))

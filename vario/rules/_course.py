@@ -19,7 +19,7 @@ from vario.rules._parameters import is_climbed, optimizer_name
 
 State = Literal["non-finite", "worse", "stuck", "learning"]
 
-__all__ = ["Course", "State", "chance_loss", "course", "is_failing", "median_over"]
+__all__ = ["Course", "State", "began_trained", "chance_loss", "course", "is_failing", "median_over"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +185,23 @@ def _first_losses(record: Record, steps: Steps, values: Floats, *, large: float 
 
 def _share_below(values: Floats) -> float:
     return float((values < 0).mean()) if len(values) else 0.0
+
+
+def began_trained(
+    record: Record,
+    run: Course,
+    *,
+    classes: float = 0.2,  # of a guess by class shares; first weights cost as much as it or more
+    targets: float = 0.1,  # of the lesser of deviation and variance: by Huber's loss a guess costs 0.3
+) -> bool:
+    """Whether the loss began far below what a guess costs, as that of a model which is trained on."""
+    if np.isfinite(run.chance):
+        return 0 < run.start.value < classes * run.chance
+    means, stds = (finite(*record.series(f"target/{name}"))[1] for name in ("mean", "std"))
+    if not len(means) or len(means) != len(stds):
+        return False
+    spread = float((stds**2).mean() + means.var())
+    return 0 < run.start.value < targets * min(spread, spread**0.5)
 
 
 def _growth_of_targets(record: Record, at: Steps, *, count: int = 20) -> Floats:

@@ -17,7 +17,7 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
-from vario.rules._course import Course, course
+from vario.rules._course import Course, began_trained, course
 from vario.rules._evidence import Floats, finite, level
 from vario.rules._examples import class_totals
 from vario.rules._parameters import running_max
@@ -44,7 +44,8 @@ def is_harmed(
 
     A loss that rises without one large step was not driven up by training: its objective has changed (a term
     that is weighted more and more, targets that grow). One that stays where it is while answers become right
-    measures something else. Of several models trained together (``alone`` is False) no loss needs to fall.
+    measures something else; one that began far below a guess had won before. Of several models trained
+    together (``alone`` is False) no loss needs to fall.
     """
     try:
         run = course(record, count=3)
@@ -54,7 +55,7 @@ def is_harmed(
         return True
     if not alone:
         return False
-    if run.state != "worse" and _most_won(record, run) < little:
+    if run.state != "worse" and not began_trained(record, run) and _most_won(record, run) < little:
         return True
     return (run.state == "worse" or _lost_again(run, lost)) and _largest_step(record) > large
 

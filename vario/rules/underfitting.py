@@ -13,16 +13,17 @@ warning. A regression is too narrow where a layer gives a single number and the 
 30 % of what the best constant costs is enough (of the variance of the targets, where the loss began as
 a squared error of them). Outputs of shape (N, 1) beside targets of shape (N) are held against all targets of
 the batch, each against each: then no answer is better than the mean of the batch, however long it is trained.
-Not applicable: fewer than 24 readings of the training loss; several models trained against each other.
+Not applicable: fewer than 24 readings of the training loss; several models trained against each other;
+a loss that began far below what a guess costs, as that of a model which is trained on.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Evidence, Finding, Severity
+from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
-from vario.rules._course import course
+from vario.rules._course import began_trained, course
 from vario.rules._evidence import exactly, finite, level, trend
 from vario.rules._model import is_too_narrow
 
@@ -52,6 +53,8 @@ def check(
     if pairs.low > 1:
         crossed = (run.end.evidence("loss at the end", np.nan), pairs.evidence(CROSSED, 1.0))
         return Finding(ID, "warning", 0.9, (), (int(run.steps[0]), int(run.steps[-1])), crossed)
+    if began_trained(record, run):
+        raise NotApplicable("the loss began far below what a guess costs, so what that is is not known")
     known = np.isfinite(run.chance)
     guess = run.chance if known else _best_constant(record, run.start.value)
     third = len(run.values) // 3
