@@ -11,7 +11,7 @@ from tests.test_habits import VOCABULARY
 from vario.nouns import Diagnosis, Evidence, Finding
 from vario.record import Event, Record, record_of
 from vario.remedies import prescribe as room
-from vario.remedies.figures import number, rounded
+from vario.remedies.figures import number, rounded, size
 from vario.remedies.prescribe import MAKERS, prescribe
 
 COMMAND = ["/usr/bin/python3", "train.py", "--lr", "3.0", "--name", "two words"]
@@ -36,6 +36,10 @@ def changes(id: str, seen: Record, evidence: tuple[Evidence, ...] = (), **option
     """The plain changes, without the methods of the catalogue."""
     cures = prescribe(finding(id, *evidence, **options), seen)
     return [cure.change for cure in cures if not cure.method]
+
+
+def test_large_counts_for_people():
+    assert [size(count) for count in (999, 1e3, 1_234_567, 2.5e9)] == ["999", "1 k", "1.23 M", "2.5 G"]
 
 
 def test_every_finding_of_the_vocabulary_has_a_maker_and_no_other() -> None:

@@ -10,7 +10,7 @@ from tests.report.sample import cures_of, empty_run, healthy_run, sick_diagnosis
 from vario.nouns import Diagnosis, Evidence, Finding, Prescription, Reading
 from vario.record import open_run
 from vario.record.store import RecordWriter
-from vario.report.facts import Cost
+from vario.report.facts import Cost, ending
 from vario.report.text import findings_text, summary_text
 from vario.report.words import card_of, clean, duration, headline, interval, number, places, summary
 from vario.rules import diagnose
@@ -182,6 +182,15 @@ def test_a_run_that_failed_is_not_called_well(tmp_path: Path) -> None:
     assert headline(open_run(tmp_path / "run"), Diagnosis((), ("diverging",))) == (
         "The run was killed, and no check says why"
     )
+    assert ending(open_run(tmp_path / "run")) == "killed by signal 9"
+    for data, said in (
+        ({"code": 3}, "failed with exit code 3"),
+        ({"error": "KeyError: a"}, "failed: KeyError: a"),
+    ):
+        writer = RecordWriter(tmp_path / said)
+        writer.event("", 0, "exit", data=data)
+        writer.close()
+        assert ending(open_run(tmp_path / said)) == said
 
 
 def test_advice_alone_is_no_illness(tmp_path: Path) -> None:

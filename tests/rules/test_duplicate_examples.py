@@ -85,5 +85,7 @@ def test_without_a_loader_the_scripts_table_tells_of_copies(make):
     twice = {"data/twice_share": (N, np.where(N % 50 == 0, 0.05, 0.0))}
     found = duplicate_examples.check(make(400, twice, events=table))
     assert (found.severity, found.evidence[0].value) == ("warning", pytest.approx(0.75))
+    large = Event("table", 0, "", {"rows": 9000, "copies": 900})  # more copies, a smaller share
+    assert duplicate_examples.check(make(400, twice, events=[*table, large])).evidence[0].value == 0.75
     assert duplicate_examples.check(make(400, twice, events=table[:1])) is None
     assert duplicate_examples.check(make(400, {"data/twice_share": 0.0}, events=table)) is None

@@ -95,6 +95,18 @@ def test_what_the_script_prints_stands_in_where_no_evaluation_has_a_loss(make):
     assert overfitting.check(make(400, printed(RISING) | held_out(np.linspace(1.5, 0.7, 10)))) is None
 
 
+def test_figures_printed_at_one_step_are_averaged_and_roots_squared(make):
+    twice = np.sort(np.r_[PASSES, PASSES[5:]])
+    both = np.r_[RISING[:5], (np.array(RISING[5:])[:, None] + [0.1, -0.1]).reshape(-1)]
+    once, found = (
+        overfitting.check(make(400, p))
+        for p in (printed(RISING), {("printed/loss", "val loss"): (twice, both)})
+    )
+    assert found.evidence[0].value == pytest.approx(once.evidence[0].value)
+    roots = overfitting.check(make(400, printed(np.sqrt(RISING), "val rmse")))
+    assert roots.evidence[0].value == pytest.approx(once.evidence[0].value)
+
+
 def test_a_printed_score_that_still_gains_makes_it_advice(make):
     score = {("printed/score", "val acc"): (PASSES, np.linspace(50, 90, 10))}
     assert overfitting.check(make(400, printed(RISING) | score)).severity == "advice"

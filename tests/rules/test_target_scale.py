@@ -21,6 +21,16 @@ def test_fires_on_large_targets(make):
     assert target_scale.check(make(400, target(300.0, 400.0) | {"loss/train": 2.5e5})).severity == "warning"
 
 
+def test_it_is_as_sure_as_targets_are_beyond_the_limit(make):
+    sure = [target_scale.check(make(400, target(size, 0.0))).confidence for size in (110.0, 300.0, 3000.0)]
+    assert 0.7 < sure[0] < sure[1] < sure[2]
+    tiny = [
+        target_scale.check(make(400, target(size, 0.0) | {"loss/train": 0.1})).confidence
+        for size in (9e-4, 1e-5)
+    ]
+    assert 0.7 <= tiny[0] < tiny[1]
+
+
 def test_tiny_targets_count_only_where_the_run_fails(make):
     assert target_scale.check(make(400, target(0.0, 1e-4))) is None
     assert target_scale.check(make(400, target(0.0, 1e-4) | {"loss/train": 0.1})).severity == "warning"

@@ -25,7 +25,7 @@ CARD = {
 
 @dataclass(frozen=True)
 class CurvatureBatch:
-    """`batch_noise` is P s^2 of the model: the variance of one example's Hessian, all entries."""
+    """`batch_noise` is P s^2 of the model: the variance of a row of one example's Hessian."""
 
     name: str = "curvature-batch"
     needs: frozenset[str] = frozenset({"curvature_halves"})

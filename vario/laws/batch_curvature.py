@@ -25,7 +25,7 @@ CARD = {
 
 
 def batch_eigenvalue(true: float, noise: float, batch: Array | float) -> Array:
-    """Top eigenvalue seen with ``batch`` examples; ``noise`` is P s^2, the total variance of one example."""
+    """Top eigenvalue seen with ``batch`` examples; ``noise`` is P s^2: of one row of its Hessian."""
     share = noise / np.asarray(batch, float)
     edge = np.sqrt(share)
     return np.asarray(np.where(true > edge, true + share / true, 2.0 * edge))

@@ -31,23 +31,23 @@ SPREAD = 1.0  # effects of about one standard deviation of the pairs are the one
 Array = NDArray[np.float64]
 
 
-def e_value(t: ArrayLike, pairs: ArrayLike, *, spread: float = SPREAD) -> Array:
+def e_value(t: ArrayLike, pairs: ArrayLike) -> Array:
     """Evidence against a mean of zero: how many times the wager on "no effect" has multiplied its stake.
 
     `t` is the t statistic of `pairs` >= 2 differences; it may be infinite.
     """
     n = np.asarray(pairs, float)
-    a = 1 + n * spread
+    a = 1 + n * SPREAD
     x = np.square(np.asarray(t, float)) / (n - 1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.where(np.isinf(x), a, (1 + x) / (1 + x / a))
         return np.asarray(np.exp(0.5 * n * np.log(ratio) - 0.5 * np.log(a)))
 
 
-def critical_t(pairs: ArrayLike, alpha: float, *, spread: float = SPREAD) -> Array:
+def critical_t(pairs: ArrayLike, alpha: float) -> Array:
     """The t statistic at which `e_value` reaches 1/alpha; infinite where none can as yet."""
     n = np.asarray(pairs, float)
-    a = 1 + n * spread
+    a = 1 + n * SPREAD
     ratio = np.exp((np.log(a) - 2 * np.log(alpha)) / np.maximum(n, 1))
     possible = (n >= 2) & (ratio < a) & (signs_alike(n) <= alpha)
     with np.errstate(divide="ignore", invalid="ignore"):
