@@ -6,8 +6,9 @@ L = E + a t^-b in hours, and the crossing gets an interval from refitted draws o
 
 Measured on characters, 20 s of processor time each, three seeds: a transformer of 117,632 parameters
 reached 1.88 to 1.90 nats, a GRU of 80,576 parameters 1.76 to 1.81; at 150 steps alike the order is the
-same, 2.13 to 2.14 against 2.07 to 2.09. The transformer's throughput repeated within 3 %, the GRU's
-differed by 28 % (a busy machine): P285's 5 % does not hold there.
+same, 2.13 to 2.14 against 2.07 to 2.09. Throughput per second of processor time, six times over on a busy
+machine, the median of twelve windows of eight steps: the transformer's repeated within 1.5 %, the GRU's
+within 8 % (the mean of the windows within 3.6 and 7.5 %): P285's 5 % is not shown for the GRU.
 
 When to use: the ranking at equal steps and at equal time differ, or may differ at scale.
 When not to: throughputs measured on different machines, or below the batch where they saturate.
