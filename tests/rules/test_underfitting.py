@@ -10,6 +10,7 @@ import pytest
 from vario.nouns import NotApplicable
 from vario.rules import loss_plateau
 from vario.rules._causes import explains
+from vario.rules._diagnose import rank
 from vario.rules.underfitting import check
 
 
@@ -120,3 +121,14 @@ def test_cannot_know_what_a_guess_costs_where_a_regression_is_resumed(make, star
     else:
         with pytest.raises(NotApplicable, match="far below what a guess costs"):
             check(make(400, changes))
+
+
+def test_what_a_symptom_of_it_explains_stands_below_it(make):
+    crossed_shapes = check(make(400, crossed(32.0)))
+    slow = replace(crossed_shapes, id="learning-rate-too-low", evidence=())
+    alike = replace(crossed_shapes, id="batch-too-large", evidence=())
+    ranked = rank([alike, slow, crossed_shapes])
+    assert [(f.id, f.explained_by) for f in ranked[1:]] == [
+        ("batch-too-large", "underfitting"),
+        ("learning-rate-too-low", "underfitting"),
+    ]

@@ -7,6 +7,7 @@ loss function of torch: the same is done here with the output and the batch of t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -127,7 +128,8 @@ class Answers:
             return
         output = output.detach().reshape(examples, *way.output)
         target = parts[way.place].to(output.device, way.dtype).reshape(examples, *way.target)
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the script was told in training
             value = way.function(output, target, *way.more, **way.kwargs)
         call = read_call(way.name, way.function, (output, target, *way.more), way.kwargs, value)
         if call is not None:

@@ -76,6 +76,7 @@ def rank(findings: Iterable[Finding]) -> list[Finding]:
     """
     findings = list(findings)
     explained = [_explain(finding, findings) for finding in findings]
+    explained = [_uppermost(finding, explained) for finding in explained]
     causes = [f for f in explained if not f.explained_by]
     symptoms = [f for f in explained if f.explained_by]
 
@@ -127,6 +128,15 @@ def _explain(finding: Finding, others: list[Finding]) -> Finding:
     if not top:
         return finding
     return replace(finding, explained_by=max(top, key=lambda f: (f.confidence, f.id)).id)
+
+
+def _uppermost(finding: Finding, explained: list[Finding]) -> Finding:
+    """With the cause that nothing explains: what a finding explains need not be explained by its own cause."""
+    above = {f.id: f.explained_by for f in reversed(explained) if f.stream == finding.stream}
+    cause = finding.explained_by
+    while above.get(cause):
+        cause = above[cause]
+    return replace(finding, explained_by=cause)
 
 
 def _once_per_model(findings: list[Finding]) -> list[Finding]:
