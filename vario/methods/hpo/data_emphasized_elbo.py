@@ -43,11 +43,10 @@ CARD = {
     "BayesianRidge; authors' code tufts-ml/data-emphasized-ELBo b5ac771 (no licence file), read",
     "changed": "kappa below 1 is raised to 1. The low-rank prior and a sigma per weight are not built. With "
     "gradients through lambda or not, the result is the same: lambda minimizes the KL",
-    "shown": "random Fourier features, 60 examples, 1,024 weights, 9 draws: median test RMSE 1.04 x that of "
-    "the best fixed prior, kappa = 1 1.11 x; in 4 of the 9 draws it was 1.06 to 1.19 x, so not within 5 % "
-    "in every draw. Nor are two other choices that do not see the test set: the exact evidence misses by "
-    "more than 5 % in 8 of the 9, validation on each fifth of the data in 6. Fine-tuning of large models: "
-    "not shown here",
+    "shown": "random Fourier features, 60 examples, 1,024 weights, 24 draws of the data: mean test RMSE "
+    ".0620 against .0619 of the fixed prior that is best over these draws, and .0815 at kappa = 1. Of each "
+    "single draw the best prior is known from its test set alone: that fixed prior is within 5 % of it in 21 "
+    "draws, this method in 20. Fine-tuning of large models: not shown here",
 }
 
 
