@@ -323,3 +323,28 @@ def test_few_readings_of_a_small_rate_take_losses_that_say_so_as_well(make, unse
     assert (found is not None) == fires
     if fires:
         assert (found.severity, found.evidence[0].value) == ("advice", pytest.approx(0.2, abs=0.01))
+
+
+def printed(score, words="test acc", **more):
+    """A run whose held-out answers are counted by hand, and printed: nothing else is known of them."""
+    held_out = {("printed/score", words): (PASSES, np.broadcast_to(score, 10).astype(float))}
+    parts = deciles(more["wrong"], more["floor"])
+    plain = {"loss/train": float((parts[1:] + parts[:-1]).mean() / 2)}
+    held_out |= {("eval/examples", ""): (PASSES, np.full(10, 1000.0))}
+    return run(unseen=None, **more) | held_out | plain
+
+
+def test_a_printed_accuracy_stands_for_answers_that_are_counted_by_hand(make):
+    unsure = {"train": 0.6, "wrong": 0.1, "floor": 0.5}  # no error is confident, and no answer above 0.61
+    for score in (0.95, 95.0):  # per cent
+        found = label_noise.check(make(400, printed(score, **unsure)))
+        assert found.evidence[0].value == pytest.approx((0.95 - 0.6) / (0.95 - 0.05 / 9))
+        assert found.evidence[2].where == 'printed "test acc"'
+    assert label_noise.check(make(400, printed(0.95, **unsure | {"floor": 0.01}))) is None  # harder inputs
+    assert (
+        label_noise.check(make(400, printed(0.95, **unsure) | {"loss/train": 3.0})) is None
+    )  # smoothed labels
+    assert label_noise.check(make(400, printed(0.95, words="train acc", **unsure))) is None
+    assert label_noise.check(make(400, printed(0.95, words="test auc", **unsure))) is None
+    few = printed(0.95, **unsure) | {("eval/examples", ""): (PASSES, np.full(10, 20.0))}
+    assert label_noise.check(make(400, few)).evidence[0].low < found.evidence[0].low

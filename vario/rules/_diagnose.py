@@ -131,7 +131,7 @@ def _explain(finding: Finding, others: list[Finding]) -> Finding:
 
 
 def _uppermost(finding: Finding, explained: list[Finding]) -> Finding:
-    """With the cause that nothing explains: what a finding explains need not be explained by its own cause."""
+    """With the cause that nothing explains: the cause of a cause need not explain what that one does."""
     above = {f.id: f.explained_by for f in reversed(explained) if f.stream == finding.stream}
     cause = finding.explained_by
     while above.get(cause):

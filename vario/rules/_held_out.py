@@ -2,6 +2,7 @@
 
 A script may evaluate on several loaders, one of them its own training data. What counts as held out
 is the loader whose rows training has not seen; where rows could not be hashed, it is taken at its word.
+Where right answers are counted by hand, the accuracy that the script prints of held-out data stands for them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from vario.nouns import NotApplicable
 from vario.record import Record
 from vario.rules._evidence import Estimate, Floats, Steps, finite
 from vario.rules._examples import rate
+from vario.rules._printed import printed_accuracy
 
-__all__ = ["accuracy_at", "held_out", "is_seen", "passes"]
+__all__ = ["accuracy_at", "examples_of", "held_out", "is_seen", "passes"]
+
+UNKNOWN = 100  # examples of an evaluation that nothing tells the size of
 
 
 def is_seen(record: Record, where: str, *, limit: float = 0.9) -> bool:
@@ -47,20 +51,41 @@ def held_out(record: Record, name: str, count: int = 1) -> str:
 
 
 def passes(record: Record, name: str, count: int = 1) -> tuple[str, Steps, Floats]:
-    """The held-out loader with its finite readings of ``name``."""
-    where = held_out(record, name, count)
+    """The held-out loader with its finite readings of ``name``; or what is printed as such an accuracy."""
+    try:
+        where = held_out(record, name, count)
+    except NotApplicable:
+        printed = printed_accuracy(record) if name == "eval/accuracy" else None
+        if printed is None or len(printed[1]) < count:
+            raise
+        return printed
     return where, *finite(*record.series(name, where))
+
+
+def examples_of(record: Record, where: str) -> float:
+    """Held-out examples of one pass; 1 stands for "hardly known".
+
+    Of a printed accuracy it is the smallest evaluation that was seen, or few where none was.
+    """
+    if where in record.wheres("eval/examples") or where in record.wheres("eval/accuracy"):
+        count = record.last("eval/examples", where)
+        return count if count >= 1 else 1
+    others = [
+        record.last("eval/examples", w) for w in record.wheres("eval/examples") if not is_seen(record, w)
+    ]
+    return min((count for count in others if count >= 1), default=UNKNOWN)
 
 
 def accuracy_at(record: Record, where: str, step: float) -> Estimate:
     """Held-out accuracy of the pass at ``step`` (the last one not after it), with its interval."""
     steps, values = finite(*record.series("eval/accuracy", where))
+    printed = printed_accuracy(record)
+    if not len(steps) and printed is not None and printed[0] == where:
+        steps, values = printed[1:]
     inside = np.flatnonzero(steps <= step)
     if not len(inside):
         raise NotApplicable(f"no evaluation of accuracy up to step {step:.0f}")
-    # An unknown number of examples gives no interval; one example stands for "hardly known".
-    count = record.last("eval/examples", where)
-    return rate(float(values[inside[-1]]), count if count >= 1 else 1)
+    return rate(float(values[inside[-1]]), examples_of(record, where))
 
 
 def _came_too_early(record: Record, name: str, where: str) -> bool:

@@ -12,7 +12,7 @@ from vario.nouns import Evidence, NotApplicable
 from vario.record import Record
 from vario.rules._evidence import Floats, Steps, finite, reach
 
-__all__ = ["printed_gain", "printed_losses"]
+__all__ = ["printed_accuracy", "printed_gain", "printed_losses"]
 
 OF_TRAINING = ("train", "training", "trn")
 FOLLOWS = 1.5  # a figure of training is its loss where it stays within this factor of it
@@ -31,6 +31,20 @@ def printed_losses(record: Record, count: int) -> tuple[str, Steps, Floats]:
     if len(held_out[words][0]) < count:
         raise NotApplicable(f"{len(held_out[words][0])} held-out losses were printed; {count} are needed")
     return words, *held_out[words]
+
+
+def printed_accuracy(record: Record) -> tuple[str, Steps, Floats] | None:
+    """Where, steps and shares of the held-out accuracy that was printed most often; None without one."""
+    found: list[tuple[str, Steps, Floats]] = []
+    for words in record.wheres("printed/score"):
+        of, *kind = words.split()
+        steps, values = _by_step(record, "printed/score", words)
+        if of in OF_TRAINING or kind[-1:] not in (["acc"], ["accuracy"]) or not len(values):
+            continue
+        values = values / 100 if values.max() > 1 else values  # per cent
+        if 0 <= values.min() and values.max() <= 1:
+            found.append((f'printed "{words}"', steps, values))
+    return max(found, key=lambda one: (len(one[1]), one[0]), default=None)
 
 
 def printed_gain(record: Record, best: int) -> Evidence | None:

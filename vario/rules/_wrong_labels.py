@@ -13,7 +13,7 @@ from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import Estimate, Floats, exactly, finite, level
 from vario.rules._examples import batch_size, class_totals, plain_loss, rate
-from vario.rules._held_out import accuracy_at, passes
+from vario.rules._held_out import accuracy_at, examples_of, passes
 from vario.rules._model import dropouts, is_too_narrow, rows
 
 __all__ = [
@@ -38,8 +38,7 @@ def against_accuracy(record: Record, count: int) -> Found | None:
     # many is a lucky one: where its neighbours say less by no more than chance, theirs is the accuracy.
     usual = float(np.median(accuracy[best - 1 : best + 2])) if 0 < best < len(accuracy) - 1 else right.value
     if usual < right.low:
-        examples = record.last("eval/examples", where)
-        lucky, right = right, rate(usual, examples if examples >= 1 else 1)
+        lucky, right = right, rate(usual, examples_of(record, where))
         if right.high < lucky.low:
             return None
     until = _last_as_good(record, where, accuracy)
@@ -250,9 +249,8 @@ def is_underconfident(record: Record, least: float, *, part: float = 0.5, at_the
 def _no_better_than_a_guess(record: Record, where: str, accuracy: Floats) -> Estimate | None:
     """The best held-out accuracy, where neither it nor a loss beats answers by the class shares."""
     answer, loss = _guess_on_held_out(record, where)
-    examples = record.last("eval/examples", where)
-    pooled = rate(float(accuracy.mean()), examples if examples >= 1 else 1)
-    best = rate(float(accuracy.max()), examples if examples >= 1 else 1)
+    examples = examples_of(record, where)
+    pooled, best = rate(float(accuracy.mean()), examples), rate(float(accuracy.max()), examples)
     if pooled.low > answer or best.low > 1.3 * answer or _beats_a_guess(record, where, loss):
         return None
     return best
@@ -291,9 +289,8 @@ def _knows_nothing(record: Record, right: Estimate, count: int, *, clear: float 
 
 def _first_as_good(record: Record, where: str, accuracy: Floats) -> int:
     """The first evaluation that the best one does not clearly beat: later, labels are learned by heart."""
-    count = record.last("eval/examples", where)
-    best = float(accuracy.max())
-    return int(np.argmax([rate(a, count if count >= 1 else 1).high >= best for a in accuracy]))
+    best, count = float(accuracy.max()), examples_of(record, where)
+    return int(np.argmax([rate(a, count).high >= best for a in accuracy]))
 
 
 def _last_as_good(record: Record, where: str, accuracy: Floats) -> int:

@@ -15,21 +15,26 @@ loss never below that of a guess, while gradients reach every layer and training
 as advice, the same where not even memory helps although calm steps led far: the inputs do not tell of the
 labels, if only because they get lost on their way. The low end of the rate must pass 0.05 (1), 0.1 (2, 3),
 and errors must be confident or the model less sure than right (up to 0.1 at the end as well, and by (1) and
-(2) both), beside strong dropout by all that the rate takes away. Where one example has many targets, as in
-a text, mistakes cannot be told one by one from what is open: there (3) is not asked, and of a rate from 0.1
-on the model must be less sure than right on held-out data.
+(2) both; where an accuracy is only printed, even of its easiest tenth in training), beside strong dropout by
+all that the rate takes away. Where one example has many targets, as in a text, mistakes cannot be told one by
+one from what is open: there (3) is not asked, and of a rate from 0.1 on the model must be less sure than
+right on held-out data.
 A warning; an error where labels are no better than chance.
 Not applicable: targets are no classes; batches are sorted by class; examples have two labels each (mixup);
-too little training accuracy was read. (1), (2) and (4) need held-out accuracy.
+too little training accuracy was read. (1), (2) and (4) need held-out accuracy; (1) and (4) take a printed
+one at its word ("test acc").
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import Estimate, finite, trend
-from vario.rules._examples import classes, graded, has_positions, labels_per_example
+from vario.rules._examples import classes, graded, has_positions, labels_per_example, plain_loss
+from vario.rules._held_out import accuracy_at, passes
 from vario.rules._mixing import sorting
 from vario.rules._model import dropouts
 from vario.rules._wrong_labels import (
@@ -53,7 +58,7 @@ CARD = {
     "reads": (
         "accuracy/train", "eval/accuracy", "eval/examples", "eval/loss", "examples/confident_wrong",
         "examples/loss_quantiles", "examples/confidence", "batch/class_counts", "update/ratio",
-        "gradient/norm", "loss/train",
+        "gradient/norm", "loss/train", "printed/score",
     ),
     "checked": "closed form",
     "changed": "the papers rank single examples or train around them; the rule estimates one rate"
@@ -128,11 +133,27 @@ def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], par
     unknown = not len(inside) or not len(errors)
     if not positions and (unknown or float(inside.mean()) >= part * float(errors.mean())):
         return True
-    if strongest > (0.15 if positions else STRONG) or not record.wheres("eval/accuracy"):
+    if strongest > (0.15 if positions else STRONG):
         return spared
+    if not record.wheres("eval/confidence"):
+        return spared or (not positions and _doubts_the_easiest(record, span))
     if noise.low <= 0.1 and not _is_agreed(record, noise):
         return spared
     return is_underconfident(record, noise.value)
+
+
+def _doubts_the_easiest(record: Record, span: tuple[int, int]) -> bool:
+    """Whether held-out answers are right more often than training says of its easiest tenth.
+
+    Harder inputs (augmentation) leave the easiest of them sure; labels that are smoothed do not.
+    """
+    steps, quantiles = record.series("examples/loss_quantiles")
+    inside = quantiles[(steps >= span[0]) & (steps <= span[1])]
+    if not len(inside) or quantiles.ndim != 2 or not plain_loss(record):
+        return False
+    where, at, _ = passes(record, "eval/accuracy")
+    right = accuracy_at(record, where, max(span[1], float(at[0])))
+    return bool(np.exp(-np.median(inside[:, 1])) < right.low)
 
 
 def _is_agreed(record: Record, noise: Estimate, *, least: float = 0.05) -> bool:
