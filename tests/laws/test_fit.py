@@ -14,7 +14,7 @@ from vario.laws._forecast import Forecaster
 from vario.laws._newton import huber, minimise
 from vario.laws._refusal import cautions, refusal
 from vario.laws._uncertainty import factor_of, interval, uncertainty
-from vario.laws.fit import as_logs, fit, neighbours, profile, project
+from vario.laws.fit import as_logs, fit, neighbours, predict, profile, project
 from vario.laws.power import POWER, POWER_FLOOR
 from vario.laws.two_term import TWO_TERM
 
@@ -149,6 +149,7 @@ def test_a_kept_fit_says_the_same_and_a_design_narrows_it() -> None:
     assert best["N"]["low"] < best["N"]["value"] < best["N"]["high"] and 0 < best["regret"] < 0.05  # type: ignore[index, operator]
     runs = next_runs(plan, target, 1e21)
     assert runs and sum(one["cost"] for one in runs) <= 1e21
+    assert all(one["inputs"][name] >= 0.999 * x[name].min() for one in runs for name in x)  # none below
     near, ratios = np.sqrt(10.0), x["D"] / x["N"]  # runs shaped like the measured ones, half a decade around
     assert all(
         ratios.min() / near <= one["inputs"]["D"] / one["inputs"]["N"] <= ratios.max() * near for one in runs
@@ -168,6 +169,23 @@ def test_a_design_of_one_input_is_paid_in_that_input() -> None:
     assert all(one["unit"] == "of x" and one["cost"] == one["inputs"]["x"] for one in runs)
     with pytest.raises(ValueError, match="budget of 1 of x pays for no run"):
         next_runs(plan, {"x": 1e8}, 1.0)
+
+
+def test_a_design_spends_its_budget_and_its_spread_is_exact() -> None:
+    """Many runs of the smallest size narrow most for their cost, and leave most of the budget idle."""
+    x = np.array([3336.0, 5604.0, 9300.0, 16284.0, 28284.0])
+    done = fit(POWER, {"x": x}, np.array([2.942, 2.694, 2.426, 2.225, 2.054]), delta=np.inf)
+    plan = Forecaster.of(done, uncertainty(done, draws=400, backtest_draws=50))
+    for budget, least in ((60000.0, 59000.0), (250000.0, 150000.0)):
+        runs = next_runs(plan, {"x": 112000.0}, budget)
+        sizes = np.array([112000.0, *(one["inputs"]["x"] for one in runs)])
+        assert sizes[1:].sum() > least
+        logs = np.log(predict(POWER, plan.known.draws, {"x": sizes})) / plan.known.stretch
+        cov = np.cov(logs, rowvar=False, bias=True)
+        for count, one in enumerate(runs, 1):  # Gauss' rule for what `count` noisy runs leave open
+            own = cov[1 : count + 1, 1 : count + 1] + plan.known.noise**2 * np.eye(count)
+            left = cov[0, 0] - cov[0, 1 : count + 1] @ np.linalg.solve(own, cov[1 : count + 1, 0])
+            assert one["spread_after"] == pytest.approx(np.sqrt(left), rel=1e-6)
 
 
 def test_importing_laws_loads_neither_torch_nor_scipy_and_is_quick() -> None:

@@ -2,8 +2,9 @@
 
 The bootstrap draws know how every possible run would move together with the forecast. A new run
 with noise s takes cov(target, run)^2 / (var(run) + s^2) off the forecast's variance; runs are
-chosen one after the other, each time conditioning the draws on the run just chosen. Where the fit weighs
-small runs less, a small run has that much more noise. A run that takes less than WORTH off ends the list.
+chosen one after the other, each time conditioning the draws on the run just chosen: once by what each
+narrows, once by that over its cost, and the narrower end is taken. Where the fit weighs small runs less, a
+small run has that much more noise. A run that takes less than WORTH off ends the list.
 """
 
 from __future__ import annotations
@@ -36,29 +37,47 @@ def next_runs(
     grid = candidates(plan, budget)
     if not len(grid):
         unit = price(plan, np.ones((1, len(names))))[1]
-        raise ValueError(
-            f"a budget of {budget:g} {unit} pays for no run inside a decade of the measured sizes"
-        )
+        raise ValueError(f"a budget of {budget:g} {unit} pays for no run of the measured sizes")
     draws = plan.known.draws
     seen = _logs(plan, draws, {name: grid[:, i] for i, name in enumerate(names)})
     aim = _logs(plan, draws, target)[:, 0]
     seen, aim = seen - seen.mean(axis=0), aim - aim.mean()
     noise = plan.known.noise**2 / plan.weight(grid.prod(axis=1))
-    (costs, unit), left, chosen = price(plan, grid), budget, []
+    costs, unit = price(plan, grid)
+    ways = [_in_turn(aim, seen, noise, costs, budget, runs, even) for even in (True, False)]
+    chosen, after = min(ways, key=lambda way: way[1][-1] if way[1] else np.inf)
+    return [
+        {
+            "inputs": {name: float(grid[best, i]) for i, name in enumerate(names)},
+            "cost": float(costs[best]), "unit": unit, "spread_after": spread,
+        }
+        for best, spread in zip(chosen, after, strict=True)
+    ]  # fmt: skip
+
+
+def _in_turn(
+    aim: Array, seen: Array, noise: Array, costs: Array, budget: float, runs: int, even: bool
+) -> tuple[list[int], list[float]]:
+    """The runs chosen one after the other, and the spread after each.
+
+    ``even``: by what a run narrows, whatever it costs; else by that over its cost. Either may leave more
+    of the budget idle than the other.
+    """
+    left, chosen, after = budget, [], []
     for _ in range(runs):
         variance = (seen**2).mean(axis=0) + noise
         gain = np.where(costs <= left, (seen * aim[:, None]).mean(axis=0) ** 2 / variance, -1.0)
-        best = int(np.argmax(gain / np.maximum(costs / budget, 0.05)))  # what it narrows for what it costs
+        best = int(np.argmax(gain if even else gain / np.maximum(costs / budget, 0.05)))
         if gain[best] <= WORTH * (aim**2).mean():
             break
         left -= costs[best]
-        taken = seen[:, best].copy()
-        aim = aim - taken * (taken * aim).mean() / variance[best]
-        seen = seen - taken[:, None] * ((taken[:, None] * seen).mean(axis=0) / variance[best])
-        after = float(np.sqrt((aim**2).mean()))
-        inputs = {name: float(grid[best, i]) for i, name in enumerate(names)}
-        chosen.append({"inputs": inputs, "cost": float(costs[best]), "unit": unit, "spread_after": after})
-    return chosen
+        # The draws keep their spread's exact remainder, noise and all (Whitaker and Hamill's square root)
+        taken = seen[:, best] / (variance[best] + np.sqrt(variance[best] * noise[best]))
+        cov_aim, cov_seen = (seen[:, best] * aim).mean(), (seen[:, [best]] * seen).mean(axis=0)
+        aim, seen = aim - taken * cov_aim, seen - taken[:, None] * cov_seen
+        chosen.append(best)
+        after.append(float(np.sqrt((aim**2).mean())))
+    return chosen, after
 
 
 def price(plan: Forecaster, grid: Array) -> tuple[Array, str]:
@@ -79,10 +98,13 @@ def price(plan: Forecaster, grid: Array) -> tuple[Array, str]:
 
 
 def candidates(plan: Forecaster, budget: float, *, per_input: int = 9) -> Array:
-    """A grid (m, k) over the measured range and half a decade around it, within the budget."""
+    """A grid (m, k) over the measured range and half a decade above it, within the budget.
+
+    Below it a run would tell most for its cost if the law held there as well, and there it holds least.
+    """
     half = 0.5 * np.log(10.0)
     axes = [
-        np.exp(np.linspace(low - half, high + half, per_input))
+        np.exp(np.linspace(low, high + half, per_input))
         for low, high in (plan.ranges[n] for n in plan.law.inputs)
     ]
     grid = np.array(list(product(*axes)))

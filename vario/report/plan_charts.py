@@ -85,28 +85,40 @@ def compare_chart(found: Sequence[Candidate], path: Path) -> None:
     names = [f"{one.law}, {one.rows}, delta {one.delta}" for one in shown]
     axis.barh(names, [100 * one.error for one in shown], color=BLUE)
     axis.set(xlabel="mean error, %")
+    if not shown:
+        axis.set_axis_off()
+        axis.text(0.5, 0.5, "too few rows to look back: nothing to compare", ha="center", va="center")
     _save(figure, path, "Families by their forecasts of the largest runs")
 
 
 def design_chart(
     plan: Forecaster, runs: Sequence[Mapping[str, Any]], target: Mapping[str, float], path: Path
 ) -> None:
-    """Where the next runs lie, against the measured range and the target."""
+    """Where the next runs lie, against the measured range and the target; of one input, along the law."""
     names = plan.law.inputs
     figure, (axis,) = _figure(1)
-    second = names[1] if len(names) > 1 else names[0]
-    (left, right), (low, high) = (np.exp(plan.ranges[name]) for name in (names[0], second))
-    axis.plot(
-        [left, right, right, left, left], [low, low, high, high, low], color="grey", label="measured range"
-    )
+    left, right = np.exp(plan.ranges[names[0]])
+    if len(names) > 1:
+        low, high = np.exp(plan.ranges[names[1]])
+        box = [left, right, right, left, left], [low, low, high, high, low]
+        axis.plot(*box, color="grey", label="measured range")
+    else:
+        axis.axvspan(left, right, color="grey", alpha=0.2, label="measured range")
+
+    def place(inputs: Mapping[str, float]) -> tuple[float, float]:
+        return inputs[names[0]], inputs[names[1]] if len(names) > 1 else plan.at(inputs)["value"]
+
     places: dict[tuple[float, float], list[str]] = {}
     for number, one in enumerate(runs, 1):
-        places.setdefault((one["inputs"][names[0]], one["inputs"][second]), []).append(str(number))
-    for place, numbers in places.items():
-        axis.plot(*place, "o", color=GREEN)
-        axis.annotate(", ".join(numbers), place, xytext=(4, 4), textcoords="offset points")
-    axis.plot(target[names[0]], target[second], "*", color=ORANGE, ms=10, label="target")
-    axis.set(xscale="log", yscale="log", xlabel=names[0], ylabel=second)
+        places.setdefault(place(one["inputs"]), []).append(str(number))
+    for where, numbers in places.items():
+        axis.plot(*where, "o", color=GREEN)
+        axis.annotate(", ".join(numbers), where, xytext=(4, 4), textcoords="offset points")
+    axis.plot(*place(target), "*", color=ORANGE, ms=10, label="target")
+    axis.set(
+        xscale="log", yscale="log", xlabel=names[0], ylabel=names[1] if len(names) > 1 else plan.law.output
+    )
+    _readable(axis.xaxis, axis.yaxis)
     axis.legend(frameon=False)
     _save(figure, path, "The next runs, in order")
 
