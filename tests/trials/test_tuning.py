@@ -8,6 +8,7 @@ import pytest
 
 from tests.trials.test_measure import recorded
 from vario.nouns import VarioError
+from vario.record.store import RecordWriter
 from vario.remedies.treatment import Treatment
 from vario.trials.pairs import Arm
 from vario.trials.tuning import Tuned, needs_the_scripts_own, settings, settled, variants
@@ -31,6 +32,18 @@ def test_multiples_are_of_what_the_script_used(tmp_path: Path) -> None:
     ]
     with pytest.raises(VarioError, match="was not recorded; give the values"):
         settings(["momentum=x2"], tmp_path)
+
+
+def test_the_scripts_own_rate_is_the_one_before_its_schedule_and_the_last_optimizers(tmp_path: Path) -> None:
+    recorded(tmp_path).close()
+    writer = RecordWriter(tmp_path)
+    for lr in (9.0, 0.2):
+        group = {"lr": 1e-4, "initial_lr": lr, "weight_decay": 0.04}
+        writer.event("model", 0, "optimizer", data={"class": "SGD", "groups": [group]})
+    writer.close()
+    assert settings(["lr=x0.5", "weight_decay=x2"], tmp_path) == [
+        "optimizer.lr=0.1+optimizer.weight_decay=0.08"
+    ]
 
 
 @pytest.mark.parametrize("text", ["lr", "lr=", "=1", "nonsense.lr=1", "lr=abc"])
