@@ -125,7 +125,8 @@ class Asked:
         if attachment is not None:
             attachment.detach()
             assert not notes.failures
-        self.told = {(r.where, r.series): r.value for _, read in notes.read for r in read}
+        self.readings = [r for _, read in notes.read for r in read]
+        self.told = {(r.where, r.series): r.value for r in self.readings}
         self.weights = [p.detach().clone() for p in net.parameters()]
 
 
@@ -196,3 +197,34 @@ def test_scripts_that_switch_gradients_off_are_compiled_while_we_listen() -> Non
         assert torch.compile(double, backend="eager", fullgraph=True)(torch.ones(1)).item() == 2
     finally:
         attachment.detach()
+
+
+def test_what_a_model_in_eval_mode_is_trained_on_is_no_part_of_its_evaluation() -> None:
+    """Who forgets ``model.train()`` trains in eval mode: the first batch looks like one more of the pass."""
+
+    def ask(net: nn.Module) -> None:
+        net.eval()
+        by_accuracy(net)
+
+    told = {(r.where, r.series, r.value) for r in Asked(ask).readings if r.series.startswith("eval/")}
+    assert told == {("", "eval/examples", len(HELD_OUT)), ("", "eval/seen_share", 0.0)}
+
+
+def test_losses_that_leave_gradients_on_are_told_where_their_loader_says_and_nowhere_else() -> None:
+    torch.manual_seed(0)
+    net, notes = nn.Linear(6, 1), Notes()
+    optimizer, attachment = torch.optim.SGD(net.parameters(), lr=0.05), Attachment(notes)
+    train, test = (DataLoader(TensorDataset(rows), batch_size=20) for rows in (X, HELD_OUT))
+    for _ in range(4):
+        for (x,) in train:
+            optimizer.zero_grad()
+            F.mse_loss(net(x), x[:, :1]).backward()
+            optimizer.step()
+        net.eval()
+        for (x,) in test:
+            F.mse_loss(net(x), x[:, :1])
+    attachment.detach()
+    told = {
+        (r.where, r.series): r.value for _, read in notes.read for r in read if r.series == "eval/examples"
+    }
+    assert told == {("loader 1", "eval/examples"): len(HELD_OUT)} and not notes.failures

@@ -16,7 +16,7 @@ from vario.capture.streams import Stream
 if TYPE_CHECKING:
     from vario.capture.attach import Attachment
 
-__all__ = ["GradientsOn"]
+__all__ = ["GradientsOn", "in_eval_mode"]
 
 MOST_HELD = 64  # losses on one batch, or of a script without loaders: their outputs are kept meanwhile
 
@@ -41,7 +41,7 @@ class GradientsOn:
         loaders, streams = self._all.loaders, self._all.streams
         if not streams or not self._all.gathered.batches.closed or self._all.inside is not None:
             return False
-        return _in_eval_mode(streams) if loaders.current is None else not loaders.current.trains
+        return in_eval_mode(streams) if loaders.current is None else not loaders.current.trains
 
     def hold(self, call: LossCall) -> None:
         """Such a loss was taken."""
@@ -55,6 +55,7 @@ class GradientsOn:
             where, *rows = self._all.without_loader.loss_called()
         else:
             where, rows = loaders.where, [*loaders.seen_in_hand()]
+            self._all.without_loader.told_elsewhere()
         self._held.append(_Held(call, where, (rows[0], rows[1]), self._all.modes()))
 
     def backward(self, trained: Callable[[LossCall], None]) -> None:
@@ -62,7 +63,7 @@ class GradientsOn:
         if not self._held:
             return
         loaders = self._all.loaders
-        by_mode = loaders.current is None and _in_eval_mode(self._all.streams)
+        by_mode = loaders.current is None and in_eval_mode(self._all.streams)
         if by_mode or (loaders.current is not None and loaders.batch is self._batch):
             for held in self._held:
                 trained(held.call)
@@ -83,6 +84,7 @@ class GradientsOn:
         self._held, self._batch = [], None
 
 
-def _in_eval_mode(streams: Sequence[Stream]) -> bool:
+def in_eval_mode(streams: Sequence[Stream]) -> bool:
+    """Whether a model that is trained is in eval mode."""
     models = [stream.model() for stream in streams if stream.model is not None]
     return any(model is not None and not model.training for model in models)

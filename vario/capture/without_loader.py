@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from vario.capture import hooks
+from vario.capture.gradients_on import in_eval_mode
 from vario.capture.rows import BatchSeen, hash_rows
 from vario.capture.tables import Tables
 
@@ -51,6 +52,7 @@ class WithoutLoader:
         self._without_loss: list[NDArray[np.int64]] = []  # rows before those, that no loss came of
         self._modes: dict[str, tuple[int, int]] | None = None  # when they were asked for again
         self._heard = False  # whether a loss function was
+        self._with_gradients = False  # whether the last rows were given with gradients on
         self._asked: set[int] = set()  # the rows that evaluations without a loss began with
         self._maybe = False  # whether nothing but gradients that are off speaks for an evaluation
         self._known: deque[tuple[int, int]] = deque(maxlen=10)  # of batches of training: rows known, rows
@@ -111,6 +113,7 @@ class WithoutLoader:
             if self._given is None:
                 self._all.answers.evaluates(module)
             self._given, self._root = hash_rows(arguments), id(module)
+            self._with_gradients = torch.is_grad_enabled()
             self._looked_at += 0 if self._given is None else len(self._given)
             if self._modes is None and self._given is not None and _begin(self._given) in self._asked:
                 self._modes = self._all.modes()
@@ -137,12 +140,20 @@ class WithoutLoader:
         self._last = TRAINED_ON if share > 0.5 else where
         return self._last, rows if share > 0.5 else round(share * rows), rows
 
+    def told_elsewhere(self) -> None:
+        """A loss of the rows that were given is told where their loader says."""
+        self._heard, self._given = True, None
+        self._without_loss.clear()
+
     def stop(self) -> None:
         """Training goes on: the inputs are not looked at any more."""
         self._all.gradients_on.tell()
         told = self._all.answers.over(heard=self._heard)
         if self._given is not None and not told:
-            self._told_without_loss([*self._without_loss, self._given])
+            parts = [*self._without_loss, self._given]
+            # A model that is trained in eval mode was given the last of them for the backward that ends this.
+            own = self._with_gradients and in_eval_mode(self._all.streams)
+            self._told_without_loss(parts[:-1] if own else parts)
         self._heard = False
         self._without_loss.clear()
         self._given = self._last = self._modes = None
@@ -152,6 +163,8 @@ class WithoutLoader:
 
     def _told_without_loss(self, parts: list[NDArray[np.int64]]) -> None:
         """Rows that the model was asked for: an evaluation where it was asked for them once before."""
+        if not parts:
+            return
         rows, known = np.concatenate(parts), self._known_share()
         if self._modes is None:
             self._asked |= {_begin(parts[0])} if len(self._asked) < MOST_ASKED else set()
