@@ -96,8 +96,12 @@ def test_arms_run_pair_by_pair_and_the_trial_ends_when_all_is_decided(tmp_path: 
     runner = Simulated(noisy(1, effect=-3.0), jobs=2)
     made = simulate(runner.value, tmp_path, with_=("AdamW", "SGD:lr=0.1"), runner=runner, seeds=40)
     assert [v.verdict for v in made] == ["helps", "helps"]
-    order = ["baseline", "AdamW", "SGD:lr=0.1"]
-    assert runner.started == [(arm, seed) for seed in range(20) for arm in order][: len(runner.started)]
+    first, order = ["AdamW", "SGD:lr=0.1", "baseline"], ["baseline", "AdamW", "SGD:lr=0.1"]
+    assert runner.started[:3] == [(arm, 0) for arm in first]
+    assert (
+        runner.started[3:]
+        == [(arm, seed) for seed in range(1, 20) for arm in order][: len(runner.started) - 3]
+    )
     assert made.pairs < 15 and len(runner.started) <= 3 * made.pairs + 2
     assert not runner.running  # what still ran was ended
 
@@ -292,6 +296,19 @@ for epoch in range(3):
         torch.nn.functional.cross_entropy(model(data), target).backward()
         optimizer.step()
 """
+
+
+def test_what_cannot_be_put_in_is_known_before_the_baseline_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vario
+
+    (tmp_path / "train.py").write_text(REAL)
+    monkeypatch.chdir(tmp_path)
+    told: list[Progress] = []
+    made = vario.trial("train.py", with_="sam", seeds=2, jobs=1, home="runs", tell=told.append)
+    assert "without a closure" in made.arm("sam").reason and not made.notes
+    assert {p.last.job.arm for p in told if p.last} == {"sam"}
 
 
 @pytest.mark.slow

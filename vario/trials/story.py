@@ -152,7 +152,7 @@ def _findings(table: Table, arm: str) -> tuple[dict[str, int], int]:
 
 def _notes(table: Table, began: float) -> Iterable[str]:
     plan = table.plan
-    if not plan.peeking:
+    if table.rows and not plan.peeking:
         yield (
             f"{len(table.rows)} pairs were judged once, after the last of them. If more seeds are run "
             "because of this verdict, the chance of a wrong one adds up: at most 5 % for each such look."

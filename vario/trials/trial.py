@@ -160,7 +160,10 @@ class _Making:
 
     def _jobs(self, seeds: Sequence[int]) -> Iterator[Job]:
         for seed in seeds:
-            for arm in self.plan.arms:
+            arms = self.plan.arms
+            if seed == seeds[0]:  # a treatment that cannot be put in says so at its first step
+                arms = (*arms[1:], arms[0])
+            for arm in arms:
                 if arm.name not in self.table.broken:
                     yield self.plan.job(arm, seed)
 
