@@ -188,6 +188,9 @@ def test_a_loss_that_rises_beside_an_opponent_is_no_failure_but_other_signs_coun
     stuck = make(400, {"loss/train": 2.303}, stream="netG")
     assert diagnose([worse], rules=[one]).findings
     assert [f.stream for f in diagnose([better, worse], rules=[one]).findings] == ["netD"]
+    thrown = {"loss/train": lambda steps, loss: (steps, loss[::-1].copy()), "update/ratio": 0.5}
+    own = make(400, thrown, stream="netG")  # no opponent replaces its weights at each step
+    assert {f.stream for f in diagnose([better, own], rules=[one]).findings} == {"netD", "netG"}
     assert [f.stream for f in diagnose([better, stuck], rules=[one]).findings] == ["netD", "netG"]
 
 

@@ -39,6 +39,14 @@ def test_fires_where_the_run_is_no_longer_a_number_at_the_second_step(make):
     assert found.severity == "error"
 
 
+def test_a_loss_that_ceased_to_be_a_number_at_the_fourth_step_is_enough_and_a_short_run_is_not(make):
+    ratio = (np.arange(3), np.array([5.0, 0.7, 0.35]))
+    gone = {"loss/train": (np.arange(4), np.array([3e4, 5e7, 2e17, np.inf])), ("update/ratio", ""): ratio}
+    assert check(make(4, gone)).severity == "error"
+    with pytest.raises(NotApplicable, match="4 readings"):
+        check(make(4, gone | {"loss/train": (np.arange(4), np.array([3e4, 5e7, 2e17, 2e17]))}))
+
+
 def test_silent_with_large_steps_in_a_run_that_learns(make):
     assert check(make(400, {"update/ratio": 0.08})) is None
     assert check(make()) is None

@@ -126,6 +126,8 @@ def test_a_figure_without_a_name_is_a_loss_where_that_of_training_is_the_trainin
     bare = printed(RISING, "val", "printed/figure")
     follows = bare | printed(own, "train", "printed/figure")
     assert overfitting.check(make(400, follows)).severity == "warning"
+    gap = {"loss/train": lambda s, v: (s, np.where((s > 41) & (s < 77), np.nan, v))}  # no step was measured
+    assert overfitting.check(make(400, follows | gap)).severity == "warning"
     rising = bare | printed(1 - own / 3, "train", "printed/figure")  # a share of right answers
     for unknown in (bare, rising):
         with pytest.raises(NotApplicable):

@@ -86,6 +86,15 @@ def test_a_regression_by_one_number_is_too_narrow_where_thirty_percent_are_left(
     low = {"loss/train": lambda s, v: (s, 0.25 + 0.75 * np.exp(-s / 20)), "batch/class_counts": None}
     assert check(make(400, low, parameters=through(1))) is None
 
+    def falling(by):  # over the last third, of what is left there
+        lost = {
+            "loss/train": lambda s, v: (s, 0.5 * (1 + by * 3 * (1 - s / s[-1]))),
+            "batch/class_counts": None,
+        }
+        return check(make(400, lost, parameters=through(1)))
+
+    assert falling(0.05) is not None and falling(0.15) is None
+
 
 def test_the_mean_of_the_targets_is_no_progress(make):
     """Targets of 0.5 and a spread of 0.2: the loss falls from 0.29 to the 0.04 that their mean leaves."""

@@ -17,12 +17,14 @@ from vario.record import Record, Run
 from vario.rules._calibration import calibrated
 from vario.rules._causes import FAILURES, NO_ILLNESS, consequences, explains
 from vario.rules._course import course
-from vario.rules._harm import weighed
+from vario.rules._harm import largest_step, weighed
 
 __all__ = ["Rule", "diagnose", "rank"]
 
 # Rules whose CARD says "alone" read a rising loss as an illness, which it need not be beside an opponent;
-# those with "alone": "worse" read more than the loss, and are asked unless it rose.
+# those with "alone": "worse" read more than the loss, and are asked unless it rose. No other model makes this
+# one take steps that replace its weights: beside those the loss rose by itself.
+REPLACED = 1 / 3  # of the weights, by each of three steps in a row
 _TOGETHER = "several models are trained together; the loss of one may rise because another gets better"
 
 
@@ -154,7 +156,7 @@ def _wants_to_be_alone(rule: Rule, record: Record) -> bool:
     if alone != "worse":
         return bool(alone)
     try:
-        return course(record).state == "worse"
+        return course(record).state == "worse" and not REPLACED <= largest_step(record) < np.inf
     except NotApplicable:
         return False
 

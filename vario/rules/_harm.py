@@ -22,7 +22,7 @@ from vario.rules._evidence import Floats, finite, level
 from vario.rules._examples import class_totals
 from vario.rules._parameters import running_max
 
-__all__ = ["is_harmed", "weighed"]
+__all__ = ["is_harmed", "largest_step", "weighed"]
 
 
 def weighed(finding: Finding, card: dict[str, Any], record: Record, *, alone: bool = True) -> Finding:
@@ -57,7 +57,7 @@ def is_harmed(
         return False
     if run.state != "worse" and not began_trained(record, run) and _most_won(record, run) < little:
         return True
-    return (run.state == "worse" or _lost_again(run, lost)) and _largest_step(record) > large
+    return (run.state == "worse" or _lost_again(run, lost)) and largest_step(record) > large
 
 
 def _lost_again(run: Course, part: float) -> bool:
@@ -65,7 +65,7 @@ def _lost_again(run: Course, part: float) -> bool:
     return run.lowest >= 0 and won > 0 and again > max(part * won, 2 * run.noise)
 
 
-def _largest_step(record: Record) -> float:
+def largest_step(record: Record) -> float:
     """The largest change of the weights by a step, median of three; infinite where none was read."""
     steps, ratio = finite(*record.series("update/ratio"))
     return running_max(steps, ratio)[1] if len(ratio) else np.inf

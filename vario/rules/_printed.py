@@ -86,5 +86,6 @@ def _is_loss(record: Record) -> bool:
             np.median(losses[a:b]) if b > a else np.nan for a, b in zip(edges[:-1], edges[1:], strict=True)
         ]
         ratio = values[1:] / np.array(usual)[1:]  # losses fall fast before the first
-        return bool(np.all((ratio > 1 / FOLLOWS) & (ratio < FOLLOWS)))
+        ratio = ratio[np.isfinite(ratio)]  # of some epochs no step was measured
+        return len(ratio) >= 3 and bool(np.all((ratio > 1 / FOLLOWS) & (ratio < FOLLOWS)))
     return False

@@ -17,9 +17,10 @@ must also have been replaced, its norm changed by a factor of 1.41 within ten of
 across it is then as long as what was there). The rate that would make the same update 1 % of the weights is
 given as the limit beside the rate that was used; where the loss exploded, of the weights as they were
 before it did.
-Not applicable: fewer than 5 readings of the training loss or none of the update ratio; a run whose
-gradients are carried over from step to step grows its steps by itself and is judged there; so is one that
-was learning until its BatchNorm was left in eval mode, where nothing holds its activations.
+Not applicable: fewer than 5 readings of the training loss (3, where it ceased to be a number) or none of the
+update ratio; a run whose gradients are carried over from step to step grows its steps by itself and is judged
+there; so is one that was learning until its BatchNorm was left in eval mode, where nothing holds its
+activations.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def check(
     usual: float = 0.01,
 ) -> Finding | None:
     """A finding where the run fails or exploded, and its updates were too large for its weights."""
-    run = course(record, count=5)
+    run = course(record, count=3)
+    if run.state != "non-finite":
+        record.need("loss/train", 5)
     if _learned_until_eval_mode(record, run):
         raise NotApplicable("the run was learning until its BatchNorm was left in eval mode")
     steps, ratio = _before_failure(record, run)

@@ -11,8 +11,9 @@ narrow where its last layer chooses among k classes by fewer than log2 k numbers
 tells two classes apart): there the loss may still fall, and where it never left what a guess gives this is a
 warning. A regression is too narrow where a layer gives a single number and the next is given no other: there
 30 % of what the best constant costs is enough (of the variance of the targets, where the loss began as
-a squared error of them). Outputs of shape (N, 1) beside targets of shape (N) are held against all targets of
-the batch, each against each: then no answer is better than the mean of the batch, however long it is trained.
+a squared error of them), and less than a tenth of it was lost over the last third. Outputs of shape (N, 1)
+beside targets of shape (N) are held against all targets of the batch, each against each: then no answer is
+better than the mean of the batch, however long it is trained.
 Not applicable: fewer than 24 readings of the training loss; several models trained against each other;
 a loss that began far below what a guess costs, as that of a model which is trained on.
 """
@@ -45,6 +46,7 @@ def check(
     *,
     part: float = 0.7,  # real but hard tasks (40 % noise, small text models) end near or below it
     left: float = 0.3,  # of a regression by a single number, which has a reason to end there
+    slow: float = 0.1,  # of it, lost over the last third, at which pace it would not get far either
     gap: float = 1.1,
 ) -> Finding | None:
     """A finding where the training loss is flat and still near that of guessing."""
@@ -57,7 +59,8 @@ def check(
         raise NotApplicable("the loss began far below what a guess costs, so what that is is not known")
     known = np.isfinite(run.chance)
     guess = run.chance if known else _best_constant(record, run.start.value)
-    third = len(run.values) // 3
+    # Of the steps, not of the readings, which lie closer together at first.
+    third = max(int((run.steps > run.steps[-1:] * 2 / 3).sum()), 8)
     last = trend(run.steps[-third:], run.values[-third:])
     height = abs(run.end.value)
     narrow = is_too_narrow(record)
@@ -67,7 +70,7 @@ def check(
         run.state in ("non-finite", "worse")
         or guess <= 0
         or run.end.low <= part * guess
-        or not (flat or (narrow and known))
+        or not (flat or (narrow and (known or last.value > -slow * height)))
     ):
         return None
     evaluations = [finite(*record.series("eval/loss", where))[1][-1:] for where in record.wheres("eval/loss")]
