@@ -249,6 +249,8 @@ def test_a_coordinate_check_says_what_moves_otherwise() -> None:
     assert "alike at every width" in _coordinates_text([level])
     assert "out (-0.30)" in _coordinates_text([level, steep])
     assert "alike" not in _coordinates_text([level, steep])
+    assert "start that layer at zero" in _coordinates_text([level, steep])
+    assert "at zero" not in _coordinates_text([steep, level])
 
 
 def test_equal_widths_are_no_growth(tmp_path: Path) -> None:

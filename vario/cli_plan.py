@@ -283,10 +283,16 @@ def _coordinates_text(rows: list[dict[str, Any]]) -> str:
             f"  all slopes within {LEVEL:g} of 0: the net moves alike at every width, so one learning rate "
             f"serves all"
         )
-    return (
+    told = (
         f"  {', '.join(far)} more than {LEVEL:g} off 0: as the net grows these move otherwise under "
         f"one learning rate"
     )
+    if rows[-1]["slope"] < -LEVEL and len(far) == 1:
+        told += (
+            ". Below 0 in the last layer alone is its init, which fades as the net grows: start that layer "
+            "at zero to see how it learns"
+        )
+    return told
 
 
 def _read(table: Path) -> Any:

@@ -13,6 +13,9 @@ forecast: one published table was covered at .07 of its next budget. So the law 
 last .3 to 1.2 decades of size, and an interval is never narrower than 1.96 times the error there at a like
 distance (``missed_by``): .07 -> 1.00, and of 75 splits two others became wider by more than a tenth.
 
+A look at eleven tables that had no part in anything (three sources, in other units): all covered at a median
+width of 4.5 %, mean error 1.3 % (median 1.3; 1.1 by source), two-term on all rows 1.6 % at 6.3.
+
 What no look-back shows is not covered: of one model's digitised curves, almost without scatter, .5 and .7 of
 the next budget; .1 of a table where the largest of six models lies 4 % below what the others say.
 
