@@ -46,8 +46,11 @@ def test_a_branch_that_is_not_asked_is_advice_in_a_run_that_learns_and_a_cut_is_
     assert check(make(400, zero(*below))).severity == "warning"
 
 
-def test_a_single_bias_is_advice(make):
-    assert check(make(400, zero("layers.8.bias"))).severity == "advice"
+def test_a_bias_that_cancels_is_advice_only_where_the_run_fails_or_it_was_never_reached(make):
+    """The distance of two outputs has no gradient for the last bias, and is none the worse for it."""
+    assert check(make(400, zero("layers.8.bias"))) is None
+    assert check(make(400, {("gradient/norm", "layers.8.bias"): None})).severity == "advice"
+    assert check(make(400, {"loss/train": 2.303} | zero("layers.8.bias"))).severity == "warning"
 
 
 def test_silent_on_a_healthy_run_and_on_gradients_that_come_and_go(make):

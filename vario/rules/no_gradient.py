@@ -11,6 +11,7 @@ holds for most entries of the model and the run fails, it is an error; a warning
 where a part of more than 1 % of the entries got no gradient from the first step on and reaches down to the
 first parameter: what lies below a cut is silent too. A side branch of a run that learns is advice: parts that
 are kept but not asked (the pooler of a BERT whose tokens are classified) look so, and cost memory only.
+Biases alone whose gradients are there and zero are none: they cancel, as in the distance of two outputs.
 Not applicable: fewer than 5 readings of the gradient's norm, and of updates.
 """
 
@@ -58,6 +59,10 @@ def check(
     names = [name for name in sizes if name in absent or name in since]
     if not names:
         return None
+    failing = course(record, count=readings).failing
+    flat = {p.name for p in parameters(record) if not p.is_matrix}
+    if not failing and not absent and flat.issuperset(names):
+        return None
     total = sum(sizes.values())
     without = sum(sizes[name] for name in names)
     evidence: list[Evidence] = [
@@ -70,7 +75,6 @@ def check(
         ),
     ]
     always = [name for name in names if name in absent or since[name] <= steps[0]]
-    failing = course(record, count=readings).failing
     severity: Severity = "advice"
     if failing and without > 0.5 * total:
         severity = "error"
