@@ -137,6 +137,19 @@ def test_past_errors_widen_the_interval() -> None:
     assert factor_of(np.full(20, 0.04), np.full(20, 0.01)) == pytest.approx(4.0)
 
 
+def test_refits_of_resampled_rows_end_within_a_millionth_of_their_optima() -> None:
+    x, loss = planted(240, noise=0.005, seed=2)
+    done = fit(TWO_TERM, x, loss)
+    weights = np.random.default_rng(0).multinomial(240, np.full(240, 1 / 240), size=400).astype(float)
+    quick = done.refit(weights=weights)[1]
+    inputs, start = done.x - done.centre[:, None], np.repeat(done.centred[None], 400, axis=0) + 0.02
+    slow = minimise(
+        lambda theta: TWO_TERM.evaluate(theta, inputs), start, done.y - done.level, weights=weights,
+        delta=done.delta, rounds=500, tolerance=1e-13,
+    )[1]  # fmt: skip
+    assert (quick - np.minimum(quick, slow)).max() < 1e-6
+
+
 def test_a_kept_fit_says_the_same_and_a_design_narrows_it() -> None:
     x, loss = planted(40, noise=0.01)
     done = fit(TWO_TERM, x, loss)
