@@ -68,12 +68,12 @@ def method_table(rows: Iterable[Mapping[str, Any]]) -> str:
     listed = list(rows)
     if not listed:
         return "No method fits. `vario methods` alone lists all; fewer or plainer words find more."
-    width = max(len(row["id"]) for row in listed) + 2
+    width, slots = (max(len(row.get(key, "")) for row in listed) + 2 for key in ("id", "slot"))
     lines = []
     for row in listed:
         head = row["id"] or "-"
         note = "" if row["state"] == "in vario" else f" [{row['paper']}, {row['state']}]"
-        lines.append(_cut(f"{head:<{width}}{row.get('slot', ''):<11} {row['title']}{note}"))
+        lines.append(_cut(f"{head:<{width}}{row.get('slot', ''):<{slots}}{row['title']}{note}"))
     return "\n".join([*lines, "", "vario explain ID tells more."])
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vario.methods.optimizers import width_exponent, width_groups
+from vario.methods.optimizers import alignment_of, width_exponent, width_groups
 
 # (input, hidden, readout), worked by hand: full alignment, then none
 TABLE = {
@@ -94,3 +94,17 @@ def test_best_rate_stays_put():
             losses.append(total)
         best[n] = losses.index(min(losses))
     assert max(best.values()) - min(best.values()) <= 1, best
+
+
+def test_alignment_of_updates_along_the_inputs_and_of_independent_ones():
+    """P355, accept: 1 of an aligned update of rank one, 1/2 of a random one, within .05."""
+    draw = torch.Generator().manual_seed(11)
+    x, out = torch.randn(1, 1024, generator=draw), torch.randn(64, generator=draw)
+    assert alignment_of(torch.outer(out, x[0]), x) == pytest.approx(1, abs=1e-6)
+    many, change = (torch.randn(rows, 1024, generator=draw) for rows in (200, 64))
+    assert alignment_of(change, many.view(4, 50, 1024)) == pytest.approx(0.5, abs=0.05)
+    assert alignment_of(3 * change, 7 * many) == pytest.approx(alignment_of(change, many))
+    with pytest.raises(ValueError, match=r"must be \(out, in\)"):
+        alignment_of(change, many[:, :5])
+    with pytest.raises(ValueError, match="zero"):
+        alignment_of(0 * change, many)

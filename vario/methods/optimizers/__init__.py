@@ -13,5 +13,6 @@ from vario.methods.optimizers.sam import SAM as SAM
 from vario.methods.optimizers.shampoo import shampoo as shampoo
 from vario.methods.optimizers.stable_spam import stable_spam as stable_spam
 from vario.methods.optimizers.tvlars import TVLARS as TVLARS
+from vario.methods.optimizers.width_groups import alignment_of as alignment_of
 from vario.methods.optimizers.width_groups import width_exponent as width_exponent
 from vario.methods.optimizers.width_groups import width_groups as width_groups

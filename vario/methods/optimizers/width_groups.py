@@ -3,9 +3,10 @@ r"""Parameter groups whose learning rates follow the width, so that rates tuned 
 .. math:: \eta_l = \eta_{base} \left(\frac{n}{n_{base}}\right)^{-c_l}, \qquad c_l = \alpha_l - a_l - g_l
 
 :math:`\alpha_l` says how an update lines up with what the layer reads: 1 where fully (the default), 1/2 where
-not at all, 0 for input layers. The layer is multiplied by :math:`n^{-a_l}`, and :math:`n^{-g_l}` is the size
-of what the optimizer makes its step from: the gradient (SGD), a sign (Adam: 0), the weight itself (Adafactor:
-the exponent of its start). For Adam in the standard parametrization: input 0, hidden 1, readout 1.
+not at all, 0 for input layers; ``alignment_of`` measures it. The layer is multiplied by :math:`n^{-a_l}`, and
+:math:`n^{-g_l}` is the size of what the optimizer makes its step from: the gradient (SGD), a sign (Adam: 0),
+the weight itself (Adafactor: the exponent of its start). For Adam in the standard parametrization: input 0,
+hidden 1, readout 1.
 
 When to use: a model is made wider and its learning rate was tuned narrow (learning-rate-too-high after it).
 
@@ -24,12 +25,14 @@ fixed 0.01 1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["width_groups", "width_exponent"]
+__all__ = ["width_groups", "width_exponent", "alignment_of"]
 
 CARD = {
     "papers": ("P355",),
@@ -37,10 +40,10 @@ CARD = {
     "treats": ("learning-rate-too-high", "learning-rate-too-low"),
     "example": {},
     "cost": "none",
-    "checked": "equation: the table of exponents, worked by hand for every parametrization and optimizer",
+    "checked": "equation: the table of exponents, worked by hand for every parametrization and optimizer; "
+    "alignment 1 of updates along the inputs, 1/2 of independent ones",
     "changed": "the multipliers and initializations of NTK, muP and mean-field must be in the model; only "
-    "learning "
-    "rates are set here. Vectors that grow with the width count as input layers",
+    "learning rates are set here. Vectors that grow with the width count as input layers",
     "shown": "digits MLP with Adam, widths 64, 256 and 1,024, three seeds, rates a factor of 2 apart: "
     "the best rate moves by at most one step of the grid",
 }
@@ -101,6 +104,25 @@ def width_exponent(
     a, b = layers[role]
     made_from = {"adam": 0.0, "adafactor": b}.get(optimizer, _gradient_exponent(role, layers))
     return (0.0 if role == "input" else alignment) - a - made_from
+
+
+def alignment_of(change: Tensor, inputs: Tensor) -> float:
+    """The alpha of the equation, measured: of a change of a weight (out, in) with what it reads (..., in).
+
+    rms(change x) = in^alpha rms(change) rms(x): 1 where rows of the change lie along the inputs, 1/2 where
+    they are independent.
+    """
+    if change.ndim != 2 or change.shape[1] < 2 or inputs.shape[-1] != change.shape[1]:
+        raise ValueError(
+            f"alignment_of: the change {tuple(change.shape)} must be (out, in) with at least 2 inputs, and "
+            f"the inputs {tuple(inputs.shape)} must end in as many."
+        )
+    with torch.no_grad():
+        made = nn.functional.linear(inputs, change)
+        sizes = [t.double().square().mean().sqrt().item() for t in (made, change, inputs)]
+    if not min(sizes) > 0:
+        raise ValueError("alignment_of: the change, the inputs or their product are zero or not a number.")
+    return math.log(sizes[0] / (sizes[1] * sizes[2])) / math.log(change.shape[1])
 
 
 def _gradient_exponent(role: str, layers: dict[str, tuple[float, float]]) -> float:
