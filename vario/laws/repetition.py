@@ -6,10 +6,10 @@ R_N. R_D is the number of repeats after which a repeat adds almost nothing.
 
 A small character model (width 48, 1,500 steps): 1.74 nats held out where a tenth of the text was seen
 once, 5.29 after 24 passes over 8,000 characters, 3.70 with dropout .3: it cuts 30 % and leaves twice the
-loss of fresh text. At equal steps, seed 11: 1.74, 1.98, 2.28, 2.43, 3.07, 4.20, 5.15, 5.42 nats at .13, 1, 2, 4,
-6, 9.6, 15 and 24 passes. `power-floor` in the unique characters, fitted to the six others, foretells 6 passes
-2 % and 15 passes 16 % too low: beyond ten passes the loss levels off. So P080's forecast within 10 % holds
-inside the rise only. This law itself says nothing there: for it, repeats never harm.
+loss of fresh text. At equal steps, another seed: 1.74, 1.98, 2.28, 2.43, 3.07, 4.20, 5.15 and 5.42 nats at
+.13, 1, 2, 4, 6, 9.6, 15 and 24 passes. `power-floor` in the unique characters, fitted to the six others,
+foretells 6 passes 2 % and 15 passes 16 % too low: beyond ten passes the loss levels off. So P080's forecast
+within 10 % holds inside the rise only. This law itself says nothing there: for it, repeats never harm.
 
 When to use: runs with and without repeats; how many epochs a fixed corpus can bear.
 When not to: fewer than a dozen repeated runs. On the published runs R_D is 15.4 in print, but
