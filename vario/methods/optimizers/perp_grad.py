@@ -47,9 +47,9 @@ CARD = {
     "paper's equation. Parameters of one element are left alone, and a gradient along its weights up to "
     "rounding gives zero: the authors' code blows the rounding error up to full length.",
     "shown": "addition mod 31, 60 % train, two hidden layers of 160, Adam lr 1e-2 with the authors' eps of "
-    "1e-25 and betas (.9, .99), three seeds: at step 3,000 test accuracy is at most .003 and the softmax sums "
-    "of .33, .49 and .31 of the examples round to one in float32, none in float64; with perpGrad it is .99 or "
-    "more by step 1,000. With torch's eps and betas it is .97 or more against .00, but no more than "
+    "1e-25 and betas (.9, .99), three seeds: at step 3,000 test accuracy is at most .003 and the softmax "
+    "sums of .33, .49 and .31 of the examples round to one in float32, none in float64; with perpGrad it is "
+    ".99 or more by step 1,000. With torch's eps and betas it is .97 or more against .00, but no more than "
     ".002 of the sums round to one: eps stops the logits first. Not shown here: perpGrad with one hidden "
     "layer of 200, .16 to .20 by step 1,000",
 }
