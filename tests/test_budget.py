@@ -135,6 +135,16 @@ def test_steps_that_passed_unheard_cost_and_earn_as_others_do() -> None:
     assert one._steps == other._steps and one.probes.since == other.probes.since
 
 
+def test_the_time_of_a_step_is_estimated_anew_where_all_pass_unheard() -> None:
+    budget = Budget(0.03)
+    for step in range(40):
+        budget.stepped(3e-3, 1e-3, "probe" if step < FIRST else "none")
+    assert budget.plain == pytest.approx(2e-3)
+    for _ in range(40):
+        budget.passed(16, 16 * 10.1e-3, 16 * 0.1e-3)  # the script has become five times slower
+    assert budget.plain == pytest.approx(1e-2)
+
+
 def test_runs_that_are_compared_have_no_grant() -> None:
     """A trial is many runs: what a single short one may take to be diagnosed at all would be paid by each."""
     compared, watched = Budget(0.03, every_step=True), Budget(0.03)

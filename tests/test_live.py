@@ -48,6 +48,7 @@ def test_what_appears_is_told_once_and_what_goes_is_taken_back(tmp_path: Path, m
         telling.look()
         telling.look()
     writer.close()
+    assert "(error, 90 % sure)" in said[0]
     assert [line.split(" (")[0] for line in said] == [
         "vario: step 1: no-gradient",
         "vario: step 2: diverging",
