@@ -1,4 +1,4 @@
-"""Test ``vario.capture.per_example.norms``: what was heard of a loss that had been multiplied, in its own unit."""
+"""Test ``vario.capture.per_example.norms``: what was heard of a loss that had been multiplied."""
 
 from __future__ import annotations
 
