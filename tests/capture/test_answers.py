@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -107,3 +108,34 @@ def test_the_run_is_that_of_the_script_alone() -> None:
     for mine, bare in zip(run(), run(listen=False), strict=True):
         if isinstance(mine, list) and mine and isinstance(mine[0], Tensor):
             assert all(torch.equal(a, b) for a, b in zip(mine, bare, strict=True))
+
+
+def test_shapes_that_pair_all_with_all_are_judged_as_training_did_and_warned_of_by_the_script_alone() -> None:
+    """Outputs (N, 1) beside targets (N): torch warns where the loss is called, and of ours it says nothing."""
+
+    def trained(listen: bool) -> tuple[list[str], list[float]]:
+        torch.manual_seed(0)
+        net, notes = nn.Linear(6, 1), Notes()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        attachment = Attachment(notes) if listen else None
+        numbers = TensorDataset(X, X[:, 0].clone())
+        train, test = DataLoader(numbers, batch_size=20), DataLoader(numbers, batch_size=30)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                for x, y in train:
+                    optimizer.zero_grad()
+                    F.mse_loss(net(x), y).backward()
+                    optimizer.step()
+                with torch.no_grad():
+                    sum((net(x)[:, 0] - y).abs().sum() for x, y in test)
+        if attachment is not None:
+            attachment.detach()
+            assert not notes.failures
+        losses = [r.value for _, read in notes.read for r in read if r.series == "eval/loss"]
+        return [str(one.message) for one in warned], losses
+
+    bare, _ = trained(False)
+    warned, losses = trained(True)
+    assert warned == bare and len(bare) == 45
+    assert losses and all(loss > 0.5 for loss in losses)  # the spread of all targets around each output

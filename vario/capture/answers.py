@@ -7,7 +7,6 @@ loss function of torch: the same is done here with the output and the batch of t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +17,7 @@ from vario.capture import hooks
 from vario.capture.evaluation import Evaluation
 from vario.capture.loss_calls import read_call
 from vario.capture.needs import LossCall
+from vario.capture.predictions import REGRESSION_LOSSES
 from vario.capture.rows import batch_tensors
 from vario.capture.shards import is_here
 from vario.nouns import Reading
@@ -128,8 +128,10 @@ class Answers:
             return
         output = output.detach().reshape(examples, *way.output)
         target = parts[way.place].to(output.device, way.dtype).reshape(examples, *way.target)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the script was told in training
+        if way.name in REGRESSION_LOSSES and output.shape != target.shape:
+            # As torch would; its warning is for the script, which got it in training.
+            output, target = torch.broadcast_tensors(output, target)
+        with torch.no_grad():
             value = way.function(output, target, *way.more, **way.kwargs)
         call = read_call(way.name, way.function, (output, target, *way.more), way.kwargs, value)
         if call is not None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "REGRESSION_LOSSES",
     "CLASSES",
     "Examples",
     "LogitRanges",
@@ -39,7 +40,7 @@ CLASSES = 1000  # more than this are not counted one by one
 _ENTRIES = 1 << 22  # logits read at one step; beyond it, evenly spaced rows
 _CLASS_LOSSES = ("cross_entropy", "nll_loss")
 _TWO_CLASS_LOSSES = ("binary_cross_entropy_with_logits", "binary_cross_entropy")
-_REGRESSION_LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+REGRESSION_LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def regression_losses(calls: Sequence[LossCall]) -> Pending | None:
     """Loss of each example of a regression: mean over its outputs, by the function that was called."""
     losses = []
     for call in calls:
-        if call.name in _REGRESSION_LOSSES and call.target is not None and call.output.ndim > 0:
+        if call.name in REGRESSION_LOSSES and call.target is not None and call.output.ndim > 0:
             function = getattr(torch.nn.functional, call.name)
             shape = np.broadcast_shapes(call.output.shape, call.target.shape)
             output, target = call.output.detach().expand(shape), call.target.detach().expand(shape)
@@ -138,7 +139,7 @@ def regression_losses(calls: Sequence[LossCall]) -> Pending | None:
 
 def regression_labels(calls: Sequence[LossCall]) -> Pending | None:
     """The target of each example of a regression, in the order of its losses, where it is one number."""
-    targets = [c.target.detach() for c in calls if c.name in _REGRESSION_LOSSES and c.target is not None]
+    targets = [c.target.detach() for c in calls if c.name in REGRESSION_LOSSES and c.target is not None]
     if not targets or any(target.ndim == 0 or target.numel() != len(target) for target in targets):
         return None
     return Pending([torch.cat([target.reshape(-1).float() for target in targets])], lambda host: host[0])
@@ -146,7 +147,7 @@ def regression_labels(calls: Sequence[LossCall]) -> Pending | None:
 
 def regression_targets(calls: Sequence[LossCall]) -> list[Tensor]:
     """Targets that are numbers, of the losses that are meant for numbers."""
-    found = [call.target for call in calls if call.name in _REGRESSION_LOSSES and call.target is not None]
+    found = [call.target for call in calls if call.name in REGRESSION_LOSSES and call.target is not None]
     return [target for target in found if target.is_floating_point()]
 
 
@@ -154,7 +155,7 @@ def regression_pairs(calls: Sequence[LossCall]) -> float | None:
     """How many targets each output is held against: 1, or N where shapes (N, 1) and (N) pair all with all."""
     pairs = []
     for call in calls:
-        if call.name in _REGRESSION_LOSSES and call.target is not None and call.target.numel():
+        if call.name in REGRESSION_LOSSES and call.target is not None and call.target.numel():
             each = max(call.output.numel(), call.target.numel())  # one of them may be spread over the other
             pairs.append(math.prod(np.broadcast_shapes(call.output.shape, call.target.shape)) / each)
     return max(pairs, default=None)
