@@ -111,7 +111,7 @@ def test_the_run_is_that_of_the_script_alone() -> None:
 
 
 def test_shapes_that_pair_all_with_all_are_judged_as_training_did_and_warned_of_by_the_script_alone() -> None:
-    """Outputs (N, 1) beside targets (N): torch warns where the loss is called, and of ours it says nothing."""
+    """Outputs (N, 1) beside targets (N): torch warns where the loss is called, and nothing of ours."""
 
     def trained(listen: bool) -> tuple[list[str], list[float]]:
         torch.manual_seed(0)
