@@ -196,12 +196,12 @@ def began_trained(
 ) -> bool:
     """Whether the loss began far below what a guess costs, as that of a model which is trained on."""
     if np.isfinite(run.chance):
-        return 0 < run.start.value < classes * run.chance
+        return bool(0 < run.start.value < classes * run.chance)
     means, stds = (finite(*record.series(f"target/{name}"))[1] for name in ("mean", "std"))
     if not len(means) or len(means) != len(stds):
         return False
     spread = float((stds**2).mean() + means.var())
-    return 0 < run.start.value < targets * min(spread, spread**0.5)
+    return bool(0 < run.start.value < targets * min(spread, spread**0.5))
 
 
 def _growth_of_targets(record: Record, at: Steps, *, count: int = 20) -> Floats:
