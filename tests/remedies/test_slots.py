@@ -112,13 +112,19 @@ def test_the_identity_changes_no_bit(treatment: Treatment, tmp_path: Path, bare:
 
 
 @pytest.mark.parametrize(
-    "text", ["AdamW", "optimizer.lr=0.01", "optimizer.weight_decay=0.02", "layer.GELU=GELU"]
-)
+    "text",
+    [
+        "AdamW", "optimizer.lr=0.01", "optimizer.weight_decay=0.02", "gradient-noise:eta=0.0",
+        "layer.GELU=GELU", "loss.label_smoothing=0.0", "loader.batch_size=16", "loader.shuffle=true",
+    ],
+)  # fmt: skip
 def test_a_swap_for_the_same_changes_no_bit(text: str, tmp_path: Path, bare: Treated) -> None:
     made = run(tmp_path, text)
     assert made.kinds() and made.kinds()[0][0] == "treatment"
     assert same(made.result["end"], bare.result["end"]) and same(made.result["chance"], bare.result["chance"])
-    assert same(made.result["state"], bare.result["state"])
+    assert same(made.result["state"]["state"], bare.result["state"]["state"])
+    for ours, theirs in zip(*(r.result["state"]["param_groups"] for r in (made, bare)), strict=True):
+        assert same({key: ours[key] for key in theirs}, theirs)  # what goes around it has settings of its own
 
 
 def test_rates_are_scaled_alike_whatever_moves_them(tmp_path: Path, bare: Treated) -> None:
