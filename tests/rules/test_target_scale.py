@@ -61,6 +61,21 @@ def test_a_loss_that_counts_distances_tells_by_its_gradient(make):
     assert target_scale.check(make(400, own | {"loss/train": 80.0}, parameters=one)) is None
 
 
+@pytest.mark.parametrize(("loss", "slope", "size"), [(9e8, 6e4, 3e4), (3e4, 0.8, 3e4 / 0.8)])
+def test_errors_to_one_side_tell_of_targets_that_the_run_comes_nearer_to(make, loss, slope, size):
+    """A squared error of 30,000 has a gradient of twice that; a distance, or a root of squares, about 1."""
+    one = lambda rows: [r | {"shape": [1]} if r["name"] == "layers.8.bias" else r for r in rows]  # noqa: E731
+
+    def found(gradient, given=1.0):
+        own = {"batch/class_counts": None, ("gradient/norm", "layers.8.bias"): gradient, "input/std": given}
+        own |= {"loss/train": lambda s, v: (s, loss * (0.3 + 0.7 * np.exp(-s / 50.0))), "input/mean": 0.0}
+        return target_scale.check(make(400, own, parameters=one))
+
+    assert (found(slope).severity, found(slope).evidence[0].value) == ("advice", pytest.approx(size, rel=0.1))
+    assert found(32 * slope) is None  # a sum of 32
+    assert found(slope, given=1000.0) is None  # outputs may be as large as inputs
+
+
 def test_bears_nan_and_cannot_know_without_targets(make):
     assert target_scale.check(make(400, target(np.where(N % 2, np.nan, 300.0), 400.0))) is not None
     with pytest.raises(NotApplicable, match="0 readings"):

@@ -10,6 +10,9 @@ targets are named only where it fails). A loss written by hand does not show its
 that never fell and began above 10,000 times the square of the outputs says the same, less surely: a sum
 instead of a mean looks alike. So does one that began above 100 times the outputs and is as much larger than
 its gradient by the last bias: an error that counts linearly is its distance times that, squared half of it.
+Whatever the loss does later, it is a mean of errors that lie to one side where it is a quarter of the square
+of that gradient (squares; of a sum it would be less), or where that gradient is nearly 1 (a distance, or a
+root of squares).
 Not applicable: no floating targets were seen, and fewer than 20 readings of a loss that is not of classes.
 """
 
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course, is_failing
 from vario.rules._evidence import exactly, finite, level
@@ -32,6 +35,8 @@ CARD = {
         "target/std",
         "activation/mean",
         "activation/std",
+        "input/mean",
+        "input/std",
         "gradient/norm",
         "loss/train",
     ),
@@ -76,14 +81,18 @@ def _from_loss(record: Record, large: float) -> Finding | None:
     last = output_layer(record)
     means, stds = (finite(*record.series(f"activation/{name}", last or ""))[1] for name in ("mean", "std"))
     run = course(record)
-    # Unread outputs are taken for 1, as first outputs are.
+    if not len(means) or not len(stds):  # unread outputs are taken for 1, as first outputs are, or for inputs
+        means, stds = (finite(*record.series(f"input/{name}"))[1] for name in ("mean", "std"))
     outputs = float(np.hypot(means[0], stds[0])) if len(means) and len(stds) else 1.0
     limit = large * max(outputs, 1.0)
     start = max(run.start.low, 0.0)
     size = float(np.sqrt(start))
-    if size <= limit < start:
-        size = _distance(record, f"{last}.bias", start)
-    if run.state != "stuck" or size <= limit:
+    far = _distance(record, f"{last}.bias", start)
+    square, slope = (start / (4 * far**2), start / far) if far > 0 else (np.inf, np.inf)
+    one_sided = 0.5 < square < 2 or 0.5 < slope < 1.05
+    if size <= limit < start or 0.5 < slope < 1.05:
+        size = far
+    if not (run.state == "stuck" or (one_sided and run.state == "learning")) or size <= limit:
         return None
     evidence = (
         exactly("target magnitude", size, limit),
@@ -91,7 +100,8 @@ def _from_loss(record: Record, large: float) -> Finding | None:
         run.start.evidence("loss at the start", limit),
     )
     sure = graded(float(np.log(size / limit)), 0.0, 2.3, least=0.6, most=0.8)
-    return Finding(ID, "warning", sure, (), (int(run.steps[0]), int(run.steps[-1])), evidence)
+    severity: Severity = "warning" if run.failing else "advice"
+    return Finding(ID, severity, sure, (), (int(run.steps[0]), int(run.steps[-1])), evidence)
 
 
 def _distance(record: Record, bias: str, loss: float, *, first: int = 5) -> float:
