@@ -31,7 +31,8 @@ CARD = {
     "papers": ("P041",),
     "inputs": ("proportions", "transport", "size"),
     "output": "accuracy",
-    "checked": "closed form: transport between equal points; result: two sources, unseen mixtures",
+    "checked": "closed form: transport between equal points, how far a line in log size overshoots; "
+    "result: two sources, unseen mixtures",
     "changed": "entropic transport with a shrinking temperature in place of a linear programme",
 }
 
