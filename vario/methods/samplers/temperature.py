@@ -39,8 +39,8 @@ CARD = {
     "checked": "equation; Monte Carlo against the closed forms of mean and variance",
     "changed": "the temperature changes between epochs, in one step as in the paper",
     "shown": "two groups 50:1: same expected gradient as weighting, variance ratio within 5 % of the "
-    "closed form and below 1. Character model on prose and a fiftieth of code, nats on other code at the end, "
-    "three seeds each. 1,500 characters of code, a rate that stays: 1,200 steps, tau = 5 2.60, 2.62, 2.61, "
+    "closed form and below 1. Character model on prose and a fiftieth of code, nats on other code at the "
+    "end, three seeds each. 1,500 characters, a rate that stays: 1,200 steps, tau = 5 2.60, 2.62, 2.61, "
     "tau = 1 2.56, 2.54, 2.55; 960 steps and more units, tau = 5 2.61, 2.56, 2.64, tau = 1 2.64, 2.53, 2.59, "
     "Cooldown from 5 to 1.25 2.59, 2.50, 2.56, the lowest in each. 2,400 characters, a rate that falls to "
     "zero: tau = 5 2.52, 2.57, 2.50, tau = 1 2.48, 2.50, 2.51, Cooldown to 1 2.42, 2.49, 2.45, the lowest in "
