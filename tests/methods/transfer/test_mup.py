@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.laws import char_model
 from vario.methods.transfer.mup import coordinate_check, describe_file, mup_groups, package_rates, plan
 
 
@@ -130,3 +132,39 @@ def test_unit_scaled_features_are_of_one_size_and_move_alike_at_every_width() ->
 def test_without_the_package_nothing_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert package_rates(make, width=256, base=64, lr=0.01) is None
+
+
+@pytest.mark.slow
+def test_the_best_rate_of_a_small_transformer_stays_put_only_with_the_rule() -> None:
+    """P141: four times the width, rates a factor of 2 apart, 80 steps of the character model."""
+    rates, data = [1e-3 * 2.0**k for k in range(1, 7)], char_model.text(600_000)
+
+    def last(width: int, lr: float, by_rule: bool) -> float:
+        torch.manual_seed(22)
+        model, narrow = char_model.Transformer(width), char_model.Transformer(32)
+        groups: Any = model.parameters()
+        if by_rule:
+            groups = mup_groups(model, narrow, lr=lr)
+            for block in model.body:  # attention by 1 / d: the queries shrink by the root
+                block.mix.register_forward_hook(  # type: ignore[union-attr, operator]
+                    lambda _, __, out: torch.cat(
+                        [out[..., :width] * (32 / width) ** 0.5, out[..., width:]], -1
+                    )
+                )
+        optimizer = torch.optim.Adam(groups, lr=lr)
+        draw = torch.Generator().manual_seed(22)
+        losses = [
+            char_model.step(
+                model, optimizer, char_model.windows(data, torch.randint(450_000, (32,), generator=draw))
+            )
+            for _ in range(80)
+        ]
+        return sum(losses[-20:])
+
+    best = {
+        (width, by_rule): min(range(len(rates)), key=lambda k: last(width, rates[k], by_rule))
+        for width, by_rule in ((32, True), (128, True), (128, False))
+    }
+    print(best)
+    assert abs(best[128, True] - best[32, True]) <= 1  # at the base width the rule changes nothing
+    assert best[128, False] <= best[32, True] - 2
