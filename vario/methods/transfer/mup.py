@@ -43,8 +43,8 @@ CARD = {
     "one built of unit-scaling 0.3.5 under torch 2.13 (sizes at the start .5 to 2, slopes below .1)",
     "changed": "dimensions are found by comparing two widths; the output multiplier is a "
     "forward pre-hook, not a class; u-muP is the package's, where a model is built of it",
-    "shown": "coordinate check of an MLP; a character transformer of 32 to 128 wide (80 steps, rates a factor "
-    "of 2 apart, two seeds) keeps its best rate within a step, where the standard one's falls by two; u-muP's "
+    "shown": "coordinate check of an MLP; a character transformer 32 to 128 wide (80 steps, rates a factor "
+    "of 2 apart, two seeds) keeps its best rate within a step, where standard falls by two; u-muP's "
     "and eight times the width are not shown here",
 }
 
