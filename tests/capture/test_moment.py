@@ -47,6 +47,7 @@ def test_every_need_of_every_instrument_leads_to_what_capture_offers() -> None:
             "group_of",
             "weights_before",
             "losses",
+            "terms",
             "loss_calls",
         ),
         *("activations", "inputs", "clip", "modes", "times", "rows", "grads_previous", "double_softmax"),
