@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vario.problems.deep_batch_norm import DeepBatchNorm, Task
+from vario.watching import watch
 
 
 def at_outputs(task: Task) -> list[Tensor]:
@@ -60,3 +63,38 @@ def test_the_truth_names_the_first_and_the_last_layer() -> None:
     truth = DeepBatchNorm(width=8, depth=40).truth
     assert truth["gradient_square_last"] == 7.0
     assert truth["gradient_square_first"] == pytest.approx(3.5, rel=1e-3)
+
+
+class WithoutMean(nn.Module):
+    """BatchNorm without centring, over the examples."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / (x.square().mean(0, keepdim=True) + 1e-12).sqrt()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("orthogonal", [True, False])
+def test_a_thousand_layers_are_told_to_explode_if_gaussian_and_not_if_orthogonal(
+    orthogonal: bool, tmp_path: Path
+) -> None:
+    """P257, accept: the finding, and what is prescribed for it."""
+    torch.manual_seed(5)
+    layers: list[nn.Module] = []
+    for _ in range(1000):
+        layers += [nn.Linear(20, 20, bias=False), WithoutMean()]
+        fill = nn.init.orthogonal_ if orthogonal else lambda weight: nn.init.normal_(weight, std=20**-0.5)
+        fill(layers[-2].weight)  # type: ignore[operator]
+    net = nn.Sequential(*layers, nn.Linear(20, 2))
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    x = torch.randn(20, 20)
+    with watch(net, optimizer, home=tmp_path) as run:
+        for _ in range(30):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x), (x[:, 0] > 0).long()).backward()
+            optimizer.step()
+    loud = [finding for finding in run.findings().findings if finding.severity != "advice"]
+    if orthogonal:
+        assert not loud
+    else:
+        assert (loud[0].id, loud[0].explained_by) == ("exploding-gradients", "")
+        assert {finding.explained_by for finding in loud[1:]} == {"exploding-gradients"}

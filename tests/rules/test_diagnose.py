@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,6 +98,13 @@ def test_a_model_that_is_mostly_left_out_explains_a_rate_that_looks_too_high():
         assert (by["label-noise"] == "") is (first == "learning-rate-too-high")
         assert by["loss-plateau"] == first
         assert by["parameters-not-updated"] == ("" if kind == "in no optimizer" else "learning-rate-too-high")
+
+
+def test_gradients_that_exploded_before_any_step_explain_a_rate_that_looks_too_high():
+    rate, grown = found("learning-rate-too-high", "error", 0.97), found("exploding-gradients", "error", 0.9)
+    assert [f.id for f in rank([grown, rate]) if not f.explained_by] == ["learning-rate-too-high"]
+    at_once = replace(grown, evidence=(Evidence("the same before any step", 1e9, 1e9, 1e9, 1e3),))
+    assert [f.id for f in rank([at_once, rate]) if not f.explained_by] == ["exploding-gradients"]
 
 
 def test_findings_of_different_models_do_not_explain_each_other():

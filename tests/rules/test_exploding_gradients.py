@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
-from vario.rules.exploding_gradients import check
+from vario.rules.exploding_gradients import BEFORE_ANY_STEP, check
 
 FAILING = {"loss/train": 2.303}
 
@@ -32,6 +32,11 @@ def test_fires_on_growth_over_depth(make):
     record = make(400, FAILING | depth | {"gradient/norm": 1e7})
     found = check(record)
     assert found.where == ("layers.0.weight",)
+    assert found.evidence[-1].name == BEFORE_ANY_STEP and found.evidence[-1].value == pytest.approx(
+        20**4 * 640**0.5 / 64
+    )
+    later = {key: (lambda s, v, size=size: (s, np.where(s == 0, 1.0, size))) for key, size in depth.items()}
+    assert check(make(400, FAILING | later | {"gradient/norm": 1e7})).evidence[-1].name != BEFORE_ANY_STEP
 
 
 def test_silent_where_the_run_learns(make):

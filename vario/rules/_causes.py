@@ -183,8 +183,13 @@ def explains(cause: Finding, symptom: Finding) -> bool:
 
     A layer that is dead in part lets gradients through: what has none was cut off elsewhere. No measurement
     explains that a script leaves parameters out of its optimizers; where most are, what little is trained
-    cannot learn, at any rate and from any labels. Nor does a loss explain the shapes of what it is given.
+    cannot learn, at any rate and from any labels. Nor does a loss explain the shapes of what it is given, nor
+    a rate what gradients were before any step.
     """
+    if _is_before_any_step(symptom) and cause.id in ("learning-rate-too-high", "gradients-accumulate"):
+        return False
+    if _is_before_any_step(cause) and symptom.id == "learning-rate-too-high":
+        return True
     if symptom.id == "underfitting" and _is_crossed(symptom):
         return False
     if cause.id == "underfitting":
@@ -201,6 +206,11 @@ def explains(cause: Finding, symptom: Finding) -> bool:
 def _is_crossed(finding: Finding) -> bool:
     """Whether each output was held against all targets of its batch, by their shapes."""
     return any(item.name == "targets beside each output" for item in finding.evidence)
+
+
+def _is_before_any_step(finding: Finding) -> bool:
+    """Whether gradients grew from layer to layer in the model as it was built."""
+    return any(item.name == "the same before any step" for item in finding.evidence)
 
 
 def _left_out(finding: Finding) -> float:

@@ -6,7 +6,8 @@ learned.
 How it is decided: only in a run that fails. With time: the norm of the gradient rose to more than 100
 times its level in the first steps, or to infinity. With depth: in the first steps the entries of the
 gradient of the layer that gets most are more than 1,000 times as large (root mean square) as in the layer
-nearest to the loss, and the norm of the whole gradient exceeds that of the weights.
+nearest to the loss, and the norm of the whole gradient exceeds that of the weights. Where that is so before
+any step was taken, no learning rate has made it so.
 Not applicable: fewer than 3 readings of the gradient's norm.
 """
 
@@ -21,6 +22,7 @@ from vario.rules._evidence import confidence, exactly, finite
 from vario.rules._parameters import early_norms, running_max
 
 ID = "exploding-gradients"
+BEFORE_ANY_STEP = "the same before any step"
 CARD = {
     "papers": ("P257", "P087"),
     "reads": ("gradient/norm", "weight/norm", "loss/train"),
@@ -28,7 +30,8 @@ CARD = {
     "changed": "",
     "alone": "worse",
     "summary": "The gradient reached {largest gradient norm}; in the first steps it was "
-    "{gradient norm at the start}.",
+    "{gradient norm at the start}; that of a layer was {gradient of this layer over that of the last} times "
+    "that of the last.",
 }
 
 
@@ -67,6 +70,10 @@ def check(
     if ratio <= over_depth:
         return None
     evidence.append(exactly("gradient of this layer over that of the last", ratio, over_depth, name))
+    first = early_norms(record, readings=1)
+    untouched = max(first.values()) / max(list(first.values())[-1], 1e-30) if steps[0] == 0 else 0.0
+    if untouched > over_depth:
+        evidence.append(exactly(BEFORE_ANY_STEP, untouched, over_depth))
     sure = confidence(ratio, over_depth)
     return Finding(ID, "error", sure, (name,), (int(steps[0]), int(steps[-1])), tuple(evidence))
 
