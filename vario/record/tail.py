@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
+import struct
 from typing import Any
 
 import numpy as np
@@ -82,8 +82,8 @@ def _merged(pieces: list[tuple[packing.Steps, packing.Values]]) -> tuple[packing
 def scalar_row(values: list[Any]) -> NDArray[np.float64] | None:
     """The values as one row where all are numbers, as they nearly always are; None where they are not."""
     try:
-        return np.frombuffer(array("d", values))
-    except (TypeError, ValueError, OverflowError):
+        return np.frombuffer(struct.pack(f"{len(values)}d", *values))
+    except (struct.error, TypeError, ValueError, OverflowError):
         return None
 
 
