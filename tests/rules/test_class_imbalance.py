@@ -38,6 +38,12 @@ def test_is_a_warning_where_the_rare_are_neglected(make):
     assert class_imbalance.check(make(400, UNEQUAL | recalls(0.99, 0.9, 0.8))).severity == "advice"
 
 
+def test_is_advice_where_not_even_the_frequent_are_recognised(make):
+    """A word given its neighbours: right one time in three, and the rare ones hardly ever."""
+    assert class_imbalance.check(make(400, UNEQUAL | recalls(0.33, 0.05, 0.0))).severity == "advice"
+    assert class_imbalance.check(make(400, UNEQUAL | recalls(0.66, 0.05, 0.0))).severity == "warning"
+
+
 def test_a_handful_of_rare_examples_does_not_tell_that_they_are_neglected(make):
     few = {"eval/class_counts": [90.0, 8.0, 2.0], "eval/class_correct": [89.0, 3.0, 1.0]}  # 0.4 of 10
     passes = {(name, "loader 1"): (PASSES, np.tile(values, (10, 1))) for name, values in few.items()}

@@ -60,3 +60,11 @@ def test_what_the_optimizer_climbs_may_rise_and_must_not_fall(make):
     assert check(make(200, {"loss/train": likelihood}, events=[up])) is None
     assert check(make(200, {"loss/train": likelihood})) is not None
     assert check(make(200, {"loss/train": -likelihood}, events=[up])) is not None
+
+
+def test_a_loss_that_rises_from_below_zero_up_to_it_does_not_run_away(make):
+    """The loss of a policy begins at minus a tenth, by chance, and ends where there is nothing to gain."""
+    settles = -0.1 * np.exp(-np.arange(400) / 60) + 0.01 * np.random.default_rng(4).standard_normal(400)
+    assert check(make(400, {"loss/train": settles, "batch/class_counts": None})) is None
+    away = settles + np.maximum(np.arange(400) - 300, 0) / 100
+    assert check(make(400, {"loss/train": away, "batch/class_counts": None})).severity == "error"

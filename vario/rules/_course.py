@@ -36,7 +36,8 @@ class Course:
     ``fall`` is the share of the starting loss (above the floor of 0, or of the lowest loss where losses
     are negative) that is gone at the end; nan where the loss has no floor to fall to: it lies around zero, as
     of a policy or an opponent, or climbs towards it from below, as the difference between data and what the
-    model itself draws. Such a loss is never "worse" while it stays below zero: no error begins there.
+    model itself draws. Such a loss is never "worse" while it stays below zero, where no error begins, nor
+    before it lies as far above zero as it began below.
     """
 
     steps: Steps  # of the finite readings
@@ -119,7 +120,7 @@ def _course(record: Record, clear: float) -> Course:
         state: State = "non-finite"
     elif (
         _share_below(good) < 0.95
-        and end.low > start.high
+        and end.low > max(start.high, -start.low)  # from below zero up to it nothing ran away
         and (
             end.value > start.value + max(0.5 * scale, 3 * noise)
             or end.value > 3 * max(start.value, chance, 0) > 0

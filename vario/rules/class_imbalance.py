@@ -6,7 +6,8 @@ the class shares helps.
 How it is decided: the largest over the smallest class count in the training batches, as the model got
 them (after any sampler); the low end of its interval must pass 10. Advice on its own; a warning where a
 rare class is neglected, that is, where held-out recall of the smaller half of the classes is less than half
-of that of the others (the high end of its interval).
+of that of the others (the high end of its interval), and these are recognised at least half of the time:
+where not even they are, as words that a few others leave open, the shares are not what is in the way.
 Not applicable: targets are no classes, or one example has many targets (in text, unequal shares are normal);
 fewer than 100 labels; a class that never came cannot be told from one that does not exist.
 """
@@ -40,6 +41,7 @@ def check(
     ratio: float = 10.0,
     labels: int = 100,
     neglected: float = 0.5,  # recall of the rare half below half of that of the others
+    recognised: float = 0.5,  # as in class_neglected: below it the model as a whole does not know
 ) -> Finding | None:
     """A finding where classes are unequal beyond chance."""
     steps, counts = class_totals(record)
@@ -64,7 +66,7 @@ def check(
     if found.low <= ratio:
         return None
     evidence = [found]
-    recall = _recall_of_rare(record, total)
+    recall = _recall_of_rare(record, total, recognised)
     if recall is not None:
         evidence.append(recall.evidence("recall of rare classes over others", neglected))
     severity: Severity = "warning" if recall is not None and recall.high < neglected else "advice"
@@ -72,8 +74,8 @@ def check(
     return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), tuple(evidence))
 
 
-def _recall_of_rare(record: Record, total: Floats) -> Estimate | None:
-    """Held-out recall of the classes below the median count over that of the rest; None where unknown."""
+def _recall_of_rare(record: Record, total: Floats, recognised: float) -> Estimate | None:
+    """Held-out recall of the rare classes over that of the rest; None where it, or the rest, is not known."""
     try:
         where = held_out(record, "eval/class_counts")
     except NotApplicable:
@@ -87,6 +89,6 @@ def _recall_of_rare(record: Record, total: Floats) -> Estimate | None:
         rate(float(right[-1][k].sum() / max(counted[-1][k].sum(), 1)), float(counted[-1][k].sum()))
         for k in (rare, ~rare)
     )
-    if not (np.isfinite(few.value) and many.value > 0):
+    if not (np.isfinite(few.value) and many.value >= recognised):
         return None
     return Estimate(few.value / many.value, few.low / many.high, few.high / max(many.low, 1e-9))
