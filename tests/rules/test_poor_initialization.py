@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.record import Event
 from vario.rules import poor_initialization
 
 N = np.arange(400)
@@ -60,6 +61,21 @@ def test_fires_where_the_first_outputs_of_a_regression_are_far_from_targets_and_
     assert (
         found(5.0) is found(50.0, target=20.0) is found(50.0, given=20.0) is found(5.0, target=1e-3) is None
     )
+
+
+def test_a_spread_that_a_norm_sets_anew_is_none_of_depth(make):
+    """Attention to small embeddings gives little; what comes after its norm owes nothing to that."""
+    names = [f"layers.{d}" for d in range(9)]
+    kinds = ["Linear", "ReLU"] * 4 + ["Linear"]
+    plain = [{"name": n, "class": k} for n, k in zip(names, kinds, strict=True)]
+    normed = [row if row["name"] != "layers.3" else row | {"class": "LayerNorm"} for row in plain]
+    before = [{"name": "norm", "class": "LayerNorm"}, *plain]
+    for modules in (plain, before):
+        told = [Event("modules", 0, "", {"modules": modules})]
+        assert poor_initialization.check(make(400, spreads(8.0), events=told)).severity == "warning"
+    with pytest.raises(NotApplicable, match="without a norm between"):
+        told = [Event("modules", 0, "", {"modules": normed})]
+        poor_initialization.check(make(400, spreads(8.0), events=told))
 
 
 @pytest.mark.parametrize("factor", [10.0, 0.1])

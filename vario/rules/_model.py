@@ -12,6 +12,7 @@ from vario.rules._examples import classes
 
 __all__ = [
     "dropouts",
+    "is_normalized_between",
     "is_too_narrow",
     "layers",
     "normalized_first",
@@ -72,6 +73,14 @@ def is_too_narrow(record: Record) -> bool:
         return any(before[0] == 1 == after[1] for before, after in pairwise(matrices))
     shapes = [tuple(p["shape"]) for p in rows(record, "parameters") if p["name"] == f"{name}.weight"]
     return bool(shapes) and shapes[-1][0] == count and math.prod(shapes[-1][1:]) < math.log2(max(count, 1))
+
+
+def is_normalized_between(record: Record, first: str, last: str) -> bool:
+    """Whether a normalisation is listed between two modules, as far as their order tells."""
+    listed = rows(record, "modules")
+    place = {str(m.get("name")): at for at, m in enumerate(listed)}
+    inside = listed[place.get(first, 0) : place.get(last, len(listed))]
+    return any(word in str(m.get("class", "")) for m in inside for word in NORMS)
 
 
 def normalized_first(record: Record) -> bool:

@@ -9,9 +9,9 @@ reach beyond 20 in both directions, which is e^20 to one; of a regression, the f
 times as large as targets, inputs and 1; (2) the standard deviation of the outputs of the
 deepest layer is more than 1,000 times larger or smaller than that of the first (layers that end in a tanh or
 sigmoid, and dead ones, are left to their own rules), as read before any step moved the weights by half of
-their size.
+their size; not across a normalisation, which sets the spread anew.
 Not applicable: neither per-example losses of classes, logits, or outputs and targets of a regression within
-the first 10 steps nor the activations of three layers there were read.
+the first 10 steps nor the activations of three layers without a norm between were read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
 from vario.rules._evidence import Estimate, exactly, finite
 from vario.rules._examples import classes, graded
-from vario.rules._model import layers, output_layer
+from vario.rules._model import is_normalized_between, layers, output_layer
 
 ID = "poor-initialization"
 CARD = {
@@ -69,7 +69,7 @@ def check(
     if loss is None and spread is None:
         raise NotApplicable(
             f"neither losses per example nor outputs and targets of a regression nor activations of three"
-            f" layers in the first {within} steps"
+            f" layers without a norm between, in the first {within} steps"
         )
     evidence = [e for e in (loss, spread) if e is not None]
     beyond = [e for e in evidence if e.low > e.limit]
@@ -150,6 +150,8 @@ def _spread(record: Record, limit: float, within: int) -> Evidence | None:
     if len(spreads) < 3:
         return None
     names = list(spreads)
+    if is_normalized_between(record, names[0], names[-1]):
+        return None
     first, last = spreads[names[0]], spreads[names[-1]]
     change = max(first / last, last / first)
     return exactly("change of spread over depth", change, limit, names[-1])
