@@ -1,7 +1,5 @@
 """The command line: arguments to verbs. Each verb imports what it needs when it is called."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys
@@ -18,6 +16,7 @@ from vario.cli_trial import PASS_ON as TRIAL_WORDS
 from vario.cli_trial import trial
 from vario.nouns import VarioError
 
+# no `from __future__ import annotations` here: typer would evaluate each of them four times per start
 app = typer.Typer(
     name="vario",
     no_args_is_help=True,

@@ -1,7 +1,5 @@
 """The command line of measurements on demand: what is too dear for every run, asked for by name."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command line of the dashboard: which runs, which port, and whether a browser is opened."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote

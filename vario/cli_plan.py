@@ -1,7 +1,5 @@
 """The command line of planning: from small runs to a forecast, a decision, and the next runs to do."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """The command line of trials: what to try, how it is compared, and who runs it."""
 
-from __future__ import annotations
-
 import math
 import sys
 from pathlib import Path

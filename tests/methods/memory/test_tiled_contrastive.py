@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from vario.methods.memory import TiledContrastiveLoss
@@ -78,6 +81,57 @@ def test_second_derivatives(trained):
     leaves.append(torch.tensor(2.0, dtype=torch.float64))
     leaves = [t.requires_grad_(wants) for t, wants in zip(leaves, trained, strict=True)]
     assert torch.autograd.gradgradcheck(TiledContrastiveLoss(tile=2), leaves)
+
+
+def encoded(rows=7, ranks=1):
+    """Two encoders and a scale, and the inputs of each rank: (ranks, rows, 5) of images and of texts."""
+    torch.manual_seed(3)
+    model = nn.ModuleDict({k: nn.Linear(5, 4, bias=False).double() for k in ("images", "texts")})
+    model.scale = nn.Parameter(torch.tensor(3.0, dtype=torch.float64))
+    return model, torch.randn(2, ranks, rows, 5, dtype=torch.float64)
+
+
+def loss_of(model, loss, images, texts):
+    return loss(model["images"](images), model["texts"](texts), model.scale)
+
+
+def _rank(rank, ranks, place):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{place}/store", rank=rank, world_size=ranks)
+    model, inputs = encoded(ranks=ranks)
+    loss = TiledContrastiveLoss(tile=3, group=dist.group.WORLD)
+    value = loss_of(model, loss, *inputs[:, rank])
+    (2 * value).backward()
+    for p in model.parameters():
+        dist.all_reduce(p.grad)
+    messages = []
+    for attempt in (
+        lambda: loss_of(model, loss, *inputs[:, rank, : 3 + rank]),
+        lambda: torch.autograd.grad(loss_of(model, loss, *inputs[:, rank]), model.scale, create_graph=True),
+    ):
+        try:
+            attempt()
+        except (ValueError, RuntimeError) as refusal:
+            messages.append(str(refusal))
+    torch.save((value.detach(), [p.grad / ranks for p in model.parameters()], messages), f"{place}/{rank}.pt")
+    dist.barrier()
+    gc.collect()
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_ring_of_processes_has_the_loss_of_all_rows(ranks, tmp_path):
+    """P209, accept: gloo, ragged tiles, to 1e-12; gradients are averaged as DistributedDataParallel does."""
+    torch.multiprocessing.spawn(_rank, (ranks, str(tmp_path)), nprocs=ranks)
+    model, inputs = encoded(ranks=ranks)
+    whole = loss_of(model, dense, *inputs.flatten(1, 2))
+    (2 * whole).backward()
+    for rank in range(ranks):
+        value, grads, messages = torch.load(tmp_path / f"{rank}.pt")
+        assert abs(value - whole) < 1e-12
+        for ours, p in zip(grads, model.parameters(), strict=True):
+            assert (ours - p.grad).abs().max() < 1e-12
+        assert f"have 3 to {2 + ranks} rows" in messages[0] and "first derivatives only" in messages[1]
 
 
 def test_refuses():

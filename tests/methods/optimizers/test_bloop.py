@@ -36,6 +36,40 @@ def test_follows_the_equation():
             torch.testing.assert_close(p.detach(), x, rtol=1e-10, atol=1e-10 * x.abs().max().item())
 
 
+def pcgrad(train, aux):
+    """PCGrad of two gradients: of a pair in conflict, each loses its part along the other."""
+    product = torch.minimum(train @ aux, torch.zeros(()))
+    return train + aux - product * (aux / aux.square().sum() + train / train.square().sum())
+
+
+def direction(first, second, rate=1.0):
+    """What Bloop steps along where the training gradient is ``first``, after earlier ones."""
+    w = nn.Parameter(torch.zeros_like(first[-1]))
+    optimizer = Bloop(torch.optim.SGD([w], lr=1.0), weight=1.0, rate=rate)
+    for train, aux in zip(first, second, strict=True):
+        optimizer.zero_grad()
+        before = w.detach().clone()
+        optimizer.auxiliary((w * aux).sum())
+        (w * train).sum().backward()
+        optimizer.step()
+    return before - w.detach()
+
+
+def test_without_an_average_it_is_half_of_pcgrad():
+    """P232, accept: torchjd's PCGrad is the reference. In conflict it is Bloop both ways round, at rate 1."""
+    aggregation = pytest.importorskip("torchjd.aggregation")
+    draw, met = torch.Generator().manual_seed(4), [0, 0]
+    for _ in range(40):
+        train, aux = torch.randn(2, 6, generator=draw, dtype=torch.float64)
+        both = direction([train], [aux]) + direction([aux], [train]) - train - aux
+        theirs = aggregation.PCGrad()(torch.stack([train, aux]))
+        torch.testing.assert_close(theirs, pcgrad(train, aux), rtol=1e-6, atol=1e-6)
+        conflict = bool(train @ aux < 0)
+        met[conflict] += 1
+        assert torch.allclose(both, theirs, rtol=1e-6, atol=1e-6) == conflict
+    assert min(met) > 5
+
+
 def test_without_auxiliary_loss_it_is_the_inner_optimizer():
     one, two = parameters(), parameters()
     around, plain = Bloop(torch.optim.AdamW(one, lr=0.01)), torch.optim.AdamW(two, lr=0.01)
@@ -113,6 +147,8 @@ def quadratic(way, seed, steps=4000, lr=0.05):
         if rate:
             optimizer.auxiliary(aux)
             train.backward()
+        elif way == "pcgrad":
+            w.grad = pcgrad(*(torch.autograd.grad(loss, w)[0] for loss in (train, aux)))
         else:
             (train + aux).backward()
         inner.param_groups[0]["lr"] = lr * (1 - step / steps)
@@ -124,13 +160,13 @@ def quadratic(way, seed, steps=4000, lr=0.05):
 
 @pytest.mark.slow
 def test_keeps_the_training_loss_where_sums_and_present_gradients_do_not():
-    """P232, accept: training loss <= 0.2x the weighted sum and <= 0.3x projection on the present gradient."""
+    """P232, accept: training loss <= 0.2x the weighted sum and <= 0.3x projections without an average."""
     runs = {
-        way: torch.stack([quadratic(way, s) for s in (81, 82, 83)]).mean(0)
-        for way in ("bloop", "present", "sum")
+        way: torch.stack([quadratic(way, s) for s in (91, 92, 93)]).mean(0)
+        for way in ("bloop", "present", "pcgrad", "sum")
     }
     assert runs["bloop"][0] <= 0.2 * runs["sum"][0]
-    assert runs["bloop"][0] <= 0.3 * runs["present"][0]
+    assert runs["bloop"][0] <= 0.3 * min(runs["present"][0], runs["pcgrad"][0]), runs
     assert all(run[1] < 1e-3 for run in runs.values())  # the free directions reach the auxiliary optimum
 
 

@@ -65,6 +65,69 @@ def test_ties_worked_by_hand():
     assert ties(start, ends[:1], density=1.0, scale=2.0)["w"].tolist() == pytest.approx([8.0, -2.0, 6.0, 0.2])
 
 
+@pytest.mark.parametrize(("density", "scale"), [(0.2, 1.0), (0.5, 0.7), (1.0, 1.0)])
+def test_ties_entry_by_entry(density, scale):
+    """Trimmed by rank, one sign by the larger total, the mean of those that have it."""
+    start, *ends = (pair(seed)[0] for seed in range(4))
+    new = ties(start, ends, density=density, scale=scale)
+    for name, w0 in start.items():
+        deltas = [(end[name] - w0).flatten().tolist() for end in ends]
+        count = max(1, int(density * w0.numel()))
+        least = [sorted(map(abs, d), reverse=True)[count - 1] for d in deltas]
+        expected = []
+        for k, before in enumerate(w0.flatten().tolist()):
+            kept = [d[k] for d, limit in zip(deltas, least, strict=True) if abs(d[k]) >= limit]
+            up, down = [v for v in kept if v > 0], [v for v in kept if v < 0]
+            chosen = up if sum(up) >= -sum(down) else down
+            expected.append(before + scale * sum(chosen) / max(1, len(chosen)))
+        torch.testing.assert_close(new[name].flatten(), torch.tensor(expected, dtype=torch.float64))
+
+
+def merged_by_mergekit(name, start, ends, density, **settings):
+    method = pytest.importorskip("mergekit.merge_methods.registry").get(name)
+    group = pytest.importorskip("mergekit.merge_methods.base").TensorGroup
+    given = {"weight": 1.0, "density": density}
+    each = {key: {k: value for k in range(1, len(ends) + 1)} for key, value in given.items()}
+    return {
+        key: method.merge_group(
+            group.from_tensors([w0, *(end[key] for end in ends)], base_index=0),
+            **each,
+            **{"int8_mask": False, "lambda": 1.0, **settings},
+        )
+        for key, w0 in start.items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("density", [0.2, 0.5, 1.0])
+def test_ties_equals_mergekit(density):
+    """P336, accept (mergekit is no dependency of the tests: it brings peft and datasets)."""
+    start, *ends = (pair(seed)[0] for seed in range(4))
+    theirs = merged_by_mergekit("ties", start, ends, density, normalize=True, rescale=False)
+    ours = ties(start, ends, density=density)
+    for name in start:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_dare_equals_mergekit_with_the_same_draws(monkeypatch):
+    """P336, accept. Its factor is the l1 norm before over that after, not the 1 / (1 - p) of the paper."""
+    start, end = pair()
+    ours = dare(start, end, drop=0.5, seed=3)
+    kept = iter([(ours[name] - start[name]).abs() > 1e-12 for name in start])
+    monkeypatch.setattr(torch, "bernoulli", lambda p: next(kept).to(p.dtype))
+    plain = merged_by_mergekit("dare_linear", start, [end], 0.5, normalize=False, rescale=False)
+    for name in start:
+        same = dare(start, end, drop=0.5, factor=0.5, seed=3)[name]
+        torch.testing.assert_close(same, plain[name], rtol=1e-6, atol=1e-6)
+    kept = iter([(ours[name] - start[name]).abs() > 1e-12 for name in start])
+    scaled = merged_by_mergekit("dare_linear", start, [end], 0.5, normalize=False, rescale=True)
+    for name in start:
+        delta, mine = end[name] - start[name], ours[name] - start[name]
+        factor = 2 * delta.abs().sum() / mine.abs().sum()
+        torch.testing.assert_close(scaled[name], start[name] + mine / 2 * factor, rtol=1e-6, atol=1e-6)
+
+
 def test_loss_change_by_the_sum():
     """P336, accept: 50 points within 5 % of the true change, the first order at least 20 % off."""
     torch.manual_seed(0)

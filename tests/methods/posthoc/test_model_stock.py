@@ -61,6 +61,21 @@ def test_follows_the_equation(count):
         )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_equals_mergekit(count):
+    """P354, accept: to 1e-6 (mergekit is no dependency of the tests: it brings peft and datasets)."""
+    package = pytest.importorskip("mergekit.merge_methods.model_stock").model_stock_merge_method
+    group = pytest.importorskip("mergekit.merge_methods.base").TensorGroup
+    draw = torch.Generator().manual_seed(count)
+    for shape in ((7,), (6, 5), (4, 3, 2, 2)):
+        start, push = (torch.randn(shape, generator=draw, dtype=torch.float64) for _ in range(2))
+        ends = [start + push + torch.randn(shape, generator=draw, dtype=torch.float64) for _ in range(count)]
+        theirs = package.merge_group(group.from_tensors([start, *ends], base_index=0), filter_wise=False)
+        ours = model_stock({"w": start}, [{"w": end} for end in ends])["w"]
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
 def test_limits():
     start, end = {"w": torch.zeros(3)}, {"w": torch.tensor([1.0, 2.0, 3.0])}
     assert torch.allclose(model_stock(start, [end, end])["w"], end["w"])  # no angle: the models themselves

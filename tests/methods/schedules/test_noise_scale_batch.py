@@ -29,6 +29,33 @@ def test_noise_alone_is_flagged_not_called_zero():
     assert plan.signal < 0 and plan.noise_scale is None
 
 
+def test_one_example_and_the_batch_give_the_coherence_of_their_gradients():
+    """P173, accept: with a small batch of one example, the noise scale is 1 / alpha - 1 of P033.
+
+    alpha = |E g|^2 / E|g|^2, of a network's gradients of single examples; |E g|^2 without its bias.
+    """
+    torch.manual_seed(6)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    x = torch.randn(40, 5, dtype=torch.float64) + 1
+    y = (x[:, 0] > 1).long()
+    held = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(weights, x, y):
+        return nn.functional.cross_entropy(torch.func.functional_call(model, weights, (x[None],)), y[None])
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(held, x, y)
+    rows = torch.cat([g.flatten(1) for g in each.values()], dim=1)
+    plan = NoiseScaleBatch(range(10**6), 1, decay=0.0, after=1)
+    plan.update(
+        small_sq=rows.square().sum(1).mean().item(), large_sq=squared_norm(model, x, y), small=1, large=40
+    )
+    pairs = rows @ rows.T
+    alpha = (pairs.sum() - pairs.trace()) / (40 * 39) / (pairs.trace() / 40)  # |E g|^2: products of two
+    assert plan.noise_scale == pytest.approx((1 / alpha - 1).item(), rel=1e-9)
+    biased = rows.mean(0).square().sum() / rows.square().sum(1).mean()
+    assert plan.noise_scale != pytest.approx((1 / biased - 1).item(), rel=1e-2)
+
+
 def test_share_and_ceiling():
     half = NoiseScaleBatch(range(1000), 4, decay=0.0, after=1, share=0.5)
     assert half.update(small_sq=5.0, large_sq=2.0, small=10, large=40) == 20

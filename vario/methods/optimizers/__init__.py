@@ -10,7 +10,7 @@ from vario.methods.optimizers.m_fac import MFAC as MFAC
 from vario.methods.optimizers.m_fac import FisherInverse as FisherInverse
 from vario.methods.optimizers.perp_grad import PerpGrad as PerpGrad
 from vario.methods.optimizers.sam import SAM as SAM
-from vario.methods.optimizers.shampoo import shampoo as shampoo
+from vario.methods.optimizers.shampoo import Shampoo as Shampoo
 from vario.methods.optimizers.stable_spam import stable_spam as stable_spam
 from vario.methods.optimizers.tvlars import TVLARS as TVLARS
 from vario.methods.optimizers.width_groups import alignment_of as alignment_of

@@ -42,12 +42,13 @@ CARD = {
     "treats": ("gradient-conflict",),
     "example": {},
     "cost": "4 bytes per parameter (the average), a second backward pass for the auxiliary loss",
-    "checked": "equation; authors' code apple/ml-bloop c4626c6 (Apple sample code licence), read",
+    "checked": "equation; torchjd 0.18's PCGrad, which in conflict is this both ways round without the "
+    "average; authors' code apple/ml-bloop c4626c6 (Apple sample code licence), read",
     "changed": "nothing: the average starts at the first gradient, as in the authors' code. Steps without an "
     "auxiliary loss are steps of the inner optimizer",
     "shown": "degenerate noisy quadratic, 20 dimensions, 5 of them constrained: training loss at most 0.2x "
-    "that of "
-    "the weighted sum and 0.3x that of projecting on the present gradient, at an equal auxiliary loss",
+    "that of the weighted sum and 0.3x that of projecting on the present gradient or by PCGrad, at an equal "
+    "auxiliary loss",
 }
 
 

@@ -34,7 +34,8 @@ CARD = {
     "treats": ("batch-too-small",),
     "example": {"batch_size": 4},
     "cost": "two squared norms per step, which data-parallel training and accumulation have for free",
-    "checked": "equation; closed form on least squares",
+    "checked": "equation; closed form on least squares; 1 / alpha - 1 of the coherence of per-example "
+    "gradients (P033)",
     "changed": "a negative estimate of |G|^2 is kept in the average and flagged (noise_scale is None), not "
     "replaced by zero as in gns-pytorch; the batch never shrinks",
     "shown": "least squares, d = 20, 200 pairs (10, 1000): within 3 % of the exact noise scale. "
