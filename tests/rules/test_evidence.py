@@ -73,6 +73,18 @@ def test_course_tells_how_a_run_goes(make, loss, state):
     assert course(make(400, {"loss/train": loss(np.arange(400))})).state == state
 
 
+def test_a_gain_is_seen_through_batches_that_differ_by_more(make):
+    """Targets that allow three tenths; single losses differ by more, yet the trend is sure. Chance is not."""
+    steps = np.arange(400)
+    learned, flat = [], []
+    for seed in range(40):
+        draw = np.random.default_rng(seed).normal(0, 0.35, len(steps))
+        for losses, told in ((1 - 0.3 * steps / 400, learned), (np.ones(len(steps)), flat)):
+            record = make(400, {"loss/train": (steps, losses + draw), "batch/class_counts": None})
+            told.append(course(record).state == "learning")
+    assert sum(learned) >= 32 and sum(flat) <= 2
+
+
 def test_the_end_of_a_very_short_run_is_not_its_beginning_too(make):
     five = {"loss/train": np.array([0.69, 0.31, 0.016, 5e-4, 4e-5]), "batch/class_counts": None}
     assert course(make(5, five), count=5).state == "learning"

@@ -82,7 +82,8 @@ def course(record: Record, *, count: int = 20, clear: float = 0.05) -> Course:
     """The course of ``loss/train``, or NotApplicable where fewer than ``count`` steps were seen.
 
     A fall counts as clear when it is ``clear`` of the starting loss (5 %: a constant guess, once the
-    bias of the last layer has settled, gains about this much) and larger than the noise of one reading.
+    bias of the last layer has settled, gains about this much) and its interval or that of the trend tells it
+    from none; a single reading may well differ by more, as where targets allow little.
     """
     record.need("loss/train", count)
     return record.once(("course", clear, reach()), lambda: _course(record, clear))
@@ -128,7 +129,7 @@ def _course(record: Record, clear: float) -> Course:
     ):
         state = "worse"
     elif (
-        fell < max(clear * scale, noise)
+        fell < clear * scale
         or end.low > 0.97 * chance
         or end.value > chance
         or _is_level(seen_steps, seen, first, last)
