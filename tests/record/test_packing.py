@@ -43,10 +43,15 @@ def test_every_bit_comes_back(name: str, count: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "bytes_per_point"),
-    [("constant", 0.1), ("counts", 1.1), ("float32 noise", 3.6), ("schedule", 1.0), ("noise", 7.6)],
+    [("constant", 0.1), ("counts", 1.1), ("float32 noise", 3.5), ("schedule", 0.2), ("noise", 7.6)],
 )
 def test_what_is_regular_is_stored_small(name: str, bytes_per_point: float) -> None:
     assert len(packing.pack(STEPS, VALUES[name])) < bytes_per_point * N
+
+
+def test_series_packed_together_are_the_bytes_of_each() -> None:
+    points = np.array([values for values in VALUES.values() if values.ndim == 1] * 2)
+    assert packing.pack_all(STEPS, points) == [packing.pack(STEPS, values) for values in points]
 
 
 @pytest.mark.parametrize("name", ["noise", "schedule", "constant"])

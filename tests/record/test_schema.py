@@ -54,23 +54,18 @@ def test_a_writer_brings_an_old_record_up_to_date(tmp_path: Path) -> None:
     assert len(open_run(tmp_path).main.series("loss/train")[0]) == 61
 
 
-def test_a_new_record_has_large_pages_and_one_that_is_there_keeps_its_own(tmp_path: Path) -> None:
-    write_run(tmp_path / "new", steps=3)
-    for pages, name in ((schema.PAGE_BYTES, "new"), (4096, "old")):
-        if name == "old":
-            shutil.copytree(tmp_path / "new", tmp_path / "old")
-            with sqlite3.connect(tmp_path / "old" / "record.sqlite", isolation_level=None) as connection:
-                connection.execute("pragma journal_mode=delete")
-                connection.execute("pragma page_size=4096")
-                connection.execute("vacuum")
-        writer = RecordWriter(tmp_path / name)
-        writer.readings("added", 7, [Reading("loss/value", 0.5)])
-        writer.close()
-        with sqlite3.connect(tmp_path / name / "record.sqlite") as connection:
-            assert connection.execute("pragma page_size").fetchone() == (pages,)
-        with open_run(tmp_path / name) as run:
-            (added,) = [record for record in run.records() if record.stream == "added"]
-            assert added.series("loss/value", "")[1].tolist() == [0.5]
+def test_what_leaves_the_tail_is_not_written_over(tmp_path: Path) -> None:
+    """Debian's SQLite fills what is deleted with zeros: half of all pages that a record wrote were that."""
+    writer = RecordWriter(tmp_path)
+    written = 0
+    for step in range(1_100):
+        writer.readings("model", step, [Reading(f"series/{i}", float(i * step) ** 0.5) for i in range(60)])
+        if step in (999, 1_050):
+            pages = (tmp_path / "record.sqlite-wal").stat().st_size // 4096
+            written, before = pages, written
+    writer.close()
+    chunks = 60 * 8 * 1_000 / 4096  # the mantissas of square roots do not shrink
+    assert written - before < 1.5 * chunks
 
 
 def test_a_newer_record_is_refused_by_both(tmp_path: Path) -> None:

@@ -98,6 +98,20 @@ def test_flushes_every_fifty_steps_or_after_a_second(tmp_path: Path, monkeypatch
     assert seen() == 53
 
 
+def test_a_sign_of_life_is_given_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1e9]
+    monkeypatch.setattr(store.time, "time", lambda: now[0])
+    writer = RecordWriter(tmp_path)
+    seen = []
+    for later in (0.0, 0.4, 0.4, 0.4, -7.0):  # the clock may be set back
+        now[0] += later
+        writer.readings("model", len(seen), [Reading("loss/train", 1.0)])
+        writer.flush()
+        seen.append(open_run(tmp_path).last_written - 1e9)
+    writer.close()
+    assert seen == pytest.approx([0.0, 0.0, 0.0, 1.2, -5.8])
+
+
 def test_a_wide_tail_becomes_chunks_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

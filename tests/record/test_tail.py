@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vario.nouns import VarioError
-from vario.record.tail import CHUNK_POINTS, Block, Layout, Tail, any_row, scalar_row
+from vario.nouns import Reading, VarioError
+from vario.record.tail import CHUNK_POINTS, Block, Layout, Tail, any_row
 
 KEYS = [("x", ""), ("h", "a")]
 
@@ -35,12 +35,23 @@ def test_a_tail_is_full_when_one_series_has_a_thousand_points() -> None:
 
 
 def test_rows() -> None:
-    assert scalar_row([1, np.float32(2)]).tolist() == [1, 2]
+    scalars = Layout("m", KEYS, (0, 0))
+    assert np.frombuffer(scalars.scalar_row([1, np.float32(2)]) or b"").tolist() == [1, 2]
+    assert [scalars.scalar_row([1.0, odd]) for odd in ({}, [2.0], "3", 10**400)] == [None] * 4
+    assert Layout("m", KEYS, (0, 2)).scalar_row([1.0, 2.0]) is None
     row, widths = any_row(KEYS, [1.5, (1, 2)])
-    assert row.tolist() == [1.5, 1, 2] and widths == (0, 2)
+    assert np.frombuffer(row).tolist() == [1.5, 1, 2] and widths == (0, 2)
     assert any_row(KEYS, [1.5, [2]])[1] == (0, 1)
-    assert [scalar_row([1.0, odd]) for odd in ({}, [2.0], "3", 10**400)] == [None] * 4
     with pytest.raises(VarioError, match="h at 'a'"):
         any_row(KEYS, [1.0, {}])
     with pytest.raises(VarioError, match="h at 'a'"):
         any_row(KEYS, [1.0, []])
+
+
+def test_values_are_those_of_the_same_series_in_the_same_order() -> None:
+    layout = Layout("m", KEYS, (0, 0))
+    batch = [Reading(name, float(place == "a"), place) for name, place in KEYS]
+    assert layout.values(batch) == [reading.value for reading in batch]
+    assert layout.values(batch[::-1]) is None
+    assert layout.values([batch[0], Reading(batch[1].series, 0.0, "elsewhere")]) is None
+    assert layout.values([batch[0], Reading("else", 0.0, batch[1].where)]) is None

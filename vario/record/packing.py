@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,14 +56,14 @@ def pack_all(steps: Steps, points: Values) -> list[bytes]:
         for kind in set(kinds.tolist()):
             of_kind = np.flatnonzero(kinds == kind)
             narrow = _chosen(rows, of_kind).astype(_DTYPES[kind])
-            laid = narrow.view(np.uint8).reshape(*narrow.shape, -1).transpose(0, 2, 1)
-            for series, planes in zip(among[of_kind].tolist(), laid, strict=True):
-                mask, stored, packed = _squeezed(planes.tobytes(), len(planes))
+            planes = narrow.view(np.uint8).reshape(*narrow.shape, -1).transpose(0, 2, 1)
+            numbers = among[of_kind].tolist()
+            for number, mask, stored, packed in _squeezed(planes):
                 if not regular:
                     stored = steps.astype("<i8").tobytes() + stored
                 head = _HEADER.pack(0, kind, mask, regular, once, count, width, int(steps[0]), stride)[4:]
                 body = head + stored + packed
-                chunks[series] = struct.pack("<I", zlib.crc32(body)) + body
+                chunks[numbers[number]] = struct.pack("<I", zlib.crc32(body)) + body
     return chunks
 
 
@@ -179,12 +179,15 @@ def summary(values: Values) -> tuple[float, float, float]:
 
 def pack_block(series: NDArray[np.int32], steps: Steps, points: Values) -> bytes:
     """A flush of several series at the same steps: `points` is (steps, columns of all series)."""
-    (kind,) = _narrowest(points.reshape(1, -1)).tolist()
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = points.astype("<f4")
+    if not (narrow.astype(np.float64).view(np.int64) == points.view(np.int64)).all():
+        narrow = points.astype("<f8")
     body = (
-        _BLOCK.pack(0, len(series), len(steps), kind)[4:]
+        _BLOCK.pack(0, len(series), len(steps), _DTYPES.index(narrow.dtype))[4:]
         + series.astype("<i4").tobytes()
         + steps.astype("<i8").tobytes()
-        + points.astype(_DTYPES[kind]).tobytes()
+        + narrow.tobytes()
     )
     return struct.pack("<I", zlib.crc32(body)) + body
 
@@ -212,20 +215,27 @@ def _in_place(stored: bytes, packed: bytes, mask: int, size: int, planes: int) -
     return b"".join(parts)
 
 
-def _squeezed(planes: bytes, count: int) -> tuple[int, bytes, bytes]:
-    """Which of `count` planes do not look like noise, the bytes of the others, and theirs compressed."""
-    size, mask, stored, packed = len(planes) // count, 0, b"", b""
-    for plane in range(count):
-        part = planes[plane * size : (plane + 1) * size]
-        if 2 * len(set(part[:_SAMPLE])) < len(part[:_SAMPLE]):
-            mask |= 1 << plane
-            packed += part
-        else:
-            stored += part
-    if packed:
-        deflate = zlib.compressobj(1, zlib.DEFLATED, -12, 4, zlib.Z_RLE)
-        packed = deflate.compress(packed) + deflate.flush()
-    return mask, stored, packed
+def _squeezed(planes: NDArray[np.uint8]) -> Iterator[tuple[int, int, bytes, bytes]]:
+    """Of `planes` (series, planes, n), in any order: the series, which of its planes do not look like noise,
+    the bytes of the others, and theirs compressed.
+    """
+    sample = planes[:, :, :_SAMPLE]
+    ordered = np.sort(sample, axis=2)
+    distinct = 1 + (ordered[:, :, 1:] != ordered[:, :, :-1]).sum(2)
+    quiet = 2 * distinct < sample.shape[2]
+    repeats = 2 * (sample[:, :, 1:] == sample[:, :, :-1]).sum(2) > sample.shape[2]
+    masks = quiet @ (1 << np.arange(quiet.shape[1]))
+    for mask in set(masks.tolist()):
+        alike = np.flatnonzero(masks == mask)
+        flat = quiet[alike[0]]
+        noisy, even = (np.ascontiguousarray(planes[alike][:, which]) for which in (~flat, flat))
+        in_runs = (repeats[alike] & flat).sum(1) * 2 > flat.sum()
+        for series, stored, packed, runs in zip(alike.tolist(), noisy, even, in_runs.tolist(), strict=True):
+            if not mask:
+                yield series, mask, stored.tobytes(), b""
+                continue
+            deflate = zlib.compressobj(1, zlib.DEFLATED, -12, 4, zlib.Z_RLE if runs else zlib.Z_HUFFMAN_ONLY)
+            yield series, mask, stored.tobytes(), deflate.compress(packed) + deflate.flush()
 
 
 def _narrowest(rows: Values) -> NDArray[np.intp]:

@@ -22,7 +22,7 @@ FILE_NAME = "record.sqlite"
 APPLICATION_ID = 0x7661726F  # "varo"
 VERSION = 1
 TIMEOUT_SECONDS = 30.0
-PAGE_BYTES = 16_384  # a flush of 200 series is written in half the time that pages of 4,096 take
+CHECKPOINT_PAGES = 4_000  # the disk is waited for once in so many pages of the WAL
 
 TABLES = """
 create table meta(key text primary key, value text not null) without rowid;
@@ -72,12 +72,13 @@ def _opened_for_writing(path: Path) -> sqlite3.Connection:
     try:
         if not _is_blank(connection):
             _version(connection, path)  # before anything is changed: it may be another program's file
-        connection.execute(f"pragma page_size={PAGE_BYTES}")  # of a new file; one that is there keeps its own
         wanted = "truncate" if file_system(path) in NETWORK_FILE_SYSTEMS else "wal"
         (mode,) = connection.execute(f"pragma journal_mode={wanted}").fetchone()
         if mode not in ("wal", "truncate"):
             connection.execute("pragma journal_mode=truncate")
         connection.execute("pragma synchronous=normal")
+        connection.execute("pragma secure_delete=off")  # else what leaves the tail is written over with zeros
+        connection.execute(f"pragma wal_autocheckpoint={CHECKPOINT_PAGES}")
         with transaction(connection, path):
             if _is_blank(connection):
                 _create(connection)

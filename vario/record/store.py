@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from vario.nouns import Reading, VarioError
 from vario.record import packing, schema
 from vario.record.processes import myself
-from vario.record.tail import Block, Layout, Tail, any_row, scalar_row
+from vario.record.tail import Block, Layout, Tail, any_row
 
 FLUSH_STEPS = 50
 FLUSH_SECONDS = 1.0
+BEAT_SECONDS = 1.0  # a page of its own is written for each sign of life
 UNWRITTEN_BYTES = 64 << 20  # what is kept for a later try while the disk refuses
 
 _left_by_parents: list[sqlite3.Connection] = []  # a forked child must not close its parent's connection
@@ -51,28 +52,27 @@ class RecordWriter:
     def readings(self, stream: str, step: int, readings: Iterable[Reading]) -> None:
         """Takes what was read at one step of a stream; a series read twice at a step keeps the last."""
         self._own()
-        batch = list(readings)
+        batch = readings if isinstance(readings, list) else list(readings)
         if not batch:
             return
-        names, places = [reading.series for reading in batch], [reading.where for reading in batch]
-        values = [reading.value for reading in batch]
+        first, last = batch[0], batch[-1]
         with self._lock:
             # Most steps read the series that the last one read, so a list is compared, not hashed.
-            alike = (stream, names[0], places[0], names[-1], places[-1], len(batch))
+            alike = (stream, first.series, first.where, last.series, last.where, len(batch))
             layout = self._layouts.get(alike)
-            known = layout is not None and layout.names == names and layout.places == places
-            row = scalar_row(values) if layout is not None and known and layout.scalars else None
-            if row is None:
-                keys = list(zip(names, places, strict=True))
-                row, widths = any_row(keys, values)
+            values = None if layout is None else layout.values(batch)
+            row = None if layout is None or values is None else layout.scalar_row(values)
+            if layout is None or row is None:
+                keys = [(reading.series, reading.where) for reading in batch]
+                row, widths = any_row(keys, [reading.value for reading in batch])
                 self._check_widths(stream, keys, widths)
-            if layout is None or not known:
-                layout = self._layouts[alike] = Layout(stream, keys, widths)
+                if layout is None or values is None:
+                    layout = self._layouts[alike] = Layout(stream, keys, widths)
             if not layout.steps:
                 self._pending.append(layout)
             layout.steps.append(step)
             layout.rows.append(row)
-            self._unwritten += row.nbytes
+            self._unwritten += len(row)
             if (stream, step) != self._moment:
                 self._moment = (stream, step)
                 self._steps += 1
@@ -149,7 +149,7 @@ class RecordWriter:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._connection = None
-        self._process = 0
+        self._process, self._beat = 0, 0.0
         self._layouts: dict[tuple[str, str, str, str, str, int], Layout] = {}
         self._widths: dict[tuple[str, str, str], int] = {}
         self._ids: dict[tuple[str, str, str], int] = {}
@@ -199,11 +199,13 @@ class RecordWriter:
     def _write(self, connection: sqlite3.Connection) -> list[Block]:
         """Inside a transaction: everything that has gathered."""
         now, me = time.time(), myself()
-        connection.execute(
-            "insert into process(host, pid, started, opened, heartbeat) values(?, ?, ?, ?, ?) "
-            "on conflict(host, pid, started) do update set heartbeat=excluded.heartbeat",
-            (me.host, me.pid, me.started, now, now),
-        )
+        if not self._process or not 0 <= now - self._beat < BEAT_SECONDS:
+            connection.execute(
+                "insert into process(host, pid, started, opened, heartbeat) values(?, ?, ?, ?, ?) "
+                "on conflict(host, pid, started) do update set heartbeat=excluded.heartbeat",
+                (me.host, me.pid, me.started, now, now),
+            )
+            self._beat = now
         if not self._process:
             find = "select id from process where host=? and pid=? and started=?"
             (self._process,) = connection.execute(find, (me.host, me.pid, me.started)).fetchone()
@@ -227,7 +229,8 @@ class RecordWriter:
             layout.ids = np.array(
                 [self._series(connection, layout.stream, *key) for key in layout.keys], np.int32
             )
-        steps, points = np.array(layout.steps, np.int64), np.array(layout.rows)
+        steps = np.array(layout.steps, np.int64)
+        points = np.frombuffer(b"".join(layout.rows)).reshape(len(steps), -1)
         cursor = connection.execute(
             "insert into tail(stream, block) values(?, ?)",
             (layout.stream, packing.pack_block(layout.ids, steps, points)),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vario.nouns import VarioError
+from vario.nouns import Reading, VarioError
 from vario.record import packing
 
 CHUNK_POINTS = 1_000
@@ -21,10 +21,26 @@ class Layout:
     def __init__(self, stream: str, keys: list[tuple[str, str]], widths: tuple[int, ...]) -> None:
         self.stream, self.keys, self.widths = stream, keys, widths
         self.names, self.places = [name for name, _ in keys], [place for _, place in keys]
-        self.scalars = not any(widths)
         self.ids: NDArray[np.int32] | None = None
         self.steps: list[int] = []
-        self.rows: list[NDArray[np.float64]] = []
+        self.rows: list[bytes] = []
+        self._scalars = None if any(widths) else struct.Struct(f"{len(keys)}d")
+
+    def values(self, batch: list[Reading]) -> list[Any] | None:
+        """Those of as many readings, if they are of these series in this order; None where they are not."""
+        values = [
+            reading.value
+            for reading, name, place in zip(batch, self.names, self.places, strict=True)
+            if reading.series == name and reading.where == place
+        ]
+        return values if len(values) == len(batch) else None
+
+    def scalar_row(self, values: list[Any]) -> bytes | None:
+        """The values end to end where all are numbers, as they nearly always are; None where they are not."""
+        try:
+            return self._scalars.pack(*values) if self._scalars else None
+        except (struct.error, TypeError, ValueError, OverflowError):
+            return None
 
 
 class Block:
@@ -79,15 +95,7 @@ def _merged(pieces: list[tuple[packing.Steps, packing.Values]]) -> tuple[packing
     return steps[order], np.concatenate([piece[1] for piece in pieces])[order]
 
 
-def scalar_row(values: list[Any]) -> NDArray[np.float64] | None:
-    """The values as one row where all are numbers, as they nearly always are; None where they are not."""
-    try:
-        return np.frombuffer(struct.pack(f"{len(values)}d", *values))
-    except (struct.error, TypeError, ValueError, OverflowError):
-        return None
-
-
-def any_row(keys: list[tuple[str, str]], values: list[Any]) -> tuple[NDArray[np.float64], tuple[int, ...]]:
+def any_row(keys: list[tuple[str, str]], values: list[Any]) -> tuple[bytes, tuple[int, ...]]:
     """All values end to end, and the width of each: 0 for a scalar."""
     parts, widths = [], []
     for (series, where), value in zip(keys, values, strict=True):
@@ -103,4 +111,4 @@ def any_row(keys: list[tuple[str, str]], values: list[Any]) -> tuple[NDArray[np.
             )
         widths.append(part.size if part.ndim else 0)
         parts.append(part.reshape(-1))
-    return np.concatenate(parts), tuple(widths)
+    return np.concatenate(parts).tobytes(), tuple(widths)
