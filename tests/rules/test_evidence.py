@@ -100,11 +100,12 @@ def test_a_fall_within_the_first_steps_counts_and_is_no_explosion(make):
     assert course(make(40, {"loss/train": loss})).peak > 3 * 0.7  # up and down again is one
 
 
-def test_losses_after_a_step_as_long_as_the_weights_are_no_start(make):
+@pytest.mark.parametrize("ratio", [1.0, 0.15])
+def test_losses_after_a_step_of_a_tenth_of_the_weights_are_no_start(make, ratio):
     """A rate far too high: the first step doubles the loss, and what follows is no gain over that."""
     steps = np.arange(45)
     loss = np.where(steps == 0, 1.0, np.where(steps < 3, 2.0, 0.6))
-    overthrown = {"loss/train": loss, "update/ratio": np.where(steps < 2, 1.0, 0.05)}
+    overthrown = {"loss/train": loss, "update/ratio": np.where(steps < 2, ratio, 0.05)}
     run = course(make(45, overthrown | {"batch/class_counts": None}))
     assert run.start.value == 1.0 and run.fall == pytest.approx(0.4)
     usual = overthrown | {"update/ratio": np.where(steps < 2, 0.1, 0.05), "batch/class_counts": None}

@@ -170,8 +170,8 @@ def _usual(record: Record, name: str) -> float:
     return float(np.median(values)) if len(values) else np.nan
 
 
-def _first_losses(record: Record, steps: Steps, values: Floats, *, large: float = 0.5) -> Floats:
-    """The losses that the run started from: none after a step half as long as the weights."""
+def _first_losses(record: Record, steps: Steps, values: Floats, *, large: float = 0.1) -> Floats:
+    """The losses that the run started from: none after a step a tenth as long as the weights."""
     first = values[: max(min(len(values) // 50, 10), 3)]
     at, ratio = finite(*record.series("update/ratio"))
     if (ratio > large).any():
