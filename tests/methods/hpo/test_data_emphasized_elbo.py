@@ -153,37 +153,52 @@ def weights(x, y, variance, noise=0.1):
     return x.T @ torch.linalg.solve(x @ x.T + noise**2 / variance * torch.eye(len(x), dtype=x.dtype), y)
 
 
-DRAWS = range(501, 525)  # looked at once
+DRAWS = range(701, 749)  # looked at once
+
+
+def log_evidence(x, y, variance, noise=0.1):
+    """Of a fixed prior, exact: y ~ N(0, variance x x^T + noise^2 I)."""
+    factor = torch.linalg.cholesky(variance * x @ x.T + noise**2 * torch.eye(len(x), dtype=x.dtype))
+    return -0.5 * (y @ torch.cholesky_solve(y[:, None], factor)[:, 0]) - factor.diagonal().log().sum()
 
 
 @functools.cache
 def errors():
-    """Test RMSE, (draws, priors), of each fixed prior, and (draws,) with kappa = D / N and with kappa = 1."""
+    """Test RMSE, (draws, priors), of each fixed prior; and (draws,) of what three ways come to.
+
+    kappa = D / N, kappa = 1, and the fixed prior of the largest evidence.
+    """
     found = []
     for seed in DRAWS:
         x, y, x_test, truth = fourier(seed)
         candidates = [weights(x, y, v) for v in PRIORS] + [fit(x, y, 0.1, kappa)[0] for kappa in (None, 1.0)]
-        found.append([(x_test @ w - truth).square().mean().sqrt().item() for w in candidates])
+        off = [(x_test @ w - truth).square().mean().sqrt().item() for w in candidates]
+        likeliest = max(range(len(PRIORS)), key=lambda k, x=x, y=y: log_evidence(x, y, PRIORS[k]))
+        found.append([*off, off[likeliest]])
     table = torch.tensor(found)
-    return table[:, :-2], table[:, -2], table[:, -1]
+    return table[:, :-3], table[:, -3], table[:, -2], table[:, -1]
 
 
 @pytest.mark.slow
 def test_finds_the_regularization_without_validation_data():
     """P283, accept: 60 examples, D = 1,024: RMSE within 5 % of the best fixed prior, below kappa = 1.
 
-    The mean over 24 draws of the data, against the prior that is best over these draws.
+    The mean over 48 draws of the data, against the prior that is best over these draws.
     """
-    fixed, ours, plain = errors()
+    fixed, ours, plain, _ = errors()
     assert ours.mean() <= 1.05 * fixed.mean(0).min() and ours.mean() < plain.mean()
 
 
 @pytest.mark.slow
-def test_no_fixed_prior_is_within_five_percent_of_the_best_of_each_draw():
+def test_nobody_is_within_five_percent_of_the_best_prior_of_each_draw():
     """Why the row of P283 is held over draws: the best prior of a single draw is known to its test set alone.
 
-    Even a fixed prior that is chosen on all test sets together misses it in some draws.
+    Neither this method, nor the exact evidence, nor even the fixed prior that is chosen on all test sets
+    together meets it in each draw: the upper ends of their 95 % intervals lie below 95 %.
     """
-    fixed, *_ = errors()
-    near = fixed <= 1.05 * fixed.min(1, keepdim=True).values
-    assert near.float().mean(0).max() < 1
+    from scipy.stats import binomtest
+
+    fixed, ours, _, likeliest = errors()
+    limit, alike = 1.05 * fixed.min(1).values, fixed[:, fixed.mean(0).argmin()]
+    counts = [int((way <= limit).sum()) for way in (ours, likeliest, alike)]
+    assert max(binomtest(k, len(DRAWS)).proportion_ci().high for k in counts) < 0.95, counts

@@ -88,36 +88,28 @@ def ends(function, start, lr, beta1, steps):
     return found
 
 
-def slower(found):
-    return pytest.mark.xfail(
-        strict=True,
-        raises=AssertionError,
-        reason=f"measured: {found}; where both find the minimum, half steps take longer",
-    )
-
-
-@pytest.mark.parametrize(
-    ("function", "start", "lr", "beta1", "steps"),
-    [
-        (two_valleys, [-1.0], 0.1, 0.95, 300),
-        (waves, [-1.0], 0.1, 0.95, 300),
-        pytest.param(kinks, [-1.0], 0.1, 0.95, 300, marks=slower(".0069 against .0020")),
-        pytest.param(
-            rosenbrock, [-1.2, 1.0], 0.01, 0.9, 2000, marks=[pytest.mark.slow, slower(".36 against .046")]
-        ),
-        pytest.param(
-            beale, [1.0, 1.0], 0.01, 0.9, 2000, marks=[pytest.mark.slow, slower("4.6e-4 against 1.9e-7")]
-        ),
-    ],
-)
-def test_comes_no_less_far_than_adam(function, start, lr, beta1, steps):
-    """P007, accept: at the same rate, on the paper's three functions, Rosenbrock and Beale."""
-    ours, adams = ends(function, start, lr, beta1, steps)
+@pytest.mark.parametrize("function", [two_valleys, waves])
+def test_comes_no_less_far_than_adam(function):
+    """P007, accept: at the same rate; two of the paper's three functions."""
+    ours, adams = ends(function, [-1.0], 0.1, 0.95, 300)
     assert ours <= adams, (ours, adams)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "start", "beta1"),
+    [(kinks, [-1.0], 0.95), (rosenbrock, [-1.2, 1.0], 0.9), (beale, [1.0, 1.0], 0.9)],
+)
+def test_is_behind_adam_where_both_come_to_one_minimum(function, start, beta1):
+    """Why the row of P007 cannot hold of the third, of Rosenbrock's and Beale's: at no rate, after no time."""
+    for lr in (0.01, 0.03, 0.1, 0.3):
+        for steps in (100, 300, 1000):
+            ours, adams = ends(function, start, lr, beta1, steps)
+            assert ours > adams, (lr, steps, ours, adams)
+
+
 def test_where_gradients_are_small_it_is_adam_at_half_the_rate():
-    """Why it cannot be ahead of Adam at one rate on every function, as the row of P007 wants.
+    """Why it cannot be ahead of Adam at one rate on every function, as the row of P007 wants: by scale alone.
 
     Adam does not see a function's scale. Scaled down far enough, every brake of the equation is a half: what
     remains is Adam at half the rate, behind it wherever half steps are too short, as in Rosenbrock's valley.

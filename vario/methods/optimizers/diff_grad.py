@@ -41,11 +41,11 @@ CARD = {
     "The package adds 1e-15 under the root and eps before the bias correction: a constant gradient of 1e-7 "
     "moves 0.13 times as far in the third step as the equation has it, one of 1e-4 as far",
     "shown": "a constant gradient moves exactly half as far as Adam. Two of the paper's three functions end "
-    "in the lowest valley (0 and .0001), where Adam stays in a higher one (.05 and .85). Not shown here: "
-    "the third (.0069 against .0020), Rosenbrock (.36 against .046) and Beale (4.6e-4 against 1.9e-7): "
-    "where the gradient hardly changes the steps are half of Adam's, so after equal steps it is further "
-    "from the minimum. No such line can hold for every function: scaled down, the equation is Adam at half "
-    "the rate (tested). Better accuracy: not shown here",
+    "in the lowest valley (0 and .0001), where Adam stays in a higher one (.05 and .85). On the third, and "
+    "on Rosenbrock's and Beale's, where both come to one minimum, it is behind Adam at each of four rates "
+    "from .01 to .3 after 100, 300 and 1,000 steps, 36 of 36: where the gradient hardly changes the steps "
+    "are half of Adam's. No such line can hold for every function: scaled down, the equation is Adam at "
+    "half the rate (tested). Better accuracy: not shown here",
 }
 
 
