@@ -101,7 +101,7 @@ def test_comes_no_less_far_than_adam(function):
     [(kinks, [-1.0], 0.95), (rosenbrock, [-1.2, 1.0], 0.9), (beale, [1.0, 1.0], 0.9)],
 )
 def test_is_behind_adam_where_both_come_to_one_minimum(function, start, beta1):
-    """Why the row of P007 cannot hold of the third, of Rosenbrock's and Beale's: at no rate, after no time."""
+    """Why the row of P007 cannot hold of the third, of Rosenbrock's and Beale's: at no rate or time."""
     for lr in (0.01, 0.03, 0.1, 0.3):
         for steps in (100, 300, 1000):
             ours, adams = ends(function, start, lr, beta1, steps)
