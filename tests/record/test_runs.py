@@ -58,6 +58,16 @@ def test_find_by_id_prefix_path_and_last(three: Path, monkeypatch: pytest.Monkey
     assert find().name == "20260203-000000-lark"  # a directory without a record is no run
 
 
+def test_a_path_that_is_no_run_is_told_so(three: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("hello")
+    for place in ("empty", "file.txt"):
+        with pytest.raises(VarioError, match="is no run: there is no record.sqlite in it"):
+            runs.find_run(str(tmp_path / place), three)
+    with pytest.raises(VarioError, match="is no run.* It holds runs; name one, such as .*baseline"):
+        runs.find_run(str(three), tmp_path / "elsewhere")
+
+
 def test_what_is_typed_finds_the_run_from_here(
     three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

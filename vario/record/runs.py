@@ -71,6 +71,13 @@ def find_run(reference: str = "last", home: Path | None = None) -> Path:
     if (by_path / FILE_NAME).exists():
         return by_path
     runs = sorted((path for path in _directories(place) if (path / FILE_NAME).exists()), key=_made)
+    if reference != "last" and by_path.exists() and not any(run.name.startswith(reference) for run in runs):
+        within = _directories(by_path) if by_path.is_dir() else []
+        inside = sorted(path for path in within if (path / FILE_NAME).exists())
+        out = (
+            f"It holds runs; name one, such as {inside[-1]}" if inside else "`vario runs` lists what is here"
+        )
+        raise VarioError(f"{reference} is no run: there is no {FILE_NAME} in it. {out}.")
     if not runs:
         raise VarioError(
             f"there are no runs in {place}. `vario run train.py` makes one; $VARIO_HOME says where to look."
