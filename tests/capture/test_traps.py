@@ -322,6 +322,20 @@ def test_optimizers_of_one_model_are_told_of_one_another() -> None:
     assert len(never.param_groups) == 1
 
 
+def test_a_part_that_the_script_moves_by_hand_is_told_to_the_optimizer_of_the_rest() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3), nn.Linear(3, 3))
+    optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    with attached() as notes:
+        for _ in range(4):
+            step(model, optimizer)
+            with torch.no_grad():
+                for parameter in model[2].parameters():
+                    parameter -= 0.1 * parameter.grad
+                    parameter.grad = None
+    told = [data["names"] for _, kind, _, data in notes.happened if kind == "held_elsewhere"]
+    assert told == [["2.weight", "2.bias"]]
+
+
 def test_reentrant_checkpointing_is_one_backward(trained: Any) -> None:
     from torch.utils.checkpoint import checkpoint
 

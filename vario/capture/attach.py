@@ -25,7 +25,7 @@ from vario.capture.closures import nested, with_closure
 from vario.capture.doors import Doors
 from vario.capture.dozing import KEPT, Doze
 from vario.capture.dropouts import Dropouts
-from vario.capture.elsewhere import tell_of
+from vario.capture.elsewhere import tell_of, tell_of_moved
 from vario.capture.evaluated import modes_at_evaluation
 from vario.capture.evaluation import Evaluation
 from vario.capture.gradients_on import GradientsOn
@@ -346,6 +346,7 @@ class Attachment(Hearing):
         now = time.perf_counter()
         stream.seconds, stream.ended = now - stream.ended, now
         self.observer.stepped(stream, {})
+        tell_of_moved(stream, self.observer.event)
         stream.step, stream.thread = stream.step + 1, threading.get_ident()
         stream.last_batches, stream.carried = self.gathered.batches, None
         self.gathered.closed(let_go=len(self.streams) == 1, late=late)  # others may yet step on it

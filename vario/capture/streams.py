@@ -44,6 +44,8 @@ class Stream:
     step: int = 0
     micro_batches: int = 1  # of a step, where their losses are divided by their number
     over: bool = False  # there will be no further step
+    outside: dict[str, float] = field(default_factory=dict)  # sums of what the optimizer does not hold
+    look_again: int = 0  # at these, from this step on
     wanted: frozenset[str] = frozenset()
     carried: float | None = None
     inputs: list[Tensor] | None = None

@@ -5,12 +5,12 @@ was built (an error), or its learning rate is zero or too small for its number f
 is frozen on purpose (`requires_grad=False`: only said, since fine-tuning does this).
 How it is decided: an optimizer that never took a step although gradients were computed for it, twenty times
 or more, changes nothing (an error: `optimizer.step()` is missing). Else from the list of parameters: those
-that ask for a gradient but belong to no optimizer that steps (advice where the first backward gave them
-none, as under `no_grad`; nothing where they are a part like another that is trained, name by name: a target
-or teacher that follows by hand), and those that ask for none; and from the updates: matrices whose change is
-exactly zero at every measured step after a gradient that is not. A gradient below a millionth of the whole
-model's is the rounding of a zero: so it is for a bias before a BatchNorm, which has no effect and rightly
-stays.
+that ask for a gradient but belong to no optimizer that steps and were not seen to change (advice where the
+first backward gave them none, as under `no_grad`; nothing where they are a part like another that is trained,
+name by name: a target or teacher that follows by hand), and those that ask for none; and from the updates:
+matrices whose change is exactly zero at every measured step after a gradient that is not. A gradient below a
+millionth of the whole model's is the rounding of a zero: so it is for a bias before a BatchNorm, which has no
+effect and rightly stays.
 Not applicable: neither the list of parameters nor 5 readings of updates were recorded.
 """
 
