@@ -311,6 +311,37 @@ def test_what_cannot_be_put_in_is_known_before_the_baseline_is_run(
     assert {p.last.job.arm for p in told if p.last} == {"sam"}
 
 
+def test_so_it_is_of_a_method_that_counts_the_baselines_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vario
+
+    (tmp_path / "train.py").write_text(REAL.replace("model(data), target", "model(data), 0 * target"))
+    monkeypatch.chdir(tmp_path)
+    told: list[Progress] = []
+    made = vario.trial("train.py", with_="infobatch", seeds=2, jobs=1, home="runs", tell=told.append)
+    assert "are not a tensor of the batch" in made.arm("infobatch").reason
+    assert {p.last.job.arm for p in told if p.last} == {"infobatch"}
+
+
+def test_a_try_ends_where_all_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vario.record.reader import open_run
+    from vario.trials.asked import Asked
+    from vario.trials.length import tried
+    from vario.trials.local import LocalRunner
+
+    (tmp_path / "train.py").write_text(REAL + "open('end', 'w')")
+    monkeypatch.chdir(tmp_path)
+    plan = Asked(["train.py"], ["infobatch"], seeds=1).plan()
+    runner = LocalRunner(1)
+    runner.start(plan.job(tried(plan.arms[1]), 0), tmp_path / "runs")
+    while (outcome := runner.wait(1.0)) is None:
+        pass
+    assert not outcome.reason and not (tmp_path / "end").exists()
+    with open_run(outcome.path) as run:
+        assert {e.data["slot"] for e in run.events("treatment")} == {"seed", "sampler", "sampler-losses"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_what_a_method_counts_is_seen_in_the_baseline_and_what_an_optimizer_took_over_is_said(

@@ -32,7 +32,7 @@ def put_in(treatment: Treatment, *, tell: Teller | None = None) -> list[str]:
     """
     from vario.capture.exits import at_exit
 
-    told = Told(treatment.name, tell)
+    told = Told(treatment.name, tell, until=treatment.slots() if treatment.only_tried else ())
     lines: list[str] = []
     if treatment.seed is not None:
         from vario.remedies.slots_seed import shift_seeds

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -37,8 +37,9 @@ class TreatmentFailed(SystemExit):
 class Told:
     """What has been told of one treatment in one process."""
 
-    def __init__(self, name: str, tell: Teller | None = None) -> None:
+    def __init__(self, name: str, tell: Teller | None = None, *, until: Collection[str] = ()) -> None:
         self.name = name
+        self.until = until  # once all of these slots are reached the process ends, well: it was a try
         self._tell = tell or _into_the_record
         self._said: set[str] = set()
         self.applied: set[str] = set()
@@ -56,6 +57,8 @@ class Told:
         if key not in self._said:
             self._said.add(key)
             self._tell("treatment", slot, {"treatment": self.name, "slot": slot, **data})
+        if self.until and not self.waiting and self.applied.issuperset(self.until):
+            raise SystemExit(0)
 
     def fail(self, slot: str, reason: str) -> NoReturn:
         """Tell why it cannot be put in, and end the process."""

@@ -55,13 +55,15 @@ class Treatment:
     """What is changed; ``Treatment("baseline")`` changes nothing.
 
     ``seed`` is the offset that is added to every seed of the script; None leaves all seeds alone, and 0
-    does so too but seeds what a script never seeds (Python's and numpy's generators).
+    does so too but seeds what a script never seeds (Python's and numpy's generators). ``only_tried``: the
+    script ends as soon as all has been put in.
     """
 
     name: str
     settings: Pairs = ()
     methods: tuple[MethodUse, ...] = ()
     seed: int | None = None
+    only_tried: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Treatment:
@@ -129,7 +131,8 @@ class Treatment:
             MethodUse(use["method"], _pairs(use.get("options", ())), use.get("factory", ""))
             for use in raw.get("methods", ())
         )
-        return cls(raw["name"], _pairs(raw.get("settings", ())), methods, raw.get("seed"))
+        settings, tried = _pairs(raw.get("settings", ())), bool(raw.get("only_tried"))
+        return cls(raw["name"], settings, methods, raw.get("seed"), tried)
 
 
 def _pairs(rows: Any) -> Pairs:

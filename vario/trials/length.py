@@ -11,7 +11,7 @@ from vario.trials.measure import examples_seen
 from vario.trials.pairs import Arm
 from vario.trials.runner import Outcome
 
-__all__ = ["filled", "length_of"]
+__all__ = ["filled", "length_of", "tried"]
 
 
 def length_of(run: Run) -> tuple[int, int]:
@@ -37,6 +37,11 @@ def filled(arms: tuple[Arm, ...], first: Outcome) -> tuple[Arm, ...]:
     with open_run(first.path) as run:
         steps, epochs = length_of(run)
     return tuple(_filled(arm, steps, epochs) for arm in arms)
+
+
+def tried(arm: Arm) -> Arm:
+    """The arm as it is put in once, to see whether it can be: what its methods count is not known yet."""
+    return replace(arm, change=replace(arm.change.of_length(steps=1000, epochs=100), only_tried=True))
 
 
 def _filled(arm: Arm, steps: int, epochs: int) -> Arm:

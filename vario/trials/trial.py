@@ -18,7 +18,7 @@ from vario.trials.comparison import Table, Unmeasured, settle
 from vario.trials.conduct import run_jobs
 from vario.trials.files import folder, kept_files
 from vario.trials.ledger import Ledger
-from vario.trials.length import filled
+from vario.trials.length import filled, tried
 from vario.trials.local import LocalRunner
 from vario.trials.measure import Course, Metric, choose, read
 from vario.trials.pairs import BASELINE, TUNING_SEEDS, Job, Plan
@@ -265,12 +265,23 @@ class _Making:
     # ---- before the pairs
 
     def _count(self) -> None:
-        """What methods count and the user left open, from the baseline's first run."""
-        if self._reads_records and any(arm.change.uncounted for arm in self.plan.arms):
+        """What methods count and the user left open, from the baseline's first run.
+
+        They are tried before it, at any count, until they are in: one that cannot be is then known at once.
+        """
+        tries = [tried(arm) for arm in self.plan.arms if arm.change.uncounted]
+        if self._reads_records and tries:
+            self._run((self.plan.job(arm, 0) for arm in tries), self._tried)
+            if self.table.is_decided():
+                return
             ended: list[Outcome] = []
             self._run(iter([self.plan.job(self.plan.arms[0], 0)]), ended.append)
             self.plan = replace(self.plan, arms=filled(self.plan.arms, ended[0]))
             self.table.plan = self.plan
+
+    def _tried(self, outcome: Outcome) -> None:
+        if self._wrong(outcome):
+            self._ended(outcome)
 
     def _tune(self) -> None:
         """Try every setting on every arm on the tuning seeds, and go on with what each arm did best with."""
