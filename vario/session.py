@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Session", "Writer"]
 
 FREE = frozenset({"losses", "terms", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
-CALL = FREE | {"loss_calls"}
+CALL = FREE | {"loss_calls", "attacks"}
 COMPARED = frozenset({"losses", "terms", "times"})  # runs are compared by these, step by step
 NEEDS = {
     "none": frozenset[str](),

@@ -49,6 +49,7 @@ def test_every_need_of_every_instrument_leads_to_what_capture_offers() -> None:
             "losses",
             "terms",
             "loss_calls",
+            "attacks",
         ),
         *("activations", "inputs", "clip", "modes", "times", "rows", "grads_previous", "double_softmax"),
         *("example_gradients", "gradient_parts", "shards", "shard_grads"),

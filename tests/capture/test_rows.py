@@ -37,6 +37,14 @@ def test_equal_rows_and_only_they_have_equal_hashes(dtype: torch.dtype) -> None:
     assert (hashes[200:] == hashes[:50]).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_of_whole_numbers_are_told_apart_whose_last_bits_are_all_zero(dtype: torch.dtype) -> None:
+    pairs = torch.cartesian_prod(torch.arange(31), torch.arange(31))
+    rows = torch.cat([torch.eye(31)[pairs[:, 0]], torch.eye(31)[pairs[:, 1]]], dim=1).to(dtype)
+    hashes = hash_rows(rows)
+    assert hashes is not None and len(set(hashes.tolist())) == len(rows)
+
+
 def test_rows_of_few_entries_are_hashed_with_their_target() -> None:
     x, y = torch.zeros(4, 1), torch.arange(4.0)
     assert len(set(hash_rows((x, y)).tolist())) == 4  # type: ignore[union-attr]

@@ -93,6 +93,26 @@ def test_two_losses_of_the_same_outputs_are_told_in_the_same_place() -> None:
     assert last == {TRAINED_ON: len(X), "": len(HELD_OUT)}
 
 
+def test_a_loss_is_about_the_rows_given_last_of_as_many_as_it_has() -> None:
+    """Right answers of training rows are counted by hand before the held-out loss is taken."""
+    torch.manual_seed(0)
+    net, notes = nn.Linear(6, 1), Notes()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    attachment = Attachment(notes)
+    for _ in range(12):
+        optimizer.zero_grad()
+        F.mse_loss(net(X), Y).backward()
+        optimizer.step()
+        with torch.no_grad():
+            net(X)
+            F.mse_loss(net(HELD_OUT), HELD_OUT[:, :1])
+    attachment.detach()
+    assert not notes.failures
+    told = {(r.where, r.series): r.value for _, read in notes.read for r in read}
+    assert (told["", "eval/examples"], told["", "eval/seen_share"]) == (len(HELD_OUT), 0.0)
+    assert (TRAINED_ON, "eval/loss") not in told
+
+
 def test_where_training_never_shows_a_row_twice_nothing_is_said() -> None:
     told, _ = run(lambda: [x + 0.1 * torch.randn_like(x) for x in by_hand()], [X, HELD_OUT])
     assert not [key for key in told if key[1] == "eval/seen_share"]

@@ -93,6 +93,15 @@ def test_labels_at_random_are_an_error_with_a_rate_of_a_guess(make):
         assert (label_noise.check(make(400, shuffled | two)) is None) == some
 
 
+def test_labels_that_are_missed_more_often_than_by_luck_are_none_at_random(make):
+    """As of addition modulo a number: what training saw of a row excludes its other labels."""
+    shuffled = run(train=np.where(N < 200, 0.1, 0.2), unseen=0.0, wrong=0.0, floor=2.2)
+    shuffled |= {"loss/train": np.linspace(2.31, 2.1, 400)} | NEVER_BETTER
+    assert label_noise.check(make(400, shuffled)) is None
+    by_luck = {("eval/accuracy", "loader 1"): (PASSES, np.full(10, 0.09))}  # of 1,000: within chance of 0.1
+    assert label_noise.check(make(400, shuffled | by_luck)).severity == "error"
+
+
 def test_the_first_that_a_run_wins_is_no_memory_where_it_carries_over(make):
     """Training went from 2.31 to 2.27, and held-out loss with it."""
     begun = run(train=0.1, unseen=0.1, wrong=0.0, floor=2.2) | {"loss/train": np.linspace(2.31, 2.27, 400)}

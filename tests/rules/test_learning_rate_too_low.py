@@ -88,3 +88,14 @@ def test_fires_on_a_run_that_ended_while_its_loss_fell_ever_faster(make):
     small = {"update/ratio": 8e-4}
     assert check(make(250, ends_at(2.07) | small)).severity == "warning"
     assert check(make(250, ends_at(1.5) | small)) is None  # much is won: such a run is on its way
+
+
+def test_cannot_know_of_a_loss_at_rest_above_its_floor(make):
+    """P345: no run at one rate tells of minima that it never saw."""
+    steps = np.arange(400)
+    fallen = np.exp(-steps / 15)
+    rest = {"loss/train": 0.25 + fallen, "gradient/norm": fallen + 1e-9, "update/ratio": 1e-3 * fallen + 1e-9}
+    with pytest.raises(NotApplicable, match="come to rest at 0.25"):
+        check(make(400, rest))
+    assert check(make(400, rest | {"loss/train": fallen})) is None  # at its floor
+    assert check(make(400, rest | {"gradient/norm": 1.0})) is None  # noise goes on

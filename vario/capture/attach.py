@@ -33,7 +33,7 @@ from vario.capture.hearing import Hearing
 from vario.capture.in_backward import InBackward
 from vario.capture.inputs import Inputs
 from vario.capture.loaders import Loaders
-from vario.capture.loss_calls import read_call
+from vario.capture.loss_calls import apart, read_call
 from vario.capture.needs import LossCall
 from vario.capture.observer import Observer
 from vario.capture.schedulers import Schedulers
@@ -188,7 +188,7 @@ class Attachment(Hearing):
         if not training:
             self.awake = True  # the next backward ends the pass
             if not self.inside:
-                where, *rows = self.without_loader.loss_called()
+                where, *rows = self.without_loader.loss_called(len(call.output) if call.output.dim() else 0)
                 self.evaluation.add(where, call, self.modes)
                 self.evaluation.rows_seen(where, *rows)
             return
@@ -196,11 +196,11 @@ class Attachment(Hearing):
             self.gradients_on.hold(call)
             return
         self.answers.trained(call, function, args, kwargs)
-        self._loss_of_training(call)
+        self._loss_of_training(call, value)
 
-    def _loss_of_training(self, call: LossCall) -> None:
+    def _loss_of_training(self, call: LossCall, value: Tensor | None = None) -> None:
         self.evaluation.training_losses.add(call.name)
-        self.gathered.loss_called(self.loaders, call, keep=self._keeps_calls)
+        self.gathered.loss_called(self.loaders, call, value, keep=self._keeps_calls)
 
     @property
     def _keeps_calls(self) -> bool:
@@ -327,7 +327,7 @@ class Attachment(Hearing):
             raw["inputs"] = self.inputs.of(stream)
             raw["rows"] = self.without_loader.trained(raw["inputs"])
             raw["activations"] = batches.activations.get(stream.name)
-            raw["loss_calls"] = batches.calls or None
+            raw["loss_calls"], raw["attacks"] = (calls or None for calls in apart(batches.calls))
             raw["double_softmax"] = batches.double_softmax
             raw["clip"] = one_clip(batches.clips)
             raw.update(self.doors.of(stream))

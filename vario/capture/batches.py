@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vario.capture import graph
-from vario.capture.loss_calls import example_mean
+from vario.capture.loss_calls import example_mean, leads_to_inputs
 from vario.capture.losses import MicroBatch, MicroBatches, constant_divisor, loss_value
 from vario.capture.needs import LossCall
 from vario.capture.shards import is_here
@@ -38,11 +38,12 @@ class Gathered:
             self.batches = MicroBatches()
         return self.batches
 
-    def loss_called(self, loaders: Loaders, call: LossCall, *, keep: bool) -> None:
-        """A loss function gave a value that may go backward."""
+    def loss_called(self, loaders: Loaders, call: LossCall, value: Tensor | None, *, keep: bool) -> None:
+        """A loss function gave a value that may go backward; None where its graph is not at hand any more."""
         self._given.append(example_mean(call)[0])
         if keep:
-            self._calls.append((loaders.where, replace(call, drawn=loaders.in_hand)))
+            of_inputs = value is not None and leads_to_inputs(value)
+            self._calls.append((loaders.where, replace(call, drawn=loaders.in_hand, of_inputs=of_inputs)))
 
     def loss_given(self, value: Tensor) -> None:
         """The short way for a loss function that gives its mean, where nobody asks for its arguments."""

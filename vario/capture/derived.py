@@ -111,6 +111,12 @@ def _target_pairs(offer: Offer) -> float | None:
     return predictions.regression_pairs(offer["loss_calls"]) if "loss_calls" in offer else None
 
 
+def _abnormal_share(offer: Offer) -> Pending | None:
+    if "attacks" not in offer or "loss_calls" not in offer:
+        return None
+    return predictions.abnormal_share(offer["attacks"], offer["loss_calls"])
+
+
 def _labelled_rows(offer: Offer) -> predictions.Rows | None:
     return predictions.rows_of(offer["loss_calls"]) if "loss_calls" in offer else None
 
@@ -218,6 +224,7 @@ DERIVED: dict[str, Derived] = {
     "feature_stds": Derived(frozenset({"inputs"}), _feature_stds),
     "target_spread": Derived(frozenset({"loss_calls"}), _target_spread),
     "target_pairs": Derived(frozenset({"loss_calls"}), _target_pairs),
+    "abnormal_share": Derived(frozenset({"loss_calls", "attacks"}), _abnormal_share),
     "labelled_rows": Derived(frozenset({"loss_calls"}), _labelled_rows),
     "examples": Derived(frozenset({"labelled_rows"}), _examples),
     "regression_losses": Derived(frozenset({"loss_calls"}), _regression_losses),

@@ -52,7 +52,7 @@ class GradientsOn:
         if len(self._held) == MOST_HELD:
             return
         if loaders.current is None:
-            where, *rows = self._all.without_loader.loss_called()
+            where, *rows = self._all.without_loader.loss_called(len(call.output) if call.output.dim() else 0)
         else:
             where, rows = loaders.where, [*loaders.seen_in_hand()]
             self._all.without_loader.told_elsewhere()

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vario.capture.graph import bottom_up
 from vario.capture.needs import LossCall
 from vario.capture.shards import is_here
 
-__all__ = ["example_mean", "read_call", "rows"]
+__all__ = ["apart", "example_mean", "leads_to_inputs", "read_call", "rows"]
 
 LARGEST_OUTPUT = 1 << 23  # entries; of larger outputs evenly spaced rows are kept, so that memory is bounded
 
@@ -66,6 +67,30 @@ def rows(call: LossCall) -> Tensor | int:
     if call.name in ("cross_entropy", "nll_loss") and target is not None and not target.is_floating_point():
         return (target != call.ignore_index).sum()
     return call.output.shape[0] if call.output.dim() else 1
+
+
+def leads_to_inputs(value: Tensor) -> bool:
+    """Whether a loss leads back to a tensor that is no parameter and waits for a gradient: inputs, or what is
+    added to them. The walk is as long as the graph.
+    """
+    for node in bottom_up([value.grad_fn]) if value.grad_fn is not None else []:
+        leaf = node.variable if type(node).__name__ == "AccumulateGrad" else None
+        if leaf is not None and leaf.dim() > 1 and not isinstance(leaf, nn.Parameter):
+            return True
+    return False
+
+
+def apart(calls: Sequence[LossCall]) -> tuple[list[LossCall], list[LossCall]]:
+    """The calls that are trained on, and those that an attack was made with: of the same targets, before."""
+    trained = [call for call in calls if not call.of_inputs]
+    attacks = [call for call in calls if call.of_inputs and any(_same_targets(call, t) for t in trained)]
+    return [call for call in calls if all(call is not attack for attack in attacks)], attacks
+
+
+def _same_targets(one: LossCall, other: LossCall) -> bool:
+    if one.target is None or other.target is None or one.output.shape != other.output.shape:
+        return False
+    return one.target.shape == other.target.shape and bool((one.target == other.target).all())
 
 
 def _arguments(

@@ -45,6 +45,7 @@ class LossCall:
     weight: Tensor | None = None
     ignore_index: int = -100
     drawn: Drawn | None = None  # which examples it was about, as far as one can tell
+    of_inputs: bool = False  # a gradient with respect to the inputs can be had of it, as an attack takes it
 
 
 @dataclass(frozen=True, slots=True)

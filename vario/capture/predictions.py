@@ -26,6 +26,7 @@ __all__ = [
     "Examples",
     "LogitRanges",
     "Rows",
+    "abnormal_share",
     "class_counts",
     "examples",
     "logit_ranges",
@@ -122,6 +123,20 @@ def examples(rows: Rows) -> Pending:
         p.argmax(dim=1),
     ]
     return Pending(columns, lambda host: Examples(classes, *host))
+
+
+def abnormal_share(attacks: Sequence[LossCall], calls: Sequence[LossCall]) -> Pending | None:
+    """Share of the examples whose loss is lower in the first call than in the first of the attacks before it."""
+    before, after = rows_of(attacks[:1]), rows_of(calls[:1])
+    if before is None or after is None or len(before.labels) != len(after.labels):
+        return None
+    losses = []
+    for rows in (before, after):
+        log_p = torch.log_softmax(rows.logits, dim=1)
+        hard = rows.labels.ndim == 1
+        shares = torch.zeros_like(log_p).scatter_(1, rows.labels[:, None], 1.0) if hard else rows.labels
+        losses.append(-(shares * log_p).nan_to_num(nan=0.0, posinf=None, neginf=None).sum(dim=1))
+    return Pending([(losses[1] < losses[0]).float().mean()], lambda host: float(host[0][0]))
 
 
 def regression_losses(calls: Sequence[LossCall]) -> Pending | None:

@@ -187,4 +187,6 @@ def _entries(tensor: Tensor) -> NDArray[np.int64]:
     bits = {2: np.int16, 4: np.int32, 8: np.int64}.get(flat.dtype.itemsize)
     if flat.dtype.kind == "f" and bits is not None:
         flat = np.ascontiguousarray(flat).view(bits)
-    return flat.astype(np.int64)
+    whole = flat.astype(np.int64)
+    # The last 52 bits of 1.0 are zeros: a product with them would keep twelve bits of its factor.
+    return whole ^ (whole >> 32) if bits == np.int64 else whole

@@ -118,14 +118,17 @@ class WithoutLoader:
             if self._modes is None and self._given is not None and _begin(self._given) in self._asked:
                 self._modes = self._all.modes()
 
-    def loss_called(self) -> tuple[str, int, int]:
-        """Where to tell of this loss, how many of its rows training had seen, and of how many.
+    def loss_called(self, examples: int) -> tuple[str, int, int]:
+        """Where to tell of this loss of so many `examples`, how many training had seen, and of how many.
 
-        What the loaders say stands where they know of any rows.
+        What the loaders say stands where they know of any rows. Of all rows that were given since the last loss
+        it is about those given last of as many as it has, else about the first.
         """
         self._heard = True
         where, (seen, rows) = self._all.loaders.where, self._all.loaders.used_for_evaluation()
-        hashes, self._given = (*self._without_loss, self._given)[0], None
+        given, self._given = (*self._without_loss, self._given), None
+        as_many = [rows for rows in given if rows is not None and len(rows) == examples]
+        hashes = [given[0], *as_many][-1]
         self._without_loss.clear()
         if self._looked_at > MOST_ROWS:
             self.stop()

@@ -41,6 +41,7 @@ _PLACES = {  # file: class
     "examples": "Examples",
     "worst_examples": "WorstExamples",
     "accuracy": "Accuracy",
+    "adversarial": "Adversarial",
     "mode": "Mode",
     "time": "Time",
     "memory": "Memory",

@@ -12,7 +12,15 @@ from vario.record import Record
 from vario.rules._evidence import Floats, Steps, finite
 from vario.rules._model import rows
 
-__all__ = ["Parameter", "early_norms", "is_climbed", "optimizer_name", "parameters", "running_max"]
+__all__ = [
+    "Parameter",
+    "early_norms",
+    "is_climbed",
+    "of_usual_weights",
+    "optimizer_name",
+    "parameters",
+    "running_max",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +102,15 @@ def running_max(steps: Steps, values: Floats, *, width: int = 3, until: float = 
     medians = np.median(windows, axis=1)
     best = int(medians.argmax())
     return int(steps[best]), float(medians[best])
+
+
+def of_usual_weights(record: Record, steps: Steps, *, nothing: float = 0.01) -> Floats:
+    """Norms over the usual one, where weights began with ``nothing`` of it, else 1: what starts at zero
+    doubles with its first steps, however small they are.
+    """
+    matrices = [parameter for parameter in parameters(record) if parameter.is_matrix]
+    usual = float(np.sqrt(sum(matrix.shape[0] for matrix in matrices)))  # entries of 1 / sqrt(fan-in)
+    at, norms = finite(*record.series("weight/norm"))
+    if not len(norms) or not norms[0] < nothing * usual:
+        return np.ones(len(steps))
+    return np.minimum(np.interp(steps, at, norms) / usual, 1.0)

@@ -13,6 +13,13 @@ from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import Estimate, Floats, exactly, finite, level
 from vario.rules._examples import batch_size, class_totals, plain_loss, rate
+from vario.rules._guessing import (
+    beats_a_guess,
+    guess_on_held_out,
+    knows_nothing,
+    no_better_than_a_guess,
+    right_by_luck,
+)
 from vario.rules._held_out import accuracy_at, examples_of, passes
 from vario.rules._model import dropouts, is_too_narrow, rows
 
@@ -43,7 +50,7 @@ def against_accuracy(record: Record, count: int) -> Found | None:
             return None
     until = _last_as_good(record, where, accuracy)
     seen, span = _training_accuracy_at(record, float(steps[best]), float(steps[until]))
-    if _knows_nothing(record, right, count):
+    if knows_nothing(record, right, count):
         return None
 
     part = _sureness(record, where, int(steps[best]), span)
@@ -78,7 +85,7 @@ def against_loss(record: Record, count: int) -> Found | None:
         raise NotApplicable("the best evaluation has no loss or no confidence")
     clean, said = float(losses[at == step][0]), float(sure[sure_at == step][0])
     right = accuracy_at(record, where, step)
-    if _knows_nothing(record, right, count):
+    if knows_nothing(record, right, count):
         return None
     if not plain_loss(record):
         raise NotApplicable("the training loss is not the plain cross entropy of the labels")
@@ -168,9 +175,13 @@ def labels_at_random(
     guess = float(totals.max() / totals.sum())
     if guess > 0.5:
         raise NotApplicable(f"one class holds {guess:.0%} of the labels, so a guess is no yardstick")
-    best = _no_better_than_a_guess(record, where, accuracy)
+    best = no_better_than_a_guess(record, where, accuracy)
     if best is None or not np.isfinite(run.chance):
         return None
+    if rate(float(accuracy.mean()), examples_of(record, where)).high < right_by_luck(record, where):
+        raise NotApplicable(
+            "held-out answers are right less often than guesses: what is learned bears on them"
+        )
     _, ratio = finite(*record.need("update/ratio", 5))
     usual = level(ratio)
     if not moved < usual.value < wild or run.state in ("non-finite", "worse") or not _reaches_all(record):
@@ -178,17 +189,14 @@ def labels_at_random(
     # Memory alone leads below the loss of a guess when nothing of it carries over to held-out data.
     fell = run.end.high < run.chance and run.end.value < 0.995 * run.start.value
     trained = finite(*record.series("accuracy/train"))[1]
-    above = (
-        level(trained[-max(len(trained) // 5, 5) :])
-        if len(trained) >= 5
-        else Estimate(np.nan, np.nan, np.nan)
-    )
+    enough = len(trained) >= 5
+    above = level(trained[-max(len(trained) // 5, 5) :] if enough else trained[:0])
     if not fell and not above.low > guess:
         return None
     # Of the little that a run has won at first, memory takes nothing over to held-out data either.
-    answer, unseen = _guess_on_held_out(record, where)
+    answer, unseen = guess_on_held_out(record, where)
     won = run.chance - run.end.value
-    if won > 0 and _beats_a_guess(record, where, unseen, clear=0.5 * won / unseen):
+    if won > 0 and beats_a_guess(record, where, unseen, clear=0.5 * won / unseen):
         return None
     limit = 1 - 1 / count
     # Where a share 1 - r of the labels were right, held-out accuracy could reach about that much.
@@ -218,7 +226,7 @@ def labels_unrelated(
     idle = run.state == "stuck" and run.end.high > 0.97 * run.chance and path >= far and ratio.max() <= calm
     if not idle or record.wheres("eval/accuracy"):
         where, _, accuracy = passes(record, "eval/accuracy")
-        if not idle or _no_better_than_a_guess(record, where, accuracy) is None:
+        if not idle or no_better_than_a_guess(record, where, accuracy) is None:
             return None
     if not _reaches_all(record):
         return None
@@ -244,47 +252,6 @@ def is_underconfident(record: Record, least: float, *, part: float = 0.5, at_the
         return False
     right = float(accuracy[best])
     return right - float(sure[at == steps[best]][0]) >= part * least * right
-
-
-def _no_better_than_a_guess(record: Record, where: str, accuracy: Floats) -> Estimate | None:
-    """The best held-out accuracy, where neither it nor a loss beats answers by the class shares."""
-    answer, loss = _guess_on_held_out(record, where)
-    examples = examples_of(record, where)
-    pooled, best = rate(float(accuracy.mean()), examples), rate(float(accuracy.max()), examples)
-    if pooled.low > answer or best.low > 1.3 * answer or _beats_a_guess(record, where, loss):
-        return None
-    return best
-
-
-def _guess_on_held_out(record: Record, where: str) -> tuple[float, float]:
-    """Accuracy and loss, on held-out data, of answers by the class shares of training.
-
-    The classes may be shared otherwise there: an accuracy is that of the best answer among the classes that
-    training has about as often as its largest.
-    """
-    totals = class_totals(record)[1].sum(axis=0)
-    counts = record.series("eval/class_counts", where)[1]
-    unseen = counts[-1] if len(counts) and counts.ndim == 2 and counts.shape[1] == len(totals) else totals
-    shares = (totals + 1) / (totals + 1).sum()
-    likely = totals >= totals.max() / 2
-    there = unseen / max(unseen.sum(), 1.0)
-    return float(there[likely].max()), -float(there @ np.log(shares))
-
-
-def _beats_a_guess(record: Record, where: str, chance: float, *, clear: float = 0.01) -> bool:
-    """Whether the held-out loss fell below that of a guess, which answers to random labels cannot do."""
-    losses = finite(*record.series("eval/loss", where))[1]
-    if not len(losses):
-        return False
-    usual = np.median(np.lib.stride_tricks.sliding_window_view(losses, min(3, len(losses))), axis=1)
-    return bool(usual.min() < (1 - clear) * chance)
-
-
-def _knows_nothing(record: Record, right: Estimate, count: int, *, clear: float = 0.05) -> bool:
-    """Whether held-out answers are hardly better than a guess: such a model cannot contradict a label."""
-    totals = class_totals(record)[1].sum(axis=0)
-    guess = float(totals.max() / totals.sum())
-    return right.low < min(2 / count, 0.5) or right.low < guess + clear * (1 - guess)
 
 
 def _first_as_good(record: Record, where: str, accuracy: Floats) -> int:

@@ -5,7 +5,8 @@ stronger one always succeeds. It happens within a few hundred steps and does not
 How it is decided: abnormal adversarial examples are those whose loss is lower after the attack than before;
 healthy runs have next to none. The low end of their share over the last readings must pass 0.1. Where the
 accuracy under a multi-step attack was recorded too, it must be below half of its best.
-Not applicable: no share of abnormal adversarial examples (``adversarial/abnormal_share``) was recorded.
+Not applicable: no share of abnormal adversarial examples (``adversarial/abnormal_share``) was recorded: it is
+where a step takes one of torch's losses of the same labels twice, first with a gradient for the inputs.
 Ordinary training, without attacks, cannot have this illness.
 """
 

@@ -31,7 +31,7 @@ from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import Course, course
 from vario.rules._evidence import confidence, exactly, finite, level, trend
-from vario.rules._parameters import optimizer_name, parameters, running_max
+from vario.rules._parameters import of_usual_weights, optimizer_name, parameters, running_max
 
 ID = "learning-rate-too-high"
 SETTLED = 50  # steps after which RMSprop's are 1.6 times as long as later, with its usual alpha of 0.99
@@ -125,7 +125,7 @@ def _before_failure(record: Record, run: Course) -> tuple[np.ndarray, np.ndarray
         steps, ratio = steps[before], ratio[before]
     if not len(ratio):
         raise NotApplicable("no finite reading of update/ratio before the loss broke")
-    return steps, ratio
+    return steps, ratio * of_usual_weights(record, steps)
 
 
 def _while_sound(run: Course, steps: np.ndarray, ratio: np.ndarray, peak_limit: float) -> float:

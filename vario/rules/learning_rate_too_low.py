@@ -10,7 +10,9 @@ the first half, where a run at a good rate gains most at first; one step changes
 only leaving its start: little has been won yet (less than a fifth of what a guess costs), the loss falls,
 faster in the second half than in the first, a rate three times as large would be usual, and the weights moved
 by less than a third of their norm.
-Not applicable: fewer than 20 readings of the training loss or 5 of the update ratio.
+Not applicable: fewer than 20 readings of the training loss or 5 of the update ratio; a loss that has come to
+rest above its floor, with no gradient left: whether larger steps would have found a lower minimum no single
+run tells.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
-from vario.rules._course import course
+from vario.rules._course import Course, course
 from vario.rules._evidence import (
     Estimate,
     Floats,
@@ -32,10 +34,11 @@ from vario.rules._evidence import (
     trend,
 )
 from vario.rules._held_out import passes
+from vario.rules._parameters import of_usual_weights
 
 ID = "learning-rate-too-low"
 CARD = {
-    "papers": ("P116",),
+    "papers": ("P116", "P345"),
     "reads": ("loss/train", "update/ratio", "hyper/lr", "gradient/norm"),
     "checked": "closed form: gradient descent on a parabola far below the inverse curvature",
     "changed": "",
@@ -58,7 +61,13 @@ def check(
 ) -> Finding | None:
     """A finding where the loss falls in a straight line and the weights hardly move."""
     run = course(record)
+    if _is_at_rest(record, run):
+        raise NotApplicable(
+            f"the loss has come to rest at {run.end.value:.3g}; whether larger steps would have found a "
+            "lower minimum one run cannot tell"
+        )
     at, ratio = need_finite(*record.need("update/ratio", 5), 5, "update/ratio")
+    ratio = ratio * of_usual_weights(record, at)
     typical = level(ratio)
     path = float(ratio @ np.diff(at, append=record.step_count))  # a reading stands until the next
     if run.state not in ("learning", "stuck") or typical.value <= 0:
@@ -89,6 +98,21 @@ def check(
         evidence.insert(0, exactly("learning rate", rate, rate * usual / typical.value))
     sure = confidence(path_limit, path, least=0.65, most=0.92)
     return Finding(ID, "warning", sure, (), (int(run.steps[0]), int(run.steps[-1])), tuple(evidence))
+
+
+def _is_at_rest(
+    record: Record,
+    run: Course,
+    *,
+    gone: float = 1e-3,  # of the gradient at the start: what is left moves the loss by a millionth
+    floor: float = 0.05,  # of the starting loss; below it nearly all that there was has been won
+) -> bool:
+    """Whether the gradient has vanished where the loss has not: a minimum, of which there may be others."""
+    norms = finite(*record.series("gradient/norm"))[1]
+    if len(norms) < 10 or run.state == "non-finite" or run.end.value < floor * run.start.value:
+        return False
+    moves = float(np.ptp(run.values[-max(len(run.values) // 4, 5) :]))
+    return bool(norms[-3:].max() < gone * norms[:3].max() and moves < gone * abs(run.start.value))
 
 
 def _halves(steps: Steps, values: Floats) -> tuple[Estimate, Estimate]:
