@@ -26,6 +26,7 @@ def wanted(logits: np.ndarray, shares: np.ndarray) -> dict[str, Any]:
     others = np.where(np.eye(p.shape[1], dtype=bool)[label], -1, p).max(axis=1)
     losses = -(shares * np.log(p)).sum(axis=1)
     return {
+        "loss_mean": pytest.approx(losses.mean(), rel=1e-4),
         "loss_quantiles": pytest.approx(np.quantile(losses, np.linspace(0, 1, 11)), rel=1e-4),
         "zero_loss_share": 0.0,
         "error_norm": pytest.approx(np.sqrt(((p - shares) ** 2).sum(axis=1)).mean(), rel=1e-4),
@@ -88,6 +89,7 @@ def test_a_regression_has_losses_only() -> None:
     output, target = draw(30, 2), draw(30, 2, seed=1)
     losses = ((exact(output) - exact(target)) ** 2).mean(axis=1)
     expected = {
+        "loss_mean": pytest.approx(losses.mean(), rel=1e-4),
         "loss_quantiles": pytest.approx(np.quantile(losses, np.linspace(0, 1, 11)), rel=1e-4),
         "zero_loss_share": 0.0,
     }
@@ -114,7 +116,7 @@ def test_masked_classes_and_not_a_number_do_not_raise() -> None:
     assert found["entropy"] < np.log(2) and np.isfinite(found["error_norm"])
     output[0, 0] = torch.nan
     found = of("cross_entropy", output, target)
-    assert "loss_quantiles" not in found and np.isnan(found["entropy"])
+    assert not {"loss_mean", "loss_quantiles"} & set(found) and np.isnan(found["entropy"])
 
 
 @pytest.mark.parametrize(

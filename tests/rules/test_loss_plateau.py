@@ -79,6 +79,11 @@ def test_a_guess_is_no_yardstick_of_a_weighted_loss(make):
     weighted = {"loss/train": loss, "examples/loss_quantiles": (steps, examples(loss / 3))}
     assert check(make(400, plain)) is not None
     assert check(make(400, weighted)) is None
+    # A tenth of the examples, surely wrong, cost most of it: the deciles say nothing of their mean.
+    tailed = {"examples/loss_quantiles": (steps, np.tile([*[0.1] * 10, 60.0], (400, 1)))}
+    assert check(make(400, plain | tailed)) is None
+    assert check(make(400, plain | tailed | {"examples/loss_mean": (steps, loss)})) is not None
+    assert check(make(400, plain | {"examples/loss_mean": (steps, loss / 3)})) is None
 
 
 def test_a_level_above_a_guess_has_learned_nothing_however_noisy(make):

@@ -51,6 +51,7 @@ class Examples:
 
 def _losses(moment: Moment, losses: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Iterator[Reading]:
     if np.isfinite(losses).all():  # a decile among NaN has no meaning
+        yield moment.reading("examples/loss_mean", float(losses.mean()))
         yield moment.reading("examples/loss_quantiles", _quantiles(losses))
     yield moment.reading("examples/zero_loss_share", float((losses == 0).mean()))
 

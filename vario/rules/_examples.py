@@ -90,16 +90,23 @@ def plain_loss(record: Record, *, off: float = 0.05) -> bool:
 
     Taken as so where the two were never read at the same step.
     """
-    steps, quantiles = record.series("examples/loss_quantiles")
+    steps, means = finite(*_mean_losses(record))
     at, loss = finite(*record.series("loss/train"))
-    both, a, b = np.intersect1d(steps, at, return_indices=True)
-    if not len(both) or quantiles.ndim != 2:
-        return True
-    # The trapezoid over eleven quantiles is the mean but for the curvature of the tail.
-    rows = quantiles[a]
-    mean = (rows[:, 1:] + rows[:, :-1]).mean(axis=1) / 2
-    ratio = mean[np.isfinite(mean)] / loss[b][np.isfinite(mean)]
+    _, a, b = np.intersect1d(steps, at, return_indices=True)
+    ratio = means[a] / np.where(loss[b] == 0, np.nan, loss[b])
+    ratio = ratio[np.isfinite(ratio)]
     return not len(ratio) or bool(abs(float(np.median(ratio)) - 1) < off)
+
+
+def _mean_losses(record: Record) -> tuple[Steps, Floats]:
+    steps, means = record.series("examples/loss_mean")
+    if len(steps):
+        return steps, means
+    steps, quantiles = record.series("examples/loss_quantiles")  # all that older records have
+    if quantiles.ndim != 2:
+        return steps[:0], means
+    # The trapezoid over eleven quantiles is the mean but for the curvature of the tail.
+    return steps, (quantiles[:, 1:] + quantiles[:, :-1]).mean(axis=1) / 2
 
 
 def train_accuracy(record: Record, first: float, last: float, *, examples: int = 100) -> Estimate:
