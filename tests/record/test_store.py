@@ -74,6 +74,24 @@ def test_series_of_different_cadence_and_width(tmp_path: Path) -> None:
         np.testing.assert_array_equal(record.series("activation/mean", "fc")[1], np.arange(315.0))
 
 
+def test_a_series_that_changes_its_width_costs_nobody_else_a_step(tmp_path: Path) -> None:
+    """Two tasks in turn, of two and of ten classes: the counts of one are lost, its losses are not."""
+    writer = RecordWriter(tmp_path)
+    for step in range(60):
+        batch = [Reading("counts", np.ones(10 if step % 2 else 2)), Reading("loss/train", float(step))]
+        if step % 2:
+            with pytest.raises(
+                VarioError, match="counts at '' of stream 'model' had 2 values per step, now 10"
+            ):
+                writer.readings("model", step, batch)
+        else:
+            writer.readings("model", step, batch)
+    writer.close()
+    record = open_run(tmp_path).main
+    np.testing.assert_array_equal(record.series("loss/train")[0], np.arange(60))
+    np.testing.assert_array_equal(record.series("counts")[0], np.arange(0, 60, 2))
+
+
 def test_flushes_every_fifty_steps_or_after_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(store.time, "monotonic", lambda: now[0])

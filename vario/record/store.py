@@ -50,7 +50,10 @@ class RecordWriter:
         self._begin()
 
     def readings(self, stream: str, step: int, readings: Iterable[Reading]) -> None:
-        """Takes what was read at one step of a stream; a series read twice at a step keeps the last."""
+        """Takes what was read at one step of a stream; a series read twice at a step keeps the last.
+
+        Raises VarioError for a series that had another width before, once the others are taken.
+        """
         self._own()
         batch = readings if isinstance(readings, list) else list(readings)
         if not batch:
@@ -65,7 +68,11 @@ class RecordWriter:
             if layout is None or row is None:
                 keys = [(reading.series, reading.where) for reading in batch]
                 row, widths = any_row(keys, [reading.value for reading in batch])
-                self._check_widths(stream, keys, widths)
+                if changed := self._changed(stream, keys, widths):
+                    self.readings(
+                        stream, step, [r for r, key in zip(batch, keys, strict=True) if key not in changed]
+                    )
+                    raise VarioError(next(iter(changed.values())))
                 if layout is None or values is None:
                     layout = self._layouts[alike] = Layout(stream, keys, widths)
             if not layout.steps:
@@ -178,14 +185,19 @@ class RecordWriter:
         if self._steps >= FLUSH_STEPS or time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 
-    def _check_widths(self, stream: str, keys: list[tuple[str, str]], widths: tuple[int, ...]) -> None:
+    def _changed(
+        self, stream: str, keys: list[tuple[str, str]], widths: tuple[int, ...]
+    ) -> dict[tuple[str, str], str]:
+        """The series that had another width before, each with what is to be said of it."""
+        changed = {}
         for key, width in zip(keys, widths, strict=True):
             known = self._widths.setdefault((stream, *key), width)
             if known != width:
-                raise VarioError(
+                changed[key] = (
                     f"{key[0]} at {key[1]!r} of stream {stream!r} had {known or 1} values per step, now "
                     f"{width or 1}. The width of a series never changes: use another name for the other one."
                 )
+        return changed
 
     def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         if self._connection is None:
