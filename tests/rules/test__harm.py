@@ -11,9 +11,10 @@ from vario.nouns import Finding
 from vario.record import record_of
 from vario.rules import ALL, diagnose
 from vario.rules._diagnose import _load
+from vario.rules._evidence import exactly
 from vario.rules._harm import is_harmed
 
-SIGN = Finding("a-sign", "error", 0.99, (), (0, 9), ())
+SIGN = Finding("a-sign", "error", 0.99, (), (0, 9), (exactly("an evidence", 1.0, 0.5),))
 
 
 def severity(records, **card):
@@ -59,6 +60,8 @@ def test_real_rules_are_weighed(make, name, signs):
 
 def test_harm_itself_is_no_sign(make):
     assert severity(make(), harm=True) == "error"
+    assert severity(make(), harm="an evidence") == "error"
+    assert severity(make(), harm="another evidence") == "advice"
 
 
 def test_a_run_too_short_to_judge_shows_no_harm():
@@ -100,8 +103,9 @@ def test_of_models_trained_together_no_loss_needs_to_fall():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_card_says_of_harm_nothing_but_yes(name):
-    assert _load(name).CARD.get("harm", True) is True
+def test_a_card_says_of_harm_yes_or_the_name_of_an_evidence(name):
+    harm = _load(name).CARD.get("harm", True)
+    assert harm is True or (isinstance(harm, str) and name == "learning_rate_too_high")
 
 
 def test_a_loss_that_climbs_towards_zero_from_below_is_no_harm_and_above_zero_it_is():

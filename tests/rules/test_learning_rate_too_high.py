@@ -7,6 +7,7 @@ import pytest
 
 from vario.nouns import NotApplicable
 from vario.record import Event
+from vario.rules import diagnose
 from vario.rules.learning_rate_too_high import check
 
 
@@ -124,6 +125,20 @@ def test_fires_where_matrices_are_replaced_in_steps_that_a_large_embedding_hides
     assert check(make(400, slow | matrices)).severity == "warning"
     assert check(make(400, slow)) is None
     assert check(make(400, matrices)) is None  # it learns
+
+
+@pytest.mark.parametrize(("longest", "severity"), [(0.99, "advice"), (1.01, "warning")])
+def test_a_step_longer_than_the_weights_is_harm_though_the_run_learns(make, longest, severity):
+    """Three of five matrices take it, once, among steps of .5 that drive the loss up for a while."""
+    at, recovers = np.arange(400), lambda s, v: (s, np.where((s > 2) & (s < 20), 30.0, v))
+    run = {"loss/train": recovers, "update/ratio": early(0.2)}
+    for depth in range(5):
+        ratio = np.where(at < 20, 0.5, 1e-3)
+        ratio[7] = longest if depth < 3 else 0.5
+        run["update/ratio", f"layers.{2 * depth}.weight"] = at, ratio
+    (found,) = diagnose(make(400, run), ["learning_rate_too_high"]).findings
+    named = [e.value for e in found.evidence if e.name == "longest single step of a typical matrix"]
+    assert found.severity == severity and named == ([longest] if longest > 1 else [])
 
 
 def test_each_second_witness_has_its_own_limit(make):

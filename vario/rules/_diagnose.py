@@ -32,7 +32,8 @@ class Rule(Protocol):
     """What a rule must have; the modules of this room do. ``CARD["alone"]``: only for runs of one model.
 
     With "worse" in place of True it is left out only where the loss of its model rose. ``CARD["harm"]``: what
-    it tells is itself the harm; other rules give advice while the run does well (``rules/_harm.py``).
+    it tells is itself the harm, or the evidence of this name is; other rules give advice while the run does
+    well (``rules/_harm.py``).
     """
 
     ID: str

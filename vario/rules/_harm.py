@@ -5,7 +5,8 @@ healthy run of a kind that nobody thought of shows such signs too, each time oth
 advice while the run does well, however sure its interval is. A rule whose CARD says ``"harm": True`` keeps
 its severity: what it tells is itself the harm, read off (gradients that were never cleared, parameters in no
 optimizer, a second softmax, test data in training) or measured with its interval (a share of labels that are
-wrong, a held-out loss that rose from its best, rare classes that are not recognised).
+wrong, a held-out loss that rose from its best, rare classes that are not recognised). With the name of an
+evidence in place of True the severity is kept where that evidence was found.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ __all__ = ["is_harmed", "largest_step", "weighed"]
 
 def weighed(finding: Finding, card: dict[str, Any], record: Record, *, alone: bool = True) -> Finding:
     """The finding; as advice where it merely infers an illness and the run shows no harm."""
-    if finding.severity == "advice" or card.get("harm") or is_harmed(record, alone=alone):
+    harm = card.get("harm")
+    shown = harm is True or harm in [evidence.name for evidence in finding.evidence]
+    if finding.severity == "advice" or shown or is_harmed(record, alone=alone):
         return finding
     return replace(finding, severity="advice")
 

@@ -16,7 +16,8 @@ lost less than half is weak evidence, since nobody knows how low its loss can ge
 must also have been replaced, its norm changed by a factor of 1.41 within ten of those steps (what was added
 across it is then as long as what was there). The rate that would make the same update 1 % of the weights is
 given as the limit beside the rate that was used; where the loss exploded, of the weights as they were
-before it did.
+before it did. A single step longer than the typical matrix itself leaves nothing of what the run started
+from: that is harm, whatever is learned afterwards.
 Not applicable: fewer than 5 readings of the training loss (3, where it ceased to be a number) or none of the
 update ratio; a run whose gradients are carried over from step to step grows its steps by itself and is judged
 there; so is one that was learning until its BatchNorm was left in eval mode, where nothing holds its
@@ -42,6 +43,7 @@ CARD = {
     "checked": "closed form: gradient descent on a parabola past twice the inverse curvature",
     "changed": "",
     "alone": "worse",
+    "harm": "longest single step of a typical matrix",
     "summary": "With a learning rate of {learning rate} a step changed the weights by "
     "{largest update ratio, median of three} "
     "of their norm, and the loss does not fall as it should.",
@@ -60,6 +62,7 @@ def check(
     slow: float = 0.5,  # share of the starting loss that a run which is not slow has lost
     forgotten: float = 0.15,  # of all that was won; noise around a floor moves the level by a few per cent
     usual: float = 0.01,
+    whole: float = 1.0,  # a step as long as the weights
 ) -> Finding | None:
     """A finding where the run fails or exploded, and its updates were too large for its weights."""
     run = course(record, count=3)
@@ -83,7 +86,7 @@ def check(
     poor = run.failing or run.fall < slow
     if largest <= limit and not poor:  # before every matrix is read
         return None
-    matrix, growth = _typical_matrix(record, run)
+    matrix, growth, longest = _typical_matrix(record, run)
     reckless = poor and matrix > matrix_limit and (run.failing or not growth < replaced)
     if largest <= limit and not reckless:
         return None
@@ -101,6 +104,8 @@ def check(
         evidence.append(exactly("learning rate", rate, rate * usual / max(largest, sound, usual)))
     if np.isfinite(matrix):
         evidence.append(exactly("largest update ratio of a typical matrix", matrix, matrix_limit))
+    if longest > whole:
+        evidence.append(exactly(str(CARD["harm"]), longest, whole))
     evidence += [e for e in (opposed, forgot, lost) if e is not None]
     past = max(largest / limit, matrix / matrix_limit if reckless else 0.0)
     sure = confidence(past, 1.0, least=0.7, most=0.97)
@@ -137,10 +142,9 @@ def _while_sound(run: Course, steps: np.ndarray, ratio: np.ndarray, peak_limit: 
     return float(np.median(before)) if len(before) else 0.0
 
 
-def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> tuple[float, float]:
-    """Medians over the matrices: the largest update ratio, and the factor that the norm changed by around it.
-
-    Either is nan where none was read.
+def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> tuple[float, float, float]:
+    """Medians over the matrices: the largest update ratio (a median of three), the factor that the norm
+    changed by around it, and the longest single step over the matrix; each is nan where none was read.
 
     The first steps of RMSprop do not count: its mean of squares starts at zero and is not corrected for
     that, so they are up to ten times as long. Nor do matrices that start at zero, or below ``small`` of the
@@ -148,7 +152,7 @@ def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> tuple
     """
     until = np.inf if run.bad_step is None else run.bad_step
     first = SETTLED if optimizer_name(record) == "rmsprop" else 0
-    found, factors = [], []
+    found, factors, singles = [], [], []
     for parameter in parameters(record):
         if not parameter.is_matrix:
             continue
@@ -161,11 +165,14 @@ def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> tuple
         if inside.any():
             at, largest = running_max(steps[inside], ratio[inside])
             found.append(largest)
+            singles.append(float(ratio[inside].max()))
             if len(weights) and weights.min() > 0:
                 around = np.interp([at - LASTING, at, at + LASTING], weight_steps, np.log(weights))
                 factors.append(float(np.exp(np.abs(np.diff(around)).max())))
-    typical = [float(np.median(values)) if values else np.nan for values in (found, factors)]
-    return typical[0], typical[1]
+    typical, factor, single = (
+        float(np.median(values)) if values else np.nan for values in (found, factors, singles)
+    )
+    return typical, factor, single
 
 
 def _blew_up(record: Record, run: Course) -> bool:
