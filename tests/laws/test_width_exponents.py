@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,9 @@ def _net(name: str, optimizer: str, n: int, seed: int) -> tuple[list[float], lis
         gradient = times[kind] * behind @ inputs.T
         step = np.sign(gradient) if optimizer == "adam" else gradient
         if optimizer == "shampoo":
-            step = _equal_singular_values(behind, inputs)
+            step = _equal_singular_values(times[kind] * behind, inputs)
+        if optimizer == "kfac":
+            step = _over_its_square(times[kind] * behind) @ _over_its_square(inputs).T
         moved.append(times[kind] * n ** -rows[kind].lr * step @ inputs)
     return [float(np.sqrt((v**2).mean())) for v in (first, second, last)], [
         float(np.sqrt((v**2).mean())) for v in moved
@@ -44,10 +48,20 @@ def _equal_singular_values(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.asarray(q @ u @ v @ p.T)
 
 
+def _over_its_square(signal: np.ndarray, damping: float = 1e-3) -> np.ndarray:
+    """(S + damping tr(S) I)^-1 signal, of S = signal signal' / m: one side of a step of K-FAC, (n, m)."""
+    inner = signal.T @ signal / signal.shape[1]
+    return signal @ np.linalg.inv(inner + damping * np.trace(inner) * np.eye(len(inner)))  # type: ignore[no-any-return]
+
+
+def _slopes(key: tuple[str, str], widths: tuple[int, ...] = WIDTHS) -> np.ndarray:
+    sizes = [np.mean([_net(*key, n, seed) for seed in range(3)], axis=0) for n in widths]
+    return np.polyfit(np.log(widths), np.log(np.array(sizes).reshape(len(widths), -1)), 1)[0]  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize("key", list(TABLES))
 def test_a_net_starts_and_moves_as_its_row_says(key: tuple[str, str]) -> None:
-    sizes = [np.mean([_net(*key, n, seed) for seed in range(3)], axis=0) for n in WIDTHS]
-    slopes = np.polyfit(np.log(WIDTHS), np.log(np.array(sizes).reshape(len(WIDTHS), -1)), 1)[0]
+    slopes = _slopes(key)
     rows = table(*key)
     fan_in = {"input": 0.0, "hidden": 0.5, "output": 0.5}  # a sum of n independent products grows by its root
     start = [fan_in[kind] - rows[kind].multiplier - rows[kind].init for kind in KINDS]
@@ -74,6 +88,82 @@ def test_shampoo_moves_every_layer_alike_only_with_the_rule() -> None:
     left, right = rng.standard_normal((6, 3)), rng.standard_normal((5, 3))
     u, _, v = np.linalg.svd(left @ right.T)
     np.testing.assert_allclose(_equal_singular_values(left, right), u[:, :3] @ v[:3], atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["shampoo", "kfac"])
+def test_one_step_over_thirty_two_times_the_width(optimizer: str) -> None:
+    """P263: slopes of what each layer moves, widths 64 to 2,048."""
+    widths = (64, 128, 256, 512, 1024, 2048)
+    kept, left = (_slopes((name, optimizer), widths)[3:] for name in ("mup", "standard"))
+    print(optimizer, kept.round(3), left.round(3))
+    assert np.abs(kept).max() < 0.1 < 0.3 < np.abs(left).max()
+
+
+def test_a_side_of_k_fac_is_the_damped_inverse() -> None:
+    signal = np.random.default_rng(0).standard_normal((7, 3))
+    whole = signal @ signal.T / 3
+    damped = np.linalg.inv(whole + 1e-3 * np.trace(whole) * np.eye(7))
+    np.testing.assert_allclose(_over_its_square(signal), damped @ signal, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_the_best_rate_of_shampoo_stays_put_on_digits() -> None:
+    """P263: eight times the width, rates a factor of 2 apart; each step by its own gradient alone."""
+    torch, datasets = pytest.importorskip("torch"), pytest.importorskip("sklearn.datasets")
+    from vario.methods.optimizers.shampoo import Shampoo
+
+    images, labels = (torch.tensor(one) for one in datasets.load_digits(return_X_y=True))
+    images = ((images - images.mean(0)) / images.std()).float()
+    entropy, rates = torch.nn.functional.cross_entropy, [2.0**k for k in range(-5, 1)]
+
+    def after(n: int, lr: float, seed: int) -> float:
+        draw = torch.Generator().manual_seed(seed)
+        at = [at_width(kind, n / 32, "mup", "shampoo") for kind in KINDS]
+        weights = [
+            (torch.randn(*shape, generator=draw) * std * one.init).requires_grad_()
+            for shape, std, one in zip(
+                ((n, 64), (n, n), (10, n)), (64**-0.5, 32**-0.5, 32**-0.5), at, strict=True
+            )
+        ]
+
+        def net(x: Any) -> Any:
+            for one, weight in zip(at[:2], weights, strict=False):
+                x = torch.tanh(one.multiplier * x @ weight.T)
+            return at[2].multiplier * x @ weights[2].T
+
+        groups = [{"params": [w], "lr": lr * one.lr} for w, one in zip(weights, at, strict=True)]
+        optimizer = Shampoo(groups, betas=(0.0, 0.0), root_every=1, graft=False)
+        for _ in range(40):
+            rows = torch.randint(len(images), (16,), generator=draw)
+            optimizer.zero_grad()
+            entropy(net(images[rows]), labels[rows]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            return float(entropy(net(images), labels).nan_to_num(nan=99.0))
+
+    losses = {
+        n: np.mean([[after(n, lr, s) for lr in rates] for s in (51, 52)], axis=0) for n in (32, 64, 128, 256)
+    }
+    print({n: (int(one.argmin()), one.round(3).tolist()) for n, one in losses.items()})
+    best = [int(one.argmin()) for one in losses.values()]
+    assert all(0 < place < len(rates) - 1 for place in best)
+    assert max(abs(place - best[0]) for place in best) <= 1
+
+
+def test_u_mup_s_products_and_rates_are_the_authors() -> None:
+    """P219: what unit-scaling's operations give, and its shares of the rate, to 1e-5."""
+    torch = pytest.importorskip("torch")
+    uu = pytest.importorskip("unit_scaling", reason="the authors' unit-scaling is not installed")
+    from unit_scaling.optim import lr_scale_func_adam
+
+    n, rows = 192, table("u-mup")
+    x = torch.randn(5, n)
+    for layer, kind, out in ((uu.Linear(n, n), "hidden", n), (uu.LinearReadout(n, 7), "output", 7)):
+        factor = at_width(kind, n, "u-mup")
+        torch.testing.assert_close(layer(x), factor.multiplier * x @ layer.weight.T, atol=1e-5, rtol=1e-5)
+        assert layer.weight.std().item() == pytest.approx(1.0, abs=0.1) and layer.weight.shape[0] == out
+        assert lr_scale_func_adam(layer.weight) == pytest.approx(n ** -rows[kind].lr, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["standard"])
