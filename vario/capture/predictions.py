@@ -126,7 +126,7 @@ def examples(rows: Rows) -> Pending:
 
 
 def abnormal_share(attacks: Sequence[LossCall], calls: Sequence[LossCall]) -> Pending | None:
-    """Share of the examples whose loss is lower in the first call than in the first of the attacks before it."""
+    """Share of the examples whose loss is lower in the first call than in the first attack before it."""
     before, after = rows_of(attacks[:1]), rows_of(calls[:1])
     if before is None or after is None or len(before.labels) != len(after.labels):
         return None

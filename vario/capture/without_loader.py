@@ -121,8 +121,8 @@ class WithoutLoader:
     def loss_called(self, examples: int) -> tuple[str, int, int]:
         """Where to tell of this loss of so many `examples`, how many training had seen, and of how many.
 
-        What the loaders say stands where they know of any rows. Of all rows that were given since the last loss
-        it is about those given last of as many as it has, else about the first.
+        What the loaders say stands where they know of any rows. Of all rows given since the last loss it is
+        about those given last of as many as it has, else about the first.
         """
         self._heard = True
         where, (seen, rows) = self._all.loaders.where, self._all.loaders.used_for_evaluation()
