@@ -4,10 +4,9 @@ Moved are ``torch.manual_seed`` (with its CUDA relatives), ``random.seed``, ``nu
 ``torch.Generator().manual_seed`` and ``numpy.random.default_rng(seed)``. Left alone are generators that a
 script builds by another way: ``random.Random(seed)``, ``numpy.random.RandomState(seed)``.
 
-At the start the generators of Python and numpy are seeded with the offset, and so is an unseeded
-``default_rng()``: a script that never seeds is then the same run in both arms. torch's default generator
-starts from a fixed seed by itself; it is moved where the offset is not 0. With the offset 0 a script that
-seeds everything itself is bit for bit the bare script.
+At the start the generators of Python, numpy and torch are seeded with the offset, and so is an unseeded
+``default_rng()``: a script that never seeds is then the same run in both arms (each process draws its own
+seeds, torch's too). With the offset 0 a script that seeds everything itself is bit for bit the bare script.
 """
 
 from __future__ import annotations
@@ -30,13 +29,14 @@ def shift_seeds(offset: int, told: Told) -> str:
     """Seed what nobody seeds, and move all seeds from here on by ``offset``."""
     random.seed(offset)
     np.random.seed(offset)
+    torch.manual_seed(offset)
     _unseeded_default_rng(offset)
     if offset:
-        torch.manual_seed(torch.initial_seed() + offset)
         _shift_functions(offset, told)
         _shift_generators(offset, told)
     told.put_in(
-        "seed", {"offset": offset, "what": "started the generators of python and numpy with the offset"}
+        "seed",
+        {"offset": offset, "what": "started the generators of python, numpy and torch with the offset"},
     )
     return f"seed: offset {offset}"
 

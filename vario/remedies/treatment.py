@@ -55,8 +55,8 @@ class Treatment:
     """What is changed; ``Treatment("baseline")`` changes nothing.
 
     ``seed`` is the offset that is added to every seed of the script; None leaves all seeds alone, and 0
-    does so too but seeds what a script never seeds (Python's and numpy's generators). ``only_tried``: the
-    script ends as soon as all has been put in.
+    does so too but seeds what a script never seeds (the generators of Python, numpy and torch).
+    ``only_tried``: the script ends as soon as all has been put in.
     """
 
     name: str
