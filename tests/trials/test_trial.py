@@ -274,11 +274,12 @@ def test_files_that_all_runs_write_are_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     (tmp_path / "old.txt").write_text("")
     since = time.time() + 10
-    for name in ("out/ckpt.pt", ".vario/x/record.sqlite", "home/trials/a", "home/b.json", "model.pt"):
+    for name in ("out/ckpt.pt", ".vario/x/record.sqlite", "home/trials/a", "home/b.json", "model.pt", "log"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         os.utime(path, (since + 1, since + 1))
+    monkeypatch.setattr(os, "fstat", lambda number: os.stat("log"))  # vario trial train.py > log
     assert _written_by_all(since) == ["model.pt", "out/ckpt.pt"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -166,8 +167,8 @@ def _notes(table: Table, began: float) -> Iterable[str]:
     if shared:
         listed = ", ".join(shared[:4]) + (f" and {len(shared) - 4} more" if len(shared) > 4 else "")
         yield (
-            f"all runs write into the same files ({listed}). If the script reads them again, such as a "
-            "checkpoint that it goes on from, its runs are not independent of each other."
+            f"while the runs went on, {listed} changed. If the script writes there and reads it again, such "
+            "as a checkpoint that it goes on from, its runs are not independent of each other."
         )
     if table.budget == "time":
         yield "seconds depend on what else the machine did; the two runs of a pair ran one beside the other."
@@ -216,9 +217,15 @@ def _replacement(data: Mapping[str, Any], *, tuned: bool) -> str:
 
 
 def _written_by_all(since: float) -> list[str]:
-    """Files below the working directory that were changed while the runs went on; records are not meant."""
+    """Files below the working directory that were changed while the runs went on.
+
+    Records are not meant, nor what the trial itself is printed into.
+    """
     found: list[str] = []
-    here = Path.cwd()
+    here, own = Path.cwd(), []
+    for output in (1, 2):
+        with contextlib.suppress(OSError):  # closed
+            own.append(os.fstat(output))
     for folder, folders, names in os.walk(here):
         place = Path(folder)
         if {"record.sqlite", "ledger.jsonl", "trials"} & {*names, *folders}:
@@ -228,7 +235,8 @@ def _written_by_all(since: float) -> list[str]:
         folders[:] = [] if deep else [f for f in folders if not f.startswith((".", "__"))][:MOST_LOOKED_AT]
         for name in names[:MOST_LOOKED_AT]:
             try:
-                if (place / name).stat().st_mtime >= since:
+                known = (place / name).stat()
+                if known.st_mtime >= since and not any(os.path.samestat(known, out) for out in own):
                     found.append((place / name).relative_to(here).as_posix())
             except OSError:
                 continue
