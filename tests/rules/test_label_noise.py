@@ -98,7 +98,7 @@ def test_labels_that_are_missed_more_often_than_by_luck_are_none_at_random(make)
     shuffled = run(train=np.where(N < 200, 0.1, 0.2), unseen=0.0, wrong=0.0, floor=2.2)
     shuffled |= {"loss/train": np.linspace(2.31, 2.1, 400)} | NEVER_BETTER
     assert label_noise.check(make(400, shuffled)) is None
-    by_luck = {("eval/accuracy", "loader 1"): (PASSES, np.full(10, 0.074))}  # one of nine shuffled runs had it
+    by_luck = {("eval/accuracy", "loader 1"): (PASSES, np.full(10, 0.074))}  # one in nine runs had it
     assert label_noise.check(make(400, shuffled | by_luck)).severity == "error"
 
 
