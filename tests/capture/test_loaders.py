@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, Subset, SubsetRandomSampler, TensorDataset
 
 from vario.capture.loaders import Loaders
 
@@ -36,3 +36,25 @@ def test_the_same_rows_in_a_new_data_set_are_the_same_loader_and_other_rows_anot
     for in_place in (True, False):
         names = [evaluated(part, in_place) for part in (first, last, first, last)]
         assert names == ["loader 0", "loader 1"] * 2
+
+
+def test_two_loaders_of_one_whole_data_set_are_told_as_such_and_parts_of_it_are_not() -> None:
+    told: dict[str, dict[str, Any]] = {}
+    loaders = Loaders(lambda kind, where, data: told.update({where: data}))
+    rows = TensorDataset(torch.randn(40, 3))
+    part = SubsetRandomSampler(range(30))
+    several = [
+        DataLoader(rows, batch_size=5, shuffle=True),
+        DataLoader(rows, batch_size=8),
+        DataLoader(rows, batch_size=5, sampler=part),
+        DataLoader(rows, batch_sampler=[[0, 1], [2, 3]]),
+        DataLoader(rows, batch_size=4, sampler=RandomSampler(range(7))),
+        DataLoader(Subset(rows, range(20)), batch_size=5),
+        DataLoader(Subset(rows, range(20, 40)), batch_size=5),
+        DataLoader(rows, batch_size=4, sampler=RandomSampler(rows, replacement=True, num_samples=9)),
+    ]
+    names = [loaders.started(loader, iter(loader)) for loader in several]
+    said = [(told[name]["data"], told[name]["whole"]) for name in names]
+    first = names[0]
+    parts = [(first, False)] * 3 + [(names[5], True), (names[6], True)]
+    assert said == [(first, True), (first, True), *parts, (first, True)]

@@ -195,7 +195,11 @@ def test_units_that_start_at_their_flat_ends_are_started_anew_first() -> None:
 
 def test_of_an_evaluation_on_training_data_nothing_can_be_taken_out() -> None:
     def first(share: float) -> str:
-        return changes("train-test-leakage", record({("eval/seen_share", "loader 1"): constant(share)}))[0]
+        shares = {
+            ("eval/seen_share", "loader 1"): constant(share),
+            ("eval/seen_share", "loader 2"): constant(0.5),
+        }
+        return changes("train-test-leakage", record(shares), where=("loader 1",))[0]
 
     assert first(0.3).startswith("take the shared examples out") and "30 % of the rows" in first(0.3)
     assert "hold out a tenth" in first(1.0)

@@ -42,6 +42,27 @@ def test_training_data_are_known_as_such_once_training_has_gone_through_them(mak
     assert train_test_leakage.check(make(400, growing | seen(0.0))) is None
 
 
+@pytest.mark.parametrize(("data", "whole"), [("loader 0", True), ("loader 0", False), ("loader 1", True)])
+def test_a_loader_of_the_data_set_of_training_is_no_leak_before_training_has_gone_through_it(
+    make, data, whole
+):
+    """Not so where it is of a part that its sampler knows, or of another data set."""
+    events = [
+        Event("loader", 0, "loader 0", {"data": "loader 0", "whole": True}),
+        Event("loader", 99, "loader 1", {"data": data, "whole": whole}),
+        Event("loader", 99, "loader 2", {"data": "loader 2", "whole": True}),
+        Event("epoch", 0, "loader 0", {"epoch": 0}),
+    ]
+    meant = data == "loader 0" and whole
+    some = seen(0.42) | seen(0.05, "loader 2")
+    found = train_test_leakage.check(make(400, some, events=events))
+    assert (found.severity, found.where) == (
+        ("warning", ("loader 2",)) if meant else ("error", ("loader 1", "loader 2"))
+    )
+    at_training = seen(0.42, "loader 0") | seen(0.0, "loader 2")  # what is asked without a loader
+    assert train_test_leakage.check(make(400, at_training, events=events)).where == ("loader 0",)
+
+
 @pytest.mark.parametrize(("length", "severity"), [(1000, "advice"), (4000, "warning")])
 def test_a_pass_over_all_of_the_training_data_is_meant_as_one(make, length, severity):
     events = [

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+)
 
 from vario.capture.held import held
 from vario.capture.needs import Drawn
@@ -104,7 +111,7 @@ class Loaders:
     def _made_anew(self, loader: DataLoader[Any]) -> _Known:
         """An unknown loader: trainers make one for each evaluation, and it keeps the name of the first."""
         settings = _settings(loader)
-        ways = (held(loader.dataset, by_content=way) for way in (False, True))
+        ways = [held(loader.dataset, by_content=way) for way in (False, True)]
         alike = tuple((holds, *settings.values()) for holds in ways)
         for known in self._all:
             if not known.trains and any(a == b for a, b in zip(known.alike, alike, strict=False)):
@@ -112,7 +119,8 @@ class Loaders:
         known = _Known(f"loader {len(self._all)}", alike=alike, in_order=_keeps_order(loader))
         known.length = settings["length"]
         self._all.append(known)
-        self._tell("loader", known.where, settings)
+        data = next(other.where for other in self._all if other.alike[0][0] == ways[0])
+        self._tell("loader", known.where, {**settings, "data": data, "whole": _draws_from_all(loader)})
         return known
 
     def trains(self, where: str) -> bool:
@@ -180,6 +188,14 @@ class Loaders:
 def _keeps_order(loader: DataLoader[Any]) -> bool:
     """A function of the user's may sort what it puts together, and hurried workers come as they please."""
     return loader.collate_fn is default_collate and getattr(loader, "in_order", True)
+
+
+def _draws_from_all(loader: DataLoader[Any]) -> bool:
+    """Whether its batches come from the whole data set, and not from a part that its sampler knows."""
+    sampler, batches = loader.sampler, loader.batch_sampler
+    source = getattr(sampler, "data_source", getattr(sampler, "dataset", None))
+    known = type(sampler) in (RandomSampler, SequentialSampler, DistributedSampler)
+    return known and source is loader.dataset and (batches is None or type(batches) is BatchSampler)
 
 
 def _targets(batch: Any, count: int) -> Sequence[Tensor]:

@@ -57,7 +57,7 @@ def duplicates(finding: Finding, record: Record) -> list[Change]:
 
 
 def leakage(finding: Finding, record: Record) -> list[Change]:
-    shares = {where: record.last("eval/seen_share", where) for where in record.wheres("eval/seen_share")}
+    shares = {where: record.last("eval/seen_share", where) for where in finding.where}
     known = {where: share for where, share in shares.items() if np.isfinite(share) and share > 0}
     worst = max(known, key=lambda where: known[where], default="")
     seen = (

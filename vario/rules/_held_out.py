@@ -21,12 +21,23 @@ UNKNOWN = 100  # examples of an evaluation that nothing tells the size of
 
 
 def is_seen(record: Record, where: str, *, limit: float = 0.9) -> bool:
-    """Whether a loader shows, for more than ``limit`` of its rows, what was trained on.
+    """Whether a loader shows what was trained on: the whole data set that training draws from, or rows of
+    which more than ``limit`` were seen.
 
     The largest share counts: before training has gone through its data once, the others are too small.
     """
+    if where in _of_training_data(record):
+        return True
     seen = finite(*record.series("eval/seen_share", where))[1]
     return bool(len(seen) and seen.max() > limit)
+
+
+def _of_training_data(record: Record) -> set[str]:
+    """The other loaders of a whole data set where training draws from the whole of the same."""
+    whole = {e.where: e.data.get("data") for e in record.events("loader") if e.data.get("whole")}
+    trains = {event.where for event in record.events("epoch")}
+    trained = {whole[where] for where in trains & set(whole)}
+    return {where for where, data in whole.items() if data in trained} - trains
 
 
 def held_out(record: Record, name: str, count: int = 1) -> str:
