@@ -33,14 +33,15 @@ def moments(p, steps, seed=0, spike=7):
 
 
 def test_codes_keep_small_entries_beside_outliers():
-    """P002, accept: a second moment with 20 outliers in 2^18: mean relative error below 5 %; linear codes per
-    tensor zero more than 90 %."""
-    draw = torch.Generator().manual_seed(21)
-    v = torch.randn(2**18, generator=draw).square() * 1e-6
+    """P002, accept: a second moment of Adam with 20 outliers in 2^18: mean relative error below 5 %; linear
+    codes per tensor zero more than 90 %. Entries have scales of their own, spread by a factor of e."""
+    draw = torch.Generator().manual_seed(41)
+    scale, v = 1e-3 * torch.randn(2**18, generator=draw).exp(), torch.zeros(2**18)
+    for _ in range(100):
+        v = 0.999 * v + 0.001 * (scale * torch.randn(2**18, generator=draw)).square()
     v[torch.randperm(2**18, generator=draw)[:20]] = 1.0
     back = through(torch.zeros(1024, BLOCK), v.view(-1, BLOCK))[1].view(-1)
-    large = v > v.mean() * 1e-4
-    assert ((back - v).abs() / v)[large].mean() < 0.05 and (back > 0).all()
+    assert ((back - v).abs() / v).mean() < 0.05 and (back > 0).all()
     assert ((v / v.max() * 255).round() == 0).float().mean() > 0.9
 
 

@@ -42,6 +42,18 @@ def test_follows_the_equation():
     follow(adafactor(params, lr=0.05), params, reference(params), rtol=1e-6, steps=50)
 
 
+def test_second_moment_is_exact_where_squares_have_rank_one():
+    """P288, accept: V is the square itself, so every entry moves by the rate of its weight."""
+    draw = torch.Generator().manual_seed(5)
+    rows, columns = (torch.rand(n, generator=draw, dtype=torch.float64) + 0.1 for n in (6, 5))
+    p = nn.Parameter(torch.randn(6, 5, generator=draw, dtype=torch.float64))
+    before, optimizer = p.detach().clone(), adafactor([p], lr=0.01)
+    p.grad = torch.outer(rows, columns) * torch.randn(6, 5, generator=draw).sign()
+    optimizer.step()
+    rate = 0.01 * before.norm() / 30**0.5
+    torch.testing.assert_close(before - p.detach(), rate * p.grad.sign(), rtol=1e-9, atol=1e-12)
+
+
 def test_state_is_small():
     """P288, accept: at most 0.3 % of Adam's for a 1024 x 1024 weight."""
     p = nn.Parameter(torch.zeros(1024, 1024))

@@ -25,6 +25,17 @@ def test_every_example_is_repeated_equally_often_up_to_one():
     assert set(drawn[55:].tolist()) == {2, 3}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "name"), [("over", "RandomOverSampler"), ("under", "RandomUnderSampler")])
+def test_draws_as_often_as_imbalanced_learn(mode, name):
+    """P086, accept: the same number of each class, and of each example when all are taken equally often."""
+    package = pytest.importorskip(f"imblearn.{mode}_sampling")
+    taken = getattr(package, name)(random_state=0)
+    _, labels = taken.fit_resample(torch.arange(len(LABELS))[:, None].numpy(), LABELS.numpy())
+    ours = LABELS[torch.tensor(list(ImbalanceSampler(LABELS, mode=mode, seed=4)))]
+    assert torch.equal(ours.bincount(), torch.as_tensor(labels).bincount())
+
+
 def test_no_example_is_preferred_over_epochs():
     """P086, accept: frequencies uniform, chi-squared p > .01."""
     from scipy import stats

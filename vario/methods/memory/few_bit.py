@@ -40,8 +40,9 @@ CARD = {
     "(BSD)",
     "changed": "borders lie on a grid of 1,200 cells over [-10, 10]; the authors improve a random start by "
     "gradient steps instead",
-    "shown": "integral error of GELU's derivative over [-6, 6] .0371 at 2 bits and .0118 at 3, uniform "
-    "bins above .1; MNIST-5k at 3 bits: loss within 1 % of exact, 5 seeds",
+    "shown": "integral error of GELU's derivative over [-6, 6] .0371 at 2 bits and .0118 at 3, uniform bins "
+    "above .1; MNIST-5k, and a character model from prose to code, at 3 bits: loss within 1 % of exact, 5 "
+    "seeds",
 }
 
 FUNCTIONS: dict[str, Function] = {

@@ -38,7 +38,8 @@ CARD = {
     "treats": ("class-imbalance", "class-neglected"),
     "example": {"labels": (0, 0, 0, 0, 0, 0, 1, 1), "mode": "over"},
     "cost": "oversampling: C max(n) / n as many passes; undersampling: fewer",
-    "checked": "equation; chi-squared test of the frequencies",
+    "checked": "equation; chi-squared test of the frequencies; imbalanced-learn 0.14: the same number of "
+    "each class over and under, checked once and by a test where it is installed",
     "changed": "oversampling repeats every example of a class equally often up to one, instead of drawing "
     "with "
     "replacement: every example of the largest class is seen",

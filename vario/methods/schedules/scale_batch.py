@@ -52,11 +52,12 @@ CARD = {
     "updates; P298 leaves it open. Where the learning rate sits inside a momentum buffer (lars with "
     "lr_inside=True) the buffer is rescaled with it, the momentum correction of P248.",
     "shown": "noisy tanh teacher, factor 16: the log of the loss stays within .026 of the small batch under "
-    "the square-root rule (mean of eight places) and leaves it by .43 under the linear one, which comes down "
-    "sooner and rests .51 higher; noisy quadratic, "
-    "factor 8: the average of the weights stays within 5 % with the EMA rule and is more than 2x "
-    "off without. MNIST-5k, factor 32, three seeds: equal updates, the square-root rate and "
-    "ghost parts leave less than 0.5 point of a gap that is at least 1 at equal epochs (P238)",
+    "the square-root rule (mean of eight places) and leaves it by .43 under the linear one, which comes "
+    "down sooner and rests .51 higher; noisy quadratic, factor 8: the average of the weights stays within 5 "
+    "% with the EMA rule and is more than 2x off without; a digits network averaged at .999: 94.5 % with "
+    "the rule, 94.6 % at the small batch, 78.2 % without, five seeds. MNIST-5k, factor 32, three seeds: "
+    "equal updates, the square-root rate and ghost parts leave less than 0.5 point of a gap that is at "
+    "least 1 at equal epochs (P238)",
 }
 
 RULES = ("linear", "square-root", "learning-rate-only", "regime")
