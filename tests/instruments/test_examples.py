@@ -125,11 +125,18 @@ def test_masked_classes_and_not_a_number_do_not_raise() -> None:
         ("cross_entropy", torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)),
         ("cross_entropy", torch.zeros(2, 3), torch.full((2,), -100)),
         ("kl_div", torch.zeros(2, 3), torch.zeros(2, 3)),
-        ("binary_cross_entropy_with_logits", torch.zeros(2, 3), torch.zeros(2, 3)),
+        ("binary_cross_entropy_with_logits", torch.zeros(2, 3), torch.full((2, 3), 0.5)),
     ],
-    ids=["empty", "all ignored", "other loss", "several labels"],
+    ids=["empty", "all ignored", "other loss", "shares"],
 )
 def test_it_is_silent_where_examples_have_no_label(
     name: str, output: torch.Tensor, target: torch.Tensor
 ) -> None:
     assert of(name, output, target) == read(Examples()) == {}
+
+
+def test_each_of_several_tags_is_answered_by_itself() -> None:
+    output, target = draw(40, 5), (draw(40, 5, seed=1) > 0).float()
+    found = of("binary_cross_entropy_with_logits", output, target)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(output, target, reduction="none").flatten()
+    assert found["loss_quantiles"] == pytest.approx(np.quantile(exact(each), np.linspace(0, 1, 11)), rel=1e-5)

@@ -357,3 +357,16 @@ def test_a_printed_accuracy_stands_for_answers_that_are_counted_by_hand(make):
     assert label_noise.check(make(400, printed(0.95, words="test auc", **unsure))) is None
     few = printed(0.95, **unsure) | {("eval/examples", ""): (PASSES, np.full(10, 20.0))}
     assert label_noise.check(make(400, few)).evidence[0].low < found.evidence[0].low
+
+
+@pytest.mark.parametrize(("tags", "found"), [(True, True), (False, False)])
+def test_of_tags_each_is_an_answer_of_its_own_and_words_are_not(make, tags, found):
+    """Six to an example, beside dropout of 0.2, which lowers the accuracy of what is open."""
+    counts = [140.0, 60.0] if tags else [70.0, 70.0, 60.0]
+    seen = run(train=0.78, unseen=0.95, wrong=0.01, floor=0.5) | {
+        "batch/class_counts": (N, np.tile(counts, (400, 1))),
+        "batch/size": 33.0,
+        ("eval/confidence", "loader 1"): (PASSES, np.full(10, 0.8)),
+    }
+    dropout = [Event("modules", 0, "", {"modules": [{"name": "drop", "class": "Dropout", "p": 0.2}]})]
+    assert (label_noise.check(make(400, seen, events=dropout)) is not None) == found

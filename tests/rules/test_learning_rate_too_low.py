@@ -49,6 +49,15 @@ def test_fires_where_nothing_moved_at_all(make):
     assert next(e for e in found.evidence if e.name == "path of the weights").value == pytest.approx(0.004)
 
 
+def test_fires_on_a_longer_path_of_tiny_steps(make):
+    """As of batches of one, whose steps lead hither and thither."""
+    draw = np.random.default_rng(2).standard_normal(2000)
+    flat = {"loss/train": 2.3 + 0.01 * draw}
+    assert check(make(2000, flat | {"update/ratio": 2e-5})) is not None  # 0.04 in all
+    assert check(make(2000, flat | {"update/ratio": 4e-5})) is None  # 0.08
+    assert check(make(400, flat | {"loss/train": flat["loss/train"][:400], "update/ratio": 1e-4})) is None
+
+
 def test_cannot_know_from_19_steps(make):
     with pytest.raises(NotApplicable, match="19 readings"):
         check(make(19))

@@ -40,6 +40,22 @@ def test_is_advice_where_accuracy_still_gains_or_the_rise_is_small(make):
     assert overfitting.check(make(400, held_out(small))).severity == "advice"
 
 
+@pytest.mark.parametrize(("weighed", "recall", "severity"), [
+    (True, 0.9, "advice"), (True, 0.7, "warning"), (False, 0.9, "warning"),
+])  # fmt: skip
+def test_where_classes_are_weighed_their_recall_must_be_lost_as_well(make, weighed, recall, severity):
+    """Ten classes of 100; the loss doubles by a few examples of the heaviest."""
+    right = np.full((10, 10), 90.0)
+    right[4:] = 100 * recall
+    seen = held_out(RISING, np.where(np.arange(10) < 4, 0.9, recall)) | {
+        ("eval/class_correct", "loader 1"): (PASSES, right),
+        ("eval/class_counts", "loader 1"): (PASSES, np.full((10, 10), 100.0)),
+    }
+    if weighed:  # examples cost 1 as they are, and the mean of the loss is another
+        seen["examples/loss_quantiles"] = (N, np.full((400, 11), 1.0))
+    assert overfitting.check(make(400, seen)).severity == severity
+
+
 def test_a_loss_near_zero_that_doubles_is_advice(make):
     """Won: 2.3 - 0.03; lost again: 0.03, about a per cent of it."""
     tiny = [1.5, 0.5, 0.1, 0.03, 0.04, 0.045, 0.05, 0.055, 0.06, 0.065]

@@ -227,8 +227,10 @@ def _rows(call: LossCall) -> Rows | None:
 
 
 def _two_classes(name: str, output: Tensor, target: Tensor) -> Rows | None:
-    """A single yes-or-no output as two classes; several labels to an example are left alone."""
-    if output.numel() != target.numel() or output.ndim > 2 or (output.ndim == 2 and output.shape[1] != 1):
+    """Each yes-or-no output as two classes; of several to an example only where they are tags: 0 or 1."""
+    if output.numel() != target.numel() or output.ndim > 2:
+        return None
+    if output.ndim == 2 and output.shape[1] > 1 and not bool(((target == 0) | (target == 1)).all()):
         return None
     yes = output.reshape(-1)
     yes = torch.logit(yes) if name == "binary_cross_entropy" else yes

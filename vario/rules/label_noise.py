@@ -18,7 +18,7 @@ and errors must be confident or the model less sure than right (up to 0.1 at the
 (2) both; where an accuracy is only printed, even of its easiest tenth in training), beside strong dropout by
 all that the rate takes away. Where one example has many targets, as in a text, mistakes cannot be told one by
 one from what is open: there (3) is not asked, and of a rate from 0.1 on the model must be less sure than
-right on held-out data.
+right on held-out data. Of several tags each is an answer of its own, yes or no.
 A warning; an error where labels are no better than chance.
 Not applicable: targets are no classes; batches are sorted by class; examples have two labels each (mixup);
 too little training accuracy was read. (1), (2) and (4) need held-out accuracy; (1) and (4) take a printed
@@ -98,7 +98,7 @@ def check(
         if found is None:
             continue
         noise, evidence, span = found
-        limit = least if estimate is against_accuracy and not positions else clear
+        limit = least if estimate is against_accuracy and not _is_open(record) else clear
         # Of a model that knows nothing confidence tells nothing, in a text as elsewhere.
         blind = positions and estimate in NO_RATE and max(dropouts(record).values(), default=0.0) <= STRONG
         if noise.low <= limit or not (blind or _is_corroborated(record, noise, span, corroborated)):
@@ -121,7 +121,7 @@ def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], par
     count, or all of the confidence that the rate takes away, still missing when training has levelled off.
     From a rate of 0.45 on no class need have more than half, and errors are hesitant.
     """
-    positions = has_positions(record)
+    positions = _is_open(record)
     strongest = max(dropouts(record).values(), default=0.0)
     spared = STRONG < strongest < EXTREME and not positions and _lacks_all(record, noise)
     if noise.value > 0.45 and not positions:
@@ -140,6 +140,11 @@ def _is_corroborated(record: Record, noise: Estimate, span: tuple[int, int], par
     if noise.low <= 0.1 and not _is_agreed(record, noise):
         return spared
     return is_underconfident(record, noise.value)
+
+
+def _is_open(record: Record) -> bool:
+    """Whether an example has many targets that may be this or that, as words: tags are or are not."""
+    return has_positions(record) and classes(record) > 2
 
 
 def _doubts_the_easiest(record: Record, span: tuple[int, int]) -> bool:

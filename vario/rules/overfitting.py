@@ -7,10 +7,12 @@ How it is decided: at least 4 evaluations on held-out data; the level of the las
 by 5 % and by three times the usual change from one evaluation to the next, and the training loss is lower
 now than it was at the lowest. A warning from 15 % on where held-out accuracy did not gain meanwhile and more
 than 5 % of what had been won (the loss at the start of training less the lowest) was lost again: a loss near
-zero doubles by a handful of examples. Advice otherwise, and where the held-out loss has only ceased to fall
-but won less than 70 % of what the training loss has won. Where no loss of an evaluation is known, what the
-script prints as that of held-out data ("val loss", "test rmse") is taken at its word: then the first one
-printed stands for the start, and a printed score for the accuracy.
+zero doubles by a handful of examples. Where the training loss is not the plain cost of its classes (they are
+weighed, smoothed, or something is added), held-out recall, averaged over classes, must have been lost as
+well. Advice otherwise, and where the held-out loss has only ceased to fall but won less than 70 % of what
+the training loss has won. Where no loss of an evaluation is known, what the script prints as that of held-out
+data ("val loss", "test rmse") is taken at its word: then the first one printed stands for the start, and a
+printed score for the accuracy.
 Not applicable: fewer than 4 evaluations of the loss on held-out data, or lines that tell of one.
 """
 
@@ -24,7 +26,7 @@ from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import Estimate, Floats, Steps, exactly, finite, level, reach
-from vario.rules._examples import graded, plain_loss
+from vario.rules._examples import graded, plain_loss, rate
 from vario.rules._held_out import accuracy_at, passes
 from vario.rules._printed import printed_gain, printed_losses
 
@@ -34,6 +36,8 @@ CARD = {
     "reads": (
         "eval/loss",
         "eval/accuracy",
+        "eval/class_correct",
+        "eval/class_counts",
         "eval/examples",
         "loss/train",
         "printed/loss",
@@ -153,6 +157,10 @@ def _risen(
     if gained is not None:
         evidence.append(gained)
     better = gained is not None and gained.low > 0
+    recall = None if printed else _recall_gain(record, where, int(steps[best]), int(steps[-1]))
+    if recall is not None and not plain_loss(record):
+        evidence.append(recall)
+        better = better or recall.high >= 0
     part = _lost_again(start, float(losses[best]), float(np.median(last)))
     evidence.append(exactly("share of the progress that was lost again", part, lost, where))
     severity: Severity = "warning" if now.low >= 1 + clear and part > lost and not better else "advice"
@@ -187,3 +195,19 @@ def _accuracy_gain(record: Record, where: str, best: int, last: int) -> Evidence
     half = float(np.hypot(now.high - now.low, then.high - then.low)) / 2
     gain = now.value - then.value
     return Evidence("gain of held-out accuracy since", gain, gain - half, gain + half, 0.0, where)
+
+
+def _recall_gain(record: Record, where: str, best: int, last: int) -> Evidence | None:
+    """Recall, averaged over classes, now less that at the lowest loss; None where not counted."""
+    (at, right), (_, counts) = (record.series(f"eval/class_{name}", where) for name in ("correct", "counts"))
+    then, now = np.flatnonzero(at == best), np.flatnonzero(at == last)
+    if right.ndim != 2 or right.shape != counts.shape or not len(then) or not len(now):
+        return None
+    means, errors = [], []
+    for row in (then[-1], now[-1]):
+        seen = [(r / n, n) for r, n in zip(right[row], counts[row], strict=True) if n > 0]
+        intervals = [rate(share, n) for share, n in seen]
+        means.append(float(np.mean([share for share, _ in seen])))
+        errors.append(float(np.linalg.norm([(i.high - i.low) / 2 for i in intervals])) / max(len(seen), 1))
+    gain, half = means[1] - means[0], float(np.hypot(errors[0], errors[1]))
+    return Evidence("gain of the mean recall since", gain, gain - half, gain + half, 0.0, where)
