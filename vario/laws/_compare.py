@@ -13,6 +13,10 @@ have been chosen join in the forecast, each weighing its error^-4. Chosen on 45 
 2.03, one of them twice as far off as before); on 15 that had no part in it and 14 never looked at before,
 1.53 -> 1.48 and 1.72 -> 1.63. Small tables asked a decade ahead gain most; the ten dense isoflops among the
 first lose (.62 -> .76), and of Chinchilla's largest tenth .79 are covered where .92 were.
+
+What is left is less the choice than the laws: on six routed and dense tables that had no part in anything
+(largest of six sizes held out) the mean error was 1.8 %, that of the one of sixteen candidates that came
+nearest, known afterwards only, 1.5 %.
 """
 
 from __future__ import annotations
