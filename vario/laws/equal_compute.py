@@ -30,8 +30,8 @@ CARD = {
     "papers": ("P285",),
     "inputs": ("hours",),
     "output": "loss",
-    "checked": "closed form: crossings of planted curves, covered by their intervals; result: throughputs that "
-    "repeat, and both rankings of a transformer and a GRU",
+    "checked": "closed form: crossings of planted curves, covered by their intervals; result: throughputs "
+    "that repeat, and both rankings of a transformer and a GRU",
     "changed": "",
 }
 
