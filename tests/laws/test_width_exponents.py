@@ -81,7 +81,9 @@ def test_these_move_every_layer_by_the_same_amount_at_any_width(name: str) -> No
     assert all(abs(power) < 1e-9 for power in update_size(name).values())
 
 
-def test_shampoo_moves_every_layer_alike_only_with_the_rule() -> None:
+def test_shampoo_and_k_fac_move_every_layer_alike_only_with_the_rule() -> None:
+    assert not any(update_size("mup", "kfac").values())
+    assert update_size("standard", "kfac") == {"input": -0.5, "hidden": -0.5, "output": 0.0}
     assert not any(update_size("mup", "shampoo").values())
     assert update_size("standard", "shampoo") == {"input": -0.5, "hidden": 0.0, "output": 0.5}
     rng = np.random.default_rng(0)
