@@ -52,6 +52,7 @@ def wrong(known: Known, figures: dict[str, float], told: Diagnosis) -> list[str]
     loud = [finding.id for finding in told.findings if finding.severity != "advice"]
     if known.says and (not ids or ids[0] not in known.says):
         off.append(f"{known.says} should come first of {ids}")
+    off += [f"{one} is not told" for one in known.tells if one not in ids]
     off += [f"{one} is told" for one in loud if known.silent or one in known.never]
     off += [f"{one} should not be knowable" for one in known.cannot if one not in told.not_applicable]
     return off + [why for why in told.not_applicable.values() if why.startswith("failed")]

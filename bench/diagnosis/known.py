@@ -17,7 +17,8 @@ __all__ = ["KNOWN", "Known"]
 class Known:
     """One script and its flags. `says`: one of these ids is first; `never`: none of them is above advice.
 
-    `cannot`: these ids are not applicable, since the run does not show it. `silent`: nothing but advice.
+    `tells`: these ids are told, at any place. `cannot`: these ids are not applicable, since the run does not
+    show it. `silent`: nothing but advice.
     """
 
     paper: str
@@ -25,6 +26,7 @@ class Known:
     flags: str = ""
     figures: dict[str, tuple[float, float]] = field(default_factory=dict)
     says: tuple[str, ...] = ()
+    tells: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
     cannot: tuple[str, ...] = ()
     silent: bool = False
@@ -93,7 +95,8 @@ KNOWN = (
     Known(
         "P064", "softmax_collapse", "--seed 131",
         figures={"test accuracy": (0, 0.05), "share with zero loss": (0.3, 1)},
-        says=("softmax-collapse", "overfitting"), never=("label-noise", "train-test-leakage"),
+        says=("softmax-collapse", "overfitting"), tells=("softmax-collapse",),
+        never=("label-noise", "train-test-leakage"),
     ),
     Known(
         "P064", "softmax_collapse", "--seed 131 --dtype float64",
@@ -134,7 +137,7 @@ KNOWN = (
         "P069", "single_step_attack", "--epsilon 0.2",
         figures={"abnormal share": (0, 0.002), "accuracy under ten steps": (0.4, 1)}, silent=True,
     ),
-    Known("P070", "flipped_digits", says=("memorization", "overfitting", "label-noise")),
+    Known("P070", "flipped_digits", says=("memorization", "overfitting"), tells=("memorization",)),
     Known("P070", "flipped_digits", "--flip 0", never=("label-noise", "memorization")),
     Known(
         "P032", "chosen_features",
