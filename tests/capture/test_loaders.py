@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch.utils.data import DataLoader, RandomSampler, Subset, SubsetRandomSampler, TensorDataset
 
@@ -58,3 +59,30 @@ def test_two_loaders_of_one_whole_data_set_are_told_as_such_and_parts_of_it_are_
     first = names[0]
     parts = [(first, False)] * 3 + [(names[5], True), (names[6], True)]
     assert said == [(first, True), (first, True), *parts, (first, True)]
+
+
+def test_rows_are_hashed_until_training_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vario.capture.loaders.BATCHES", 8)
+    loaders = Loaders(lambda kind, where, data: None)
+    rows = TensorDataset(torch.arange(40.0).reshape(20, 2).repeat_interleave(2, 0).reshape(20, 4))
+    loader, unseen = (
+        DataLoader(rows, batch_size=10),
+        DataLoader(TensorDataset(torch.ones(10, 4)), batch_size=5),
+    )
+
+    def epoch(of: DataLoader[Any], *, trained: bool) -> list[Any]:
+        iterator, found = iter(of), []
+        loaders.started(of, iterator)
+        for _ in range(2):
+            loaders.came(iterator, next(iterator))
+            if trained:
+                loaders.used_for_training()
+            found.append(loaders.seen if trained else loaders.used_for_evaluation())
+        return found
+
+    for known in range(4):  # two epochs would do, but 8 batches are asked for
+        first, second = epoch(loader, trained=True)
+        assert first is not None and second.same_order == (None if known == 0 else 1.0)
+    assert epoch(loader, trained=True) == [None, None]
+    assert epoch(unseen, trained=False) == [(0, 5), (0, 5)]  # what is evaluated always is
+    assert epoch(DataLoader(rows, batch_size=8), trained=False) == [(8, 8), (8, 8)]
