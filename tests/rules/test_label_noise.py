@@ -210,6 +210,13 @@ def test_the_rate_is_that_of_the_model_evaluated_where_readings_are_far_apart(ma
     )
 
 
+def test_cannot_know_where_inputs_of_training_are_attacked(make):
+    seen = run(train=0.6, unseen=0.95)
+    assert label_noise.check(make(400, seen)) is not None
+    with pytest.raises(NotApplicable, match="attacked"):
+        label_noise.check(make(400, seen | {"adversarial/abnormal_share": 0.0}))
+
+
 def test_cannot_know_of_sorted_batches_regressions_or_without_readings(make):
     one = np.zeros((400, 10))
     one[N, N // 40] = 64

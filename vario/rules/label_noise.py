@@ -21,6 +21,7 @@ one from what is open: there (3) is not asked, and of a rate from 0.1 on the mod
 right on held-out data. Of several tags each is an answer of its own, yes or no.
 A warning; an error where labels are no better than chance.
 Not applicable: targets are no classes; batches are sorted by class; examples have two labels each (mixup);
+inputs are attacked in training;
 too little training accuracy was read. (1), (2) and (4) need held-out accuracy; (1) and (4) take a printed
 one at its word ("test acc").
 """
@@ -58,7 +59,7 @@ CARD = {
     "reads": (
         "accuracy/train", "eval/accuracy", "eval/examples", "eval/loss", "examples/confident_wrong",
         "examples/loss_quantiles", "examples/confidence", "batch/class_counts", "update/ratio",
-        "gradient/norm", "loss/train", "printed/score",
+        "gradient/norm", "loss/train", "printed/score", "adversarial/abnormal_share",
     ),
     "checked": "closed form",
     "changed": "the papers rank single examples or train around them; the rule estimates one rate"
@@ -83,6 +84,8 @@ def check(
     mixed = sorting(record)
     if mixed is not None and mixed.low > 0.3:
         raise NotApplicable("the batches are sorted by class, so training accuracy says nothing about labels")
+    if record.wheres("adversarial/abnormal_share"):
+        raise NotApplicable("inputs of training are attacked: answers to them are wrong whatever the labels")
     reasons: list[str] = []
     estimates = (against_accuracy, against_loss, confident_errors, labels_at_random, labels_unrelated)
     positions = has_positions(record)
