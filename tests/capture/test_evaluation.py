@@ -32,6 +32,8 @@ def test_a_yes_or_no_output_is_right_and_sure_as_two_classes_are(shape: tuple[in
     assert (found["eval/class_counts"], found["eval/class_correct"]) == ([1.0, 3.0], [1.0, 2.0])
 
 
-def test_several_labels_to_an_example_have_a_loss_and_no_accuracy() -> None:
-    found = readings(SCORES.reshape(2, 2), LABELS.reshape(2, 2))
+def test_each_of_several_tags_is_an_answer_and_shares_have_a_loss_alone() -> None:
+    found, single = readings(SCORES.reshape(2, 2), LABELS.reshape(2, 2)), readings(SCORES, LABELS)
+    assert found["eval/accuracy"] == single["eval/accuracy"] and found["eval/examples"] == 2
+    found = readings(SCORES.reshape(2, 2), 0.5 * LABELS.reshape(2, 2))
     assert "eval/loss" in found and "eval/accuracy" not in found
