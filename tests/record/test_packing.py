@@ -54,6 +54,17 @@ def test_series_packed_together_are_the_bytes_of_each() -> None:
     assert packing.pack_all(STEPS, points) == [packing.pack(STEPS, values) for values in points]
 
 
+@pytest.mark.parametrize("name", VALUES)
+def test_what_single_precision_holds_is_packed_and_summed_up_alike(name: str) -> None:
+    values = VALUES[name]
+    narrow = packing.narrow(values)
+    assert narrow.astype(float).tobytes() == np.ascontiguousarray(values).tobytes()
+    double = {"noise", "a column of many", "large integers", "tiny", "constant", "schedule"}
+    assert (narrow.dtype == np.float32) == (name not in double)
+    assert packing.pack(STEPS, narrow) == packing.pack(STEPS, values)
+    np.testing.assert_array_equal(packing.summary(narrow), packing.summary(values))
+
+
 @pytest.mark.parametrize("name", ["noise", "schedule", "constant"])
 def test_a_changed_bit_is_noticed_wherever_it_is(name: str) -> None:
     chunk = packing.pack(STEPS, VALUES[name])

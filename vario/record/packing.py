@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 Steps = NDArray[np.int64]
 Values = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]  # float32 where that holds every bit, else float64
 Grid = tuple[int, int, int] | bytes  # steps of a chunk: start, stride, count; or as int64 where not regular
 
 _HEADER = struct.Struct(
@@ -38,13 +39,13 @@ def pack(steps: Steps, values: Values) -> bytes:
     return pack_all(steps, values[None])[0]
 
 
-def pack_all(steps: Steps, points: Values) -> list[bytes]:
+def pack_all(steps: Steps, points: Floats) -> list[bytes]:
     """`points` (series, n) or (series, n, width), read at the same `steps` (n,): a chunk per series."""
     count, width = len(steps), points.shape[2] if points.ndim == 3 else 0
     stride = int(steps[1] - steps[0]) if count > 1 else 1
     regular = bool((np.diff(steps) == stride).all())
     points = np.ascontiguousarray(points).reshape(len(points), count, -1)
-    bits = points.view(np.int64)
+    bits = _bits(points)
     constant = (bits == bits[:, :1]).all((1, 2))
     chunks = [b""] * len(points)
     for once in (True, False):
@@ -55,7 +56,7 @@ def pack_all(steps: Steps, points: Values) -> list[bytes]:
         kinds = _narrowest(rows)
         for kind in set(kinds.tolist()):
             of_kind = np.flatnonzero(kinds == kind)
-            narrow = _chosen(rows, of_kind).astype(_DTYPES[kind])
+            narrow = _chosen(rows, of_kind).astype(_DTYPES[kind], copy=False)
             planes = narrow.view(np.uint8).reshape(*narrow.shape, -1).transpose(0, 2, 1)
             numbers = among[of_kind].tolist()
             for number, mask, stored, packed in _squeezed(planes):
@@ -146,7 +147,7 @@ def _values(parts: Sequence[Part]) -> Values:
     return np.repeat(values, count, axis=1) if constant else values
 
 
-def in_order(steps: Steps, values: Values, axis: int = 0) -> tuple[Steps, Values]:
+def in_order(steps: Steps, values: NDArray[Any], axis: int = 0) -> tuple[Steps, NDArray[Any]]:
     """Steps rising along `axis`; of several values at one step the last written stands."""
     if (np.diff(steps) > 0).all():
         return steps, values
@@ -156,38 +157,42 @@ def in_order(steps: Steps, values: Values, axis: int = 0) -> tuple[Steps, Values
     return steps[keep], values.take(order[keep], axis)
 
 
-def summaries(points: Values) -> list[tuple[float, float, float]]:
+def summaries(points: Floats) -> list[tuple[float, float, float]]:
     """The summary of each series of `points` (series, ...)."""
     rows = points.reshape(len(points), -1)
     with np.errstate(invalid="ignore"):
-        means = rows.mean(1).tolist()
+        means = rows.mean(1, dtype=np.float64).tolist()
         all_told = zip(rows.min(1).tolist(), means, rows.max(1).tolist(), strict=True)
     return [told if told[1] == told[1] else summary(row) for told, row in zip(all_told, rows, strict=True)]
 
 
-def summary(values: Values) -> tuple[float, float, float]:
+def summary(values: Floats) -> tuple[float, float, float]:
     """Smallest, mean and largest of the values that are not NaN; NaN where there is none."""
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, as it should be
-        mean = float(values.mean())
+        mean = float(values.mean(dtype=np.float64))
         if mean == mean:
             return float(values.min()), mean, float(values.max())
         known = values[~np.isnan(values)]
         if not known.size:
             return mean, mean, mean
-        return float(known.min()), float(known.mean()), float(known.max())
+        return float(known.min()), float(known.mean(dtype=np.float64)), float(known.max())
 
 
-def pack_block(series: NDArray[np.int32], steps: Steps, points: Values) -> bytes:
-    """A flush of several series at the same steps: `points` is (steps, columns of all series)."""
+def narrow(points: Values) -> Floats:
+    """The same numbers in single precision where that holds every bit of them."""
     with np.errstate(over="ignore", invalid="ignore"):
-        narrow = points.astype("<f4")
-    if not (narrow.astype(np.float64).view(np.int64) == points.view(np.int64)).all():
-        narrow = points.astype("<f8")
+        single = points.astype(np.float32)
+    return single if (_bits(single.astype(np.float64)) == _bits(points)).all() else points
+
+
+def pack_block(series: NDArray[np.int32], steps: Steps, points: Floats) -> bytes:
+    """A flush of several series at the same steps: `points` is (steps, columns of all series)."""
+    kind = _TYPES.index("<f4" if points.dtype == np.float32 else "<f8")
     body = (
-        _BLOCK.pack(0, len(series), len(steps), _DTYPES.index(narrow.dtype))[4:]
+        _BLOCK.pack(0, len(series), len(steps), kind)[4:]
         + series.astype("<i4").tobytes()
         + steps.astype("<i8").tobytes()
-        + narrow.tobytes()
+        + points.astype(_DTYPES[kind], copy=False).tobytes()
     )
     return struct.pack("<I", zlib.crc32(body)) + body
 
@@ -238,11 +243,12 @@ def _squeezed(planes: NDArray[np.uint8]) -> Iterator[tuple[int, int, bytes, byte
             yield series, mask, stored.tobytes(), deflate.compress(packed) + deflate.flush()
 
 
-def _narrowest(rows: Values) -> NDArray[np.intp]:
+def _narrowest(rows: Floats) -> NDArray[np.intp]:
     """For each of `rows` (n, values) the number of the narrowest type that gives back every bit."""
-    kinds = np.full(len(rows), len(_TYPES) - 1)
+    own = 2 if rows.dtype == np.float32 else 3
+    kinds = np.full(len(rows), own)
     left = np.arange(len(rows))
-    for kind, dtype in enumerate(_DTYPES[:-1]):
+    for kind, dtype in enumerate(_DTYPES[:own]):
         fits = left[_holds(_chosen(rows[:, :8], left), dtype)]  # noise is refused after 8 values
         fits = fits[_holds(_chosen(rows, fits), dtype)]
         kinds[fits] = kind
@@ -250,13 +256,17 @@ def _narrowest(rows: Values) -> NDArray[np.intp]:
     return kinds
 
 
-def _chosen(rows: Values, which: NDArray[np.intp]) -> Values:
+def _chosen(rows: Floats, which: NDArray[np.intp]) -> Floats:
     """Rows by their rising numbers, not copied where they are all of them."""
     return rows if len(which) == len(rows) else rows[which]
 
 
-def _holds(rows: Values, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+def _holds(rows: Floats, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore", over="ignore"):
-        back = rows.astype(dtype).astype(np.float64)
-    same: NDArray[np.bool_] = (back.view(np.int64) == np.ascontiguousarray(rows).view(np.int64)).all(1)
+        back = rows.astype(dtype).astype(rows.dtype)
+    same: NDArray[np.bool_] = (_bits(back) == _bits(np.ascontiguousarray(rows))).all(1)
     return same
+
+
+def _bits(values: Floats) -> NDArray[Any]:
+    return values.view(np.int32 if values.dtype == np.float32 else np.int64)

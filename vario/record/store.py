@@ -242,7 +242,7 @@ class RecordWriter:
                 [self._series(connection, layout.stream, *key) for key in layout.keys], np.int32
             )
         steps = np.array(layout.steps, np.int64)
-        points = np.frombuffer(b"".join(layout.rows)).reshape(len(steps), -1)
+        points = packing.narrow(np.frombuffer(b"".join(layout.rows)).reshape(len(steps), -1))
         cursor = connection.execute(
             "insert into tail(stream, block) values(?, ?)",
             (layout.stream, packing.pack_block(layout.ids, steps, points)),

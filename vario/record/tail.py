@@ -46,7 +46,7 @@ class Layout:
 class Block:
     """One flushed row of the tail."""
 
-    def __init__(self, id: int, layout: Layout, steps: packing.Steps, points: packing.Values) -> None:
+    def __init__(self, id: int, layout: Layout, steps: packing.Steps, points: packing.Floats) -> None:
         self.id, self.layout, self.steps, self.points = id, layout, steps, points
         assert layout.ids is not None
         self.ids = layout.ids
@@ -70,9 +70,9 @@ class Tail:
     def is_full(self) -> bool:
         return bool(self.counts.max() >= CHUNK_POINTS) or self.bytes >= TAIL_BYTES
 
-    def columns(self) -> dict[int, tuple[packing.Steps, packing.Values]]:
+    def columns(self) -> dict[int, tuple[packing.Steps, packing.Floats]]:
         """Steps and values of each series, in the order of the steps."""
-        parts: dict[int, list[tuple[packing.Steps, packing.Values]]] = {}
+        parts: dict[int, list[tuple[packing.Steps, packing.Floats]]] = {}
         layouts: dict[Layout, list[Block]] = {}
         for block in self.blocks:
             layouts.setdefault(block.layout, []).append(block)
@@ -87,7 +87,7 @@ class Tail:
         return {series: _merged(pieces) for series, pieces in parts.items()}
 
 
-def _merged(pieces: list[tuple[packing.Steps, packing.Values]]) -> tuple[packing.Steps, packing.Values]:
+def _merged(pieces: list[tuple[packing.Steps, packing.Floats]]) -> tuple[packing.Steps, packing.Floats]:
     if len(pieces) == 1:
         return pieces[0]
     steps = np.concatenate([piece[0] for piece in pieces])
