@@ -26,7 +26,7 @@ def is_seen(record: Record, where: str, *, limit: float = 0.9) -> bool:
 
     The largest share counts: before training has gone through its data once, the others are too small.
     """
-    if where in _of_training_data(record):
+    if where in record.once("loaders of training data", lambda: _of_training_data(record)):
         return True
     seen = finite(*record.series("eval/seen_share", where))[1]
     return bool(len(seen) and seen.max() > limit)

@@ -53,9 +53,8 @@ def check(
     if done is None:
         raise NotApplicable(f"training accuracy never reached {fitted:.2f}; before that nothing is delayed")
     where, steps, values = passes(record, "eval/accuracy", 2)
-    since = (
-        steps >= done - 1
-    )  # the forward of a step sees the weights of the evaluation after the step before
+    # The forward of a step sees the weights of the evaluation after the step before.
+    since = steps >= done - 1
     if since.sum() < 2:
         raise NotApplicable(
             f"{since.sum()} evaluations since training was fitted at step {done}; 2 are needed"

@@ -30,6 +30,7 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from vario.methods._native import built
+from vario.methods._saved import put_back
 from vario.methods.memory._block_codes import BLOCK, HALF, Halves, decode, encode, pack, per_scale, scales_of
 from vario.methods.memory._compiled import compiled
 
@@ -143,12 +144,7 @@ class AdamW8bit(Optimizer):
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             group.update({key: value for key, value in self.defaults.items() if key not in group})
-        places = [k for group in state_dict["param_groups"] for k in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for k, p in zip(places, params, strict=True):
-            for name, value in state_dict["state"].get(k, {}).items():
-                if torch.is_tensor(value):
-                    self.state[p][name] = value.detach().clone().to(p.device)
+        put_back(self, state_dict)
         for group in self.param_groups:
             for p in group["params"]:
                 if "exp_avg" in self.state.get(p, ()):

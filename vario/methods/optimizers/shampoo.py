@@ -33,6 +33,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
+from vario.methods._saved import put_back
 from vario.methods.optimizers._checks import check_gradients, check_lr
 
 __all__ = ["Shampoo"]
@@ -100,14 +101,7 @@ class Shampoo(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Matrices and moments as they were saved: torch casts state to the dtype of the weights."""
         super().load_state_dict(state_dict)
-        places = [k for group in state_dict["param_groups"] for k in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for k, p in zip(places, params, strict=True):
-            for name, value in state_dict["state"].get(k, {}).items():
-                if torch.is_tensor(value):
-                    self.state[p][name] = value.detach().clone().to(p.device)
-                elif isinstance(value, list):
-                    self.state[p][name] = [each.detach().clone().to(p.device) for each in value]
+        put_back(self, state_dict)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
