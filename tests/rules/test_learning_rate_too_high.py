@@ -137,7 +137,9 @@ def test_a_step_longer_than_the_weights_is_harm_though_the_run_learns(make, long
         ratio[7] = longest if depth < 3 else 0.5
         run["update/ratio", f"layers.{2 * depth}.weight"] = at, ratio
     (found,) = diagnose(make(400, run), ["learning_rate_too_high"]).findings
-    named = [e.value for e in found.evidence if e.name == "longest single step of a typical matrix"]
+    named = [
+        e.value for e in found.evidence if e.name == "update ratio of a typical matrix in its longest step"
+    ]
     assert found.severity == severity and named == ([longest] if longest > 1 else [])
 
 

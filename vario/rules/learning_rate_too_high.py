@@ -43,7 +43,7 @@ CARD = {
     "checked": "closed form: gradient descent on a parabola past twice the inverse curvature",
     "changed": "",
     "alone": "worse",
-    "harm": "longest single step of a typical matrix",
+    "harm": "update ratio of a typical matrix in its longest step",
     "summary": "With a learning rate of {learning rate} a step changed the weights by "
     "{largest update ratio, median of three} "
     "of their norm, and the loss does not fall as it should.",
