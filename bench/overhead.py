@@ -11,6 +11,7 @@ steps, which are always measured in full, are over before the first block.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from vario.capture import hooks
 from vario.session import Session
@@ -37,6 +39,20 @@ def mlp() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     x, y = torch.randn(256, 128), torch.randint(0, 10, (256,))
     return model, optimizer, lambda: _step(optimizer, lambda: F.cross_entropy(model(x), y))
+
+
+def loaded_mlp() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
+    """The same fed by a DataLoader, epoch after epoch, as most scripts feed theirs."""
+    model, optimizer, _ = mlp()
+    data = TensorDataset(torch.randn(8192, 128), torch.randint(0, 10, (8192,)))
+    loader = DataLoader(data, batch_size=128, shuffle=True)
+    batches = (batch for _ in itertools.count() for batch in loader)
+
+    def loss() -> torch.Tensor:
+        x, y = next(batches)
+        return F.cross_entropy(model(x), y)
+
+    return model, optimizer, lambda: _step(optimizer, loss)
 
 
 def cnn() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
@@ -108,7 +124,12 @@ def wide_transformer() -> tuple[nn.Module, torch.optim.Optimizer, Step]:
     return model, optimizer, lambda: _step(optimizer, loss)
 
 
-WORKLOADS = {"MLP, 2 ms": mlp, "MNIST CNN": cnn, "char transformer": transformer}
+WORKLOADS = {
+    "MLP, 2 ms": mlp,
+    "MLP, DataLoader": loaded_mlp,
+    "MNIST CNN": cnn,
+    "char transformer": transformer,
+}
 ON_ACCELERATORS = {"wide transformer": wide_transformer}
 
 

@@ -266,7 +266,7 @@ def test_the_wait_for_data_is_that_of_each_step_that_is_kept() -> None:
     model, optimizer = pair()
     iterator = iter(DataLoader([0.0]))  # type: ignore[arg-type]
     for number in range(10):
-        attachment.batch_came(iterator, [], float(number))
+        attachment.batch_came(iterator, [], [], float(number))
         step(model, optimizer)
     attachment.detach()
     assert observer.waits == {number: float(number) for number in range(10)}  # the first is 0: no stream was

@@ -87,6 +87,33 @@ def test_shuffled_batches_name_their_examples(workers: int) -> None:
     assert all(step["worst/example"][0] == step["worst/target"][0] for step in found)
 
 
+class Broken(TensorDataset):
+    def __getitem__(self, index: int) -> Any:
+        if index == 12:
+            raise OSError("cannot be read")
+        return super().__getitem__(index)
+
+
+def what_can_be_read(loader: DataLoader[Any]) -> Iterator[Any]:
+    batches = iter(loader)
+    while True:
+        try:
+            yield next(batches)
+        except OSError:
+            continue
+        except StopIteration:
+            return
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_that_cannot_be_made_leaves_the_others_their_numbers(workers: int) -> None:
+    with reading() as found:
+        train(what_can_be_read(DataLoader(Broken(*DATA.tensors), batch_size=8, num_workers=workers)))
+    assert len(found) == 6
+    assert sorted(worst(found)) == list(WRONG)
+    assert all(step["worst/example"][0] == step["worst/target"][0] for step in found)
+
+
 def test_numbers_are_those_of_the_loaders_own_data_set() -> None:
     with reading() as found:
         train(DataLoader(Subset(DATA, [40, 31, 2, 7]), batch_size=4))

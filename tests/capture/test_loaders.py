@@ -19,7 +19,7 @@ def test_an_epoch_tells_how_many_batches_the_one_before_it_gave() -> None:
         iterator = iter(loader)
         loaders.started(loader, iterator)
         for _ in range(give):
-            loaders.came(iterator, next(iterator))
+            loaders.came(iterator, next(iterator), None)
             loaders.used_for_training()
     epochs = [data for kind, data in told if kind == "epoch"]
     assert [data["batches_before"] for data in epochs] == [None, 3, 2]
@@ -74,7 +74,8 @@ def test_rows_are_hashed_until_training_knows_them(monkeypatch: pytest.MonkeyPat
         iterator, found = iter(of), []
         loaders.started(of, iterator)
         for _ in range(2):
-            loaders.came(iterator, next(iterator))
+            if loaders.came(iterator, next(iterator), None):
+                loaders.look_at_rows()
             if trained:
                 loaders.used_for_training()
             found.append(loaders.seen if trained else loaders.used_for_evaluation())

@@ -60,13 +60,12 @@ class Attachment(Hearing):
         self._claim, self._taken = claim, set[str]()
         self.streams: list[Stream] = []
         self.loaders = Loaders(self._happened)
-        self.drawn, self.draws_anew = self.loaders.drawn, self.loaders.draws_anew
         self.evaluation = Evaluation(self._evaluated, budget=budget)
         self.schedulers = Schedulers(self._happened)
         self.by_hand, self.in_backward = ByHand(self), InBackward(self)
         self.gathered, self.dropouts = Gathered(), Dropouts(self._happened)
         self.inputs, self.doors = Inputs(self), Doors(self)
-        self.forward = self.inputs.forward
+        self.forward, self.look_at_rows = self.inputs.forward, self.loaders.look_at_rows
         self.answers = Answers(self, self._evaluated, budget=budget)
         self.dropout_called, self.answered = self.dropouts.called, self.answers.answered
         self.without_loader = WithoutLoader(self, self._happened)
@@ -209,7 +208,7 @@ class Attachment(Hearing):
     def modes(self) -> dict[str, tuple[int, int]]:
         return modes_at_evaluation(self.streams) | self.dropouts.modes()
 
-    def clipped(self, _parameters: Any, max_norm: Any, norm: Any) -> None:
+    def clipped(self, max_norm: Any, norm: Any) -> None:
         self.gathered.batches.clips.append((norm, max_norm))
         self.by_hand.clipped()
 
@@ -370,8 +369,9 @@ class Attachment(Hearing):
         self.without_loader.loader_started(where)
         self.evaluation.close(where)
 
-    def batch_came(self, iterator: Any, batch: Any, seconds: float) -> None:
-        self.loaders.came(iterator, batch)
+    def loaded(self, iterator: Any, batch: Any, indices: Any, seconds: float) -> None:
+        if self.loaders.came(iterator, batch, indices):
+            self.hear("look_at_rows")
         for stream in self.streams:
             stream.data_wait += seconds
 

@@ -65,6 +65,27 @@ class Hearing:
                 self._hearing_since = None
         return None
 
+    def loaded(self, iterator: Any, batch: Any, indices: Any, seconds: float) -> None:
+        """A batch is in the script's hands."""
+        raise NotImplementedError
+
+    def batch_came(self, iterator: Any, batch: Any, indices: Any, seconds: float) -> None:
+        """As `hear` of what comes at every step, and calls nothing of torch's that is to be hidden."""
+        if "loaded" in self._off or not self._turns.loads():
+            return
+        outermost, start = self._hearing_since is None, time.perf_counter()
+        if outermost:
+            self._hearing_since = start
+        try:
+            self.loaded(iterator, batch, indices, seconds)
+        except Exception as error:
+            self._off.add("loaded")
+            self.fail("loaded", error)
+        finally:
+            if outermost:
+                self._own += time.perf_counter() - start
+                self._hearing_since = None
+
     @property
     def own(self) -> float:
         """Seconds spent in here so far, those of the call under way included."""

@@ -10,6 +10,7 @@ import functools
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -71,6 +72,8 @@ class Listener(Protocol):
 
     def hear(self, event: str, *arguments: Any) -> Any: ...
 
+    def batch_came(self, iterator: Any, batch: Any, indices: Any, seconds: float) -> None: ...
+
 
 class _Places:
     """What is patched at present, and who listens."""
@@ -78,6 +81,7 @@ class _Places:
     listeners: tuple[Listener, ...] = ()
     undo: tuple[Callable[[], None], ...] = ()
     patches: tuple[tuple[Any, str, Any, Any], ...] = ()  # owner, name, original, patched
+    drawn = "_vario_drawn_0"  # of an iterator of a loader: the indices of each batch that is yet to come
     inside = threading.local()  # .loss: how many loss functions the thread is in
 
 
@@ -97,6 +101,7 @@ def leave(listener: Listener) -> None:
         for owner, name, original, patched in reversed(_Places.patches):
             _exchange(owner, name, patched, original)
         _Places.undo, _Places.patches = (), ()
+        _Places.drawn = f"_vario_drawn_{int(_Places.drawn[13:]) + 1}"  # what was drawn before is not trusted
 
 
 def listen_to_forward(hear: Callable[[Any, Any], None], *, after: bool = False) -> Callable[[], None]:
@@ -166,8 +171,8 @@ def _install() -> None:
     _patch(dataloader._BaseDataLoaderIter, "_reset", _loader_reset)
     _patch(torch.amp.autocast, "__enter__", _enter_autocast)
     for without in (torch.no_grad, torch.inference_mode):
-        _patch(without, "__enter__", _gradients_off)
-        _patch(without, "__exit__", _gradients_back)
+        _patch(without, "__enter__", functools.partial(_gradients, "gradients_off"))
+        _patch(without, "__exit__", functools.partial(_gradients, "gradients_back"))
     _patch(torch.nn.Module, "eval", _eval)
     _patch(torch, "compile", _compile)
     _patch(torch.jit._trace, "_check_trace", _check_trace)
@@ -272,11 +277,9 @@ def _dropout(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _clip(original: Callable[..., Any]) -> Callable[..., Any]:
     def clip_grad_norm_(parameters: Any, max_norm: Any, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(parameters, torch.Tensor):
-            parameters = list(parameters)  # it may be a generator, and we look at it as well
         norm = original(parameters, max_norm, *args, **kwargs)
         if _awake():
-            _tell("clipped", parameters, max_norm, norm)
+            _tell("clipped", max_norm, norm)
         return norm
 
     return clip_grad_norm_
@@ -312,8 +315,13 @@ def _loader_iter(original: Callable[..., Any]) -> Callable[..., Any]:
 def _loader_next(original: Callable[..., Any]) -> Callable[..., Any]:
     def __next__(self: Any) -> Any:  # noqa: N807 - it stands for the method of this name
         start = time.perf_counter()
-        batch = original(self)
-        _tell("batch_came", self, batch, time.perf_counter() - start)
+        try:
+            batch = original(self)
+        finally:  # a batch that cannot be made had been drawn as well
+            seconds, drawn = time.perf_counter() - start, self.__dict__.get(_Places.drawn)
+            indices = drawn.popleft() if drawn else None
+        for listener in _Places.listeners:
+            listener.batch_came(self, batch, indices, seconds)
         return batch
 
     return __next__
@@ -322,7 +330,9 @@ def _loader_next(original: Callable[..., Any]) -> Callable[..., Any]:
 def _loader_draws(original: Callable[..., Any]) -> Callable[..., Any]:
     def _next_index(self: Any) -> Any:
         indices = original(self)
-        _tell("drawn", self, indices)
+        if _Places.drawn not in self.__dict__:
+            setattr(self, _Places.drawn, deque())
+        self.__dict__[_Places.drawn].append(indices)
         return indices
 
     return _next_index
@@ -330,7 +340,7 @@ def _loader_draws(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _loader_reset(original: Callable[..., Any]) -> Callable[..., Any]:
     def _reset(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _tell("draws_anew", self)  # what workers had fetched ahead is thrown away
+        self.__dict__.pop(_Places.drawn, None)  # what workers had fetched ahead is thrown away
         return original(self, *args, **kwargs)
 
     return _reset
@@ -346,24 +356,14 @@ def _enter_autocast(original: Callable[..., Any]) -> Callable[..., Any]:
     return __enter__
 
 
-def _gradients_off(original: Callable[..., Any]) -> Callable[..., Any]:
-    def __enter__(self: Any) -> Any:  # noqa: N807 - it stands for the method of this name
-        result = original(self)
-        if _awake() and not torch.compiler.is_compiling():
-            _tell("gradients_off")
-        return result
-
-    return __enter__
-
-
-def _gradients_back(original: Callable[..., Any]) -> Callable[..., Any]:
-    def __exit__(self: Any, *args: Any) -> Any:  # noqa: N807 - it stands for the method of this name
+def _gradients(event: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def switch(self: Any, *args: Any) -> Any:
         result = original(self, *args)
         if _awake() and not torch.compiler.is_compiling():
-            _tell("gradients_back")
+            _tell(event)
         return result
 
-    return __exit__
+    return switch
 
 
 def _eval(original: Callable[..., Any]) -> Callable[..., Any]:

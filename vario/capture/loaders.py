@@ -7,7 +7,6 @@ at a loss function without gradients. Until then it waits.
 from __future__ import annotations
 
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,15 +65,13 @@ class Loaders:
         self._tell = tell  # kind, where, data
         self._of_loader: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
         self._of_iterator: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
-        self._draws: weakref.WeakKeyDictionary[Any, deque[Any]] = weakref.WeakKeyDictionary()
         self._waiting: list[tuple[_Known, int, int, NDArray[np.int64]]] = []
         self._all: list[_Known] = []
         self.rows = RowsSeen()
         self.hashing = True
         self.showing = False  # whether sketches are made of examples, so that their inputs are wanted
         self.current: _Known | None = None
-        self.inputs: list[Tensor] = []  # of the batch in hand
-        self._drawn: tuple[Any, Any] = (None, None)  # the same whole, and the numbers of its examples
+        self._drawn: tuple[Any, Any] = (None, None)  # the batch in hand, and the numbers of its examples
         self.seen: BatchSeen | None = None  # of the last batch of training
         self.epochs_trained = 0
 
@@ -87,6 +84,11 @@ class Loaders:
     def batch(self) -> Any:
         """The batch in hand, as the loader gave it; None where there is none."""
         return self._drawn[0]
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """What of the batch in hand goes into the model."""
+        return _inputs(self._drawn[0])
 
     @property
     def knows_all(self) -> bool:
@@ -135,26 +137,23 @@ class Loaders:
         """Whether a batch of this loader has been trained on."""
         return any(known.trains for known in self._all if known.where == where)
 
-    def draws_anew(self, iterator: Any) -> None:
-        """An epoch of it begins."""
-        self._draws[iterator] = deque()
+    def came(self, iterator: Any, batch: Any, indices: Any) -> bool:
+        """The next batch is in the script's hands; whether `look_at_rows` is to be called.
 
-    def drawn(self, iterator: Any, indices: Any) -> None:
-        """It asked its sampler for the next batch, which comes now or later, but in this order."""
-        self._draws.setdefault(iterator, deque()).append(indices)
-
-    def came(self, iterator: Any, batch: Any) -> None:
-        """The next batch is in the script's hands."""
+        So it is for every batch, also of steps of which nothing is wanted: this calls nothing of torch's.
+        """
+        self._drawn = batch, indices
         known = self.current = self._of_iterator.get(iterator)
-        self.inputs = _inputs(batch)
-        draws = self._draws.get(iterator)
-        self._drawn = batch, draws.popleft() if draws else None
         if known is None:
-            return
-        position, known.batches = known.batches, known.batches + 1
-        hashes = hash_rows(batch) if self.hashing and not known.is_known else None
-        if hashes is not None:
-            self._waiting.append((known, known.epoch, position, hashes))
+            return False
+        known.batches += 1
+        return self.hashing and not known.is_known
+
+    def look_at_rows(self) -> None:
+        """Of the batch in hand; what they are for is known later."""
+        known, hashes = self.current, hash_rows(self.batch)
+        if known is not None and hashes is not None:
+            self._waiting.append((known, known.epoch, known.batches - 1, hashes))
             del self._waiting[:-MOST_WAITING]
 
     def used_for_training(self) -> None:
@@ -192,7 +191,7 @@ class Loaders:
 
     def let_go(self) -> None:
         """Keep no tensor of the script's alive."""
-        self.inputs, self._drawn = [], (None, None)
+        self._drawn = (None, None)
 
 
 def _keeps_order(loader: DataLoader[Any]) -> bool:

@@ -18,7 +18,7 @@ __all__ = ["Turns"]
 _TRAINING = frozenset(
     {"forward", "loss_called", "scaled", "before_backward", "before_grad", "clipped", "before_step"}
 )  # of these the first begins a step; without gradients they belong to an evaluation
-_LOADING = frozenset({"loader_started", "batch_came", "drawn", "draws_anew"})  # threads may fetch ahead
+_LOADING = frozenset({"loader_started", "look_at_rows"})  # threads may fetch ahead
 _ALWAYS = frozenset({"finish", "optimizer_gone", "doze_over", "compiled", "printed"})
 _ENOUGH = 3  # backwards of others while the one whose turn it is says nothing: it trains no more
 _BY_HAND = 32  # backwards without a step of an optimizer: there is none to wait for
@@ -56,7 +56,7 @@ class Turns:
             return True
         with self._lock:
             if event in _LOADING:
-                return me not in self._late
+                return self.loads()
             if self._turn is not None and _is_torchs(me):
                 return True
             return self._comes(me, event)
@@ -76,6 +76,10 @@ class Turns:
                 self._guests -= 1
             if event == "after_step":
                 self._late.pop(me, None)
+
+    def loads(self) -> bool:
+        """Whether the batches of the thread that calls are to be heard of."""
+        return not self._late or threading.get_ident() not in self._late
 
     def _comes(self, me: int, event: str) -> bool:
         begins = event in _TRAINING and torch.is_grad_enabled()
