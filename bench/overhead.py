@@ -1,6 +1,6 @@
 """What watching costs: blocks of watched and bare steps take turns inside one process.
 
-    python bench/overhead.py [--pairs 16] [--seconds 1] [--budgets 0.01 0.03 0.1] [--device cuda]
+    python bench/overhead.py [--pairs 16] [--seconds 1] [--budgets 0.01 0.03 0.1] [--device cuda] [--after 100]
 
 Prints, for each workload and budget, the time of all watched blocks over that of all bare ones, less 1, with
 its standard error over the pairs (jackknife), the median of the pairs, and what vario itself believes. The
@@ -166,7 +166,7 @@ def _bare(run: Watch, step: Step, count: int) -> float:
 
 
 def measure(
-    workload: str, budget: float, *, pairs: int, seconds: float, device: str = "cpu"
+    workload: str, budget: float, *, pairs: int, seconds: float, device: str = "cpu", after: int = 100
 ) -> tuple[list[tuple[float, float]], dict]:
     """Seconds of a watched and of a bare step in each pair of blocks, and vario's own account of them."""
     with torch.device(device):
@@ -176,7 +176,7 @@ def measure(
     found = []
     with tempfile.TemporaryDirectory() as home, watch(model, home=Path(home), overhead=budget) as run:
         session = run._session
-        settled = max(100, 2 * count)
+        settled = max(after, 2 * count)
         while settled > 0 or _grants_left(session):  # the grant is over after this
             _block(step, 10)
             settled -= 10
@@ -226,6 +226,9 @@ def main() -> None:
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
+        "--after", type=int, default=100, help="steps before the first block (as a run doubles, all is read)"
+    )
+    parser.add_argument(
         "--cpu", action="store_true", help="processor seconds: for a machine that others use too"
     )
     given = parser.parse_args()
@@ -239,7 +242,12 @@ def main() -> None:
     for workload in given.workloads:
         for budget in given.budgets:
             found, account = measure(
-                workload, budget, pairs=given.pairs, seconds=given.seconds, device=given.device
+                workload,
+                budget,
+                pairs=given.pairs,
+                seconds=given.seconds,
+                device=given.device,
+                after=given.after,
             )
             measured, error = _overhead(found)
             bare = statistics.median(b for _, b in found)
