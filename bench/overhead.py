@@ -1,6 +1,6 @@
 """What watching costs: blocks of watched and bare steps take turns inside one process.
 
-    python bench/overhead.py [--pairs 16] [--seconds 1] [--budgets 0.01 0.03 0.1] [--device cuda] [--after 100]
+    python bench/overhead.py [--pairs 16] [--seconds 1] [--budgets 0.01 0.03 0.1] [--after 100] [--device ..]
 
 Prints, for each workload and budget, the time of all watched blocks over that of all bare ones, less 1, with
 its standard error over the pairs (jackknife), the median of the pairs, and what vario itself believes. The
