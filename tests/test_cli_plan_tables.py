@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from tests.test_cli_plan import COLUMNS, QUICK, call, runs
 from vario.laws._answer import load
 from vario.laws._design import next_runs, spread_now
-from vario.laws._table import guess, number, read
+from vario.laws._file import read
+from vario.laws._table import guess, number
 from vario.nouns import VarioError
 
 
@@ -75,6 +77,40 @@ def test_a_table_is_read_as_it_was_meant(
     assert said["parameters"]["alpha"]["value"] == pytest.approx(
         plain["parameters"]["alpha"]["value"], rel=0.02
     )
+
+
+def test_json_lines_a_list_of_objects_and_columns_set_with_blanks_read_like_csv(tmp_path: Path) -> None:
+    names = ("params", "tokens", "loss")
+    plain = call("fit", write(tmp_path / "plain.csv", repr), *COLUMNS, *QUICK)
+    rows = [dict(zip(names, row, strict=True)) for row in runs()]
+    texts = {
+        "a.jsonl": "\n".join(map(json.dumps, rows)) + "\n\n",
+        "a.json": json.dumps(rows, indent=1),
+        "a.txt": "\n".join([" params   tokens  loss ", *(f"{n!r}   {d!r} {y!r}  " for n, d, y in runs())]),
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        assert call("fit", tmp_path / name, *COLUMNS, *QUICK) == plain, name
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            '{"params": 1e9, "tokens": 2e10, "loss": 2.5}\n{"params": 1e9, "loss": NaN}',
+            "row 2, column D .tokens.*nan",
+        ),
+        ('{"params": 1e9, "tokens": 2e10, "loss": 2.5}\n{"params": 1e9, ', "row 2 is not JSON"),
+        ('[{"params": 1e9}, 3]', "row 2 is no object"),
+        ("[]", "row 1 is no object"),
+        ('{"law": "two-term", "plan": null}', "no column|missing"),
+        ("params:tokens:loss\n1:2:3\n", "header is one name, 'params:tokens:loss'"),
+    ],
+)
+def test_what_is_wrong_in_other_files_is_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "runs").write_text(text)
+    with pytest.raises(VarioError, match=words):
+        call("fit", tmp_path / "runs", *COLUMNS, *QUICK)
 
 
 def test_a_comma_that_could_be_either_is_an_error_unless_another_column_tells(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from vario import laws
 from vario.laws import _table as table_of
 from vario.laws._beside import BESIDE, beside, second_looks
 from vario.laws._compare import AUTO, STEEP, Candidate, Choice, choose, compare, insist
+from vario.laws._file import read
 from vario.laws._forecast import Forecaster
 from vario.laws._mixed import families, labels, lowest, sweeps
 from vario.laws._newton import Array
@@ -146,7 +147,7 @@ def runs(
 
     ``best_only`` keeps the row with the lowest output of each combination of inputs.
     """
-    whole = table_of.read(table) if isinstance(table, Path) else table
+    whole = read(table) if isinstance(table, Path) else table
     needed = (*family.inputs, family.output)
     given = table_of.pairs(columns, option="--columns") if columns else {}
     unknown = set(given) - set(needed) - set(BESIDE)
@@ -207,7 +208,7 @@ def coverage_of(
     """
     from vario.laws.repeated_sampling import coverage, forecast
 
-    whole = table_of.read(table) if isinstance(table, Path) else table
+    whole = read(table) if isinstance(table, Path) else table
     given = table_of.pairs(columns, option="--columns") if columns else {}
     got, rows = table_of.take(whole, {name: given.get(name, name) for name in ("samples", "correct")})
     table_of.check(got, rows, positive=("samples",))

@@ -1,4 +1,4 @@
-"""Runs as columns: read from CSV or Parquet, chosen by an expression, checked row by row.
+"""Runs as columns: chosen by an expression, checked row by row.
 
 Expressions (``--where 'decay == "short" and N > 1e6'``, ``N=params*1e6``) are walked as a syntax
 tree that knows arithmetic, comparisons and a few functions: nothing in them is ever executed.
@@ -8,12 +8,10 @@ A column whose name is not a word goes between backquotes.
 from __future__ import annotations
 
 import ast
-import csv
 import math
 import operator
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,9 +24,6 @@ Columns = dict[str, NDArray[Any]]
 GAP = 1e3  # a lone value this many times off all others is in another unit
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "--", "?", "\u2014")  # in lower case
-POINT = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d*)?([eE][-+]?\d+)?")  # 1,234,567.8
-COMMA = re.compile(r"[-+]?([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d+)?([eE][-+]?\d+)?")  # 1.234.567,8
-GROUPS = re.compile(r"(?<=\d)[ \u00a0\u2009\u202f'\u2019](?=\d{3}(?!\d))")  # 1 234 567, 1'234'567
 SPELLED = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*([kmbgt%])", re.IGNORECASE)  # 125M, 1.3 B, 41 %
 SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1.0}
 
@@ -51,41 +46,6 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "log": np.log, "log10": np.log10, "log2": np.log2, "exp": np.exp, "sqrt": np.sqrt, "abs": np.abs,
     "isfinite": np.isfinite,
 }  # fmt: skip
-
-
-def read(path: str | Path) -> Columns:
-    """The columns of a CSV or Parquet file; numbers where every filled cell is one, else text."""
-    path = Path(path)
-    if not path.is_file():
-        raise VarioError(f"{path} is not a file; give a .csv or .parquet file")
-    with path.open("rb") as raw:
-        start = raw.read(4)
-    if start == b"PAR1" or path.suffix == ".parquet":
-        return _parquet(path)
-    if start == b"PK\x03\x04":
-        raise VarioError(f"{path} is a workbook of Excel or the like; save its sheet as .csv and give that")
-    lines = [line for line in _text(path).splitlines(keepends=True) if line.strip()]
-    while lines and lines[0].startswith("#"):
-        del lines[0]
-    try:
-        reader = csv.reader(lines, delimiter=_separator(lines[0] if lines else ""))
-        rows = [row for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise VarioError(f"{path} is not a table ({error}); give a .csv or .parquet") from error
-    if len(rows) < 2:
-        raise VarioError(f"{path} has no rows beneath its header")
-    header = [name.strip() for name in rows[0]]
-    twice = next((name for name in header if name and header.count(name) > 1), None)
-    if twice is not None:
-        raise VarioError(f"{path}: two columns are called {twice!r}; rename one")
-    for number, row in enumerate(rows[1:], 1):
-        if len(row) != len(header):
-            raise VarioError(
-                f"{path}, row {number}: {len(row)} cells, but the header names {len(header)} columns"
-            )
-    cells = {name: _plain([row[i] for row in rows[1:]]) for i, name in enumerate(header)}
-    commas = {_way(column) for column in cells.values()} - {"either", "neither"} == {","}
-    return {name: _numbers(column, commas=commas) for name, column in cells.items()}
 
 
 def take(
@@ -282,58 +242,12 @@ def _column(columns: Columns, text: str, name: str) -> Any:
     return evaluate(text, columns)
 
 
-def _text(path: Path) -> str:
-    """The file as text, in UTF-8 or as spreadsheets write it: UTF-16 with its mark, or Windows' Latin."""
-    raw = path.read_bytes()
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16", errors="replace")
-    if b"\0" in raw:
-        raise VarioError(f"{path} is not a table in text; give a .csv or .parquet file")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("cp1252", errors="replace")
-
-
-def _separator(header: str) -> str:
-    """What stands between the names of the header: a comma unless another is more frequent."""
-    return max(",;\t|", key=header.count)
-
-
 def _is_number(cell: str) -> bool:
     try:
         float(cell)
     except ValueError:
         return cell.strip().lower() in MISSING
     return True
-
-
-def _plain(cells: list[str]) -> list[str]:
-    return [GROUPS.sub("", cell.strip()) for cell in cells]
-
-
-def _way(cells: list[str]) -> str:
-    """How a column writes decimals: "." or ",", "either" (1,234 throughout), or "neither" (text)."""
-    filled = [cell for cell in cells if cell.lower() not in MISSING]
-    point, comma = (all(way.fullmatch(cell) for cell in filled) for way in (POINT, COMMA))
-    return ("either" if comma else ".") if point else ("," if comma else "neither")
-
-
-def _numbers(cells: list[str], *, commas: bool = False) -> NDArray[Any]:
-    """Numbers where every filled cell is one; ``commas``: the other columns write decimals with a comma.
-
-    A column of which every comma could be either (1,234) stays text, and so an error, unless they do.
-    """
-    way = _way(cells)
-    plain = cells
-    if way == "," or (commas and way == "either"):
-        plain = [cell.replace(".", "").replace(",", ".") for cell in cells]
-    elif way == ".":
-        plain = [cell.replace(",", "") for cell in cells]
-    try:
-        return np.array([math.nan if cell.lower() in MISSING else float(cell) for cell in plain])
-    except ValueError:
-        return np.array(cells)
 
 
 def _spelled_out(column: Any) -> Any:
@@ -345,26 +259,6 @@ def _spelled_out(column: Any) -> Any:
     if not all(one or cell.lower() in MISSING for one, cell in zip(found, cells, strict=True)):
         return column
     return np.array([float(one[1]) * SCALES[one[2].lower()] if one else math.nan for one in found])
-
-
-def _parquet(path: Path) -> Columns:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise VarioError(f"{path}: reading Parquet needs pyarrow; pip install 'vario[export]'") from error
-    try:
-        table = parquet.read_table(path)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
-        raise VarioError(f"{path} is not a Parquet file: {error}") from error
-    if not table.num_rows or not table.num_columns:
-        raise VarioError(f"{path} has no rows")
-    columns = {name: np.asarray(table[name].to_numpy()) for name in table.column_names}
-    return {
-        name: _numbers(_plain(["" if cell is None else str(cell) for cell in column]))
-        if column.dtype.kind == "O"
-        else column
-        for name, column in columns.items()
-    }
 
 
 def _lone(name: str, values: NDArray[Any], rows: NDArray[Any]) -> None:
