@@ -91,15 +91,19 @@ def test_three_hundred_quick_steps_have_the_readings_that_rules_ask_for() -> Non
     assert len([step for step in noise if step < 100]) > len([step for step in noise if step >= 200])
 
 
-def test_a_poor_run_is_measured_in_full_as_often_as_it_doubles() -> None:
-    budget, probes = Budget(1e-6), []
-    for step in range(5000):
-        probe = step < FIRST or budget.affords_probe()
-        budget.stepped(1e-3 + 0.1, 0.1, "probe" if probe else "cheap")
-        probes += [step] * probe
-    late = [step for step in probes if step > 100]  # the grant is over
-    assert 5 <= len(late) <= 7
-    assert all(1.9 < after / before < 2.1 for before, after in zip(late, late[1:], strict=False))
+@pytest.mark.parametrize(("kind", "times"), [("probe", 2), ("noise", 4)])
+def test_a_poor_run_is_measured_in_full_as_often_as_it_doubles_and_by_examples_as_it_quadruples(
+    kind: str, times: int
+) -> None:
+    budget, dear = Budget(1e-6), []
+    for step in range(20_000):
+        now = due(budget, step)
+        own = 0.1 if now in ("probe", "noise") else 0.0
+        budget.stepped(1e-3 + own, own, now)
+        dear += [step] * (now == kind)
+    late = [step for step in dear if step > 100]  # the grants are over
+    assert len(late) >= 3
+    assert all(0.95 * times < b / a < 1.05 * times for a, b in zip(late, late[1:], strict=False)), late
 
 
 @pytest.mark.parametrize("seed", range(5))

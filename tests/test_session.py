@@ -133,6 +133,20 @@ def test_a_small_budget_measures_the_first_steps_and_then_rarely() -> None:
     assert len(writer.read) < 600, "even the loss must be thinned: a step takes 0.1 ms"
 
 
+@dataclass(frozen=True)
+class Dear(Norm):
+    def read(self, moment: Moment) -> Iterator[Reading]:
+        time.sleep(0.02)
+        return super().read(moment)
+
+
+def test_what_a_step_may_cost_is_not_given_to_the_next_one_as_well() -> None:
+    writer, _, _ = train(Dear(), steps=150, overhead=0.001)
+    full = [step for step, _ in writer.read][FIRST:]
+    assert len(full) > 8
+    assert all(after - before > 1 for before, after in zip(full, full[1:], strict=False)), full
+
+
 def test_what_the_budget_is_told_adds_up_to_what_was_spent(monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, list[tuple[float, float]]] = {"stepped": [], "passed": []}
     stepped, passed = Budget.stepped, Budget.passed

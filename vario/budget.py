@@ -19,6 +19,7 @@ SHARES = {"cheap": 0.35, "call": 0.2}  # of what the hooks leave of the budget; 
 NOISE = 0.2  # of the budget
 SELDOM = {"cheap": 64, "call": 256}  # steps from one to the next at most
 GRANTS = {"probe": 0.3, "noise": 0.2}  # seconds: a run of a few hundred quick steps can be diagnosed at all
+POOR = {"probe": 1 / 2, "noise": 3 / 4}  # due however poor when it has passed: as the run doubles, quadruples
 OFTEN = {"probe": 4, "noise": 12}  # with the grant: due when this part of the run has passed since the last
 FIRST = 3  # steps that are always measured in full
 EARLY = 4  # steps from one to the next at least, while the cost is not known
@@ -30,7 +31,8 @@ class Purse:
     """Seconds put by for one dear kind of step."""
 
     def __init__(self, kind: str, granted: float) -> None:
-        self.held, self.grant, self._often = 0.0, GRANTS[kind] * granted, OFTEN[kind]
+        self.held, self.grant = 0.0, GRANTS[kind] * granted
+        self._often, self._poor = OFTEN[kind], POOR[kind]
         self.cost = 0.0  # seconds that the next one should take
         self.since = 0  # steps
         self._granted = 0  # that are decided and not yet taken
@@ -39,13 +41,14 @@ class Purse:
         """Not more than two of them are saved for."""
         self.held = min(self.held + seconds, 2 * self.cost + 0.01)
 
-    def affords(self, steps: int) -> bool:
-        """Whether the step that begins now may be of this kind."""
-        if self.held >= self.cost and (self.cost or self.since >= EARLY):
+    def affords(self, steps: int, *, under_way: bool = False) -> bool:
+        """Whether the step that begins now may be of this kind; `under_way`: the one after it, which is."""
+        since, held = (0, self.held - self.cost) if under_way else (self.since, self.held)
+        if held >= self.cost and (self.cost or since >= EARLY):
             return True
-        if self.since >= max(steps / 2, EARLY):  # however poor: as often as the run doubles
+        if since >= max(self._poor * steps, EARLY):
             return True
-        granted = self.grant > 0 and self.since * self._often >= steps
+        granted = self.grant > 0 and since * self._often >= steps
         self._granted += granted
         return granted
 
@@ -60,7 +63,7 @@ class Purse:
         """Steps to come on which it will surely not be afforded; a step earns `earned` seconds."""
         if not self.cost or not earned:
             return 0.0
-        first = min((self.cost - self.held) / earned, steps - 2 * self.since)
+        first = min((self.cost - self.held) / earned, (self._poor * steps - self.since) / (1 - self._poor))
         return min(first, steps / self._often - self.since) if self.grant > 0 else first
 
 
@@ -95,9 +98,11 @@ class Budget:
         due = [kind for kind, period in self.periods.items() if step % period == 0]
         return due[-1] if due else "none"
 
-    def affords_probe(self) -> bool:
-        """Whether the step that begins now may be measured in full."""
-        return self.share >= 1 or self._steps < FIRST or self.probes.affords(self._steps)
+    def affords_probe(self, *, under_way: bool = False) -> bool:
+        """Whether the next step may be measured in full; `under_way`: so is the one that begins now."""
+        if self.share >= 1 or self._steps < FIRST:
+            return True
+        return self.probes.affords(self._steps, under_way=under_way)
 
     def stepped(self, seconds: float, own: float, kind: str) -> None:
         """A step of this kind took `seconds` in all, `own` of them in our code."""

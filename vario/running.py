@@ -51,7 +51,7 @@ def run(
     except VarioError as error:
         say(f"vario: not watching: {error} The command runs all the same.")
         return launch(list(command), None, overhead=share, metrics=patterns)
-    budget = f"{100 * share:.3g} % of the step time, and half a second to begin with"
+    budget = f"{100 * share:.3g} % of the step time, after half a second and the first steps"
     say(f"vario: watching {_short(command)} as {directory.name} (budget: {budget})")
     with Telling(directory, _say) if live else nullcontext():
         code = launch(list(command), directory, overhead=share, metrics=patterns, keep_examples=keep_examples)

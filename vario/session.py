@@ -122,7 +122,10 @@ class Session:
             plan.kind = "probe" if lost else budget.kind(stream.step, probe=due, noise=together)
         plan.probe = plan.kind == "probe"
         plan.next_probe = (
-            stream.step + 1 < FIRST or in_full or (due and not plan.probe) or budget.affords_probe()
+            stream.step + 1 < FIRST
+            or in_full
+            or (due and not plan.probe)
+            or budget.affords_probe(under_way=plan.probe)
         )
         plan.running, wanted = self._kinds.get(plan.kind) or self._kind(plan.kind)
         if plan.probe and stream.step < plan.doubled and budget.share < 1:

@@ -40,6 +40,19 @@ def test_a_cause_stands_above_its_symptoms_and_is_as_grave_as_they_are():
     )
     assert [f.id for f in ranked] == ["learning-rate-too-high", "overfitting", "non-finite", "diverging"]
     assert [f.explained_by for f in ranked] == ["", "", "learning-rate-too-high", "learning-rate-too-high"]
+    assert [f.severity for f in ranked] == ["error", "warning", "error", "error"]
+
+
+def test_mixed_batches_in_the_same_order_explain_nothing_and_sorted_ones_do():
+    order = Evidence("share of batches in the same order", 1.0, 0.95, 1.0, 0.9)
+    for more, first in (
+        ((), "learning-rate-too-high"),
+        ((Evidence("sorting of batches", 0.9, 0.8, 1.0, 0.3),), "unshuffled-data"),
+    ):
+        unmixed = replace(found("unshuffled-data", "advice", 0.8), evidence=(*more, order))
+        ranked = rank([unmixed, found("learning-rate-too-high", "error", 0.97)])
+        assert ranked[0].id == first and ranked[0].severity == "error"
+        assert bool(ranked[1].explained_by) == bool(more)
 
 
 def test_a_net_of_one_unit_is_no_witness_against_labels():

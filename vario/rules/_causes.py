@@ -184,7 +184,7 @@ def explains(cause: Finding, symptom: Finding) -> bool:
     A layer that is dead in part lets gradients through: what has none was cut off elsewhere. No measurement
     explains that a script leaves parameters out of its optimizers; where most are, what little is trained
     cannot learn, at any rate and from any labels. Nor does a loss explain the shapes of what it is given, nor
-    a rate what gradients were before any step.
+    a rate what gradients were before any step, nor mixed batches, in whichever order they return, anything.
     """
     if _is_before_any_step(symptom) and cause.id in ("learning-rate-too-high", "gradients-accumulate"):
         return False
@@ -198,6 +198,8 @@ def explains(cause: Finding, symptom: Finding) -> bool:
         return False
     if cause.id == "parameters-not-updated" and symptom.id in ("learning-rate-too-high", "label-noise"):
         return _left_out(cause) >= 0.5
+    if cause.id == "unshuffled-data" and not _is_sorted(cause):
+        return False
     if (cause.id, symptom.id) == ("dead-units", "no-gradient"):
         return bool(cause.evidence) and cause.evidence[0].low >= 0.99
     return symptom.id in consequences(cause.id)
@@ -206,6 +208,11 @@ def explains(cause: Finding, symptom: Finding) -> bool:
 def _is_crossed(finding: Finding) -> bool:
     """Whether each output was held against all targets of its batch, by their shapes."""
     return any(item.name == "targets beside each output" for item in finding.evidence)
+
+
+def _is_sorted(finding: Finding) -> bool:
+    """Whether batches hold what is alike, and do not only return in one order."""
+    return any(item.name == "sorting of batches" for item in finding.evidence)
 
 
 def _is_before_any_step(finding: Finding) -> bool:

@@ -103,7 +103,11 @@ def rank(findings: Iterable[Finding]) -> list[Finding]:
     causes = sorted(causes, key=importance)  # a list that sorts itself is empty meanwhile
     place = {f: next(i for i, cause in enumerate(causes) if _is_below(f, cause, causes)) for f in symptoms}
     symptoms.sort(key=lambda f: (place[f], importance(f)))
-    return causes + symptoms
+    graver = [
+        min((cause, *(f for f in symptoms if place[f] == i)), key=lambda f: SEVERITIES.index(f.severity))
+        for i, cause in enumerate(causes)
+    ]
+    return [replace(f, severity=g.severity) for f, g in zip(causes, graver, strict=True)] + symptoms
 
 
 def _elsewhere(finding: Finding, cause: Finding) -> bool:

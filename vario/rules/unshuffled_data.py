@@ -38,8 +38,7 @@ CARD = {
     ),  # fmt: skip
     "checked": "closed form",
     "changed": "",
-    "summary": "Training batches are not mixed: the classes of a batch have a correlation of "
-    "{sorting of batches} "
+    "summary": "The classes of a training batch have a correlation of {sorting of batches} "
     "(0 when shuffled, 1 when each holds one class); {share of batches in the same order} of the "
     "batches repeat the order of the epoch before.",
 }
@@ -60,12 +59,10 @@ def check(
         if has_positions(record)
         else sorting(record, readings=readings) or _sorted_targets(record, readings)
     )
-    if mixed is not None:
-        evidence.append(mixed.evidence("sorting of batches", sorted_limit))
     same = _same_order(record, readings) or _returning(record, readings)
     if same is not None:
         evidence.append(same.evidence("share of batches in the same order", repeated))
-    if not evidence:
+    if mixed is None and same is None:
         raise NotApplicable(
             f"fewer than {readings} batches with classes counted, and no second epoch was seen"
         )
@@ -81,7 +78,7 @@ def check(
             graded(mixed.low, sorted_limit, 0.6, least=0.75, most=0.97),
             (),
             span,
-            tuple(evidence),
+            (mixed.evidence("sorting of batches", sorted_limit), *evidence),
         )
     if same is not None and same.low > repeated and not any(shuffles):
         return Finding(ID, "advice", 0.8, (), span, tuple(evidence))
