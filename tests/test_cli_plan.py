@@ -37,7 +37,14 @@ def call(*arguments: object) -> Any:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
-    return json.loads(result.output)
+    return json.loads(result.output, parse_constant=pytest.fail)  # NaN and Infinity are no JSON
+
+
+def test_an_endless_delta_is_json_that_every_reader_takes(tmp_path: Path) -> None:
+    kept = tmp_path / "fit.json"
+    said = call("fit", write(tmp_path / "runs.csv", runs()), *COLUMNS, *QUICK, "--delta", "inf", "-o", kept)
+    assert said["delta"] == np.inf and '"delta": 1e999' in kept.read_text()
+    assert call("predict", kept, "--at", "N=7e9,D=1.4e11", "--json")["low"] > 1
 
 
 def test_fit_and_predict_keep_the_contract(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The command line of planning: from small runs to a forecast, a decision, and the next runs to do."""
 
 import json
+from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +31,7 @@ FitFile = Annotated[Path, typer.Argument(help="A file written by `vario plan fit
 
 
 LEVEL = 0.1  # slope of a coordinate check that is as good as none
+ENDLESS = "\0infinity"  # stands for a number that JSON cannot write
 WIDE = 2.0  # high over low, beyond which a forecast says nothing that is worth a run
 
 
@@ -68,12 +71,12 @@ def fit_(
     )  # fmt: skip
     if out is not None:
         data = {name: column.tolist() for name, column in result.columns.items()}
-        _write(out, json.dumps({**result.shown, "plan": result.kept, "data": data}))
+        _write(out, _json({**result.shown, "plan": result.kept, "data": data}))
     if chart is not None and result.plan is not None:
         from vario.report.plan_charts import fit_chart
 
         fit_chart(result.plan, result.columns, chart)
-    print(json.dumps(result.shown) if as_json else _fit_text(result.shown))
+    print(_json(result.shown) if as_json else _fit_text(result.shown))
 
 
 @app.command()
@@ -98,7 +101,7 @@ def predict(
             best = plan.best(compute)
         except ValueError as error:
             raise VarioError(str(error)) from error
-        print(json.dumps(best) if as_json else _best_text(best))
+        print(_json(best) if as_json else _best_text(best))
         return
     inputs = numbers(at or "", plan.law)
     said = plan.at(inputs)
@@ -106,7 +109,7 @@ def predict(
         from vario.report.plan_charts import forecast_chart
 
         forecast_chart(plan, inputs, chart)
-    print(json.dumps(said) if as_json else _forecast_text(plan.law.output, said))
+    print(_json(said) if as_json else _forecast_text(plan.law.output, said))
 
 
 @app.command()
@@ -132,11 +135,7 @@ def compare(
 
         compare_chart(found, chart)
     if as_json:
-        print(
-            json.dumps(
-                [{**asdict(one), "error": None if one.error != one.error else one.error} for one in found]
-            )
-        )
+        print(_json([asdict(one) for one in found]))
         return
     for one in found:
         told = one.refused or (
@@ -162,7 +161,7 @@ def table_(
     read = _read(records)
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*(read[n] for n in COLUMNS), strict=True)]
     if as_json:
-        print(json.dumps([{k: v if isinstance(v, str) else _finite(v) for k, v in r.items()} for r in rows]))
+        print(_json(rows))
         return
     page = io.StringIO()
     writer = csv.DictWriter(page, COLUMNS, lineterminator="\n")
@@ -201,7 +200,7 @@ def design(
 
         design_chart(plan, chosen, aim, chart)
     if as_json:
-        print(json.dumps({"spread_before": before, "runs": chosen}))
+        print(_json({"spread_before": before, "runs": chosen}))
         return
     print(
         f"forecast's own spread now: {100 * before:.2f} % (one standard deviation, without the "
@@ -227,7 +226,7 @@ def coverage(
 
     told = coverage_of(_read(table), columns, at.split(","), seed=seed)
     if as_json:
-        print(json.dumps(told))
+        print(_json(told))
         return
     print(
         f"{told['problems']} problems, {told['samples']} samples each, {told['solved']} solved at least once"
@@ -262,7 +261,7 @@ def mup(
     except ValueError as error:
         raise VarioError(str(error)) from error
     if as_json:
-        print(json.dumps(told))
+        print(_json(told))
         return
     for row in told["parameters"]:
         print(
@@ -319,8 +318,20 @@ def _write(path: Path, text: str) -> None:
         raise VarioError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _finite(value: Any) -> float | None:
-    return float(value) if value == value else None
+def _json(value: Any) -> str:
+    """JSON that every reader takes: null for what is not known, and 1e999, which reads as infinity."""
+    text = json.dumps(_finite(value), allow_nan=False)
+    return text.replace(json.dumps(ENDLESS), "1e999").replace(json.dumps("-" + ENDLESS), "-1e999")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    if not isinstance(value, float) or isfinite(value):
+        return value
+    return None if value != value else "-" * (value < 0) + ENDLESS
 
 
 def _fit_text(shown: dict[str, Any]) -> str:

@@ -93,7 +93,7 @@ class Forecaster:
             "compute": compute,
             "N": _number(n, drawn),
             "D": _number(d, compute / (6.0 * drawn)),
-            "tokens_per_parameter": _number(d / n, compute / (6.0 * drawn**2)),
+            "tokens_per_parameter": _number(d / n, compute / 6.0 / drawn / drawn),
             "loss": {key: loss[key] for key in ("value", "low", "high")},
             "regret": float(own[1:].max() / own[0] - 1.0),
             "decades": loss["decades"],
