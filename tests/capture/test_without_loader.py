@@ -248,3 +248,24 @@ def test_losses_that_leave_gradients_on_are_told_where_their_loader_says_and_now
         (r.where, r.series): r.value for _, read in notes.read for r in read if r.series == "eval/examples"
     }
     assert told == {("loader 1", "eval/examples"): len(HELD_OUT)} and not notes.failures
+
+
+def test_rows_without_a_loss_are_told_at_the_loader_that_gave_them() -> None:
+    """And not at that of the training batch which ends the evaluation."""
+    torch.manual_seed(0)
+    net, notes = nn.Linear(6, 1), Notes()
+    optimizer, attachment = torch.optim.SGD(net.parameters(), lr=0.05), Attachment(notes)
+    leaked = torch.cat([HELD_OUT[:60], X[:20]])
+    train, first, second = (DataLoader(TensorDataset(rows), batch_size=20) for rows in (X, HELD_OUT, leaked))
+    for _ in range(4):
+        for (x,) in train:
+            optimizer.zero_grad()
+            (net(x) - x[:, :1]).square().mean().backward()
+            optimizer.step()
+        with torch.no_grad():
+            for loader in (first, second):
+                for (x,) in loader:
+                    net(x)
+    attachment.detach()
+    told = {(r.where, r.value) for _, read in notes.read for r in read if r.series == "eval/seen_share"}
+    assert told == {("loader 1", 0.0), ("loader 2", 0.25)} and not notes.failures

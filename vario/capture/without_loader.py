@@ -49,7 +49,8 @@ class WithoutLoader:
         self._last: str | None = None  # where the last loss was told
         self._looked_at = 0
         self._root = 0  # id of the module that was given them
-        self._without_loss: list[NDArray[np.int64]] = []  # rows before those, that no loss came of
+        self._from = ""  # the loader whose batch was in hand then
+        self._without_loss: list[tuple[str, NDArray[np.int64]]] = []  # both, of what no loss came of
         self._modes: dict[str, tuple[int, int]] | None = None  # when they were asked for again
         self._heard = False  # whether a loss function was
         self._with_gradients = False  # whether the last rows were given with gradients on
@@ -108,11 +109,12 @@ class WithoutLoader:
             self._all.answers.evaluates(module)
             if self._looked_at > MOST_ROWS:
                 return
-            self._without_loss.append(self._given)
+            self._without_loss.append((self._from, self._given))
         if any(id(module) in stream.module_ids for stream in self._all.streams):
             if self._given is None:
                 self._all.answers.evaluates(module)
             self._given, self._root = hash_rows(arguments), id(module)
+            self._from = self._all.loaders.where
             self._with_gradients = torch.is_grad_enabled()
             self._looked_at += 0 if self._given is None else len(self._given)
             if self._modes is None and self._given is not None and _begin(self._given) in self._asked:
@@ -126,7 +128,7 @@ class WithoutLoader:
         """
         self._heard = True
         where, (seen, rows) = self._all.loaders.where, self._all.loaders.used_for_evaluation()
-        given, self._given = (*self._without_loss, self._given), None
+        given, self._given = (*(rows for _, rows in self._without_loss), self._given), None
         as_many = [rows for rows in given if rows is not None and len(rows) == examples]
         hashes = [given[0], *as_many][-1]
         self._without_loss.clear()
@@ -153,7 +155,7 @@ class WithoutLoader:
         self._all.gradients_on.tell()
         told = self._all.answers.over(heard=self._heard)
         if self._given is not None and not told:
-            parts = [*self._without_loss, self._given]
+            parts = [*self._without_loss, (self._from, self._given)]
             # A model that is trained in eval mode was given the last of them for the backward that ends this.
             own = self._with_gradients and in_eval_mode(self._all.streams)
             self._told_without_loss(parts[:-1] if own else parts)
@@ -164,16 +166,22 @@ class WithoutLoader:
             self._stop()
             self._stop = None
 
-    def _told_without_loss(self, parts: list[NDArray[np.int64]]) -> None:
+    def _told_without_loss(self, parts: list[tuple[str, NDArray[np.int64]]]) -> None:
         """Rows that the model was asked for: an evaluation where it was asked for them once before."""
         if not parts:
             return
-        rows, known = np.concatenate(parts), self._known_share()
         if self._modes is None:
-            self._asked |= {_begin(parts[0])} if len(self._asked) < MOST_ASKED else set()
-        elif len(rows) >= LEAST_ROWS and known >= LEAST_KNOWN and len(self._all.streams) == 1:
+            self._asked |= {_begin(parts[0][1])} if len(self._asked) < MOST_ASKED else set()
+            return
+        known = self._known_share()
+        if known < LEAST_KNOWN or len(self._all.streams) != 1:
+            return
+        for loader in dict.fromkeys(loader for loader, _ in parts):
+            rows = np.concatenate([given for of, given in parts if of == loader])
+            if len(rows) < LEAST_ROWS:
+                continue
             seen = self._all.loaders.rows.evaluate(rows)[0] / len(rows) / known
-            where, share = (TRAINED_ON, 1.0) if seen > 0.5 else (self._all.loaders.where, seen)
+            where, share = (TRAINED_ON, 1.0) if seen > 0.5 else (loader, seen)
             if where != TRAINED_ON or self._tables.found:  # with a table, whether it is all of the rows
                 self._all.evaluation.asked(where, len(rows), share, self._modes)
 
