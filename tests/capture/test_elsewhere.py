@@ -41,7 +41,7 @@ def looks(model: Any, params: Any, move: Any, steps: int = 20, **more: Any) -> A
     one: Any = SimpleNamespace(
         model=lambda: model, params=params, step=0, look_again=0, outside={}, sharded=False
     )
-    vars(one).update(more)
+    vars(one).update(left_out={}, told_left_out={}, **more)
     heard: list[tuple[int, list[str]]] = []
     for one.step in range(steps):
         tell_of_moved(one, lambda to, kind, where, data: heard.append((to.step, data["names"])))

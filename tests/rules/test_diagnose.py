@@ -238,3 +238,22 @@ def test_what_was_found_at_one_width_of_intervals_is_not_taken_for_another():
         wide = _course.course(record).end
     assert wide.low < narrow.low and wide.high > narrow.high
     assert _course.course(record, count=3).end == narrow
+
+
+def test_dropout_that_lets_a_fifth_through_explains_a_rate_that_looks_too_high_and_less_does_not():
+    rate = Finding("learning-rate-too-high", "error", 0.8, (), (0, 9), ())
+    for strongest, below in ((0.9, "excessive-regularization"), (0.6, "")):
+        told = (Evidence("strongest dropout", strongest, strongest, strongest, 0.5),)
+        dropout = Finding("excessive-regularization", "warning", 0.75, (), (0, 9), told)
+        assert {f.id: f.explained_by for f in rank([rate, dropout])}["learning-rate-too-high"] == below
+
+
+def test_gradients_that_a_missing_optimizer_would_have_cleared_are_listed_below_it():
+    carried = Finding("gradients-accumulate", "error", 0.97, (), (0, 9), ())
+    sizes = [("parameters never updated", 10.0), ("all parameters", 30.0), ("in no optimizer", 10.0)]
+    missing = Finding(
+        "parameters-not-updated", "error", 0.95, (), (0, 9), tuple(Evidence(n, v, v, v, 0) for n, v in sizes)
+    )
+    frozen = replace(missing, evidence=missing.evidence[:2])
+    assert [f.id for f in rank([carried, missing])] == ["parameters-not-updated", "gradients-accumulate"]
+    assert rank([carried, frozen])[0] == carried

@@ -90,3 +90,12 @@ def test_fires_where_no_step_was_ever_taken():
     found = check(record_of({}, events=events, stream="model"))
     assert (found.severity, found.where) == ("error", ("weight",))
     assert [e.value for e in found.evidence] == [6, 6, 40]
+
+
+def test_fires_on_another_model_that_no_optimizer_holds_until_it_is_moved(make):
+    told = Event("left_out", 32, "", {"parameters": {"encoder.weight": [64, 64], "encoder.bias": [64]}})
+    found = check(make(events=[told]))
+    assert (found.severity, found.where) == ("error", ("encoder.weight", "encoder.bias"))
+    assert found.evidence[0].value == 64 * 64 + 64
+    assert found.evidence[1].value == 4 * (64 * 64 + 64) + 10 * 64 + 10 + found.evidence[0].value
+    assert check(make(events=[told, Event("left_out", 64, "", {"parameters": {}})])) is None

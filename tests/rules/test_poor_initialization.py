@@ -115,3 +115,22 @@ def test_cannot_know_without_an_early_reading(make):
     late = {"examples/loss_quantiles": (N[50:], first_loss(30.0)["examples/loss_quantiles"][1][50:])}
     with pytest.raises(NotApplicable, match="first 10 steps"):
         poor_initialization.check(make(400, late))
+
+
+def test_fires_by_the_first_weights_where_a_loss_by_hand_tells_nothing(make):
+    """Two layers of 64 units of spread 1, and one behind them: 8 x 8 x 8 / 2 = 256 times as large."""
+    none = {"batch/class_counts": None, "examples/loss_quantiles": None}
+
+    def found(spread, ratio=1e-3, norm="ReLU"):
+        sizes = {("weight/std", f"layers.{i}.weight"): spread for i in (0, 2, 4)}
+        listed = [{"name": f"layers.{i}", "class": "Linear"} for i in (0, 2, 4)]
+        modules = Event("modules", 0, "", {"modules": [*listed, {"name": "layers.1", "class": norm}]})
+        return poor_initialization.check(make(400, none | sizes | {"update/ratio": ratio}, events=[modules]))
+
+    evidence = found(1.0).evidence[0]
+    assert evidence.name == "growth by the first weights" and evidence.value == pytest.approx(256)
+    assert found(2**0.5 / 8) is None  # as He's initialiser has it: sqrt(2) in all
+    with pytest.raises(NotApplicable):
+        found(1.0, ratio=0.9)  # read after a step that threw them over
+    with pytest.raises(NotApplicable):
+        found(1.0, norm="BatchNorm1d")

@@ -10,7 +10,7 @@ import pytest
 from vario.nouns import NotApplicable
 from vario.rules import loss_plateau
 from vario.rules._causes import explains
-from vario.rules._diagnose import rank
+from vario.rules._diagnose import diagnose, rank
 from vario.rules.underfitting import check
 
 
@@ -115,6 +115,8 @@ def test_outputs_held_against_all_targets_of_a_batch_cannot_fit_and_explain_a_pl
     found = check(make(400, crossed(32.0)))
     assert (found.severity, found.evidence[1].value) == ("warning", 32.0)
     assert check(make(400, crossed(1.0))) is None
+    learns = diagnose([make(400, crossed(32.0))]).findings[0]  # the shapes are the harm
+    assert (learns.id, learns.severity) == ("underfitting", "warning")
     plateau = replace(found, id="loss-plateau", evidence=())
     assert explains(found, plateau) and not explains(plateau, found)
     flat = check(make(400, {"loss/train": 2.303}))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vario.capture.left_out import tell_of_left_out
 from vario.capture.streams import Stream
 
 __all__ = ["tell_of", "tell_of_moved"]
@@ -58,11 +59,14 @@ def tell_of_moved(stream: Stream, event: Callable[..., Any]) -> None:
     stream.outside = {name: value for name, value in sums.items() if name not in moved}
     if moved:
         event(stream, "held_elsewhere", "", {"names": moved})
+    tell_of_left_out(stream, event, lambda tensor: _sum(tensor) if _is_plain(tensor) else None)
 
 
 def _is_plain(parameter: Tensor) -> bool:
     """Whether its sum is at hand: neither a part of a whole, nor without values yet."""
-    return type(parameter) is nn.Parameter and not (parameter.is_meta or parameter.is_complex())
+    return type(parameter) in (nn.Parameter, Tensor) and not (
+        parameter.is_meta or parameter.is_complex() or parameter.layout is not torch.strided
+    )
 
 
 def _sum(parameter: Tensor) -> float:

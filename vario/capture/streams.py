@@ -45,6 +45,8 @@ class Stream:
     micro_batches: int = 1  # of a step, where their losses are divided by their number
     over: bool = False  # there will be no further step
     outside: dict[str, float] = field(default_factory=dict)  # sums of what the optimizer does not hold
+    left_out: dict[int, tuple[float | None, float | None]] = field(default_factory=dict)  # of no optimizer
+    told_left_out: dict[str, list[int]] = field(default_factory=dict)
     look_again: int = 0  # at these, from this step on
     wanted: frozenset[str] = frozenset()
     carried: float | None = None

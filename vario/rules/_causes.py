@@ -7,6 +7,8 @@ way of diverging. The graph has no cycle (tested).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vario.nouns import Finding
 
 __all__ = ["FAILURES", "NO_ILLNESS", "SYMPTOMS", "consequences", "explains"]
@@ -24,7 +26,7 @@ _TOO_FAR = ("diverging", "oscillating-loss", "exploding-gradients", "loss-spikes
 
 # What a model shows that can learn no more than the mean of each batch.
 _BELOW_SHAPES = frozenset(
-    {"loss-plateau", "learning-rate-too-low", "learning-rate-too-high", "rank-collapse"}
+    {"loss-plateau", "learning-rate-too-low", "learning-rate-too-high", "rank-collapse", "dead-units"}
 )
 
 SYMPTOMS: dict[str, tuple[str, ...]] = {
@@ -196,12 +198,10 @@ def explains(cause: Finding, symptom: Finding) -> bool:
         return _is_crossed(cause) and symptom.id in _BELOW_SHAPES
     if symptom.id == "parameters-not-updated" and _left_out(symptom):
         return False
-    if cause.id == "parameters-not-updated" and symptom.id in ("learning-rate-too-high", "label-noise"):
-        return _left_out(cause) >= 0.5
     if cause.id == "unshuffled-data" and not _is_sorted(cause):
         return False
-    if (cause.id, symptom.id) == ("dead-units", "no-gradient"):
-        return bool(cause.evidence) and cause.evidence[0].low >= 0.99
+    if (measured := _MEASURED.get((cause.id, symptom.id))) is not None:
+        return measured(cause)
     return symptom.id in consequences(cause.id)
 
 
@@ -224,6 +224,22 @@ def _left_out(finding: Finding) -> float:
     """The share of all parameters that were found in no optimizer."""
     told = {item.name: item.value for item in finding.evidence}
     return told["parameters never updated"] / told["all parameters"] if "in no optimizer" in told else 0.0
+
+
+# Pairs of which what was measured of the cause decides.
+_MEASURED: dict[tuple[str, str], Callable[[Finding], bool]] = {
+    ("parameters-not-updated", "learning-rate-too-high"): lambda cause: _left_out(cause) >= 0.5,
+    ("parameters-not-updated", "label-noise"): lambda cause: _left_out(cause) >= 0.5,
+    # `zero_grad` of an optimizer clears what it holds, and no more.
+    ("parameters-not-updated", "gradients-accumulate"): lambda cause: _left_out(cause) > 0,
+    # From 0.8 on dropout scales what it lets through by five and more, and the steps with it.
+    ("excessive-regularization", "learning-rate-too-high"): lambda cause: _first(cause, "value") >= 0.8,
+    ("dead-units", "no-gradient"): lambda cause: _first(cause, "low") >= 0.99,
+}
+
+
+def _first(finding: Finding, end: str) -> float:
+    return float(getattr(finding.evidence[0], end)) if finding.evidence else 0.0
 
 
 def consequences(cause: str) -> frozenset[str]:

@@ -5,9 +5,10 @@ was built (an error), or its learning rate is zero or too small for its number f
 is frozen on purpose (`requires_grad=False`: only said, since fine-tuning does this).
 How it is decided: an optimizer that never took a step although gradients were computed for it, twenty times
 or more, changes nothing (an error: `optimizer.step()` is missing). Else from the list of parameters: those
-that ask for a gradient but belong to no optimizer that steps and were not seen to change (advice where the
-first backward gave them none, as under `no_grad`; nothing where they are a part like another that is trained,
-name by name: a target or teacher that follows by hand), and those that ask for none; and from the updates:
+that ask for a gradient but belong to no optimizer that steps and were not seen to change, also of another
+whole model in train mode whose gradient changes from look to look (advice where the first backward gave them
+none, as under `no_grad`; nothing where they are a part like another that is trained, name by name: a target
+or teacher that follows by hand), and those that ask for none; and from the updates:
 matrices whose change is exactly zero at every measured step after a gradient that is not. A gradient below a
 millionth of the whole model's is the rounding of a zero: so it is for a bias before a BatchNorm, which has no
 effect and rightly stays.
@@ -48,9 +49,12 @@ def check(record: Record, *, readings: int = 5) -> Finding | None:
     outside = [p for p in known if p.trainable and not (p.in_optimizer or p.elsewhere)]
     outside = [p for p in outside if p.has_gradient or not _is_a_copy(p, known)]
     forgotten = [p.name for p in outside if p.has_gradient]
+    others = record.events("left_out")[-1:]  # the newest counts
+    models = {name: int(np.prod(shape)) for e in others for name, shape in e.data["parameters"].items()}
+    forgotten += models
     still = [w for w in measured if _still(record, w)]
     frozen = [p.name for p in known if not p.trainable]
-    sizes = {p.name: p.size for p in known}
+    sizes = {p.name: p.size for p in known} | models
     total = sum(sizes.values()) or len(measured)
     choices: list[tuple[list[str], Severity, str, float]] = [
         (forgotten, "error", "in no optimizer", 0.95),

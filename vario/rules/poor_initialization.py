@@ -3,15 +3,17 @@
 What it means: signals grow or shrink from layer to layer, so the first outputs are wildly confident or
 carry nothing, and gradients explode or vanish on the way back. Initialisers that scale with the width of
 a layer, or normalisation, keep the spread near 1.
-How it is decided: (1) the loss of the first batch, median or mean, is above 3 times ln(k) for k classes, as a
-model that knows nothing should say so; where each example has several yes-or-no labels, the first logits
-reach beyond 20 in both directions, which is e^20 to one; of a regression, the first outputs are more than 10
-times as large as targets, inputs and 1; (2) the standard deviation of the outputs of the
-deepest layer is more than 1,000 times larger or smaller than that of the first (layers that end in a tanh or
-sigmoid, and dead ones, are left to their own rules), as read before any step moved the weights by half of
-their size; not across a normalisation, which sets the spread anew.
-Not applicable: neither per-example losses of classes, logits, or outputs and targets of a regression within
-the first 10 steps nor the activations of three layers without a norm between were read.
+How it is decided: (1) the loss of the first batch, median or mean, is above 3 times ln(k) for k classes, as
+a model that knows nothing should say so; where each example has several yes-or-no labels, the first logits
+reach beyond 20 in both directions, which is e^20 to one; of a regression, the first outputs are more than
+10 times as large as targets, inputs and 1; where none of these is known (a loss by hand), the first weights
+of two layers or more, without a norm or a bounded nonlinearity, let signals grow more than 10 times on
+their way, each by its spread times the root of what flows into a unit, over the root of 2; (2) the standard
+deviation of the outputs of the deepest layer is more than 1,000 times larger or smaller than that of the
+first (layers that end in a tanh or sigmoid, and dead ones, are left to their own rules), as read before any
+step moved the weights by half of their size; not across a normalisation, which sets the spread anew.
+Not applicable: neither per-example losses of classes, logits, outputs and targets of a regression or weights
+of such layers, nor the activations of three layers without a norm between, were read in the first 10 steps.
 """
 
 from __future__ import annotations
@@ -22,9 +24,12 @@ from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
 from vario.rules._evidence import Estimate, exactly, finite
 from vario.rules._examples import classes, graded
-from vario.rules._model import is_normalized_between, layers, output_layer
+from vario.rules._model import NORMS, is_normalized_between, layers, output_layer, rows
+from vario.rules._parameters import parameters
 
 ID = "poor-initialization"
+LINEAR = ("Linear", "Conv1d", "Conv2d", "Conv3d")
+BOUNDED = ("Tanh", "Sigmoid", "RNN", "LSTM", "GRU", "Attention", "Transformer")
 CARD = {
     "papers": ("P316", "P257"),
     "reads": (
@@ -38,6 +43,7 @@ CARD = {
         "target/mean",
         "target/std",
         "update/ratio",
+        "weight/std",
         "batch/class_counts",
         "loss/train",
     ),
@@ -45,8 +51,9 @@ CARD = {
     "changed": "the papers say how spread moves with depth; the limits are ours",
     "summary": "The model started badly: its first loss was {first loss over ln k} times that of "
     "a guess; its first logits reached to {size of the first logits} on both sides; its first outputs were "
-    "{first outputs over targets and inputs} times as large as targets and inputs; the spread of "
-    "the signal changed {change of spread over depth} times from the first to the deepest layer.",
+    "{first outputs over targets and inputs} times as large as targets and inputs; its first weights make "
+    "signals {growth by the first weights} times as large; the spread of the signal changed "
+    "{change of spread over depth} times from the first to the deepest layer.",
 }
 
 
@@ -64,6 +71,7 @@ def check(
         _first_loss(record, times_chance, within)
         or _first_logits(record, sure, within)
         or _first_outputs(record, times_targets, within)
+        or _first_weights(record, times_targets, within)
     )
     spread = _spread(record, times_spread, within)
     if loss is None and spread is None:
@@ -126,6 +134,30 @@ def _first_outputs(record: Record, limit: float, within: int) -> Evidence | None
         return None
     ratio = outputs / max(targets, inputs or 0.0, 1.0)
     return exactly("first outputs over targets and inputs", ratio, limit, where)
+
+
+def _first_weights(record: Record, limit: float, within: int) -> Evidence | None:
+    """How many times as large signals get on their way through linear layers and convolutions.
+
+    A sum over n inputs of size 1 by weights of spread s has size s times the root of n, of which ReLU leaves
+    half the square.
+    """
+    classes_of = {str(m.get("name")): str(m.get("class", "")) for m in rows(record, "modules")}
+    if record.wheres("activation/saturation_share") or any(
+        word in name for name in classes_of.values() for word in (*NORMS, *BOUNDED)
+    ):
+        return None
+    gains: list[float] = []
+    until = min(within, _overthrown(record) - 1)  # weights are read after their step
+    for one in parameters(record):
+        steps, spread = finite(*record.series("weight/std", one.name))
+        layer = classes_of.get(one.name.rpartition(".")[0], "")
+        if one.name.endswith("weight") and layer in LINEAR and (steps < until).any():
+            gains.append(float(spread[0]) * float(np.sqrt(np.prod(one.shape[1:]))))
+    if len(gains) < 2:
+        return None
+    growth = float(np.prod(gains)) / 2 ** ((len(gains) - 1) / 2)
+    return exactly("growth by the first weights", growth, limit)
 
 
 def _first_size(record: Record, name: str, where: str, within: int) -> float | None:

@@ -36,6 +36,7 @@ CARD = {
     "checked": "closed form: a constant loss with noise, a falling line",
     "changed": "",
     "alone": True,
+    "harm": "targets beside each output",
     "summary": "The training loss ended at {loss at the end}; guessing gives {loss of guessing}; each output"
     " was held against {targets beside each output} targets of its batch, as the shapes of the two differ.",
 }
