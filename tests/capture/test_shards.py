@@ -103,6 +103,65 @@ def check(run: Run, world: int, ways: tuple[str, ...]) -> None:
             assert not any(name.startswith("shard/") for name in record.names())
 
 
+def of_single_examples() -> list[dict[str, Array]]:
+    """At each step, by parameter: the gradients of all examples (examples, entries), by plain torch."""
+    model, x, y = make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    found = []
+    for _ in range(STEPS):
+        rows: dict[str, list[Array]] = {name: [] for name, _ in model.named_parameters()}
+        for k in range(len(x)):
+            loss = nn.functional.cross_entropy(model(x[k : k + 1]), y[k : k + 1])
+            for name, g in zip(rows, torch.autograd.grad(loss, list(model.parameters())), strict=True):
+                rows[name].append(g.flatten().numpy())
+        found.append({name: np.array(of) for name, of in rows.items()})
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return found
+
+
+def noise(rows: Array) -> tuple[float, float]:
+    """Signal and noise, without bias."""
+    spread = float(rows.var(axis=0, ddof=1).sum())
+    return float(np.square(rows.mean(axis=0)).sum()) - spread / len(rows), spread
+
+
+def check_examples(run: Run, world: int, ways: tuple[str, ...]) -> None:
+    """Single examples, and the parts that are the processes', from the second step on."""
+    records = {record.stream: record for record in run.records()}
+    truth = of_single_examples()[1:]
+    whole = [np.concatenate(list(step.values()), axis=1) for step in truth]
+    for way in ways:
+        record = records[f"single_{way}"]
+        if way == "beside_wholes":  # some are not averaged before the step: of its own examples each tells
+            own = [noise(step[: len(step) // world])[1] for step in whole]
+            np.testing.assert_allclose(record.series("gradient_noise/noise")[1], own, rtol=1e-6)
+            assert not len(record.series("gradient_parts/noise")[1])
+            continue
+        wheres = (
+            {"": whole} if way == "flat" else {n: [step[n] for step in truth] for n in truth[0]} | {"": whole}
+        )
+        for where, rows in wheres.items():
+            for name, wanted in zip(("signal", "noise"), zip(*map(noise, rows), strict=True), strict=True):
+                steps, values = record.series(f"gradient_noise/{name}", where)
+                assert steps.tolist() == [1, 2, 3], (way, where, record.events("example_gradients"))
+                np.testing.assert_allclose(values, wanted, rtol=1e-6, atol=1e-8)
+        parts = [step.reshape(world, -1, step.shape[1]).mean(axis=1) for step in whole]
+        for name, wanted in zip(("signal", "noise"), zip(*map(noise, parts), strict=True), strict=True):
+            scale = {"signal": 1, "noise": len(whole[0]) // world}[name]
+            values = record.series(f"gradient_parts/{name}")[1]
+            np.testing.assert_allclose(values, np.multiply(wanted, scale), rtol=1e-6, atol=1e-8)
+        assert record.series("gradient_noise/seen_share")[1] == pytest.approx([1.0] * 3)
+        norms = [np.linalg.norm(step, axis=1) for step in whole]
+        even = [of.mean() ** 2 / np.square(of).mean() for of in norms]
+        np.testing.assert_allclose(record.series("example_gradients/mean_norm")[1], np.mean(norms, axis=1))
+        np.testing.assert_allclose(record.series("example_gradients/even")[1], even, rtol=1e-6)
+        assert record.series("example_gradients/looked_at")[1].tolist() == [len(whole[0])] * 3
+        for event in record.events("example_gradients"):
+            assert not event.data["missed"] and event.data["understood"] == event.data["parameters"]
+
+
 def check_lonely(run: Run, world: int, ways: tuple[str, ...]) -> None:
     """Where rank 0 alone was watched nothing waited for others, and no part was taken for the whole."""
     records = {record.stream: record for record in run.records()}
@@ -113,8 +172,10 @@ def check_lonely(run: Run, world: int, ways: tuple[str, ...]) -> None:
         assert len(record.series("gradient/norm")[0]) == 0
     for rank in range(world):  # watched by all or by one: the same weights bit for bit
         weights = torch.load(run.path / f"weights{rank}.pt")
-        for of_all, of_one in zip(weights[: len(ways)], weights[len(ways) :], strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(of_all, of_one, strict=True))
+        for number in range(0, len(weights), 2 * len(ways)):
+            watched, other = (weights[at : at + len(ways)] for at in (number, number + len(ways)))
+            for of_all, of_one in zip(watched, other, strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(of_all, of_one, strict=True))
 
 
 def check_lost(run: Run, world: int) -> None:
@@ -133,6 +194,7 @@ def check_lost(run: Run, world: int) -> None:
 def test_two_processes_say_together_what_one_says(tmp_path: Path) -> None:
     with shared(tmp_path, 2, "shards", "views") as run:
         check(run, 2, ("shards", "views"))
+        check_examples(run, 2, ("shards", "views"))
         check_lonely(run, 2, ("shards", "views"))
         check_lost(run, 2)
 
@@ -143,6 +205,7 @@ def test_every_way_to_share_a_model(world: int, tmp_path: Path) -> None:
     ways = WAYS if world == 4 else tuple(way for way in WAYS if way != "hybrid")
     with shared(tmp_path, world, *ways) as run:
         check(run, world, ways)
+        check_examples(run, world, ways)
         check_lonely(run, world, ways)
         check_lost(run, world)
 

@@ -1,6 +1,6 @@
 """Processes that share a model over gloo, each with its part of one batch; what each heard is written down.
 
-python ranks.py PLACE WORLD [listen] [shard]
+python ranks.py PLACE WORLD [listen]
 """
 
 import gc
@@ -23,24 +23,12 @@ def make() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     return model, torch.randn(BATCH, 6, dtype=torch.float64), torch.randint(0, 3, (BATCH,))
 
 
-def share(model: nn.Module, shard: bool) -> nn.Module:
-    """Parameters whole on every rank, or cut into shards of which each rank holds one."""
-    if not shard:
-        return DistributedDataParallel(model)
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = dist.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),))
-    for layer in (model[0], model[2]):
-        fully_shard(layer, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
-
-
-def work(rank: int, place: str, world: int, listen: bool, shard: bool) -> None:
+def work(rank: int, place: str, world: int, listen: bool) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{place}/store", rank=rank, world_size=world)
     model, x, y = make()
     x, y = x.chunk(world)[rank], y.chunk(world)[rank]
-    shared = share(model, shard)
+    shared = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(shared.parameters(), lr=0.1)
     heard = hear(optimizer) if listen else None
     for _ in range(3):
@@ -49,8 +37,7 @@ def work(rank: int, place: str, world: int, listen: bool, shard: bool) -> None:
         optimizer.step()
     if heard is not None:
         Path(place, f"heard{rank}.json").write_text(json.dumps(heard()))
-    whole = [p.full_tensor() if shard else p for p in model.parameters()]
-    torch.save([p.detach() for p in whole], f"{place}/weights{rank}.pt")
+    torch.save([p.detach() for p in model.parameters()], f"{place}/weights{rank}.pt")
     dist.barrier()
     del shared, model, optimizer
     gc.collect()
@@ -72,4 +59,4 @@ def hear(optimizer):  # type: ignore[no-untyped-def]
 
 if __name__ == "__main__":
     place, world = sys.argv[1], int(sys.argv[2])
-    mp.spawn(work, (place, world, "listen" in sys.argv, "shard" in sys.argv), nprocs=world)
+    mp.spawn(work, (place, world, "listen" in sys.argv), nprocs=world)

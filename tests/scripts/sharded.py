@@ -2,8 +2,9 @@
 
 python sharded.py RUN WORLD WAY...
 
-The ways to share it take turns: first every process is watched, then rank 0 alone, and at last every one
-again while the last rank is lost in mid-training. Each is a stream of its own, named after phase and way.
+The ways to share it take turns: first every process is watched, then rank 0 alone; then with one backward to
+a step, watched by all and by none; and at last every one again while the last rank is lost in mid-training.
+Each is a stream of its own, named after phase and way.
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ def share(model: nn.Sequential, way: str) -> nn.Module:
     return fully_shard(model, mesh=mesh, ignored_params=whole)
 
 
-def train(way: str, before_backward: Callable[[int], None] = lambda step: None) -> list[torch.Tensor]:
-    """Some steps of two micro-batches, with gradients that are zeroed in place and, mostly, clipped."""
+def train(
+    way: str, before_backward: Callable[[int], None] = lambda step: None, micro_batches: int = 2
+) -> list[torch.Tensor]:
+    """Some steps, with gradients that are zeroed in place and, mostly, clipped."""
     model, x, y = make()
     rank, world = dist.get_rank(), dist.get_world_size()
     x, y = x.chunk(world)[rank], y.chunk(world)[rank]
@@ -64,8 +67,8 @@ def train(way: str, before_backward: Callable[[int], None] = lambda step: None) 
     optimizer = torch.optim.SGD(shared.parameters(), lr=0.1, momentum=0.9)
     for step in range(STEPS):
         optimizer.zero_grad(set_to_none=False)
-        for _ in range(2):
-            loss = nn.functional.cross_entropy(shared(x), y) / 2
+        for _ in range(micro_batches):
+            loss = nn.functional.cross_entropy(shared(x), y) / micro_batches
             before_backward(step)
             loss.backward()
         if way == "beside_wholes":  # nobody else averages these
@@ -86,10 +89,11 @@ def work(rank: int, run: str, world: int, ways: list[str]) -> None:
     place, wait = f"file://{run}/store", timedelta(seconds=100)
     dist.init_process_group("gloo", init_method=place, rank=rank, world_size=world, timeout=wait)
     weights = []
-    for phase in ("all", "one"):
+    for phase in ("all", "one", "single", "bare"):
         for way in ways:
-            end = watch(run, f"{phase}_{way}") if rank == 0 or phase == "all" else lambda: None
-            weights.append(train(way))
+            here = phase in ("all", "single") or (rank == 0 and phase == "one")
+            end = watch(run, f"{phase}_{way}") if here else lambda: None
+            weights.append(train(way, micro_batches=2 if phase in ("all", "one") else 1))
             end()
     torch.save(weights, f"{run}/weights{rank}.pt")
     gc.collect()

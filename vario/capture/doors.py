@@ -48,7 +48,7 @@ class Doors:
         if self._curvature is not None:  # first: examples listen to every pass through the graph
             self._curvature.before(tensors, hooked=hooked and self._handles >= 0)
         if self._examples is not None:
-            self._examples.before(tensors, hooked=hooked)
+            self._examples.before(tensors)
 
     def after(self) -> None:
         """The backward is over, well or not."""

@@ -35,6 +35,7 @@ __all__ = [
     "is_whole",
     "local",
     "moments",
+    "placed",
     "read_by_all",
     "take",
     "weights",
@@ -121,7 +122,7 @@ def cuts(params: Sequence[Tensor], model: nn.Module | None) -> list[int]:
 def take(params: Sequence[Tensor], names: Sequence[str], cut: Sequence[int]) -> Shards:
     """What this process holds just before the optimizer's step, with copies of the weights."""
     world = world_size()
-    alike = [p.grad is None or _placed(p.grad) == _placed(p) for p in params]
+    alike = [p.grad is None or placed(p.grad) == placed(p) for p in params]
     return Shards(
         list(names),
         [number / world if same else 0.0 for number, same in zip(cut, alike, strict=True)],
@@ -237,6 +238,6 @@ def _flattened(model: nn.Module | None) -> dict[int, int]:
     return found
 
 
-def _placed(tensor: Any) -> Any:
+def placed(tensor: Any) -> Any:
     """How a distributed tensor is cut."""
     return getattr(tensor, "placements", None)

@@ -6,7 +6,8 @@ A reading of the signal may be negative; it is then not told from zero. By param
 are noise. The norm test (P030) for a batch of n asks whether noise / n is below eta^2 (signal + noise / n).
 
 Where ranks average their gradients, the batch is that of all of them: each rank compares its own examples
-with the gradient that all have made, and the mean over ranks is what one process would read.
+with the gradient that all have made, and the mean over ranks is what one process would read. Where each has
+but a shard of that gradient, it tells of its share, and the shares of all are added (`record.shards`).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class GradientNoise:
         if "example_norms" not in moment:
             return
         found = moment["example_norms"]
-        batch, ranks = _whole(moment, found)
+        batch, ranks, cut = _whole(moment, found)
         count, looked_at = found.examples * ranks, found.looked_at
         everything = sum(batch.values())
         seen = [name for name in found.squares if name in batch]
@@ -56,24 +57,37 @@ class GradientNoise:
         for name in seen:
             # an example's gradient is its share times their number; those that are looked at stand for all
             small = found.examples * float(found.squares[name].sum()) * found.examples / looked_at
-            big = batch[name]
+            small, big = small / (ranks if cut else 1), batch[name]
             total_small, total_big = total_small + small, total_big + big
-            yield from _parts(moment, small, big, count, name)
-        share = total_big / everything if everything > 0 else 1.0
-        yield moment.reading("gradient_noise/seen_share", share)
+            yield from _parts(moment, small, big, count, cut, name)
+        mine = found.batch if cut else batch  # that each process sees enough is for each to say
+        share = _over(sum(mine.get(name, 0.0) for name in seen), sum(mine.values()))
+        if cut:
+            yield moment.reading("shard/example_seen", (total_big, everything))
+        else:
+            yield moment.reading("gradient_noise/seen_share", share)
         if share >= self.least:
-            yield from _parts(moment, total_small, total_big, count, "")
+            yield from _parts(moment, total_small, total_big, count, cut, "")
 
 
-def _whole(moment: Moment, found: ExampleNorms) -> tuple[dict[str, float], int]:
-    """Squared norms of the gradient of the batch, and the ranks among which its examples are."""
+def _whole(moment: Moment, found: ExampleNorms) -> tuple[dict[str, float], int, bool]:
+    """Squared norms of the gradient of the batch, the ranks among which its examples are, and whether the
+    norms are but this rank's share."""
     parts = moment["part_norms"] if "part_norms" in moment else None
     if parts is None or parts.ranks < 2 or parts.parts != parts.ranks:
-        return found.batch, 1  # of one process, or of one of several backwards
-    return parts.whole, parts.ranks
+        return found.batch, 1, False  # of one process, or of one of several backwards
+    return parts.whole, parts.ranks, parts.cut
 
 
-def _parts(moment: Moment, small: float, big: float, count: int, where: str) -> Iterator[Reading]:
+def _over(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 1.0
+
+
+def _parts(moment: Moment, small: float, big: float, count: int, cut: bool, where: str) -> Iterator[Reading]:
     """Of the mean square of one example's gradient, and the square of the mean of ``count`` of them."""
-    yield moment.reading("gradient_noise/signal", (count * big - small) / (count - 1), where)
-    yield moment.reading("gradient_noise/noise", (small - big) * count / (count - 1), where)
+    signal, noise = (count * big - small) / (count - 1), (small - big) * count / (count - 1)
+    if cut:
+        yield moment.reading("shard/example_noise", (signal, noise), where)
+        return
+    yield moment.reading("gradient_noise/signal", signal, where)
+    yield moment.reading("gradient_noise/noise", noise, where)

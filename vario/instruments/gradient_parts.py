@@ -2,7 +2,8 @@
 
 The same two numbers as those of the gradient noise, from gradients of whole parts: the square of a part's
 gradient against that of the step's. Few parts say little at one step; many steps are averaged. Ranks each
-tell of their own part, and who reads their records takes the mean (`record.ranks`).
+tell of their own part, and who reads their records takes the mean (`record.ranks`), or adds them up where
+each has but a shard of the step's gradient (`record.shards`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ class GradientParts:
         small = sum(float(found.squares[name].mean()) for name in found.squares)
         big = sum(found.whole.values())
         count, each = found.parts, found.examples
-        yield moment.reading("gradient_parts/signal", (count * big - small) / (count - 1))
-        yield moment.reading("gradient_parts/noise", (small - big) * each * count / (count - 1))
+        small /= found.ranks if found.cut else 1
+        signal, noise = (count * big - small) / (count - 1), (small - big) * each * count / (count - 1)
+        if found.cut:
+            yield moment.reading("shard/part_noise", (signal, noise))
+        else:
+            yield moment.reading("gradient_parts/signal", signal)
+            yield moment.reading("gradient_parts/noise", noise)
         yield moment.reading("gradient_parts/count", count)
         yield moment.reading("gradient_parts/ranks", found.ranks)

@@ -70,6 +70,19 @@ def _zero_share(moments: Values) -> Values:
     return _over(added[:, 4], added[:, 0])
 
 
+def _signal(pairs: Values) -> Values:
+    return np.asarray(pairs.sum(axis=0)[:, 0])
+
+
+def _noise(pairs: Values) -> Values:
+    return np.asarray(pairs.sum(axis=0)[:, 1])
+
+
+def _share(pairs: Values) -> Values:
+    seen, everything = pairs.sum(axis=0).T
+    return _over(seen, everything)
+
+
 def _over(a: Values, b: Values) -> Values:
     return np.divide(a, b, out=np.full_like(a, np.nan), where=b > 0)
 
@@ -93,6 +106,11 @@ MADE = {
     "weight/norm": _Made(("shard/weight",), _length),
     "weight/std": _Made(_OF_WEIGHT, _deviation),
     "weight/non_finite": _Made(("shard/weight_non_finite",), _whole_number),
+    "gradient_noise/signal": _Made(("shard/example_noise",), _signal),
+    "gradient_noise/noise": _Made(("shard/example_noise",), _noise),
+    "gradient_noise/seen_share": _Made(("shard/example_seen",), _share, silent=True),
+    "gradient_parts/signal": _Made(("shard/part_noise",), _signal),
+    "gradient_parts/noise": _Made(("shard/part_noise",), _noise),
     "update/norm": _Made(("shard/update",), _length),
     "update/ratio": _Made(("shard/update", "shard/weight_before"), _ratio, silent=True),
 }
@@ -117,10 +135,9 @@ class Whole:
         return found
 
     def points(self, stream: str, name: str, where: str) -> tuple[Steps, Values]:
-        if self._is_joined(stream, name):
-            return self._join(stream, name, where)
         if not self._is_added(stream, name):
-            return self._source.points(stream, name, where)
+            joined = self._is_joined(stream, name)
+            return (self._join if joined else self._source.points)(stream, name, where)
         made, ranks = MADE[name], self._ranks(stream)
         found = [[self._source.points(of, part, where) for of in ranks] for part in made.parts]
         steps = reduce(np.intersect1d, [at for part in found for at, _ in part]) if ranks else _NOTHING[0]

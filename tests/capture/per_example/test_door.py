@@ -128,22 +128,39 @@ def test_within_a_small_budget_there_are_readings_from_the_start(monkeypatch: py
     assert steps[0] < 8 and len(steps) >= 10
 
 
-def calls_back(count: list[int]) -> Callable[[nn.Module, Tensor, Tensor], None]:
+def on_output(model: nn.Module, hook: Callable[..., Any]) -> Callable[[nn.Module, Tensor, Tensor], None]:
     def step(model: nn.Module, x: Tensor, y: Tensor) -> None:
         output = model(x)
-        output.register_hook(lambda g: count.append(1))
+        output.register_hook(hook)
         F.cross_entropy(output, y).backward()
 
     return step
 
 
-def test_hooks_of_the_script_are_called_once_and_what_could_not_be_checked_is_not_given() -> None:
+def on_hidden(model: nn.Module, hook: Callable[..., Any]) -> Callable[[nn.Module, Tensor, Tensor], None]:
+    model.b.register_full_backward_hook(lambda _, into, out: None if (g := hook(into[0])) is None else (g,))
+    return lambda model, x, y: F.cross_entropy(model(x), y).backward()
+
+
+@pytest.mark.parametrize("where", [on_output, on_hidden])
+def test_hooks_of_the_script_are_called_once_and_seen_past(where: Callable[..., Any]) -> None:
     count: list[int] = []
+    plain, model = net(), net()
     with listening() as kept:
-        train(net(), each=calls_back(count))
-    assert len(count) == 12
-    assert "gradient_noise/signal" not in kept.read
-    assert "hooks" in str(kept.of("example_gradients")[0]["missed"])
+        watched = train(model, each=where(model, lambda g: count.append(1)))
+    assert len(count) == 12 and torch.equal(watched, train(plain))
+    assert [step for step, _ in kept.read["gradient_noise/noise"]] == list(range(1, 12))
+    assert kept.of("example_gradients")[0]["missed"] == {}
+
+
+@pytest.mark.parametrize("where", [on_output, on_hidden])
+def test_below_a_hook_that_changes_the_gradient_nothing_is_said(where: Callable[..., Any]) -> None:
+    model = net()
+    with listening() as kept:
+        train(model, each=where(model, lambda g: 2 * g))
+    missed = set(kept.of("example_gradients")[0]["missed"])
+    above = {"b.weight", "b.bias"}
+    assert missed == {"a.weight", "a.bias"} | (above if where is on_output else set())
 
 
 def test_an_evaluation_between_two_steps_puts_no_hook_on_the_next() -> None:

@@ -12,13 +12,14 @@ from torch.utils.checkpoint import checkpoint
 
 from tests.capture.per_example.test_probe import B, Model, agree, draw, measure, seeded, tokens
 from vario.capture.graph import bottom_up
-from vario.capture.per_example.masked import unsafe
+from vario.capture.per_example.masked import between, unsafe
 from vario.capture.per_example.probe import Probe
 
 
 def reason(loss: Tensor, model: nn.Module) -> str:
     order = bottom_up([loss.grad_fn])[::-1]
-    return unsafe(order, {node for node in order if type(node).__name__ == "AccumulateGrad"})
+    leaves = {node for node in order if type(node).__name__ == "AccumulateGrad"}
+    return unsafe(between(order, [order[0]], leaves))
 
 
 def test_a_plain_graph_may_be_run_again_and_these_may_not() -> None:
@@ -58,13 +59,21 @@ def test_hooks_that_change_a_gradient_are_heard_after_it_was_changed() -> None:
     assert torch.allclose(found.squares["weight"], 4 * plain.squares["weight"])
 
 
-def test_a_graph_with_hooks_is_refused_where_a_check_is_asked_for() -> None:
-    model = seeded(lambda: nn.Linear(5, 3))
-    loss = model(draw(B, 5)).sum()
-    probe = Probe(loss, {id(p): n for n, p in model.named_parameters()}, examples=B, check=0, hooked=True)
+def test_the_check_fails_where_its_own_backward_does_and_the_script_does_not() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 3)))
+    names = {id(p): n for n, p in model.named_parameters()}
+    loss = model(draw(B, 5)).square().sum()
+    probe = Probe(loss, names, examples=B, check=0)
+    assert probe._alone is not None
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no")
+
+    probe._alone._send = fail  # type: ignore[method-assign]
     loss.backward()
     found = probe.close()
-    assert found.squares == {} and "hooks" in found.missed["weight"] and len(found.batch_squares) == 2
+    assert found.squares == {} and "no" in found.missed["0.weight"] and len(found.batch_squares) == 4
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 ODD: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {

@@ -99,18 +99,6 @@ def test_ranks_that_are_listened_to_end_bitwise_as_those_that_are_not(tmp_path: 
         assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
 
 
-@pytest.mark.slow
-def test_shards_are_refused_with_the_reason_and_the_run_is_the_same(tmp_path: Path) -> None:
-    start(tmp_path / "heard", 2, "listen", "shard")
-    start(tmp_path / "bare", 2, "shard")
-    for rank in range(2):
-        a, b = (torch.load(tmp_path / run / f"weights{rank}.pt") for run in ("heard", "bare"))
-        assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
-        heard = json.loads((tmp_path / "heard" / f"heard{rank}.json").read_text())
-        assert heard["read"] == {} and heard["off"] == []
-        assert [("shards" in told["reason"], told["understood"]) for told in heard["told"]] == [(True, 0)]
-
-
 def test_a_part_is_heard_before_it_is_accumulated() -> None:
     model, x, y = make()
     names = {id(p): name for name, p in model.named_parameters()}

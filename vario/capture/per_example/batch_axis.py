@@ -25,6 +25,7 @@ __all__ = [
     "is_packed",
     "kind_of",
     "layouts",
+    "passes",
 ]
 
 Shape = tuple[int, ...]
@@ -90,22 +91,36 @@ def layouts(
         mine = outputs.get(node)
         if not mine:
             continue
+        if passes(node):  # each output is the input of its number
+            for number, edge in enumerate(node.next_functions):
+                _note(edge, mine.get(number), found, outputs)
+            continue
         layout: Layout | None
         nr, layout = next(iter(mine.items()))
         if len(mine) > 1 and any(other != layout for other in mine.values()):
             layout = None
         out: Shape = node._input_metadata[nr].shape if layout is not None else ()
         for edge, (below, number) in enumerate(node.next_functions):
-            if below is None or kind_of(below) == "AccumulateGrad":
-                continue
             there = None
-            if layout is not None:
+            if layout is not None and below is not None:
                 shape = below._input_metadata[number].shape
                 there = _below(node, layout, out, shape, edge, examples)
-            key = (below, number)
-            found[key] = there if key not in found or found[key] == there else None
-            outputs.setdefault(below, {})[number] = found[key]
+            _note((below, number), there, found, outputs)
     return found
+
+
+def _note(
+    edge: tuple[Any, int],
+    there: Layout | None,
+    found: dict[tuple[Any, int], Layout | None],
+    outputs: dict[Any, dict[int, Layout | None]],
+) -> None:
+    """What one of its readers tells of an output: where another tells otherwise, nothing is known."""
+    below, number = edge
+    if below is None or kind_of(below) == "AccumulateGrad":
+        return
+    found[edge] = there if edge not in found or found[edge] == there else None
+    outputs.setdefault(below, {})[number] = found[edge]
 
 
 def below_batch_norm(order: Iterable[Any]) -> set[Any]:
@@ -127,6 +142,16 @@ def kind_of(node: Any) -> str:
 @functools.cache
 def _kind_of(kind: type) -> str:
     return kind.__name__.rstrip("0123456789").removesuffix("Backward")
+
+
+def passes(node: Any) -> bool:
+    """Whether it hands on what it is given, and is there for the hooks on it alone."""
+    if kind_of(node) not in _PASSING:
+        return False
+    return str(getattr(type(node), "_forward_cls", type(node)).__module__).startswith("torch.")
+
+
+_PASSING = frozenset(("BackwardHookFunction", "RegisterPostBackwardFunction", "_DDPSink"))
 
 
 def is_packed(node: Any) -> bool:

@@ -38,10 +38,10 @@ _LONGEST = 64  # what is longer is a part of a model that is given no examples
 class Chain:
     """The way from an operation, over none that reads an example, down to the parameters under it."""
 
-    def __init__(self, order: list[Any]) -> None:
+    def __init__(self, order: list[Any], parameters: Container[Any]) -> None:
         self.top, self.order = order[0], order  # each node before those that it reads from
-        kinds = tuple(map(_nature_of, order))
-        self.leaves = [node for node, kind in zip(order, kinds, strict=True) if kind == "AccumulateGrad"]
+        self.leaves = [node for node in order if node in parameters]
+        kinds = tuple("" if node in parameters else _nature_of(node) for node in order)
         self.keeps_norm, self.direct, self.turned = _nature(kinds)  # turned: None where unknown
 
     def carry(self, share: Tensor, number: int = 0) -> dict[Any, Tensor]:
@@ -53,7 +53,7 @@ class Chain:
             given: list[Tensor | None] = [arriving.pop((node, nr), None) for nr in range(len(known))]
             if all(part is None for part in given):
                 continue
-            if kind_of(node) == "AccumulateGrad":
+            if node in self.leaves:
                 found.update((node, part.float()) for part in given if part is not None)
                 continue
             typed = [None if g is None else g.to(m.dtype) for g, m in zip(given, known, strict=True)]
@@ -82,18 +82,18 @@ def _picks(node: Any) -> bool:
 @functools.cache
 def _nature(kinds: tuple[str, ...]) -> tuple[bool, bool, bool | None]:
     """Whether a norm is as below, whether every entry is, and whether the matrix is transposed."""
-    between = [kind for kind in kinds if kind != "AccumulateGrad"]
+    between = [kind for kind in kinds if kind]
     moved = all(kind in _MOVED for kind in between)
     turned = between.count("T") % 2 == 1 if {"T", "ToCopy"} >= set(between) else None
     return moved and len(kinds) == len(between) + 1, {"ToCopy"} >= set(between), turned
 
 
 class Chains:
-    """The chain under each node that only parameters lead to; a parameter is its own."""
+    """The chain under each node that only parameters lead to; a parameter is its own, wherever it lies."""
 
     def __init__(self, order: list[Any], parameters: Container[Any]) -> None:
         self._free, self._made = _free(order, parameters), dict[Any, Chain]()
-        self._order = order
+        self._order, self._parameters = order, parameters
         self._place: dict[Any, int] = {}
 
     def __contains__(self, node: Any) -> bool:
@@ -107,7 +107,7 @@ class Chains:
             if len(self._free[node]) > 1:
                 self._place = self._place or {n: index for index, n in enumerate(self._order)}
                 nodes = sorted(self._free[node], key=self._place.__getitem__)
-            made = self._made[node] = Chain(nodes)
+            made = self._made[node] = Chain(nodes, self._parameters)
         return made
 
 

@@ -46,7 +46,8 @@ class Convolution(Formed):
         self.dilation, self.groups = list(node._saved_dilation), node._saved_groups
         self.transposed, self.more = node._saved_transposed, list(node._saved_output_padding)
         self._known: Tensor | None = None  # squares that came with the spread
-        self._rows = self.stride[0] == 1 and self.weight[0].numel() > _FEW
+        self._each = math.prod(self.weight.shape[1:])  # for one output; the weight may be away still
+        self._rows = self.stride[0] == 1 and self._each > _FEW
 
     def share(self, gradient: Tensor, place: int) -> Tensor:
         g, a = self.examples.pick(gradient)[place : place + 1], self.a[place : place + 1]
@@ -79,7 +80,7 @@ class Convolution(Formed):
 
     def products(self, gradient: Tensor) -> Tensor:
         out, many = self.weight.shape[0] // self.groups, len(self.a)
-        most = max(1, _TABLE // (many * self.weight[0].numel() * self.groups))
+        most = max(1, _TABLE // (many * self._each * self.groups))
         found = []
         for first in range(0, out, most):
             some = slice(first, min(first + most, out))

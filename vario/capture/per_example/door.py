@@ -1,7 +1,7 @@
 """How gradients of single examples, and of the parts of a step, are listened to in a running loop.
 
-Which steps is the observer's affair. What is listened to changes nothing that the script can see: a backward
-that might call somebody's code a second time is not run (``masked.unsafe``).
+Which steps is the observer's affair. What is listened to changes nothing that the script can see: an
+operation that might call somebody's code a second time is not called (``masked.unsafe``).
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vario.capture import shards
 from vario.capture.graph import bottom_up
 from vario.capture.needs import EXAMPLES
 from vario.capture.per_example.found import ExampleGradients, on_host, square
 from vario.capture.per_example.parts import GradientParts, PartListener
-from vario.capture.shards import is_whole, world_size
+from vario.capture.per_example.wholes import Wholes, find, squares
+from vario.capture.shards import world_size
 from vario.capture.streams import Stream
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ __all__ = ["ExampleDoor"]
 
 FEWEST = 8  # examples that are looked at, unless the batch has less
 SHARE = 8  # one in so many is looked at
-SHARDED = "the parameters are shards, and the loss is of whole weights that are put together for each pass"
 UNSIZED = "how many examples a batch has is not known: no loader and no inputs of the model were seen"
 IN_VAIN = 3  # times that nothing was understood, after which it is not tried again
 
@@ -54,6 +55,8 @@ class _Ear:
     forms: list[Any] = field(default_factory=list)  # of the graph of each part, and its place in the data
     whole: dict[str, Tensor] = field(default_factory=dict)
     scale: float = 1.0
+    carried: bool = False  # gradients from before it
+    wholes: Wholes = field(default_factory=lambda: Wholes({}))
     size: int = 0
 
 
@@ -65,10 +68,10 @@ class ExampleDoor:
         self._ears: dict[Stream, _Ear] = {}
         self._off = False
 
-    def before(self, tensors: Any, *, hooked: bool) -> None:
-        """A backward is about to run; the micro-batch is among those gathered. `hooked`: by whomever."""
+    def before(self, tensors: Any) -> None:
+        """A backward is about to run; the micro-batch is among those gathered."""
         if not self._off:
-            self._guarded(self._before, tensors, hooked)
+            self._guarded(self._before, tensors)
 
     def after(self) -> None:
         """The backward is over, well or not."""
@@ -95,7 +98,7 @@ class ExampleDoor:
             self._all.fail("gradients of examples", error)
             return None
 
-    def _before(self, tensors: Any, hooked: bool) -> None:
+    def _before(self, tensors: Any) -> None:
         members = self._all.gathered.batches.members
         for stream in self._all.streams:
             if not EXAMPLES & stream.wanted:
@@ -103,29 +106,29 @@ class ExampleDoor:
             ear = self._ears.setdefault(stream, _Ear())
             if len(members) == 1:
                 self._forget_step(ear)
-                ear.open = True
+                ear.open, ear.carried = True, _carries(stream)
             if ear.open and isinstance(tensors, Tensor) and tensors.grad_fn is not None and not tensors.dim():
-                self._listen(ear, stream, tensors, members, hooked)
+                self._listen(ear, stream, tensors, members)
 
     def _after(self) -> None:
         for stream, ear in self._ears.items():
             inside = 0.0
             if ear.listener is not None:
                 listener, ear.listener = ear.listener, None
-                ear.parts.append(listener.close())
+                ear.parts.append(ear.wholes.joined(listener.close()))
                 inside += listener.seconds
             if ear.probe is not None:
                 probe, ear.probe = ear.probe, None
                 found = probe.close()
                 inside += probe.seconds
+                ear.wholes.join(found)
                 ear.parts.append(found.batch_squares)
                 self._judge(ear, stream, found)
             elif not inside and not (ear.open and ear.parts):
                 continue
             if ear.open and (len(ear.parts) > 1 or world_size() > 1):
                 with torch.no_grad():
-                    pairs = [(n, p.grad) for n, p in zip(stream.names, stream.params, strict=True)]
-                    ear.whole = {n: square(g.detach()) for n, g in pairs if g is not None and is_whole(g)}
+                    ear.whole = _squares(stream)
             self._all.spent(inside)
 
     def _of(self, stream: Stream) -> dict[str, Any]:
@@ -142,7 +145,7 @@ class ExampleDoor:
                 offered["example_gradients"] = ear.examples
             else:
                 self._tell(ear, stream, "the step has several backwards that are not alike")
-        parts = self._parts(ear, stream) if alike and not stream.carried else None
+        parts = self._parts(ear, stream) if alike and not ear.carried else None
         if parts is not None:
             offered["gradient_parts"] = parts
         self._forget_step(ear)
@@ -151,14 +154,16 @@ class ExampleDoor:
     def _forget_step(self, ear: _Ear) -> None:
         ear.open, ear.examples, ear.parts, ear.forms, ear.whole = False, None, [], [], {}
 
-    def _listen(self, ear: _Ear, stream: Stream, loss: Tensor, members: list[Any], hooked: bool) -> None:
-        if stream.sharded:
-            ear.open = False
-            self._refuse(ear, stream, SHARDED)
-            return
+    def _listen(self, ear: _Ear, stream: Stream, loss: Tensor, members: list[Any]) -> None:
         order = bottom_up([loss.grad_fn])[::-1]
-        names = {id(p): name for p, name in zip(stream.params, stream.names, strict=True)}
-        if not any(id(getattr(node, "variable", None)) in names for node in order):
+        try:
+            ear.wholes = self._wholes(stream, order)
+        except ValueError as reason:
+            ear.open = False
+            self._refuse(ear, stream, str(reason))
+            return
+        names, pieces = ear.wholes.names, ear.wholes.pieces
+        if not pieces and not any(id(getattr(node, "variable", None)) in names for node in order):
             return  # the loss of another stream
         last = stream.last_batches.members if stream.last_batches is not None else ()
         several = len(members) > 1 or len(last) > 1 or world_size() > 1
@@ -170,9 +175,14 @@ class ExampleDoor:
             if ear.size < 1:
                 self._refuse(ear, stream, UNSIZED)
             if ear.size > 1 and ear.vain < IN_VAIN and "example_gradients" in stream.wanted:
-                self._probe(ear, stream, loss, order, names, time_first, hooked)
+                self._probe(ear, stream, loss, order, time_first)
         if ear.probe is None and several:
-            ear.listener = PartListener(order, names)
+            ear.listener = PartListener(order, names, pieces)
+
+    def _wholes(self, stream: Stream, order: list[Any]) -> Wholes:
+        if not stream.sharded:
+            return Wholes({id(p): name for p, name in zip(stream.params, stream.names, strict=True)})
+        return find(order, stream.params, stream.names, None if stream.model is None else stream.model())
 
     def _probe(
         self,
@@ -180,9 +190,7 @@ class ExampleDoor:
         stream: Stream,
         loss: Tensor,
         order: list[Any],
-        names: dict[int, str],
         time_first: bool,
-        hooked: bool,
     ) -> None:
         from vario.capture.per_example.probe import Probe  # its formulas are of no use before
 
@@ -196,13 +204,13 @@ class ExampleDoor:
         ear.new_kinds = kinds
         ear.probe = Probe(
             loss,
-            names,
+            ear.wholes.names,
             examples=ear.size,
             picked=picked,
             check=picked[0] if ear.checks else None,
             time_first=time_first,
-            hooked=hooked,
             order=order,
+            pieces=ear.wholes.pieces,
             products="example_products" in stream.wanted,
         )
 
@@ -264,8 +272,8 @@ class ExampleDoor:
         ranks = world_size()
         if ear.size < 1 or not ear.whole or len({frozenset(part) for part in ear.parts}) != 1:
             return None
-        if ranks > 1 and len(ear.parts) == 1 and _same(ear.parts[0], ear.whole):
-            return None  # nobody averages over processes
+        if ranks > 1 and len(ear.parts) == 1 and _unaveraged(stream, ear.parts[0], ear.whole):
+            return None
         if ranks == 1 and len(ear.parts) < 2:
             return None
         names = set(ear.parts[0]) & set(ear.whole)
@@ -277,7 +285,25 @@ class ExampleDoor:
             squares=squares,
             whole={name: ear.whole[name] for name in stream.names if name in names},
             scale=ear.scale,
+            cut=stream.sharded,
         )
+
+
+def _squares(stream: Stream) -> dict[str, Tensor]:
+    """Squared norms of the gradients as they lie there; of what is cut, this process's share."""
+    if stream.sharded:
+        return squares(stream.params, stream.names, stream.cuts)
+    pairs = [(name, p.grad) for name, p in zip(stream.names, stream.params, strict=True)]
+    return {name: square(g.detach()) for name, g in pairs if g is not None and shards.is_whole(g)}
+
+
+def _carries(stream: Stream) -> bool:
+    """Whether gradients lie there from before the first backward of the step."""
+    if not stream.sharded:
+        return bool(stream.carried)
+    grads = [shards.local(p.grad).detach() for p in stream.params if p.grad is not None]
+    norms = torch._foreach_norm(grads) if grads else []
+    return bool(norms) and bool(torch.stack([norm.float() for norm in norms]).any())
 
 
 def _scale(loss: Tensor, undone: Tensor | None) -> float:
@@ -288,7 +314,11 @@ def _scale(loss: Tensor, undone: Tensor | None) -> float:
     return after / before if before and abs(after) < float("inf") else 1.0
 
 
-def _same(part: dict[str, Tensor], whole: dict[str, Tensor]) -> bool:
-    names = [name for name in part if name in whole]
-    pairs = zip(on_host([part[n] for n in names]), on_host([whole[n] for n in names]), strict=True)
-    return all(abs(a - b) <= 1e-5 * max(a, b) for a, b in pairs)
+def _unaveraged(stream: Stream, part: dict[str, Tensor], whole: dict[str, Tensor]) -> bool:
+    """Whether nobody has averaged over processes: the gradient is still this one's, here or beside shards."""
+    cuts = stream.cuts or [1] * len(stream.names)
+    names = [n for n, cut in zip(stream.names, cuts, strict=True) if cut == 1 and n in part and n in whole]
+    share = world_size() if stream.sharded else 1
+    pairs = zip(on_host([part[n] for n in names]), on_host([whole[n] * share for n in names]), strict=True)
+    same = [abs(a - b) <= 1e-5 * max(a, b) for a, b in pairs if max(a, b) > 0 or not stream.sharded]
+    return any(same) if stream.sharded else all(same)

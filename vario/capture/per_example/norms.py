@@ -56,7 +56,7 @@ class PartNorms:
     """Of ``parts`` parts of ``examples`` each: squared norms by parameter, in units of the whole's gradient.
 
     ``squares`` has one value for each part that was heard here; ``whole`` is that of the step's gradient,
-    which is averaged over ``ranks`` processes.
+    which is averaged over ``ranks`` processes; ``cut``: this process's share of it.
     """
 
     examples: int
@@ -64,6 +64,7 @@ class PartNorms:
     ranks: int
     squares: dict[str, Array]
     whole: dict[str, float]
+    cut: bool = False
 
 
 def example_norms(found: ExampleGradients) -> Pending | None:
@@ -113,7 +114,7 @@ def part_norms(found: GradientParts) -> Pending | None:
         values = np.concatenate(host).reshape(len(found.squares) + 1, len(names)) / found.scale**2
         squares = dict(zip(names, (values[:-1] * found.factor**2).T, strict=True))
         whole = dict(zip(names, values[-1].tolist(), strict=True))
-        return PartNorms(found.examples, found.parts, found.averaged, squares, whole)
+        return PartNorms(found.examples, found.parts, found.averaged, squares, whole, found.cut)
 
     return Pending([*parts, *_flat(found.whole.values())], finish)
 

@@ -25,7 +25,8 @@ class GradientParts:
 
     ``squares``: for each part that was heard, the squared norm of its gradient by parameter; ``whole``: of
     the gradient that the step is made of, as it lies in ``.grad`` after the last backward. With
-    ``averaged`` that is the mean over ``averaged`` ranks of sums over micro-batches.
+    ``averaged`` that is the mean over ``averaged`` ranks of sums over micro-batches. ``cut``: ``whole`` is
+    but this process's share, and those of all add up.
     """
 
     examples: int
@@ -34,6 +35,7 @@ class GradientParts:
     squares: list[dict[str, Tensor]] = field(default_factory=list)
     whole: dict[str, Tensor] = field(default_factory=dict)
     scale: float = 1.0
+    cut: bool = False
 
     @property
     def factor(self) -> float:
@@ -44,15 +46,18 @@ class GradientParts:
 class PartListener:
     """Hears one backward. ``close`` gives the squares of the gradients that arrived at the parameters."""
 
-    def __init__(self, order: Iterable[Any], names: Mapping[int, str]) -> None:
+    def __init__(
+        self, order: Iterable[Any], names: Mapping[int, str], pieces: Mapping[Any, str] | None = None
+    ) -> None:
         self.seconds = 0.0
         self._squares: dict[str, Tensor] = {}
         self._removers: list[Callable[[], None]] = []
         for node in order:
+            name = (pieces or {}).get(node)
             if type(node).__name__ == "AccumulateGrad":
                 name = names.get(id(node.variable))
-                if name is not None:
-                    self._removers.append(node.register_prehook(self._hear(name)).remove)
+            if name is not None:
+                self._removers.append(node.register_prehook(self._hear(name)).remove)
 
     def close(self) -> dict[str, Tensor]:
         """Let go of the graph; what was heard."""

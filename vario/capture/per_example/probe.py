@@ -6,17 +6,17 @@ follows without forming it. Operations are found in the autograd graph, not by m
 calls, tied and repeated weights are seen. Where the examples lie is followed from the loss
 (``batch_axis``); a parameter with a use that is not understood is left out and named with the reason.
 
-``check``: the share of one example is also computed by a backward of its rows alone, before the user's
-backward. A parameter whose norm differs is left out too: rows that an operation mixes behind our back
-are caught by this and by nothing else. It runs a part of the graph once more, so it is refused where that
-could be seen from outside (``masked.unsafe``), and with it everything that would have needed it.
+``check``: the share of one example is also carried down beside the user's backward (``masked``). A parameter
+whose norm differs is left out too: rows that an operation mixes behind our back are caught by this and by
+nothing else. It calls a part of the graph once more, so it is refused where that could be seen from outside
+(``masked.unsafe``), and with it everything that would have needed it.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ from vario.capture.per_example.batch_axis import (
 )
 from vario.capture.per_example.chains import Chain, Chains
 from vario.capture.per_example.found import ExampleGradients, exact, on_host, square
-from vario.capture.per_example.masked import alone, unsafe
+from vario.capture.per_example.masked import Alone, between, unsafe
 from vario.capture.per_example.shares import find_formula
 from vario.capture.per_example.uses import Joint, Use, joint
 from vario.capture.shards import is_whole
@@ -50,7 +50,8 @@ class Probe:
 
     ``picked``: places in the batch of the examples to look at (all). ``check``: one of those places.
     ``time_first``: rows of the loss that are more than the examples have time outside, examples inside.
-    ``hooked``: the graph may carry hooks of others. ``order``: its nodes, loss first, where known.
+    ``order``: nodes of the graph, loss first, where known. ``pieces``: those of them at which gradients of
+    whole parameters arrive that are parts of a longer one.
     ``spreads``: by parameter, what the sum over examples of squared entries is added to; made where missing.
     ``seconds``: what listening took so far.
     """
@@ -66,20 +67,20 @@ class Probe:
         products: bool = False,
         spreads: dict[str, Tensor] | None = None,
         time_first: bool = False,
-        hooked: bool = False,
         order: list[Any] | None = None,
+        pieces: Mapping[Any, str] | None = None,
     ) -> None:
         self._result = ExampleGradients(examples, spreads={} if spreads is None else spreads)
         self._removers: list[Callable[[], None]] = []
         self._joint: dict[str, Joint] = {}
-        self._expected: dict[str, Tensor] = {}
-        self.seconds = 0.0
+        self._alone: Alone | None = None
+        self._seconds = 0.0
         self._examples = Examples(examples, None if picked is None else tuple(picked))
         self._check = check
         self._result.picked = self._examples.numbers()
         if order is None:
             order = bottom_up([loss.grad_fn])[::-1] if loss.grad_fn is not None else []
-        leaves = self._leaves(order, names)
+        leaves = self._leaves(order, names, pieces or {})
         under = Chains(order, leaves)
         roots, top = _roots(loss, under, examples, time_first) if order and examples > 0 else ({}, set())
         if not roots:
@@ -88,11 +89,11 @@ class Probe:
         uses, even = self._find_uses(order, layouts(order, roots, examples), under, leaves, top)
         self._plan(uses, leaves, products, spreads)
         if check is not None:
-            self._compute_alone(loss, order, roots, even, leaves, hooked=hooked)
+            self._listen_alone(order, roots, even, leaves, top)
         by_node: dict[Any, list[Use]] = {}
         for use in uses:
             by_node.setdefault(use.node, []).append(use)
-        for node, several in by_node.items():  # only now: the check has run the graph by itself
+        for node, several in by_node.items():
             self._removers.append(node.register_prehook(self._hear(several)).remove)
         for node, known in leaves.items():
             if known is not None:
@@ -100,7 +101,7 @@ class Probe:
 
     def close(self) -> ExampleGradients:
         """Let go of the graph; what was found."""
-        result, found, expected = self._result, self._joint, self._expected
+        result, found, alone = self._result, self._joint, self._alone
         self.let_go()
         for name, one in found.items():
             if name in result.missed:
@@ -111,18 +112,26 @@ class Probe:
                     result.products[name] = one.products
             except Exception as error:
                 result.leave_out(name, f"{type(error).__name__}: {error}")
-        if expected:
-            _compare(result, expected, self._examples.numbers().index(self._at()))
+        if alone is not None:
+            _compare(result, alone, self._examples.numbers().index(self._at()))
         return result
+
+    @property
+    def seconds(self) -> float:
+        return self._seconds + (0.0 if self._alone is None else self._alone.seconds)
 
     def let_go(self) -> None:
         """Hear no more."""
         for remove in self._removers:
             remove()
-        self._removers, self._joint, self._expected = [], {}, {}
+        self._removers, self._joint = [], {}
+        if self._alone is not None:
+            self._alone.let_go()
 
-    def _leaves(self, order: list[Any], names: Mapping[int, str]) -> dict[Any, str | None]:
-        leaves: dict[Any, str | None] = {}
+    def _leaves(
+        self, order: list[Any], names: Mapping[int, str], pieces: Mapping[Any, str]
+    ) -> dict[Any, str | None]:
+        leaves: dict[Any, str | None] = dict(pieces)
         for node in order:
             if _is_leaf(node):
                 leaves[node] = name = names.get(id(node.variable))
@@ -205,42 +214,41 @@ class Probe:
         spreads: dict[str, Tensor] | None,
     ) -> None:
         by_name: dict[str, list[Use]] = {}
-        variables = {name: leaf.variable for leaf, name in leaves.items() if name is not None}
+        kinds = {name: leaf._input_metadata[0] for leaf, name in leaves.items() if name is not None}
         for use in uses:
             for name in use.names.values():
                 by_name.setdefault(name, []).append(use)
         for name, mine in by_name.items():
             if name in self._result.missed:
                 continue
-            like = variables[name]
+            like = kinds[name]
             if spreads is not None and name not in spreads:
                 spreads[name] = torch.zeros(like.shape, dtype=torch.float32, device=like.device)
             total = None if spreads is None else spreads[name]
             try:
-                self._joint[name] = joint(mine, like.numel(), products=products, total=total)
+                self._joint[name] = joint(mine, math.prod(like.shape), products=products, total=total)
             except ValueError as error:
                 self._result.leave_out(name, str(error))
 
-    def _compute_alone(
+    def _listen_alone(
         self,
-        loss: Tensor,
         order: list[Any],
         roots: Mapping[tuple[Any, int], Layout],
         even: list[Any],
         leaves: Mapping[Any, str | None],
-        *,
-        hooked: bool,
+        top: Iterable[Any],
     ) -> None:
         mine = {leaf: name for leaf, name in leaves.items() if name in self._joint}
         if not mine:
             return
-        reason = "the graph carries hooks" if hooked else unsafe(order, set(mine))
-        if reason:
+        nodes = between(order, (*(node for node, _ in roots), *even), mine)
+        if reason := unsafe(nodes):
             for name in list(self._joint):
                 self._result.leave_out(name, f"not checked by a backward of one example: {reason}")
             self._joint = {}
             return
-        self._expected = alone(loss, roots, even, mine, example=self._at(), examples=self._examples.count)
+        example, count = self._at(), self._examples.count
+        self._alone = Alone(nodes, top, roots, even, mine, example=example, examples=count)
 
     def _hear(self, uses: list[Use]) -> Callable[[tuple[Tensor | None, ...]], None]:
         def hear(gradients: tuple[Tensor | None, ...]) -> None:
@@ -253,7 +261,7 @@ class Probe:
             except Exception as error:  # an observer must never fail the user's backward
                 for use in uses:
                     self._give_up(use, error)
-            self.seconds += time.perf_counter() - start
+            self._seconds += time.perf_counter() - start
 
         return hear
 
@@ -279,7 +287,7 @@ class Probe:
                         self._result.batch_squares[name] = square(gradient.detach())
             except Exception as error:
                 self._result.leave_out(name, f"{type(error).__name__}: {error}")
-            self.seconds += time.perf_counter() - start
+            self._seconds += time.perf_counter() - start
 
         return hear
 
@@ -312,8 +320,12 @@ def _roots(
     return roots, seen
 
 
-def _compare(result: ExampleGradients, expected: Mapping[str, Tensor], place: int) -> None:
-    names = list(result.squares)
+def _compare(result: ExampleGradients, check: Alone, place: int) -> None:
+    expected, names = check.close(), list(result.squares)
+    if check.failed:
+        for name in names:
+            result.leave_out(name, f"not checked by a backward of one example: {check.failed}")
+        return
     mine = on_host([squares[place] for squares in result.squares.values()])
     sums = on_host([squares.sum() for squares in result.squares.values()])
     alone = dict(zip(expected, on_host(list(expected.values())), strict=True))
@@ -328,7 +340,9 @@ def _compare(result: ExampleGradients, expected: Mapping[str, Tensor], place: in
         wanted = alone[name] ** 0.5
         if not abs(squared**0.5 - wanted) <= _CLOSE * max(wanted, least):
             result.leave_out(
-                name, "a backward of one example alone gave another norm: its rows are regrouped or mixed"
+                name,
+                "a backward of one example alone gave another norm: its rows are regrouped or mixed, or a "
+                "hook changes the gradient",
             )
 
 

@@ -66,8 +66,8 @@ def _scaled(node: Any, edge: int, at: Arriving) -> Formula | None:
     other = node._saved_other if edge == 0 else node._saved_self
     if other is None:
         return None
-    other = other.detach().float()
-    return _reduced(node, edge, at, lambda g: g.float() * other)
+    other = other.detach()  # not looked into before the backward: it may be a weight that is not there yet
+    return _reduced(node, edge, at, lambda g: g.float() * other.float())
 
 
 def _prelu(node: Any, edge: int, at: Arriving) -> Formula | None:
