@@ -134,3 +134,19 @@ def test_fires_by_the_first_weights_where_a_loss_by_hand_tells_nothing(make):
         found(1.0, ratio=0.9)  # read after a step that threw them over
     with pytest.raises(NotApplicable):
         found(1.0, norm="BatchNorm1d")
+
+
+def test_fires_where_deep_layers_no_longer_tell_examples_apart_and_the_run_fails(make):
+    def found(deepest, loss=2.303, ratio=1e-3):
+        ranks = {
+            ("rank/effective", f"layers.{i}"): r for i, r in ((0, 15.0), (2, 6.0), (4, 2.5), (6, deepest))
+        }
+        return poor_initialization.check(make(400, ranks | {"loss/train": loss, "update/ratio": ratio}))
+
+    assert found(1.02).where == ("layers.6",)
+    assert found(3.0) is None
+    learns = lambda s, v: (s, 2.3 * np.exp(-s / 50) + 0.1)  # noqa: E731
+    with pytest.raises(NotApplicable):
+        found(1.02, loss=learns)  # as the narrow middle of an autoencoder
+    with pytest.raises(NotApplicable):
+        found(1.02, ratio=0.9)  # as the first step left it

@@ -11,7 +11,9 @@ of two layers or more, without a norm or a bounded nonlinearity, let signals gro
 their way, each by its spread times the root of what flows into a unit, over the root of 2; (2) the standard
 deviation of the outputs of the deepest layer is more than 1,000 times larger or smaller than that of the
 first (layers that end in a tanh or sigmoid, and dead ones, are left to their own rules), as read before any
-step moved the weights by half of their size; not across a normalisation, which sets the spread anew.
+step moved the weights by half of their size; not across a normalisation, which sets the spread anew; (3) in
+a run that fails, the outputs of the deepest of four layers or more have an effective rank below 2 before
+training, and those of the first have 4 or more.
 Not applicable: neither per-example losses of classes, logits, outputs and targets of a regression or weights
 of such layers, nor the activations of three layers without a norm between, were read in the first 10 steps.
 """
@@ -22,6 +24,7 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
+from vario.rules._course import is_failing
 from vario.rules._evidence import Estimate, exactly, finite
 from vario.rules._examples import classes, graded
 from vario.rules._model import NORMS, is_normalized_between, layers, output_layer, rows
@@ -44,6 +47,7 @@ CARD = {
         "target/std",
         "update/ratio",
         "weight/std",
+        "rank/effective",
         "batch/class_counts",
         "loss/train",
     ),
@@ -53,7 +57,8 @@ CARD = {
     "a guess; its first logits reached to {size of the first logits} on both sides; its first outputs were "
     "{first outputs over targets and inputs} times as large as targets and inputs; its first weights make "
     "signals {growth by the first weights} times as large; the spread of the signal changed "
-    "{change of spread over depth} times from the first to the deepest layer.",
+    "{change of spread over depth} times from the first to the deepest layer; of directions that examples "
+    "have in the first layer, one of {directions of the first layer to one of the deepest} was left there.",
 }
 
 
@@ -74,12 +79,13 @@ def check(
         or _first_weights(record, times_targets, within)
     )
     spread = _spread(record, times_spread, within)
-    if loss is None and spread is None:
+    directions = _directions(record, within)
+    if loss is None and spread is None and directions is None:
         raise NotApplicable(
             f"neither losses per example nor outputs and targets of a regression nor activations of three"
             f" layers without a norm between, in the first {within} steps"
         )
-    evidence = [e for e in (loss, spread) if e is not None]
+    evidence = [e for e in (loss, spread, directions) if e is not None]
     beyond = [e for e in evidence if e.low > e.limit]
     if not beyond:
         return None
@@ -187,6 +193,27 @@ def _spread(record: Record, limit: float, within: int) -> Evidence | None:
     first, last = spreads[names[0]], spreads[names[-1]]
     change = max(first / last, last / first)
     return exactly("change of spread over depth", change, limit, names[-1])
+
+
+def _directions(record: Record, within: int, *, told_apart: float = 2.0, least: int = 4) -> Evidence | None:
+    """How many directions the outputs of the first layer have for one of the deepest, in a run that fails.
+
+    Where examples are all but one direction by then, what the last layer sees of them is a single number, as
+    where small weights let through less of them than of the biases.
+    """
+    if not is_failing(record):
+        return None
+    ranks = []
+    for where in [name for name in layers(record) if name in record.wheres("rank/effective")]:
+        steps, found = finite(*record.series("rank/effective", where))
+        early = found[steps < min(within, _overthrown(record) - 1)]
+        ranks += [(where, float(early[0]))] if len(early) else []
+    if len(ranks) < least or ranks[0][1] < told_apart**2:
+        return None
+    (_, first), (where, last) = ranks[0], ranks[-1]
+    return exactly(
+        "directions of the first layer to one of the deepest", first / last, first / told_apart, where
+    )
 
 
 def _overthrown(record: Record, *, half: float = 0.5) -> int:
