@@ -58,3 +58,20 @@ def test_random_biases_break_a_constant_start_at_once_and_it_is_named_all_the_sa
     assert began(0.02, 0.05, 0.01).severity == "advice"
     assert began(0.02, 0.05, 1.1) is None  # one of them is random
     assert began(0.02) is None
+
+
+def test_two_matrices_that_stay_at_zero_keep_one_another_there_and_one_alone_does_not(make):
+    def zero(*names, **more):
+        norms = {("weight/norm", f"layers.{n}.weight"): 0.0 for n in names}
+        return symmetric_initialization.check(make(400, norms | {"loss/train": 2.303}, **more))
+
+    found = zero(0, 2)
+    assert (found.severity, found.where) == ("error", ("layers.0.weight", "layers.2.weight"))
+    with pytest.raises(NotApplicable):
+        zero(0)
+    forgotten = lambda rows: [r | {"in_optimizer": r["name"] != "layers.2.weight"} for r in rows]  # noqa: E731
+    with pytest.raises(NotApplicable):
+        zero(0, 2, parameters=forgotten)
+    leaves = {("weight/norm", f"layers.{n}.weight"): N * 1e-3 for n in (0, 2)}
+    with pytest.raises(NotApplicable):
+        symmetric_initialization.check(make(400, leaves))

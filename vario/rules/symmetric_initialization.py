@@ -4,12 +4,12 @@ What it means: rows of a weight that start equal get equal gradients, so a layer
 as one. It happens when weights are set to zero or to a constant; random values break the symmetry.
 How it is decided: ``weight/row_difference`` of a layer (largest difference between two of its rows, over
 its largest magnitude) is below 1e-6 at the first and at the last reading, three or more of them, while
-the model as a whole is being updated. Where rounding broke the symmetry later, it must have held for three
-readings and ten steps from the start, which are lost: advice if the run learned afterwards. So it is where
-random biases break it at once but every matrix, of two or more, began with rows that differ by less than a
-tenth. Layers that start
-at zero on purpose (the second half of an adapter, the end of a residual branch, the head) differ after one
-step and are not meant.
+the model as a whole is being updated. Where rounding broke the symmetry later, it must have held for
+three readings and ten steps from the start, which are lost: advice if the run learned afterwards. So it
+is where random biases break it at once but every matrix, of two or more, began with rows that differ by
+less than a tenth. Two matrices or more that are zero at every reading keep one another there, each as the
+other lets no gradient through. Layers that start at zero on purpose (the second half of an adapter, the
+end of a residual branch, the head) differ after one step and are not meant.
 Not applicable: fewer than 3 readings, or no update of any weight, without which symmetry cannot break.
 """
 
@@ -22,11 +22,12 @@ from vario.record import Record
 from vario.rules._course import is_failing
 from vario.rules._evidence import Floats, Mask, Steps, exactly, finite
 from vario.rules._model import rows
+from vario.rules._parameters import parameters
 
 ID = "symmetric-initialization"
 CARD = {
     "papers": (),
-    "reads": ("weight/row_difference", "update/norm", "gradient/norm", "loss/train"),
+    "reads": ("weight/row_difference", "weight/norm", "update/norm", "gradient/norm", "loss/train"),
     "checked": "closed form",
     "changed": "",
     "summary": "The rows of {layers alike} weights are equal to within {row difference} and stay "
@@ -45,6 +46,7 @@ def check(
     """A finding where the rows of a trained weight start alike and stay alike."""
     wheres = record.wheres("weight/row_difference")
     found = {where: finite(*record.series("weight/row_difference", where)) for where in wheres}
+    found |= _at_zero(record)
     most = max((len(values) for _, values in found.values()), default=0)
     if most < readings:
         raise NotApplicable(f"{most} readings of weight/row_difference; {readings} are needed")
@@ -75,6 +77,14 @@ def check(
     span = (int(steps.min()), int(steps.max()))
     severity: Severity = "error" if failing else "advice" if broken else "warning"
     return Finding(ID, severity, 0.95, tuple(alike), span, evidence)
+
+
+def _at_zero(record: Record) -> dict[str, tuple[Steps, Floats]]:
+    """The trained matrices that never left zero, where there are two or more: their rows do not differ."""
+    trained = [p.name for p in parameters(record) if p.is_matrix and p.trainable and p.in_optimizer]
+    norms = {name: finite(*record.series("weight/norm", name)) for name in trained}
+    zero = {name: item for name, item in norms.items() if len(item[1]) and not item[1].any()}
+    return zero if len(zero) > 1 else {}
 
 
 def _held(steps: Steps, alike: Mask, readings: int, lasting: int) -> bool:
