@@ -6,6 +6,8 @@ have the lengths of its rows and their inner products in common.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ class Arriving:
         self.layout, self.examples = layout, examples
         self._gradient: Tensor | None = None
         self._made: dict[str, Tensor] = {}
+        self._replayed: list[list[Tensor | None]] = []
 
     def rows(self, gradient: Tensor) -> Tensor:
         """(m, T, o): all rows of each example that is looked at."""
@@ -51,9 +54,17 @@ class Arriving:
             made["squared"] = self.rows(gradient).flatten(1).square()
         return made["squared"]
 
+    def replayed(
+        self, gradient: Tensor, replay: Callable[[Tensor], list[list[Tensor | None]]]
+    ) -> list[list[Tensor | None]]:
+        """What `replay` makes of the gradient, for all that is read here."""
+        self._of(gradient)
+        self._replayed = self._replayed or replay(gradient)
+        return self._replayed
+
     def _of(self, gradient: Tensor) -> dict[str, Tensor]:
         if self._gradient is not gradient:
-            self._gradient, self._made = gradient, {}
+            self._gradient, self._made, self._replayed = gradient, {}, []
         return self._made
 
 

@@ -91,7 +91,7 @@ def layouts(
         mine = outputs.get(node)
         if not mine:
             continue
-        if passes(node):  # each output is the input of its number
+        if kind_of(node) in _PASSING and passes(node):  # each output is the input of its number
             for number, edge in enumerate(node.next_functions):
                 _note(edge, mine.get(number), found, outputs)
             continue
@@ -101,8 +101,10 @@ def layouts(
             layout = None
         out: Shape = node._input_metadata[nr].shape if layout is not None else ()
         for edge, (below, number) in enumerate(node.next_functions):
+            if below is None or kind_of(below) == "AccumulateGrad":
+                continue
             there = None
-            if layout is not None and below is not None:
+            if layout is not None:
                 shape = below._input_metadata[number].shape
                 there = _below(node, layout, out, shape, edge, examples)
             _note((below, number), there, found, outputs)

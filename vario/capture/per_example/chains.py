@@ -29,9 +29,10 @@ _WORKED = frozenset(
     Reciprocal Relu Rsqrt Sigmoid Softplus Sqrt Stack Sub Sum Tanh Tril Triu WeightNormInterface
     Where""".split()
 )
-_ANY = _PLACED | _CUT | _WORKED
+_KEPT = _PLACED | _CUT
+_ANY = _KEPT | _WORKED
 _PICKED = "Picked"  # an embedding that looks up no row twice
-_MOVED = _PLACED | _CUT | {_PICKED}
+_MOVED = _KEPT | {_PICKED}
 _LONGEST = 64  # what is longer is a part of a model that is given no examples
 
 
@@ -96,8 +97,10 @@ class Chains:
         self._order, self._parameters = order, parameters
         self._place: dict[Any, int] = {}
 
-    def __contains__(self, node: Any) -> bool:
-        return node in self._free
+    @property
+    def nodes(self) -> Container[Any]:
+        """All that have one."""
+        return self._free
 
     def under(self, node: Any) -> Chain:
         """The chain from this node down."""
@@ -131,7 +134,7 @@ def _is_free(node: Any, free: Mapping[Any, Any]) -> bool:
     reads = [nxt for nxt, _ in node.next_functions]
     if not any(nxt is not None for nxt in reads) or any(nxt is not None and nxt not in free for nxt in reads):
         return False
-    if kind not in _PLACED | _CUT and is_packed(node):
+    if kind not in _KEPT and is_packed(node):
         return False
     if kind in ("Mm", "Mv"):
         return all(nxt is not None for nxt in reads)

@@ -6,7 +6,7 @@ Squares and products of shares are taken without forming them where that is chea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -234,8 +234,24 @@ class Replay(Formed):
     def __init__(self, node: Any, edge: int, arriving: Arriving) -> None:
         self.node, self.edge, self.layout, self.examples = node, edge, arriving.layout, arriving.examples
         self.others: tuple[Tensor | None, ...] = ()
+        self._arriving = arriving
+
+    def squares(self, gradient: Tensor) -> Tensor:
+        """One backward gives those of all parameters of the operation: an LSTM has four."""
+        all_of_them = self._arriving.replayed(gradient, self._squares)
+        return torch.stack([_given(squares, self.edge) for squares in all_of_them])
 
     def share(self, gradient: Tensor, place: int) -> Tensor:
+        found = _given(self._backward(gradient, place), self.edge)
+        dense: Tensor = found.to_dense() if found.is_sparse else found
+        return dense.float()
+
+    def _squares(self, gradient: Tensor) -> list[list[Tensor | None]]:
+        """Squared norms, by example and by what the backward gives."""
+        each = (self._backward(gradient, place) for place in range(self.examples.looked_at))
+        return [[None if part is None else square(part) for part in parts] for parts in each]
+
+    def _backward(self, gradient: Tensor, place: int) -> tuple[Tensor | None, ...]:
         if any(other is not None for other in self.others):
             raise ValueError("another of its outputs is used as well")
         k, (dim, outer, inner) = self.examples.numbers()[place], self.layout
@@ -243,11 +259,14 @@ class Replay(Formed):
         sizes = (*gradient.shape[:dim], outer, self.examples.count, inner, *gradient.shape[dim + 1 :])
         alone.view(sizes).select(dim + 1, k).copy_(gradient.reshape(sizes).select(dim + 1, k))
         found = self.node(alone, *self.others)
-        found = found[self.edge] if isinstance(found, tuple) else found
-        if found is None:
-            raise ValueError("its backward gives nothing for this parameter")
-        dense: Tensor = found.to_dense() if found.is_sparse else found
-        return dense.float()
+        return found if isinstance(found, tuple) else (found,)
+
+
+def _given(parts: Sequence[Tensor | None], edge: int) -> Tensor:
+    part = parts[edge]
+    if part is None:
+        raise ValueError("its backward gives nothing for this parameter")
+    return part
 
 
 def _gathered(g: Tensor, tokens: Tensor) -> Tensor:

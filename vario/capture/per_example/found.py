@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vario.capture import modes
 
-__all__ = ["ExampleGradients", "exact", "on_host", "square", "sum_of"]
+__all__ = ["ExampleGradients", "exact", "on_host", "square", "sum_of", "unseen"]
 
 _PIECE = 1 << 18  # entries over which single precision adds without loss
 
@@ -56,6 +56,12 @@ def exact(gradient: Tensor) -> AbstractContextManager[object]:
     return _apart(kind, halved, seen) if halved or seen or torch.is_grad_enabled() else _AS_IT_IS
 
 
+def unseen() -> AbstractContextManager[object]:
+    """No graph, and no mode of the script's that counts along; in the precision that is set."""
+    seen = modes.looked_on()
+    return _apart("", False, seen) if seen or torch.is_grad_enabled() else _AS_IT_IS
+
+
 @contextmanager
 def _apart(kind: str, halved: bool, seen: bool) -> Iterator[None]:
     full = torch.autocast(kind, enabled=False) if halved else _AS_IT_IS
@@ -76,15 +82,21 @@ def on_host(values: Sequence[Tensor]) -> list[float]:
 
 def square(gradient: Tensor) -> Tensor:
     """Squared norm; in pieces where single precision would not do over all of it."""
+    if gradient.dtype is not torch.float32 or gradient.layout is not torch.strided:
+        gradient = _plain(gradient)
+    flat = gradient.reshape(-1)
+    if flat.numel() <= _PIECE:
+        return torch.dot(flat, flat)
+    return sum_of([torch.dot(part, part).double() for part in flat.split(_PIECE)])
+
+
+def _plain(gradient: Tensor) -> Tensor:
+    """The same entries, dense and real, in no less than single precision."""
     if gradient.is_sparse:
         gradient = gradient.coalesce().values()
     if gradient.is_complex():
         gradient = torch.view_as_real(gradient.resolve_conj())
-    flat = gradient.reshape(-1)
-    flat = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
-    if flat.numel() <= _PIECE:
-        return torch.dot(flat, flat)
-    return sum_of([torch.dot(part, part).double() for part in flat.split(_PIECE)])
+    return gradient.float() if gradient.dtype in (torch.float16, torch.bfloat16) else gradient
 
 
 def sum_of(values: list[Tensor]) -> Tensor:

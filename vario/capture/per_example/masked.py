@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture import modes
 from vario.capture.per_example.batch_axis import Layout, is_packed, kind_of, passes
-from vario.capture.per_example.found import square
+from vario.capture.per_example.found import square, unseen
 
 __all__ = ["Alone", "between", "unsafe"]
 
@@ -94,7 +93,7 @@ class Alone:
             start = time.perf_counter()
             if not self.failed:
                 try:
-                    with torch.no_grad(), modes.aside():
+                    with unseen():
                         act(node, gradients)
                 except Exception as error:  # an observer must never fail the user's backward
                     self.failed, self._coming = f"{type(error).__name__}: {error}", {}

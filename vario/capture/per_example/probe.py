@@ -157,13 +157,14 @@ class Probe:
         """Every operation that reads parameters; and terms of the loss that no example is in."""
         uses: list[Use] = []
         even: list[Any] = []
+        free = under.nodes
         mixed: set[Any] | None = None  # not looked for unless something is missed
         for node in order:
-            reads = [(e, below, nr) for e, (below, nr) in enumerate(node.next_functions) if below in under]
+            reads = [(e, below, nr) for e, (below, nr) in enumerate(node.next_functions) if below in free]
             if not reads:
                 continue
             layout = found.get((node, 0))
-            if layout is None and node in under:
+            if layout is None and node in free:
                 continue
             at = None if layout is None else Arriving(layout, self._examples)
             packed = is_packed(node)
@@ -302,6 +303,7 @@ def _roots(
     roots: dict[tuple[Any, int], Layout] = {}
     todo: list[Any] = [loss.grad_fn]
     seen: set[Any] = set()
+    free = under.nodes
     while todo:
         node = todo.pop()
         if node in seen:
@@ -309,7 +311,7 @@ def _roots(
         seen.add(node)
         number = not node._input_metadata[0].shape
         for below, nr in node.next_functions:
-            if below is None or below in under:
+            if below is None or below in free:
                 continue
             shape = below._input_metadata[nr].shape
             if number and shape and shape[0] and shape[0] % examples == 0:
