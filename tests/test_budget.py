@@ -106,6 +106,19 @@ def test_a_poor_run_is_measured_in_full_as_often_as_it_doubles_and_by_examples_a
     assert all(0.95 * times < b / a < 1.05 * times for a, b in zip(late, late[1:], strict=False)), late
 
 
+@pytest.mark.parametrize(("noise", "probe"), [(1.4, 0.015), (0.15, 0.2)])
+def test_what_takes_many_steps_waits_until_it_is_a_tenth_of_the_run(noise: float, probe: float) -> None:
+    """As single examples of an LSTM, taken one by one: 24 times a step."""
+    costs = {"none": 0.0, "cheap": 0.0, "call": 0.0, "noise": noise, "probe": probe}
+    budget, bare, own = Budget(0.03), 0.0, 0.0
+    for step in range(2000):
+        kind = due(budget, step)
+        bare, own = bare + 0.06, own + costs[kind] * (step >= FIRST)
+        assert own <= noise + 0.5 + 0.2 * bare, step  # the first one, whose cost is not known, and the grants
+        budget.stepped(0.06 + costs[kind], costs[kind], kind)
+    assert own < noise + 0.5 + 0.04 * bare
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_steps_that_need_not_be_heard_are_those_without_a_probe(seed: int) -> None:
     """What is promised ahead is what step after step would have been decided."""

@@ -20,6 +20,7 @@ NOISE = 0.2  # of the budget
 SELDOM = {"cheap": 64, "call": 256}  # steps from one to the next at most
 GRANTS = {"probe": 0.3, "noise": 0.2}  # seconds: a run of a few hundred quick steps can be diagnosed at all
 POOR = {"probe": 1 / 2, "noise": 3 / 4}  # due however poor when it has passed: as the run doubles, quadruples
+POOREST = 0.1  # but of the script's own time so far no more than this for one of them
 OFTEN = {"probe": 4, "noise": 12}  # with the grant: due when this part of the run has passed since the last
 FIRST = 3  # steps that are always measured in full
 EARLY = 4  # steps from one to the next at least, while the cost is not known
@@ -41,14 +42,17 @@ class Purse:
         """Not more than two of them are saved for."""
         self.held = min(self.held + seconds, 2 * self.cost + 0.01)
 
-    def affords(self, steps: int, *, under_way: bool = False) -> bool:
-        """Whether the step that begins now may be of this kind; `under_way`: the one after it, which is."""
+    def affords(self, steps: int, bare: float, *, under_way: bool = False) -> bool:
+        """Whether the step that begins now may be of this kind; `under_way`: the one after it, which is.
+
+        After so many steps, and so many seconds of the script's own.
+        """
         since, held = (0, self.held - self.cost) if under_way else (self.since, self.held)
         if held >= self.cost and (self.cost or since >= EARLY):
             return True
-        if since >= max(self._poor * steps, EARLY):
+        if since >= max(self._poor * steps, EARLY) and self.cost <= POOREST * bare:
             return True
-        granted = self.grant > 0 and since * self._often >= steps
+        granted = self.grant > 0 and self.grant >= self.cost and since * self._often >= steps
         self._granted += granted
         return granted
 
@@ -59,12 +63,14 @@ class Purse:
         self.grant -= paid
         return paid
 
-    def ahead(self, steps: int, earned: float) -> float:
-        """Steps to come on which it will surely not be afforded; a step earns `earned` seconds."""
-        if not self.cost or not earned:
+    def ahead(self, steps: int, bare: float, step: float, share: float) -> float:
+        """Steps to come, each of so many seconds and earning a share of them, that surely are not of it."""
+        if not self.cost or not step:
             return 0.0
-        first = min((self.cost - self.held) / earned, (self._poor * steps - self.since) / (1 - self._poor))
-        return min(first, steps / self._often - self.since) if self.grant > 0 else first
+        poor = (self._poor * steps - self.since) / (1 - self._poor)
+        first = min((self.cost - self.held) / (share * step), max(poor, (self.cost / POOREST - bare) / step))
+        granted = self.grant > 0 and self.grant >= self.cost
+        return min(first, steps / self._often - self.since) if granted else first
 
 
 class Budget:
@@ -91,7 +97,7 @@ class Budget:
         """The kind of the step that begins. `probe`: one is due; it waits where it is the turn of noise.
         `noise`: such a step may be now."""
         turn = self.share < 1 and self._steps >= FIRST and (not probe or self._dear == "probe")
-        if turn and noise and self.noise.affords(self._steps):
+        if turn and noise and self.noise.affords(self._steps, self.bare):
             return "noise"
         if probe:
             return "probe"
@@ -102,7 +108,7 @@ class Budget:
         """Whether the next step may be measured in full; `under_way`: so is the one that begins now."""
         if self.share >= 1 or self._steps < FIRST:
             return True
-        return self.probes.affords(self._steps, under_way=under_way)
+        return self.probes.affords(self._steps, self.bare, under_way=under_way)
 
     def stepped(self, seconds: float, own: float, kind: str) -> None:
         """A step of this kind took `seconds` in all, `own` of them in our code."""
@@ -113,8 +119,11 @@ class Budget:
         self.noise.since += 1
         warming = self._steps <= FIRST or (kind == "noise" and not self._noise_known)
         self._noise_known |= kind == "noise"
-        if warming:  # all that is done for the first time tells nothing of later ones
+        if warming:  # all that is done for the first time tells little of later ones
+            self.own, self.bare = self.own + own, self.bare + max(0.0, seconds - own)
             (self.noise if kind == "noise" else self.probes).taken(0.0)
+            if kind == "noise":
+                self.noise.cost = own
             return
         after = before in ("probe", "noise") and kind not in ("probe", "noise")
         script = max(0.0, seconds - own)
@@ -142,8 +151,8 @@ class Budget:
         """For how many steps to come no dear one will surely be afforded."""
         if self.share >= 1 or self._steps < FIRST or self._before in ("probe", "noise"):
             return 0
-        earned = self.share * self.plain
-        ahead = [self.probes.ahead(self._steps, earned), self.noise.ahead(self._steps, NOISE * earned)]
+        times = self._steps, self.bare, self.plain
+        ahead = [self.probes.ahead(*times, self.share), self.noise.ahead(*times, NOISE * self.share)]
         return max(0, int(min(ahead)))
 
     def _account(self, script: float, own: float, kind: str) -> None:
@@ -167,6 +176,8 @@ class Budget:
         bare = {kind: statistics.median(seconds) for kind, seconds in self._bare.items()}
         quiet = len(self._bare.get("none", ())) >= WARMED
         ordinary = [kind for kind in ("none", "cheap", "call") if kind in bare]
+        for kind, purse in (("probe", self.probes), ("noise", self.noise)):
+            purse.cost = own.get(kind, purse.cost)
         if not ordinary:
             return
         self.plain = bare["none"] if quiet else statistics.median(s for k in ordinary for s in self._bare[k])
@@ -176,8 +187,7 @@ class Budget:
             if quiet or kind != dear:  # never more than our own part: the rest is the machine's
                 self._hidden[kind] = min(max(0.0, seconds - self.plain), own.get(dear, 0.0))
         for kind, purse in (("probe", self.probes), ("noise", self.noise)):
-            hidden = self._hidden.get(kind, 0.0) + self._hidden.get(f"after {kind}", 0.0)
-            purse.cost = own.get(kind, 0.0) + hidden
+            purse.cost += self._hidden.get(kind, 0.0) + self._hidden.get(f"after {kind}", 0.0)
         if self.share < 1 and sum(len(self._bare[kind]) for kind in ordinary) >= WARMED:
             self._set_periods(ordinary)
 

@@ -99,6 +99,20 @@ def test_fires_on_a_run_that_ended_while_its_loss_fell_ever_faster(make):
     assert check(make(250, ends_at(1.5) | small)) is None  # much is won: such a run is on its way
 
 
+def test_fires_where_only_the_whole_of_a_noisy_start_tells_that_the_loss_falls(make):
+    """As a linear classifier after 200 steps at a fifth of the rate that it needs: 32 % right."""
+    draw = np.random.default_rng(0)
+
+    def run(falls):
+        steps = np.unique(np.geomspace(1, 200, 58).astype(int)) - 1
+        level = 2.35 - (0.17 * steps / 200 if falls else 0.17 * (steps > 20))
+        values = level + 0.06 * draw.standard_normal(len(steps))
+        return make(200, {"loss/train": (steps, values), "update/ratio": 7e-4})
+
+    assert check(run(True)).id == "learning-rate-too-low"
+    assert check(run(False)) is None
+
+
 def test_cannot_know_of_a_loss_at_rest_above_its_floor(make):
     """P345: no run at one rate tells of minima that it never saw."""
     steps = np.arange(400)

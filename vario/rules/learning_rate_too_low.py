@@ -9,8 +9,8 @@ still be small); what it lost in the second half is at least 40 % of what it los
 run at a good rate gains most at first; one step changes the weights by less than 0.05 % of their norm; and
 all steps together moved them by less than a tenth of their norm. Or the run is only leaving its start: little
 has been won yet (less than a fifth of what a guess costs), the loss falls, faster in the second half than in
-the first, a rate three times as large would be usual, and the weights moved by less than a third of their
-norm.
+the first (or all along, where half of the readings are too noisy to tell), a rate three times as large would
+be usual, and the weights moved by less than a third of their norm.
 Not applicable: fewer than 20 readings of the training loss or 5 of the update ratio; a loss that has come to
 rest above its floor, with no gradient left: whether larger steps would have found a lower minimum no single
 run tells.
@@ -85,7 +85,10 @@ def check(
     straight_ones = [
         pair for pair in halves if pair[1].high < 0 and pair[1].value < straight * pair[0].value < 0
     ]
-    falling = bool(straight_ones)
+    # A run that is only leaving its start may fall too little for half of it to tell: then all of it does.
+    slow = leaving and trend(run.steps, run.values).high < 0 and halves[0][1].value < 0
+    slow = slow and halves[0][1].low < straight * halves[0][0].value
+    falling = bool(straight_ones) or slow
     first, second = (straight_ones or halves)[0]
     # A loss that has not moved shows no trend above its noise; weights that have not moved say the same.
     still = run.state == "stuck" and (path < still_limit or tiny)

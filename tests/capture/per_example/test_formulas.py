@@ -356,3 +356,14 @@ def test_products_by_either_way_and_in_pieces_are_the_same(
     assert found[1].missed == {} and set(found[1].products) == set(names.values())
     for name, products in found[1].products.items():
         assert torch.allclose(products, found[0].products[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_one_backward_of_an_lstm_serves_its_four_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed, once = [], formulas.Replay._backward
+    monkeypatch.setattr(
+        formulas.Replay, "_backward", lambda self, *given: replayed.append(given[1]) or once(self, *given)
+    )
+    model = seeded(lambda: recurrent(nn.LSTM, batch_first=True))
+    found = measure(model, model(draw(B, 6, 5)).square().sum())
+    assert len(found.squares) >= 4
+    assert sorted(replayed) == list(range(B))
