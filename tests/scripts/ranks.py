@@ -1,6 +1,6 @@
 """Processes that share a model over gloo, each with its part of one batch; what each heard is written down.
 
-python ranks.py PLACE WORLD [listen]
+python ranks.py PLACE WORLD [listen] [unused]
 """
 
 import gc
@@ -23,12 +23,12 @@ def make() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     return model, torch.randn(BATCH, 6, dtype=torch.float64), torch.randint(0, 3, (BATCH,))
 
 
-def work(rank: int, place: str, world: int, listen: bool) -> None:
+def work(rank: int, place: str, world: int, listen: bool, unused: bool) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{place}/store", rank=rank, world_size=world)
     model, x, y = make()
     x, y = x.chunk(world)[rank], y.chunk(world)[rank]
-    shared = DistributedDataParallel(model)
+    shared = DistributedDataParallel(model, find_unused_parameters=unused)
     optimizer = torch.optim.SGD(shared.parameters(), lr=0.1)
     heard = hear(optimizer) if listen else None
     for _ in range(3):
@@ -59,4 +59,4 @@ def hear(optimizer):  # type: ignore[no-untyped-def]
 
 if __name__ == "__main__":
     place, world = sys.argv[1], int(sys.argv[2])
-    mp.spawn(work, (place, world, "listen" in sys.argv), nprocs=world)
+    mp.spawn(work, (place, world, "listen" in sys.argv, "unused" in sys.argv), nprocs=world)

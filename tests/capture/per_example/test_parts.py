@@ -71,9 +71,19 @@ def of_single_examples() -> list[tuple[float, float]]:
     return found
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_the_mean_over_ranks_is_what_one_process_computes(world: int, tmp_path: Path) -> None:
-    start(tmp_path / "heard", world, "listen")
+@pytest.mark.parametrize(
+    "world, more",
+    [
+        (2, ()),
+        pytest.param(4, (), marks=pytest.mark.slow),
+        pytest.param(2, ("unused",), marks=pytest.mark.slow),
+    ],
+)
+def test_the_mean_over_ranks_is_what_one_process_computes(
+    world: int, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    """With `unused` outputs pass through a function of DistributedDataParallel's own."""
+    start(tmp_path / "heard", world, "listen", *more)
     heard = [json.loads((tmp_path / "heard" / f"heard{rank}.json").read_text()) for rank in range(world)]
     assert all(not one["off"] for one in heard)
     wanted = of_one_process(world)
