@@ -98,3 +98,21 @@ def test_a_scaled_loss_and_gradients_that_are_not_finite() -> None:
 def test_it_is_silent_for_a_single_example_and_where_nothing_is_understood() -> None:
     assert read(GradientNoise(), example_gradients=found_in({"w": draw(1, 3)})) == {}
     assert read(GradientNoise(), example_gradients=ExampleGradients(4)) == read(GradientNoise()) == {}
+
+
+def test_examples_of_unequal_length_are_noisier_by_the_spread_of_their_lengths() -> None:
+    """A mean over all tokens: B times the variance of the batch's gradient is what noise stands for."""
+    rng, batch, draws = np.random.default_rng(0), 32, 20_000
+    lengths = rng.integers(4, 65, (draws, batch))
+    sums = lengths[..., None] * (1.0 + 0.5 * rng.standard_normal((draws, batch, 4)))
+    shares = sums / lengths.sum(axis=1)[:, None, None]
+    found = ExampleGradients(
+        batch,
+        {"w": torch.from_numpy(np.square(shares).sum(axis=2).mean(axis=0))},
+        {"w": torch.tensor(np.square(shares.sum(axis=1)).sum(axis=1).mean())},
+    )
+    read_as = read(GradientNoise(), example_gradients=found)
+    truth = batch * shares.sum(axis=1).var(axis=0).sum()
+    over = 4.0 * (lengths.std() / lengths.mean()) ** 2  # the signal is 4
+    assert read_as["gradient_noise/noise", ""] - truth == pytest.approx(over, rel=0.15)
+    assert over > 0.9
