@@ -10,8 +10,8 @@ with the gradient that all have made, and the mean over ranks is what one proces
 but a shard of that gradient, it tells of its share, and the shares of all are added (`record.shards`).
 
 Of a mean over tokens, of which examples have more or fewer, an example's gradient is its share of that mean.
-The noise is over then by signal times the squared coefficient of variation of their numbers: the noise scale by
-so many examples, which is rarely as much as one.
+The noise is over then by signal times the squared coefficient of variation of their numbers: the noise scale
+by so many examples, which is rarely as much as one.
 """
 
 from __future__ import annotations
