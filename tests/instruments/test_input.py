@@ -45,6 +45,12 @@ def test_floating_inputs_are_taken_together_and_others_left_out() -> None:
     assert of(torch.arange(5)) == {}
 
 
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_a_sparse_input_as_of_a_graph_is_left_out(layout: torch.layout) -> None:
+    table = torch.eye(4).to_sparse(layout=layout)
+    assert of(table) == {} and of(table, draw(3, 2)) == of(draw(3, 2))
+
+
 def test_what_is_not_finite_is_counted() -> None:
     found = of(torch.tensor([[1.0, math.nan], [math.inf, 2.0]]))
     assert found["non_finite"] == 2.0 and math.isnan(found["mean"])

@@ -107,7 +107,8 @@ def feature_stds(tensors: Sequence[Tensor]) -> Pending | None:
 
 
 def _floating(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return [tensor for tensor in tensors if tensor.is_floating_point()]
+    """Those with a spread; of a sparse one (a graph, bags of words) most entries are not there."""
+    return [one for one in tensors if one.is_floating_point() and one.layout is torch.strided]
 
 
 def _foremost(found: Sequence[Activation]) -> list[Activation]:
