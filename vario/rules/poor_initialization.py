@@ -12,8 +12,8 @@ their way, each by its spread times the root of what flows into a unit, over the
 deviation of the outputs of the deepest layer is more than 1,000 times larger or smaller than that of the
 first (layers that end in a tanh or sigmoid, and dead ones, are left to their own rules), as read before any
 step moved the weights by half of their size; not across a normalisation, which sets the spread anew; (3) in
-a run that fails, the outputs of the deepest of four layers or more have an effective rank below 2 before
-training, and those of the first have 4 or more.
+a run that fails, the outputs of the deepest of four layers or more have an effective rank nearer to one
+than to two before training, and those of the first have 4 or more.
 Not applicable: neither per-example losses of classes, logits, outputs and targets of a regression or weights
 of such layers, nor the activations of three layers without a norm between, were read in the first 10 steps.
 """
@@ -195,11 +195,14 @@ def _spread(record: Record, limit: float, within: int) -> Evidence | None:
     return exactly("change of spread over depth", change, limit, names[-1])
 
 
-def _directions(record: Record, within: int, *, told_apart: float = 2.0, least: int = 4) -> Evidence | None:
+def _directions(
+    record: Record, within: int, *, told_apart: float = 1.5, enough: float = 4.0, least: int = 4
+) -> Evidence | None:
     """How many directions the outputs of the first layer have for one of the deepest, in a run that fails.
 
-    Where examples are all but one direction by then, what the last layer sees of them is a single number, as
-    where small weights let through less of them than of the biases.
+    Below ``told_apart`` they are nearer to one than to two: where examples are all but one direction by then,
+    what the last layer sees of them is a single number, as where small weights let through less of them than
+    of the biases.
     """
     if not is_failing(record):
         return None
@@ -208,7 +211,7 @@ def _directions(record: Record, within: int, *, told_apart: float = 2.0, least: 
         steps, found = finite(*record.series("rank/effective", where))
         early = found[steps < min(within, _overthrown(record) - 1)]
         ranks += [(where, float(early[0]))] if len(early) else []
-    if len(ranks) < least or ranks[0][1] < told_apart**2:
+    if len(ranks) < least or ranks[0][1] < enough:
         return None
     (_, first), (where, last) = ranks[0], ranks[-1]
     return exactly(
