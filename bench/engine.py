@@ -98,7 +98,7 @@ def backpack_norms(w: Workload) -> Way:
 
     def step() -> Tensor:
         model.zero_grad()
-        loss = criterion(model(w.x), w.y)
+        loss = criterion(model(w.x).flatten(0, -2), w.y.flatten())
         with backpack(BatchL2Grad()):
             loss.backward()
         return torch.stack([p.batch_l2 for p in model.parameters()]).sum(dim=0)
