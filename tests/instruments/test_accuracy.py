@@ -39,6 +39,15 @@ def test_a_single_output_is_right_on_its_side_of_zero() -> None:
     assert found["accuracy/class_correct", ""] == [2.0, 1.0]
 
 
+def test_a_probability_of_exactly_0_or_1_is_an_answer() -> None:
+    sure = call(
+        torch.tensor([1.0, 0.0, 1.0, 0.4]), torch.tensor([1.0, 0.0, 0.0, 1.0]), "binary_cross_entropy"
+    )
+    found = read(Accuracy(), loss_calls=[sure])
+    assert found["accuracy/train", ""] == 0.5
+    assert found["accuracy/class_correct", ""] == [1.0, 1.0]
+
+
 def test_many_classes_are_not_counted_one_by_one() -> None:
     found = read(Accuracy(), loss_calls=[call(draw(4, 1001), torch.arange(4))])
     assert set(found) == {("accuracy/train", "")}

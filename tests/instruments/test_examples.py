@@ -75,6 +75,14 @@ def test_a_single_yes_or_no_output_has_two_classes(name: str, shape: tuple[int, 
     )
 
 
+def test_a_probability_of_exactly_0_or_1_costs_what_the_loss_says() -> None:
+    output, target = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.5]), torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0])
+    each = torch.nn.functional.binary_cross_entropy(output, target, reduction="none").numpy()
+    found = of("binary_cross_entropy", output, target)
+    assert found["loss_mean"] == pytest.approx(each.mean()) == pytest.approx(40 + np.log(2) / 5)
+    assert found["confidence"] == pytest.approx(0.9)
+
+
 def test_losses_of_exactly_zero_are_counted_in_the_precision_of_the_outputs() -> None:
     output, target = (
         torch.tensor([[12.0, 0.0], [20.0, 0.0], [0.0, 0.0], [200.0, 0.0]]),

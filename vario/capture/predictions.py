@@ -233,5 +233,6 @@ def _two_classes(name: str, output: Tensor, target: Tensor) -> Rows | None:
     if output.ndim == 2 and output.shape[1] > 1 and not bool(((target == 0) | (target == 1)).all()):
         return None
     yes = output.reshape(-1)
-    yes = torch.logit(yes) if name == "binary_cross_entropy" else yes
+    if name == "binary_cross_entropy":
+        yes = torch.logit(yes).clamp(-100, 100)  # as the loss holds its logarithms, of 0 and 1 as well
     return Rows(torch.stack([torch.zeros_like(yes), yes], dim=1), (target.reshape(-1) > 0.5).long())
