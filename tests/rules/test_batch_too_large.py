@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.record import Event
 from vario.rules.batch_too_large import check
 
 AT = np.arange(400)
@@ -73,6 +74,22 @@ def test_gradients_of_the_same_rows_are_alike_whatever_their_noise(make, drawn):
         changes |= {"input/mean": None, "batch/class_counts": None}
     record = make(400, changes)
     if drawn == "other rows":
+        assert check(record) is not None
+    else:
+        with pytest.raises(NotApplicable, match="gradient_noise/signal"):
+            check(record)
+
+
+@pytest.mark.parametrize(
+    ("begun", "loaders", "drawn"), [(1, 1, False), (60, 1, True), (1, 60, True), (1, 1, "with replacement")]
+)
+def test_a_loader_that_gave_one_batch_for_all_steps_draws_none_anew(make, begun, loaders, drawn):
+    """Epochs of four batches beside 400 steps: one, sixty, one of each of sixty loaders, one without end."""
+    given = {"batch_size": 64, "length": 256, "replacement": drawn == "with replacement"}
+    events = [Event("loader", 0, f"loader {i}", given) for i in range(loaders)]
+    events += [Event("epoch", 0, f"loader {i}", {}) for i in range(loaders) for _ in range(begun)]
+    record = make(400, UNFINISHED | {"gradient/cosine": 0.99}, events=events)
+    if drawn:
         assert check(record) is not None
     else:
         with pytest.raises(NotApplicable, match="gradient_noise/signal"):

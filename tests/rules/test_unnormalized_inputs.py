@@ -38,6 +38,23 @@ def test_silent_where_the_model_scales_its_inputs(make):
     assert unnormalized_inputs.check(make(400, PIXELS | sigmoid)) is not None
 
 
+@pytest.mark.parametrize(("listed", "silent"), [("BatchNorm1d", True), ("Linear", False)])
+def test_what_has_no_parameters_of_its_own_is_not_the_first_layer(make, listed, silent):
+    """As in TabNet: an embedder without categories and a container are listed before the first norm."""
+    modules = [("", "TabNet"), ("embedder", "Embedder"), ("body", "Sequential"), ("body.0", listed)]
+    modules += [("body.1", "BatchNorm1d"), ("body.2", "Linear")]
+    events = [
+        Event("modules", 0, "", {"modules": [{"name": n, "class": c} for n, c in modules]}),
+        Event(
+            "parameters",
+            0,
+            "",
+            {"parameters": [{"name": f"body.{i}.weight", "shape": [3, 3]} for i in range(3)]},
+        ),
+    ]
+    assert (unnormalized_inputs.check(make(400, PIXELS, events=events)) is None) == silent
+
+
 def test_silent_on_standardised_inputs_even_if_training_fails(make):
     assert unnormalized_inputs.check(make(400, STANDARD | {"loss/train": 2.303})) is None
 

@@ -84,9 +84,18 @@ def is_normalized_between(record: Record, first: str, last: str) -> bool:
 
 
 def normalized_first(record: Record) -> bool:
-    """Whether the first module with a name of its own is a normalisation."""
-    named = [m for m in rows(record, "modules") if m.get("name")]
-    return bool(named) and any(word in str(named[0].get("class", "")) for word in NORMS)
+    """Whether a normalisation stands first among the modules with a name and parameters of their own.
+
+    Containers, and what merely hands on, are listed before the modules within.
+    """
+    owners = {str(p["name"]).rpartition(".")[0] for p in rows(record, "parameters")}
+    for module in rows(record, "modules"):
+        name = str(module.get("name") or "")
+        if name and any(word in str(module.get("class", "")) for word in NORMS):
+            return True
+        if name and (name in owners or not owners):
+            return False
+    return False
 
 
 def training_loaders(record: Record) -> list[Mapping[str, Any]]:

@@ -21,11 +21,10 @@ from __future__ import annotations
 import numpy as np
 
 from vario.nouns import Finding, NotApplicable
-from vario.record import Record
+from vario.record import Event, Record
 from vario.rules._course import course, is_failing
 from vario.rules._evidence import Estimate, confidence, exactly, finite, level, trend
 from vario.rules._examples import batch_size, class_totals
-from vario.rules._model import training_loaders
 from vario.rules._noise import noise_scale
 
 ID = "batch-too-large"
@@ -115,10 +114,20 @@ def _by_cosines(record: Record, part: float, reason: NotApplicable, *, count: in
 
 def _drawn_anew(record: Record, batch: float) -> bool:
     """Whether steps are known to be about other rows each time, as far as anything tells of their rows."""
-    lengths = [float(loader.get("length") or np.inf) for loader in training_loaders(record)]
-    if lengths:
-        return min(lengths) > batch
+    epochs = [event.where for event in record.events("epoch")]
+    loaders = [event for event in record.events("loader") if event.where in epochs]
+    if loaders:
+        lengths = [float(loader.data.get("length") or np.inf) for loader in loaders]
+        # One that was asked for a batch, which all steps then use, has no batches for half of the steps.
+        given = sum(epochs.count(loader.where) * _batches(loader) for loader in loaders)
+        return min(lengths) > batch and given >= record.step_count / 2
     known = [finite(*record.series(f"{name}/mean"))[1] for name in ("input", "target")]
     known.append(class_totals(record)[1])
     known = [values for values in known if len(values) > 1]
     return bool(known) and all(bool((values[1:] != values[:-1]).any()) for values in known)
+
+
+def _batches(loader: Event) -> float:
+    """What an epoch of it gives, as far as known; without end where rows are drawn with replacement."""
+    length, size = (float(loader.data.get(name) or np.inf) for name in ("length", "batch_size"))
+    return np.inf if loader.data.get("replacement") or size == np.inf else float(np.ceil(length / size))
