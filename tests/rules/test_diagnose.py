@@ -55,6 +55,15 @@ def test_mixed_batches_in_the_same_order_explain_nothing_and_sorted_ones_do():
         assert bool(ranked[1].explained_by) == bool(more)
 
 
+def test_labels_that_only_a_failing_run_speaks_against_stand_below_what_explains_that_it_fails():
+    path = (Evidence("path of the weights", 3.0, 3.0, 3.0, 0.5),)
+    for evidence, below in ((path, True), ((), False)):
+        labels = replace(found("label-noise", "advice", 0.5), evidence=evidence)
+        ranked = rank([labels, found("learning-rate-too-high", "error", 0.9), found("loss-plateau")])
+        assert [bool(f.explained_by) for f in ranked if f.id == "label-noise"] == [below]
+    assert [f.id for f in rank([replace(labels, evidence=path), found("loss-plateau")])][0] == "label-noise"
+
+
 def test_a_net_of_one_unit_is_no_witness_against_labels():
     ranked = rank([found("label-noise", "error", 0.8), found("symmetric-initialization", "warning", 0.95)])
     assert [f.id for f in ranked] == ["symmetric-initialization", "label-noise"]

@@ -135,6 +135,15 @@ def test_a_net_that_calm_steps_lead_far_and_nowhere_has_inputs_that_do_not_tell_
             assert label_noise.check(make(400, series | {"update/ratio": 4e-3} | other)) is None
 
 
+@pytest.mark.parametrize(("accuracy", "found"), [(0.2, True), (0.4, False)])
+def test_a_model_that_knows_nothing_may_be_right_of_a_class_or_two_by_luck(make, accuracy, found):
+    """Nor do the long first steps of an adaptive optimizer count against it, or dropout of a half."""
+    stuck = run(train=0.1, unseen=accuracy, wrong=0.0, floor=2.3) | {"loss/train": 2.303} | NEVER_BETTER
+    stuck |= {"update/ratio": lambda s, v: (s, np.where(s < 4, 0.15, 4e-3))}
+    drop = [Event("modules", 0, "", {"modules": [{"name": "d", "class": "Dropout", "p": 0.5}]})]
+    assert (label_noise.check(make(400, stuck, events=drop)) is not None) == found
+
+
 def test_the_same_in_a_text_but_not_of_a_model_too_narrow_for_its_classes(make):
     """Confidence tells nothing of a model that knows nothing, so it is not asked."""
     stuck = run(train=0.1, unseen=0.1, wrong=0.0, floor=2.3) | {"loss/train": 2.303} | NEVER_BETTER
@@ -142,7 +151,7 @@ def test_the_same_in_a_text_but_not_of_a_model_too_narrow_for_its_classes(make):
     stuck |= {("eval/confidence", "loader 1"): (PASSES, np.full(10, 0.1))}
     found = label_noise.check(make(400, stuck))
     assert (found.severity, found.confidence) == ("advice", 0.5)
-    for p, known in ((0.0, True), (0.2, True), (0.4, False)):
+    for p, known in ((0.0, True), (0.5, True), (0.6, False)):
         drop = [Event("modules", 0, "", {"modules": [{"name": "d", "class": "Dropout", "p": p}]})]
         assert (label_noise.check(make(400, stuck, events=drop)) is not None) == known
     narrow = lambda rows: [r | {"shape": [10, 3]} if r["name"] == "layers.8.weight" else r for r in rows]  # noqa: E731
@@ -311,6 +320,18 @@ def test_beside_strong_dropout_all_of_the_confidence_must_be_missing_at_the_end(
     falling = {"loss/train": np.linspace(2.3, 1.6, 400)}
     says = {("eval/confidence", "loader 1"): (PASSES, np.full(10, 0.57))}
     assert label_noise.check(make(400, series | says | falling, events=[dropout])) is None
+
+
+def test_beside_strong_dropout_a_model_that_no_longer_moves_tells_nothing(make):
+    series = run(train=0.64, unseen=0.8, wrong=0.0) | {
+        ("eval/confidence", "loader 1"): (PASSES, np.full(10, 0.36))
+    }
+    series |= {"loss/train": 1.3}
+    drop = [Event("modules", 0, "", {"modules": [{"name": "d", "class": "Dropout", "p": 0.5}]})]
+    for ratio, found in ((1e-3, True), (1e-8, False)):
+        assert (
+            label_noise.check(make(400, series | {"update/ratio": ratio}, events=drop)) is not None
+        ) == found
 
 
 def test_a_model_still_on_its_way_up_before_the_first_evaluation_contradicts_no_label(make):

@@ -180,6 +180,13 @@ def test_the_rate_is_that_of_the_step_that_was_too_large(make):
     assert rate.value == pytest.approx(0.1, rel=0.03)
 
 
+@pytest.mark.parametrize(("steps", "fires"), [(2, False), (20, True)])
+def test_a_few_long_first_steps_destroy_nothing_whatever_a_run_fails_for(make, steps, fires):
+    """As of Adadelta, whose labels were shuffled: 15 % of the weights, twice."""
+    first = {"update/ratio": lambda s, v: (s, np.where(s < steps, 0.15, 5e-3)), "loss/train": 2.303}
+    assert (check(make(400, first)) is not None) == fires
+
+
 def test_the_first_steps_of_rmsprop_are_no_witness(make):
     """It divides by a mean that starts at zero: its first steps are ten times as long."""
     steps = np.arange(400)

@@ -112,7 +112,7 @@ def _judge(this: _Pass, call: LossCall) -> None:
     dim = 1 if output.dim() > 1 else 0
     valid = target != call.ignore_index
     top, guess = output.float().max(dim)
-    chance = top.exp() if call.name == "nll_loss" else (top - output.float().logsumexp(dim)).exp()
+    chance = (top - output.float().logsumexp(dim)).exp()  # of log probabilities: themselves
     right = (guess == target) & valid
     this.right = this.right + right.sum()
     this.judged = this.judged + valid.sum()

@@ -30,7 +30,14 @@ _BELOW_SHAPES = frozenset(
 )
 
 SYMPTOMS: dict[str, tuple[str, ...]] = {
-    "non-finite-input": ("non-finite", "diverging", *_NOT_LEARNING, "loss-spikes", "gradient-spikes"),
+    "non-finite-input": (
+        "non-finite",
+        "learning-rate-too-high",  # what is lost to its data has not shown what its rate would have done
+        "diverging",
+        "loss-spikes",
+        "gradient-spikes",
+        *_NOT_LEARNING,
+    ),
     "gradients-accumulate": (
         "learning-rate-too-high",
         "dead-units",
@@ -119,7 +126,13 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     ),
     "no-gradient": ("learning-rate-too-low", "parameters-not-updated", "rank-collapse", *_NOT_LEARNING),
     "parameters-not-updated": ("learning-rate-too-low", *_NOT_LEARNING),
-    "double-softmax": ("learning-rate-too-low", "vanishing-gradients", "class-neglected", *_NOT_LEARNING),
+    "double-softmax": (
+        "learning-rate-too-low",
+        "vanishing-gradients",
+        "class-neglected",
+        "overconfidence",
+        *_NOT_LEARNING,
+    ),
     "learning-rate-decayed-too-early": ("learning-rate-too-low", "weight-decay-dominates", *_NOT_LEARNING),
     # Where a model hardly moves its gradients stay those of the start, which have little noise.
     "learning-rate-too-low": ("class-neglected", "batch-too-large", *_NOT_LEARNING),
@@ -202,7 +215,14 @@ def explains(cause: Finding, symptom: Finding) -> bool:
         return False
     if (measured := _MEASURED.get((cause.id, symptom.id))) is not None:
         return measured(cause)
+    if symptom.id == "label-noise" and _is_of_failing(symptom):
+        return cause.id != symptom.id and "loss-plateau" in consequences(cause.id)
     return symptom.id in consequences(cause.id)
+
+
+def _is_of_failing(finding: Finding) -> bool:
+    """Whether nothing speaks against the labels but that calm steps led far and won nothing."""
+    return any(item.name == "path of the weights" for item in finding.evidence)
 
 
 def _is_crossed(finding: Finding) -> bool:

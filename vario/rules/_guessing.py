@@ -12,14 +12,21 @@ from vario.rules._held_out import examples_of
 __all__ = ["beats_a_guess", "guess_on_held_out", "knows_nothing", "no_better_than_a_guess", "right_by_luck"]
 
 
-def no_better_than_a_guess(record: Record, where: str, accuracy: Floats) -> Estimate | None:
-    """The best held-out accuracy, where neither it nor a loss beats answers by the class shares."""
+def no_better_than_a_guess(
+    record: Record, where: str, accuracy: Floats, *, alike: bool = False
+) -> Estimate | None:
+    """The best held-out accuracy, where neither it nor a loss beats answers by the class shares.
+
+    ``alike``: a model that knows nothing may answer all of a class alike, and is then right of whole classes
+    by luck: two standard deviations of as many answers as there are classes.
+    """
     answer, loss = guess_on_held_out(record, where)
     examples = examples_of(record, where)
     pooled, best = rate(float(accuracy.mean()), examples), rate(float(accuracy.max()), examples)
-    if pooled.low > answer or best.low > 1.3 * answer or beats_a_guess(record, where, loss):
+    luck = 2 * float(np.sqrt(answer * (1 - answer) / class_totals(record)[1].shape[1])) if alike else 0.0
+    if pooled.low > answer + luck or best.low > max(1.3 * answer, answer + luck):
         return None
-    return best
+    return None if beats_a_guess(record, where, loss) else best
 
 
 def guess_on_held_out(record: Record, where: str) -> tuple[float, float]:

@@ -224,10 +224,12 @@ def labels_unrelated(
         raise NotApplicable("the model is too narrow to tell its classes apart, whatever the labels")
     at, ratio = finite(*record.need("update/ratio", 5))
     path = float(ratio @ np.diff(at, append=record.step_count))
-    idle = run.state == "stuck" and run.end.high > 0.97 * run.chance and path >= far and ratio.max() <= calm
+    # The first steps of adaptive optimizers are long.
+    settled = ratio[at >= min(record.step_count / 10, at.max(initial=0))]
+    idle = run.state == "stuck" and run.end.high > 0.97 * run.chance and path >= far and settled.max() <= calm
     if not idle or record.wheres("eval/accuracy"):
         where, _, accuracy = passes(record, "eval/accuracy")
-        if not idle or no_better_than_a_guess(record, where, accuracy) is None:
+        if not idle or no_better_than_a_guess(record, where, accuracy, alike=True) is None:
             return None
     if not _reaches_all(record):
         return None

@@ -7,18 +7,20 @@ How it is decided: a rate with an interval, from the first that can be had of (1
 training accuracy t up to the best evaluation: a labeller who is wrong at rate r leaves t = a (1 - r) + (1 -
 a) r / (k - 1), so r = (a - t) / (a - (1 - a) / (k - 1)), with a less in proportion where the model is less
 sure in training, as of inputs made harder (augmentation); (2) the same from training and held-out loss, where
-the model is less sure than right on held-out data; (3) the share of training examples that get
-another class with more than 0.5 and their label with less than 0.1, where most errors are of this kind and
-even the easiest tenth of the examples is not predicted with certainty, as when the best answer is a coin;
-(4) labels that have nothing to do with the inputs: held-out accuracy of a guess all along and a held-out
-loss never below that of a guess, while gradients reach every layer and training loss falls by memory; (5)
-as advice, the same where not even memory helps although calm steps led far: the inputs do not tell of the
-labels, if only because they get lost on their way. The low end of the rate must pass 0.05 (1), 0.1 (2, 3),
-and errors must be confident or the model less sure than right (up to 0.1 at the end as well, and by (1) and
-(2) both; where an accuracy is only printed, even of its easiest tenth in training), beside strong dropout by
-all that the rate takes away. Where one example has many targets, as in a text, mistakes cannot be told one by
-one from what is open: there (3) is not asked, and of a rate from 0.1 on the model must be less sure than
-right on held-out data. Of several tags each is an answer of its own, yes or no.
+the model is less sure than right on held-out data; (3) the share of training examples that get another class
+with more than 0.5 and their label with less than 0.1, where most errors are of this kind and even the easiest
+tenth of the examples is not predicted with certainty, as when the best answer is a coin; (4) labels that have
+nothing to do with the inputs: held-out accuracy of a guess all along and a held-out loss never below that of
+a guess, while gradients reach every layer and training loss falls by memory; (5) as advice, the same where
+not even memory helps although steps that were calm after a tenth of the run led far: the inputs do not tell
+of the labels, if only because they get lost on their way (there held-out answers may be right of a class or
+two by luck). The low end of the rate must pass 0.05 (1), 0.1 (2, 3), and errors must be confident or the
+model less sure than right (up to 0.1 at the end as well, and by (1) and (2) both; where an accuracy is only
+printed, even of its easiest tenth in training), beside strong dropout by all that the rate takes away while
+steps still move the model; (4) and (5) bear dropout of a half. Where one example has many targets, as in a
+text, mistakes cannot be told one by one from what is open: there (3) is not asked, and of a rate from 0.1 on
+the model must be less sure than right on held-out data. Of several tags each is an answer of its own, yes or
+no.
 A warning; an error where labels are no better than chance.
 Not applicable: targets are no classes; batches are sorted by class; examples have two labels each (mixup);
 inputs are attacked in training;
@@ -53,6 +55,7 @@ NO_RATE: dict[object, tuple[Severity, float]] = {  # estimates that tell one thi
     labels_unrelated: ("advice", 0.5),  # so does whatever loses the inputs on their way to the loss
 }
 STRONG = 0.3  # dropout above it lowers training accuracy and confidence as wrong labels do
+USUAL = 0.5  # dropout that most nets learn with, so that it explains no guess
 EXTREME = 0.8  # dropout from here on leaves a model too little to be sure of anything
 CARD = {
     "papers": ("P024", "P060", "P075"),
@@ -102,8 +105,8 @@ def check(
             continue
         noise, evidence, span = found
         limit = least if estimate is against_accuracy and not _is_open(record) else clear
-        # Of a model that knows nothing confidence tells nothing, in a text as elsewhere.
-        blind = positions and estimate in NO_RATE and max(dropouts(record).values(), default=0.0) <= STRONG
+        # Of a model that knows nothing confidence tells nothing.
+        blind = estimate in NO_RATE and max(dropouts(record).values(), default=0.0) <= USUAL
         if noise.low <= limit or not (blind or _is_corroborated(record, noise, span, corroborated)):
             continue
         severity: Severity = "warning" if noise.low > clear else "advice"
@@ -175,14 +178,19 @@ def _is_agreed(record: Record, noise: Estimate, *, least: float = 0.05) -> bool:
     return is_underconfident(record, noise.value, at_the_end=True)
 
 
-def _lacks_all(record: Record, noise: Estimate) -> bool:
+def _lacks_all(record: Record, noise: Estimate, *, moved: float = 1e-4) -> bool:
     """Whether, at the end, held-out answers lack all the confidence that wrong labels take away.
 
-    In evaluation nothing is dropped: a model that dropout has only slowed down gets surer as it learns.
+    In evaluation nothing is dropped: a model that dropout has only slowed down gets surer as it learns, as
+    long as its steps still move it.
     """
     if not record.wheres("eval/confidence") or noise.low <= 0.1:
         return False
     run = course(record)
     late = run.steps > run.steps[-1] * 2 / 3
     falls = trend(run.steps[late], run.values[late]).high < 0
+    at, ratio = finite(*record.series("update/ratio"))
+    learns = ratio[at >= record.step_count / 2]
+    if len(learns) and np.median(learns) < moved:
+        return False
     return not falls and is_underconfident(record, noise.low, part=1.0, at_the_end=True)

@@ -9,7 +9,9 @@ longer a number), its loss exploded early, it had fallen and rose again by 15 % 
 half of its steps or more, taken at half of the largest rate or above, had left it where it began when a
 lower rate let it learn, or more than three quarters of its units died of which less than half were dead at
 first; and the largest update in that time, running median of three steps, was more than 10 % of the norm of
-the weights. Where the loss exploded before it failed, 2 % suffices; where the run fails and successive
+the weights. (In a run that fails without another sign, steps above 2 % that together are shorter than the
+weights do not count: the first ones of adaptive optimizers are long.) Where the loss exploded before it
+failed, 2 % suffices; where the run fails and successive
 gradients point against each other, 1 % does. In a run that fails or has lost less than half of its loss, 10
 % in the typical matrix count as well (of those that do not start near zero). That a run which learns has
 lost less than half is weak evidence, since nobody knows how low its loss can get: there the typical matrix
@@ -72,20 +74,20 @@ def check(
         raise NotApplicable("the run was learning until its BatchNorm was left in eval mode")
     steps, ratio = _before_failure(record, run)
     at, largest = running_max(steps, ratio)
-    lost = _lost_at_the_peak(record, run) or _killed(record)
+    lost, forgot = _lost_at_the_peak(record, run) or _killed(record), _forgot(run, forgotten)
     exploded = run.peak > peak_limit * run.start.value > 0 or run.state == "worse" or _blew_up(record, run)
-    forgot, opposed = _forgot(run, forgotten), _opposed(record)
+    opposed, replaces = _opposed(record), _replace(record, steps, ratio, exploded_limit)
     # Each witness beside the size of the steps has its own limit for that size; the lowest one counts.
     limits = [
-        (run.failing or exploded or lost is not None, ratio_limit),
+        (run.failing and replaces or exploded or lost is not None, ratio_limit),
         (run.failing and exploded, exploded_limit),
         (run.failing and opposed is not None, opposed_limit),
         (forgot is not None, exploded_limit),
     ]
     limit = min((limit for holds, limit in limits if holds), default=np.inf)
     poor = run.failing or run.fall < slow
-    if largest <= limit and not poor:  # before every matrix is read
-        return None
+    if largest <= limit and not poor:
+        return None  # before every matrix is read
     matrix, growth, longest = _typical_matrix(record, run)
     reckless = poor and matrix > matrix_limit and (run.failing or not growth < replaced)
     if largest <= limit and not reckless:
@@ -131,6 +133,14 @@ def _before_failure(record: Record, run: Course) -> tuple[np.ndarray, np.ndarray
     if not len(ratio):
         raise NotApplicable("no finite reading of update/ratio before the loss broke")
     return steps, ratio * of_usual_weights(record, steps)
+
+
+def _replace(record: Record, steps: np.ndarray, ratio: np.ndarray, limit: float) -> bool:
+    """Whether the steps above the limit are together as long as the weights; others have destroyed nothing.
+
+    The first steps of adaptive optimizers are long, whatever a run fails for.
+    """
+    return bool(np.where(ratio > limit, ratio, 0.0) @ np.diff(steps, append=record.step_count) > 1)
 
 
 def _while_sound(run: Course, steps: np.ndarray, ratio: np.ndarray, peak_limit: float) -> float:
