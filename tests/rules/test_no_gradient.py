@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vario.nouns import NotApplicable
+from vario.nouns import Evidence, Finding, NotApplicable
+from vario.rules._diagnose import rank
 from vario.rules.no_gradient import check
 
 
@@ -67,3 +68,17 @@ def test_silent_on_frozen_parameters(make):
 def test_cannot_know_from_four_readings(make):
     with pytest.raises(NotApplicable, match="4 readings of gradient/norm; 5"):
         check(make(4))
+
+
+def test_what_never_had_a_gradient_does_not_come_of_the_state_of_another_model():
+    """A generator whose pictures were detached, beside a discriminator that knows them all."""
+
+    def first(*since):
+        sizes = ("parameters without gradient", "all parameters", *since)
+        told = tuple(Evidence(name, 9.0, 9.0, 9.0, 0) for name in sizes)
+        cut = Finding("no-gradient", "error", 0.9, ("w",), (0, 99), told, stream="G")
+        collapsed = Finding("softmax-collapse", "advice", 0.95, (), (50, 99), (), stream="D")
+        return rank([collapsed, cut])[0].id
+
+    assert first() == "no-gradient"
+    assert first("gradient is zero since step") == "softmax-collapse"

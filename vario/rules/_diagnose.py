@@ -111,7 +111,12 @@ def rank(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _elsewhere(finding: Finding, cause: Finding) -> bool:
-    """Whether a finding may come of a cause in another model of the run."""
+    """Whether a finding may come of a cause in another model of the run.
+
+    What never had a gradient was cut off where the script made its graph: no state of a model does that.
+    """
+    if finding.id == "no-gradient" and not any("since" in item.name for item in finding.evidence):
+        return False
     return finding.stream != cause.stream and finding.id in consequences(cause.id)
 
 
