@@ -58,6 +58,14 @@ def test_fires_on_a_longer_path_of_tiny_steps(make):
     assert check(make(400, flat | {"loss/train": flat["loss/train"][:400], "update/ratio": 1e-4})) is None
 
 
+def test_fires_where_an_opponent_learns_and_the_weights_stay(make):
+    def rises(ratio):
+        return check(make(400, {"loss/train": lambda s, v: (s, 0.7 + s / 40), "update/ratio": ratio}))
+
+    assert rises(2e-5) is not None  # 400 steps lead 0.8 % far
+    assert rises(1e-4) is None  # 4 %: there its own steps may have raised it
+
+
 def test_cannot_know_from_19_steps(make):
     with pytest.raises(NotApplicable, match="19 readings"):
         check(make(19))

@@ -5,12 +5,13 @@ and does not level off; a larger rate would do the same in a fraction of the ste
 How it is decided: the training loss, or the held-out loss where it was evaluated six times or more, falls
 (interval of the Theil-Sen trend of its second half below zero; fewer than twenty readings take its width
 from the whole curve) or has barely moved, and the weights by 2 % in all (5 % where ten times the step would
-still be small); what it lost in the second half is at least 40 % of what it lost in the first half, where a
-run at a good rate gains most at first; one step changes the weights by less than 0.05 % of their norm; and
-all steps together moved them by less than a tenth of their norm. Or the run is only leaving its start: little
-has been won yet (less than a fifth of what a guess costs), the loss falls, faster in the second half than in
-the first (or all along, where half of the readings are too noisy to tell), a rate three times as large would
-be usual, and the weights moved by less than a third of their norm.
+still be small; with less than 2 % it may even rise, as another model gets better); what it lost in the
+second half is at least 40 % of what it lost in the first half, where a run at a good rate gains most at
+first; one step changes the weights by less than 0.05 % of their norm; and all steps together moved them by
+less than a tenth of their norm. Or the run is only leaving its start: little has been won yet (less than a
+fifth of what a guess costs), the loss falls, faster in the second half than in the first (or all along,
+where half of the readings are too noisy to tell), a rate three times as large would be usual, and the
+weights moved by less than a third of their norm.
 Not applicable: fewer than 20 readings of the training loss or 5 of the update ratio; a loss that has come to
 rest above its floor, with no gradient left: whether larger steps would have found a lower minimum no single
 run tells.
@@ -71,7 +72,8 @@ def check(
     ratio = ratio * of_usual_weights(record, at)
     typical = level(ratio)
     path = float(ratio @ np.diff(at, append=record.step_count))  # a reading stands until the next
-    if run.state not in ("learning", "stuck") or typical.value <= 0:
+    # A loss that rises while the weights stay is that of an opponent who learns.
+    if run.state == "non-finite" or (run.state == "worse" and path >= still_limit) or typical.value <= 0:
         return None
     # Where ten times the step would still be small, most of a long path is noise that leads nowhere.
     tiny = typical.high < ratio_limit / 10 and path < path_limit / 2
@@ -91,7 +93,7 @@ def check(
     falling = bool(straight_ones) or slow
     first, second = (straight_ones or halves)[0]
     # A loss that has not moved shows no trend above its noise; weights that have not moved say the same.
-    still = run.state == "stuck" and (path < still_limit or tiny)
+    still = run.state in ("stuck", "worse") and (path < still_limit or tiny)
     if not falling and not still:
         return None
     rate = max(finite(*record.series("hyper/lr", "group 0"))[1], default=np.nan)  # the one typed
