@@ -64,7 +64,8 @@ def test_rivals_move_and_spread_the_forecast_by_hand() -> None:
     away = np.log(predict(TWO_TERM, other[None], FAR) / predict(TWO_TERM, done.theta[None], FAR))[0]
     rivals = [("two-term", other, 1.0), ("two-term", done.theta, 2.0)]
     assert shift(TWO_TERM, done.theta, rivals, FAR) == pytest.approx(away / 4)
-    apart_by_hand = np.abs(away) * np.sqrt((0.25**2 + 0.75**2 + 0.25**2) / 3)
+    flat = 2.0**0.5  # error^-2, where the forecast takes error^-4
+    apart_by_hand = np.abs(away) * np.sqrt((0.25**2 + 0.75**2 + flat * 0.25**2) / (2 + flat))
     assert apart(TWO_TERM, done.theta, rivals, FAR) == pytest.approx(apart_by_hand)
     value, low, high = interval(TWO_TERM, done.theta, replace(known, rivals=rivals), FAR)
     assert value == pytest.approx(done.predict(FAR) * np.exp(away / 4))
@@ -79,7 +80,7 @@ def test_errors_count_for_what_they_spend() -> None:
     assert 3.5 < worth < 3.7 and spent(steep, 4) == pytest.approx(((worth + 4) / 0.5) ** 2)
 
 
-def test_rivals_are_those_judged_within_twice_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_were_not_refused_join_by_their_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     x, loss = planted(30, noise=0.004, seed=3)
     errors = {"two-term": (0.011, 0.021, 0.030, 0.040), "two-term-tied": (0.024, 0.011, np.nan, 0.010)}
     ways: list[tuple[float | str, float]] = list(product((1e-3, "auto"), (0.0, 0.4)))
@@ -95,8 +96,9 @@ def test_rivals_are_those_judged_within_twice_the_least(monkeypatch: pytest.Monk
     choice = choose(x, loss)
     assert choice.best is made[0] and choice.done is not None and choice.tried == 8
     names, _, weights = zip(*choice.rivals, strict=True)
-    assert names == ("two-term", "two-term-tied")  # .024 is too far, .010 was refused
-    assert weights == pytest.approx(((0.021 / 0.011) ** -4, 2.0**-4))
+    assert names == ("two-term", "two-term-tied", "two-term-tied", "two-term", "two-term")  # .010 was refused
+    judged = np.array([0.042, 0.044, 0.048, 0.060, 0.080]) / 0.022
+    assert weights == pytest.approx(judged**-4.0)
     alike = fit(TWO_TERM_TIED, x, loss, weights=np.ones(30)).theta
     assert choice.rivals[1][1] != pytest.approx(alike)  # it leans
 

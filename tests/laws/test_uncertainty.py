@@ -98,7 +98,7 @@ def test_an_interval_is_as_wide_as_earlier_misses_at_that_distance() -> None:
     away = np.exp([-1.0, 0.5, 1.0, 1.5, 9.0])
     _, low, high = interval(TWO_TERM, done.theta, known, {"N": n * away, "D": np.full(5, d)})
     half = np.log(high / low) / 2
-    assert half[1:] == pytest.approx(1.96 * np.array([0.15, 0.3, 0.2, 0.1]))
+    assert half[1:] == pytest.approx(student(2) * np.array([0.15, 0.3, 0.2, 0.1]))
     assert half[0] < 0.02  # within the runs
 
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from vario import laws
 from vario.laws import _table as table_of
 from vario.laws._beside import BESIDE, beside, second_looks
-from vario.laws._compare import AUTO, STEEP, Candidate, Choice, choose, compare, insist
+from vario.laws._compare import AUTO, Candidate, Choice, choose, compare, insist
 from vario.laws._file import read
 from vario.laws._forecast import Forecaster
+from vario.laws._form import STEEP
 from vario.laws._mixed import families, labels, lowest, sweeps
 from vario.laws._newton import Array
 from vario.laws._refusal import Caution, cautions
@@ -316,8 +317,8 @@ def _chosen(choice: Choice) -> list[Caution]:
     )
     if choice.rivals:
         text += (
-            f"; {len(choice.rivals)} others did nearly as well: the forecast is the mean of all, weighed by "
-            f"error^-{STEEP:g}, and its interval spans what they say"
+            f"; the forecast is the mean of it and {len(choice.rivals)} others, weighed by error^-{STEEP:g}, "
+            f"and its interval spans what they say"
         )
     return [Caution("chosen-by-forecasts", text)]
 
