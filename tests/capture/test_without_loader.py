@@ -250,12 +250,16 @@ def test_losses_that_leave_gradients_on_are_told_where_their_loader_says_and_now
     assert told == {("loader 1", "eval/examples"): len(HELD_OUT)} and not notes.failures
 
 
-def test_rows_without_a_loss_are_told_at_the_loader_that_gave_them() -> None:
-    """And not at that of the training batch which ends the evaluation."""
+@pytest.mark.parametrize("most", [4096, 40])
+def test_rows_without_a_loss_are_told_at_the_loader_that_gave_them(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not at that of the training batch which ends the evaluation; of a large one only the first are."""
+    monkeypatch.setattr("vario.capture.without_loader.MOST_ROWS", most)
     torch.manual_seed(0)
     net, notes = nn.Linear(6, 1), Notes()
     optimizer, attachment = torch.optim.SGD(net.parameters(), lr=0.05), Attachment(notes)
-    leaked = torch.cat([HELD_OUT[:60], X[:20]])
+    leaked = torch.cat([X[:20], HELD_OUT[:60]])
     train, first, second = (DataLoader(TensorDataset(rows), batch_size=20) for rows in (X, HELD_OUT, leaked))
     for _ in range(4):
         for (x,) in train:
@@ -268,4 +272,4 @@ def test_rows_without_a_loss_are_told_at_the_loader_that_gave_them() -> None:
                     net(x)
     attachment.detach()
     told = {(r.where, r.value) for _, read in notes.read for r in read if r.series == "eval/seen_share"}
-    assert told == {("loader 1", 0.0), ("loader 2", 0.25)} and not notes.failures
+    assert told == {("loader 1", 0.0), ("loader 2", 0.25 if most > 40 else 1 / 3)} and not notes.failures

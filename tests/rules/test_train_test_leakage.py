@@ -37,6 +37,18 @@ def test_evaluating_the_training_data_beside_held_out_data_is_no_leak(make):
     assert train_test_leakage.check(make(400, seen(1.0, "loader 0"))).severity == "warning"
 
 
+def test_a_held_out_loader_of_which_no_rows_were_known_is_one(make):
+    """A model that writes on by itself is given rows that are in neither set."""
+    events = [
+        Event("loader", 0, "loader 0", {"data": "loader 0", "whole": True}),
+        Event("epoch", 0, "loader 0", {"epoch": 0}),
+        Event("loader", 99, "loader 1", {"data": "loader 0", "whole": True}),
+    ]
+    held_out = Event("loader", 99, "loader 2", {"data": "loader 2", "whole": True})
+    assert train_test_leakage.check(make(400, seen(0.03), events=events)).severity == "warning"
+    assert train_test_leakage.check(make(400, seen(0.03), events=[*events, held_out])) is None
+
+
 def test_training_data_are_known_as_such_once_training_has_gone_through_them(make):
     growing = seen(1.0, "loader 0") | {("eval/seen_share", "loader 0"): (PASSES, np.linspace(0.3, 0.96, 10))}
     assert train_test_leakage.check(make(400, growing | seen(0.0))) is None

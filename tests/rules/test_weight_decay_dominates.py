@@ -30,6 +30,21 @@ def test_fires_where_decay_is_applied_apart(make):
     assert next(e for e in found.evidence if e.name == "pull of the decay").value == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("decayed", "first", "fires"), [(3, 1.0, True), (1, 1.0, False), (3, 1e-6, False)])
+def test_the_typical_matrix_decides_where_gains_of_norms_are_not_decayed(make, decayed, first, fires):
+    """As in a transformer: the gains are most of the norm of all weights, which stays.
+
+    What no gradient reaches shrinks by any decay.
+    """
+    ill = {("hyper/weight_decay", "group 0"): 0.5, "weight/norm": 20.0, "update/ratio": 0.02}
+    for depth in range(5):
+        name = f"layers.{2 * depth}.weight"
+        ill["weight/norm", name] = shrinking(0.1, 0.5 if depth < decayed else 0.0)(np.arange(200), None)
+        ill["update/ratio", name] = (np.arange(200), np.full(200, 0.05))
+        ill["gradient/norm", name] = (np.arange(200), np.full(200, 1.0 if depth else first))
+    assert (check(make(200, FAILING | ill, optimizer="AdamW")) is not None) == fires
+
+
 def test_silent_where_the_run_learns_or_the_weights_hold_or_the_gradient_wins(make):
     decay = {("hyper/weight_decay", "group 0"): 0.5}
     small = {"weight/norm": shrinking(0.1, 0.5), "gradient/norm": 1e-6}

@@ -34,7 +34,7 @@ __all__ = ["TRAINED_ON", "WithoutLoader"]
 TRAINED_ON = "training data"  # where an evaluation is told that is of rows of training
 LEAST_KNOWN = 0.6  # of training: with less, a part that leaked cannot be told from a part that is known
 LEAST_ROWS = 60
-MOST_ROWS = 4096  # of one evaluation
+MOST_ROWS = 4096  # of one loader in an evaluation
 MOST_ASKED = 64  # evaluations that are remembered
 
 
@@ -107,12 +107,13 @@ class WithoutLoader:
             if id(module) != self._root:
                 return
             self._all.answers.evaluates(module)
-            if self._looked_at > MOST_ROWS:
+            if self._looked_at > MOST_ROWS and self._from == self._all.loaders.where:
                 return
             self._without_loss.append((self._from, self._given))
         if any(id(module) in stream.module_ids for stream in self._all.streams):
             if self._given is None:
                 self._all.answers.evaluates(module)
+            self._looked_at *= self._from == self._all.loaders.where  # of each loader so many
             self._given, self._root = hash_rows(arguments), id(module)
             self._from = self._all.loaders.where
             self._with_gradients = torch.is_grad_enabled()

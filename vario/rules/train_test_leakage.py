@@ -60,7 +60,9 @@ def check(
         raise NotApplicable(f"{most:.0f} rows of evaluations were hashed; {rows} are needed")
     own = {where for where in found if is_seen(record, where)}
     leaks = {where: item for where, item in found.items() if where not in own and item[0].low > least}
-    if not leaks and len(own) == len(found):
+    trained = {event.where for event in record.events("epoch")}
+    others = {event.where for event in record.events("loader")} - trained - own  # of which no rows were known
+    if not leaks and len(own) == len(found) and not others:
         where = max(own)
         own_share, step = found[where]
         only = own_share.evidence("share of rows seen in training", least, where)
