@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from tests.capture.per_example.test_door import listening
-from tests.capture.test_traps import attached
+from tests.capture.test_traps import Notes, attached
+from vario.capture.attach import Attachment
+from vario.capture.streams import Stream
 
 
 def free(parameter: torch.Tensor) -> None:
@@ -36,3 +44,67 @@ def test_a_step_that_adds_zeros_is_a_step_and_a_second_backward_is_none() -> Non
                 w -= 0.1 * w.grad
                 w.grad.zero_()
     assert [number for _, number, _ in notes.steps] == list(range(8))
+
+
+class Losses(Notes):
+    """Keeps the loss of each step that it is told of."""
+
+    untold = 0
+
+    def at_gradient(self, stream: Stream, raw: Mapping[str, Any]) -> None:
+        self.found[stream.step] = round(float(raw["losses"][0]), 3) if "losses" in raw else None
+
+    def began(self, stream: Stream) -> None:
+        self.found: dict[int, float | None] = {}
+
+
+class Sparing(Losses):
+    """Wants something of every seventh step alone."""
+
+    def wants(self, stream: Stream) -> frozenset[str]:
+        return super().wants(stream) if stream.step % 7 == 0 else frozenset()
+
+    def idle_steps(self, stream: Stream) -> int:
+        return -stream.step % 7
+
+    def passed(self, stream: Stream, steps: int, offered: Sequence[Mapping[str, Any]]) -> None:
+        assert not offered and not any(at % 7 == 0 for at in range(stream.step - steps, stream.step))
+        self.untold += steps
+
+
+def moved(observer: Losses, *, steps: int, way: str) -> torch.Tensor:
+    """A net of one layer, moved by hand; the loss of step k is k, its gradient is 1."""
+    w = torch.zeros(4, requires_grad=True)
+    attachment = Attachment(observer)
+    for number in range(steps):
+        loss = w.sum() - w.sum().detach() + number
+        if way == "grad":
+            (grad,) = torch.autograd.grad(loss, [w])
+        elif way == "checkpointed":
+            checkpoint(lambda x: x * 1.0, w, use_reentrant=True).sum().add(
+                number - w.sum().detach()
+            ).backward()
+            grad = w.grad
+        else:
+            loss.backward()
+            grad = w.grad
+        with torch.no_grad():
+            w -= 0.1 * grad
+            if way == "evaluating" and number % 5 == 4:
+                F.mse_loss(w, torch.ones(4))
+        w.grad = None
+    attachment.detach()
+    return w.detach().clone()
+
+
+@pytest.mark.parametrize("way", ["backward", "grad", "checkpointed", "evaluating"])
+@pytest.mark.parametrize("steps", [90, 93, 99])
+def test_steps_of_which_nothing_is_wanted_pass_untold_and_are_counted(way: str, steps: int) -> None:
+    sparing, whole = Sparing(), Losses()
+    assert torch.equal(moved(sparing, steps=steps, way=way), moved(whole, steps=steps, way=way))
+    assert not sparing.failures and not whole.failures
+    assert list(whole.found.items()) == [(step, float(step)) for step in range(steps)]
+    assert sparing.untold > 40 and len(sparing.found) + sparing.untold == steps
+    assert {at: loss for at, loss in sparing.found.items() if at % 7 == 0} == {
+        step: float(step) for step in range(0, steps, 7)
+    }

@@ -117,8 +117,7 @@ class Attachment(Hearing):
 
     def finish(self) -> None:
         """The end of the run: what is still open is told."""
-        self.doze.end()
-        self.by_hand.look()
+        self.by_hand.finish()
         self.without_loader.stop()
         self.evaluation.close()
         never_stepped.tell(self)
@@ -139,7 +138,7 @@ class Attachment(Hearing):
         self.loaders.used_for_training()
         self.in_backward.begin()
         if self.doze.is_deaf:  # an evaluation woke it: this step passes untold, and its losses with it
-            self.awake = False
+            self.awake = not self.doze.left
             self.gathered.closed(let_go=True)
             return
         if not self.gathered.open().members:
@@ -355,7 +354,8 @@ class Attachment(Hearing):
     def expect(self, stream: Stream) -> None:
         """The next step begins: what is wanted of it."""
         stream.wanted = stream.can_offer(self.observer.wants(stream))
-        self.awake = self._unusual or any(other.wanted for other in self.streams)
+        passes = self.by_hand.is_regular(stream) and self.doze.begin_by_hand(stream)
+        self.awake = not passes and (self._unusual or any(other.wanted for other in self.streams))
         if self.awake:
             self.inputs.listen()
             self.doors.step_begins()

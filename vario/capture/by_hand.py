@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vario.capture.dozing import BY_HAND
 from vario.capture.shards import is_whole
 from vario.capture.streams import Stream
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ByHand", "leaves"]
 
 WATCHED = 3  # of the smallest leaves, to see whether weights move
+REGULAR = 16  # steps in a row, one to a backward
 PATIENCE = 256  # backwards without any movement, then nobody moves them by hand
 MOST_NODES = 200_000
 
@@ -35,7 +37,7 @@ class ByHand:
         self._stream: Stream | None = None
         self._params: list[Tensor] = []
         self._watched: list[tuple[Tensor, Tensor, int]] = []  # leaf, value and writes at the last backward
-        self._still = 0
+        self._still = self._moves = 0
         self._grads: list[Tensor | None] | None = None
         self._weights: list[Tensor] | None = None
 
@@ -53,6 +55,9 @@ class ByHand:
 
     def look(self) -> None:
         """At the next backward, or at the end: did the weights move since the last one?"""
+        if self._all.doze.optimizer == BY_HAND:
+            self._pass()
+            return
         if self._over or not self._watched or self._all.inside is not None:
             return
         with torch.no_grad():
@@ -60,6 +65,7 @@ class ByHand:
                 leaf._version != count for leaf, _, count in self._watched
             )
             moved = written or any(not _same(leaf, value) for leaf, value, _ in self._watched)
+        self._moves = self._moves + 1 if moved else 0
         if not moved:
             self._still += 1
             if self._still > PATIENCE and self._stream is None:
@@ -77,6 +83,26 @@ class ByHand:
         self._all.step_taken(self._stream, late=True)
         self._grads = self._weights = None
 
+    def _pass(self) -> None:
+        """One of the backwards that pass, at which something else was to be heard, or the one after them."""
+        doze = self._all.doze
+        if doze.left:
+            doze.left -= 1
+        else:
+            doze.end()
+
+    def finish(self) -> None:
+        """The end of the run: the step under way is told with those that passed, or looked for."""
+        doze = self._all.doze
+        passes = doze.optimizer == BY_HAND
+        doze.end()
+        if not passes:
+            self.look()
+
+    def is_regular(self, stream: Stream) -> bool:
+        """Whether each backward has been a step for a while, so that those to come may pass untold."""
+        return stream is self._stream and self._moves >= REGULAR
+
     def before(self, tensors: Any) -> None:
         """A backward is about to run from `tensors`."""
         if not self._over and not self._params:
@@ -84,7 +110,7 @@ class ByHand:
 
     def after(self) -> None:
         """It has run: what the step will offer, if one comes of it."""
-        if self._over or not self._params or self._all.inside is not None:
+        if self._over or not self._params or self._all.inside is not None or self._all.doze.is_deaf:
             return
         if not all(map(_is_there, self._params)):  # what a library puts together for each pass anew
             self._over = True
@@ -97,13 +123,15 @@ class ByHand:
         if self._over or not _is_training(outputs, inputs) or self._all.streams and self._stream is None:
             return
         self.look()
+        if self._all.doze.is_deaf:
+            return
         self._all.gathered.backward(outputs, self._all.loaders.where)
         if not self._params:
             self._params = list(inputs)
 
     def after_grad(self, outputs: Any, inputs: Any, result: Any) -> None:
         """It has returned the gradients."""
-        if self._over or not self._params or not _is_training(outputs, inputs):
+        if self._over or not self._params or self._all.doze.is_deaf or not _is_training(outputs, inputs):
             return
         given = dict(zip(map(id, inputs), result, strict=True))
         self._remember([given.get(id(parameter)) for parameter in self._params])

@@ -10,20 +10,24 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from vario.capture.losses import MicroBatches
 
 if TYPE_CHECKING:
     from vario.capture.attach import Attachment
     from vario.capture.streams import Stream
 
-__all__ = ["KEPT", "Doze"]
+__all__ = ["BY_HAND", "KEPT", "Doze"]
 
 KEPT = frozenset({"losses", "terms", "times"})  # needs that can be kept of steps that pass
+BY_HAND = -1  # in place of an optimizer: each backward is a step
 
 
 class Doze:
     """`optimizer` is the id of the one whose steps pass, 0 while awake; `left`, how many are yet to pass;
-    `keeps`, whether losses and times are kept meanwhile.
+    `keeps`, whether losses and times are kept meanwhile. Where weights are moved by hand it is backwards that
+    pass: a step is known at the one after it, so the last that passes is told at the one after that.
     """
 
     def __init__(self, owner: Attachment) -> None:
@@ -50,6 +54,21 @@ class Doze:
         self.left = self._counted = self._owner.observer.idle_steps(stream)
         self.optimizer = optimizers[0] if self.left else 0
 
+    def begin_by_hand(self, stream: Stream) -> bool:
+        """Let the backwards after this one pass, where the observer wants nothing of their steps."""
+        if len(self._owner.streams) != 1 or stream.wanted:
+            return False
+        self.left = self._counted = max(self._owner.observer.idle_steps(stream) - 1, 0)
+        self.optimizer = BY_HAND if self.left else 0
+        self.keeps = False
+        return bool(self.left)
+
+    def backward_passed(self) -> None:
+        """One that is no part of another; the loss after the last of them is heard again."""
+        if self.optimizer == BY_HAND and torch._C._current_graph_task_id() == -1:
+            self.left -= 1
+            self._owner.awake |= not self.left
+
     def keep(self) -> None:
         """One of the steps has been taken: what it is to offer."""
         owner = self._owner
@@ -70,6 +89,9 @@ class Doze:
     def end(self) -> None:
         """Account for the steps that have passed, and hear the next one."""
         self.count()
+        if self.optimizer == BY_HAND:  # and the step that was under way as it began
+            self._owner.streams[0].step += 1
+            self._untold += 1
         self.optimizer = 0
         if not self._untold:
             return

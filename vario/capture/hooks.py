@@ -31,27 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["LOSS_FUNCTIONS", "Listener", "join", "leave", "listen_to_forward"]
 
-LOSS_FUNCTIONS = (
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "cosine_embedding_loss",
-    "cross_entropy",
-    "ctc_loss",
-    "gaussian_nll_loss",
-    "hinge_embedding_loss",
-    "huber_loss",
-    "kl_div",
-    "l1_loss",
-    "margin_ranking_loss",
-    "mse_loss",
-    "multi_margin_loss",
-    "multilabel_margin_loss",
-    "multilabel_soft_margin_loss",
-    "nll_loss",
-    "poisson_nll_loss",
-    "smooth_l1_loss",
-    "soft_margin_loss",
-    "triplet_margin_loss",
+LOSS_FUNCTIONS = tuple(
+    """
+    binary_cross_entropy binary_cross_entropy_with_logits cosine_embedding_loss cross_entropy ctc_loss
+    gaussian_nll_loss hinge_embedding_loss huber_loss kl_div l1_loss margin_ranking_loss mse_loss
+    multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss nll_loss poisson_nll_loss
+    smooth_l1_loss soft_margin_loss triplet_margin_loss
+    """.split()
 )
 DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
 
@@ -222,8 +208,14 @@ def _optimizer_init(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _backward(original: Callable[..., Any]) -> Callable[..., Any]:
     def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling() or not _awake():
+        if torch.compiler.is_compiling():
             return original(tensors, *args, **kwargs)
+        if not _awake():
+            try:
+                return original(tensors, *args, **kwargs)
+            finally:
+                for listener in _Places.listeners:
+                    listener.doze.backward_passed()
         _tell("before_backward", tensors)
         try:
             return original(tensors, *args, **kwargs)
