@@ -142,6 +142,8 @@ def test_a_model_that_knows_nothing_may_be_right_of_a_class_or_two_by_luck(make,
     stuck |= {"update/ratio": lambda s, v: (s, np.where(s < 4, 0.15, 4e-3))}
     drop = [Event("modules", 0, "", {"modules": [{"name": "d", "class": "Dropout", "p": 0.5}]})]
     assert (label_noise.check(make(400, stuck, events=drop)) is not None) == found
+    stuck["update/ratio"] = lambda s, v: (s, np.where(s < 4, 0.9, 4e-3))  # these replaced the weights
+    assert label_noise.check(make(400, stuck, events=drop)) is None
 
 
 def test_the_same_in_a_text_but_not_of_a_model_too_narrow_for_its_classes(make):

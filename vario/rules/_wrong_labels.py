@@ -223,10 +223,12 @@ def labels_unrelated(
     if is_too_narrow(record):
         raise NotApplicable("the model is too narrow to tell its classes apart, whatever the labels")
     at, ratio = finite(*record.need("update/ratio", 5))
-    path = float(ratio @ np.diff(at, append=record.step_count))
-    # The first steps of adaptive optimizers are long.
-    settled = ratio[at >= min(record.step_count / 10, at.max(initial=0))]
-    idle = run.state == "stuck" and run.end.high > 0.97 * run.chance and path >= far and settled.max() <= calm
+    gone = ratio * np.diff(at, append=record.step_count)
+    path = float(gone.sum())
+    # The first steps of adaptive optimizers are long; but together they must not have replaced the weights.
+    start = at < min(record.step_count / 10, at.max(initial=0))
+    kept = ratio[~start].max(initial=0) <= calm and gone[start & (ratio > calm)].sum() <= 1
+    idle = run.state == "stuck" and run.end.high > 0.97 * run.chance and path >= far and kept
     if not idle or record.wheres("eval/accuracy"):
         where, _, accuracy = passes(record, "eval/accuracy")
         if not idle or no_better_than_a_guess(record, where, accuracy, alike=True) is None:
