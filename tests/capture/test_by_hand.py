@@ -52,10 +52,12 @@ class Losses(Notes):
     untold = 0
 
     def at_gradient(self, stream: Stream, raw: Mapping[str, Any]) -> None:
+        self.called[stream.step] = [float(call.value) - 1 for call in raw.get("loss_calls", ())]
         self.found[stream.step] = round(float(raw["losses"][0]), 3) if "losses" in raw else None
 
     def began(self, stream: Stream) -> None:
         self.found: dict[int, float | None] = {}
+        self.called: dict[int, list[float]] = {}
 
 
 class Sparing(Losses):
@@ -78,7 +80,9 @@ def moved(observer: Losses, *, steps: int, way: str) -> torch.Tensor:
     attachment = Attachment(observer)
     for number in range(steps):
         loss = w.sum() - w.sum().detach() + number
-        if way == "grad":
+        if way == "grad of a loss function":
+            loss = F.l1_loss(w - w.detach() + number + 1, torch.zeros(4)) - 1
+        if way.startswith("grad"):
             (grad,) = torch.autograd.grad(loss, [w])
         elif way == "checkpointed":
             checkpoint(lambda x: x * 1.0, w, use_reentrant=True).sum().add(
@@ -97,7 +101,7 @@ def moved(observer: Losses, *, steps: int, way: str) -> torch.Tensor:
     return w.detach().clone()
 
 
-@pytest.mark.parametrize("way", ["backward", "grad", "checkpointed", "evaluating"])
+@pytest.mark.parametrize("way", ["backward", "grad", "grad of a loss function", "checkpointed", "evaluating"])
 @pytest.mark.parametrize("steps", [90, 93, 99])
 def test_steps_of_which_nothing_is_wanted_pass_untold_and_are_counted(way: str, steps: int) -> None:
     sparing, whole = Sparing(), Losses()
@@ -108,3 +112,5 @@ def test_steps_of_which_nothing_is_wanted_pass_untold_and_are_counted(way: str, 
     assert {at: loss for at, loss in sparing.found.items() if at % 7 == 0} == {
         step: float(step) for step in range(0, steps, 7)
     }
+    if way == "grad of a loss function":  # and the call is that of the step
+        assert all(sparing.called[step] == [float(step)] for step in range(0, steps, 7))

@@ -87,7 +87,7 @@ class ByHand:
         """One of the backwards that pass, at which something else was to be heard, or the one after them."""
         doze = self._all.doze
         if doze.left:
-            doze.left -= 1
+            doze.one_passed()
         else:
             doze.end()
 
@@ -124,6 +124,7 @@ class ByHand:
             return
         self.look()
         if self._all.doze.is_deaf:
+            self._all.gathered.closed(let_go=True)  # with the loss of this step, which passes untold
             return
         self._all.gathered.backward(outputs, self._all.loaders.where)
         if not self._params:

@@ -66,8 +66,12 @@ class Doze:
     def backward_passed(self) -> None:
         """One that is no part of another; the loss after the last of them is heard again."""
         if self.optimizer == BY_HAND and torch._C._current_graph_task_id() == -1:
-            self.left -= 1
-            self._owner.awake |= not self.left
+            self.one_passed()
+
+    def one_passed(self) -> None:
+        """One less that is to pass."""
+        self.left -= 1
+        self._owner.awake |= not self.left
 
     def keep(self) -> None:
         """One of the steps has been taken: what it is to offer."""

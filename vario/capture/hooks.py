@@ -47,7 +47,8 @@ class Listener(Protocol):
 
     While it is not `awake` it is told of optimizer steps, loaders and evaluation, but not of losses on
     their way backward: nothing of the step under way is wanted. Steps of the optimizer that its
-    `doze` names are not even told but counted down (or are `step_passed`, where it keeps what they offer);
+    `doze` names, or backwards that are steps by hand, are not even told but counted down (or are
+    `step_passed`, where it keeps what they offer);
     `doze_over` is told at the last.
     """
 
@@ -322,9 +323,7 @@ def _loader_next(original: Callable[..., Any]) -> Callable[..., Any]:
 def _loader_draws(original: Callable[..., Any]) -> Callable[..., Any]:
     def _next_index(self: Any) -> Any:
         indices = original(self)
-        if _Places.drawn not in self.__dict__:
-            setattr(self, _Places.drawn, deque())
-        self.__dict__[_Places.drawn].append(indices)
+        self.__dict__.setdefault(_Places.drawn, deque()).append(indices)
         return indices
 
     return _next_index

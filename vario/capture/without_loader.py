@@ -11,7 +11,7 @@ rows as once before: data made anew, or a choice among rows to be trained on, ar
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ class WithoutLoader:
         self._stop: Callable[[], None] | None = None
         self._given: NDArray[np.int64] | None = None  # rows of the model's input since the last loss
         self._last: str | None = None  # where the last loss was told
-        self._looked_at = 0
+        self._looked_at: Counter[str] = Counter()  # rows, by loader
         self._root = 0  # id of the module that was given them
         self._from = ""  # the loader whose batch was in hand then
         self._without_loss: list[tuple[str, NDArray[np.int64]]] = []  # both, of what no loss came of
@@ -94,7 +94,7 @@ class WithoutLoader:
 
     def _listen(self) -> None:
         if self._stop is None and self._all.streams and not self._all.inputs.is_compiled:
-            self._looked_at = 0
+            self._looked_at.clear()
             self._stop = self._all.doors.ours(
                 lambda: hooks.listen_to_forward(lambda *heard: self._all.hear("evaluated_on", *heard))
             )
@@ -107,17 +107,16 @@ class WithoutLoader:
             if id(module) != self._root:
                 return
             self._all.answers.evaluates(module)
-            if self._looked_at > MOST_ROWS and self._from == self._all.loaders.where:
+            if self._looked_at[self._all.loaders.where] > MOST_ROWS:
                 return
             self._without_loss.append((self._from, self._given))
         if any(id(module) in stream.module_ids for stream in self._all.streams):
             if self._given is None:
                 self._all.answers.evaluates(module)
-            self._looked_at *= self._from == self._all.loaders.where  # of each loader so many
             self._given, self._root = hash_rows(arguments), id(module)
             self._from = self._all.loaders.where
             self._with_gradients = torch.is_grad_enabled()
-            self._looked_at += 0 if self._given is None else len(self._given)
+            self._looked_at[self._from] += 0 if self._given is None else len(self._given)
             if self._modes is None and self._given is not None and _begin(self._given) in self._asked:
                 self._modes = self._all.modes()
 
@@ -133,7 +132,7 @@ class WithoutLoader:
         as_many = [rows for rows in given if rows is not None and len(rows) == examples]
         hashes = [given[0], *as_many][-1]
         self._without_loss.clear()
-        if self._looked_at > MOST_ROWS:
+        if self._looked_at[where] > MOST_ROWS:
             self.stop()
         if rows:
             return where, seen, rows
