@@ -30,10 +30,22 @@ def table(path: Path, query: str) -> list[tuple]:
         return connection.execute(query).fetchall()
 
 
-def test_points_pass_from_tail_to_chunks_of_a_thousand(tmp_path: Path) -> None:
+def test_a_chunk_of_single_precision_fills_a_page(tmp_path: Path) -> None:
+    writer, draw = (
+        RecordWriter(tmp_path),
+        np.random.default_rng(0).random((3 * tail.CHUNK_POINTS, 100), np.float32),
+    )
+    for step, row in enumerate(draw.tolist()):
+        writer.readings("model", step, [Reading("x", value, str(i)) for i, value in enumerate(row)])
+    writer.close()
+    ((pages,),) = table(tmp_path, "pragma page_count")
+    assert 300 < pages < 300 * 1.4, "300 chunks, and the pages that the tail left"
+
+
+def test_points_pass_from_tail_to_chunks(tmp_path: Path) -> None:
     write_run(tmp_path, steps=2_499, close=False)
     counts = table(tmp_path, "select count from chunk")
-    assert len(counts) == 6 and all(1_000 <= count < 1_000 + store.FLUSH_STEPS for (count,) in counts)
+    assert len(counts) == 6 and all(0 <= count - tail.CHUNK_POINTS < store.FLUSH_STEPS for (count,) in counts)
     low, mean, high = table(tmp_path, "select low, mean, high from chunk where series=2 and first=0")[0]
     last = table(tmp_path, "select last from chunk where series=2 and first=0")[0][0]
     assert (low, mean, high) == (0, last / 2, last)

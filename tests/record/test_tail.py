@@ -24,7 +24,7 @@ def test_columns_of_layouts_that_share_a_series_come_in_the_order_of_steps() -> 
     assert columns[7][0].tolist() == [1, 3] and columns[7][1].tolist() == [[1, 2], [3, 4]]
 
 
-def test_a_tail_is_full_when_one_series_has_a_thousand_points() -> None:
+def test_a_tail_is_full_when_one_series_has_enough_points() -> None:
     tail, rare, common = Tail(), Layout("m", KEYS[1:], (0,)), Layout("m", KEYS[:1], (0,))
     for start in range(0, CHUNK_POINTS - 100, 100):
         tail.add(block(common, [900], list(range(start, start + 100)), [[0.0]] * 100))

@@ -225,9 +225,11 @@ def _squeezed(planes: NDArray[np.uint8]) -> Iterator[tuple[int, int, bytes, byte
     the bytes of the others, and theirs compressed.
     """
     sample = planes[:, :, :_SAMPLE]
-    ordered = np.sort(sample, axis=2)
-    distinct = 1 + (ordered[:, :, 1:] != ordered[:, :, :-1]).sum(2)
+    seen = np.zeros((planes.shape[0] * planes.shape[1], 256), bool)
+    seen[np.arange(len(seen))[:, None], sample.reshape(len(seen), -1)] = True
+    distinct = seen.sum(1).reshape(planes.shape[:2])
     quiet = 2 * distinct < sample.shape[2]
+    quiet &= (quiet.sum(1) > 1)[:, None] | (planes.shape[1] == 1)  # one of several is not worth its time
     repeats = 2 * (sample[:, :, 1:] == sample[:, :, :-1]).sum(2) > sample.shape[2]
     masks = quiet @ (1 << np.arange(quiet.shape[1]))
     for mask in set(masks.tolist()):

@@ -1,7 +1,7 @@
 """The writer of a run's record: readings, events, meta and arrays, appended by one or more processes.
 
 Readings gather in memory and are written together, every 50 steps or after a second, as one block per
-set of series (the tail). When a series of a stream has 1,000 points in the tail, the stream's tail
+set of series (the tail). When a series of a stream has 950 points in the tail, the stream's tail
 becomes one compressed chunk per series. Killed at any moment, a process loses what it had not flushed.
 """
 

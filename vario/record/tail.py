@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vario.nouns import Reading, VarioError
 from vario.record import packing
 
-CHUNK_POINTS = 1_000
+CHUNK_POINTS = 950  # of single precision they fill a page of the file, without being compressed
 TAIL_BYTES = 16 << 20  # a tail of wide vectors becomes chunks earlier, to bound memory
 
 
