@@ -12,10 +12,10 @@ import numpy as np
 from vario.nouns import NotApplicable
 from vario.record import Record
 from vario.rules._evidence import Estimate, Floats, Steps, finite
-from vario.rules._examples import rate
+from vario.rules._examples import class_totals, rate
 from vario.rules._printed import printed_accuracy
 
-__all__ = ["accuracy_at", "examples_of", "held_out", "is_seen", "passes"]
+__all__ = ["accuracy_at", "examples_of", "held_out", "is_seen", "passes", "per_class"]
 
 UNKNOWN = 100  # examples of an evaluation that nothing tells the size of
 
@@ -97,6 +97,25 @@ def accuracy_at(record: Record, where: str, step: float) -> Estimate:
     if not len(inside):
         raise NotApplicable(f"no evaluation of accuracy up to step {step:.0f}")
     return rate(float(values[inside[-1]]), examples_of(record, where))
+
+
+def per_class(record: Record) -> tuple[int, Floats, Floats, str]:
+    """Step, right and counted examples per class: of the last evaluation, else of the end of training."""
+    try:
+        where = held_out(record, "eval/class_counts")
+        steps, counts = record.series("eval/class_counts", where)
+        _, right = record.series("eval/class_correct", where)
+        if right.ndim == 2 and right.shape == counts.shape:
+            return int(steps[-1]), right[-1], counts[-1], where
+    except NotApplicable:
+        where = ""  # nothing was held out; the training batches must do
+    right_steps, right = record.series("accuracy/class_correct")
+    steps, counts = class_totals(record)
+    both, a, b = np.intersect1d(right_steps, steps, return_indices=True)
+    if not len(both) or right.ndim != 2 or right.shape[1] != counts.shape[1]:
+        raise NotApplicable("no accuracy per class was recorded, neither at evaluations nor in training")
+    last = slice(-max(len(both) // 10, 5), None)
+    return int(both[-1]), right[a][last].sum(axis=0), counts[b][last].sum(axis=0), where
 
 
 def _came_too_early(record: Record, name: str, where: str) -> bool:

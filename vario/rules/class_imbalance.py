@@ -6,8 +6,9 @@ the class shares helps.
 How it is decided: the largest over the smallest class count in the training batches, as the model got
 them (after any sampler); the low end of its interval must pass 10. Advice on its own; a warning where a
 rare class is neglected, that is, where held-out recall of the smaller half of the classes is less than half
-of that of the others (the high end of its interval), and these are recognised at least half of the time:
-where not even they are, as words that a few others leave open, the shares are not what is in the way.
+of that of the others (the high end of its interval). Not raised where the frequent classes themselves are
+recognised less than half of the time (held-out, else in training): as with letters or words that those
+before them leave open, the shares are not what is in the way then.
 Not applicable: targets are no classes, or one example has many targets (in text, unequal shares are normal);
 fewer than 100 labels; a class that never came cannot be told from one that does not exist.
 """
@@ -20,12 +21,12 @@ from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import Estimate, Floats, reach
 from vario.rules._examples import class_totals, graded, has_positions, rate
-from vario.rules._held_out import held_out
+from vario.rules._held_out import per_class
 
 ID = "class-imbalance"
 CARD = {
     "papers": ("P086", "P075", "P076"),
-    "reads": ("batch/class_counts", "eval/class_correct", "eval/class_counts"),
+    "reads": ("batch/class_counts", "eval/class_correct", "eval/class_counts", "accuracy/class_correct"),
     "checked": "closed form",
     "changed": "P086 varies imbalance from 1 to 5,000; the limit of 10 is where its plain nets "
     "begin to lose clearly",
@@ -41,7 +42,7 @@ def check(
     ratio: float = 10.0,
     labels: int = 100,
     neglected: float = 0.5,  # recall of the rare half below half of that of the others
-    recognised: float = 0.5,  # as in class_neglected: below it the model as a whole does not know
+    recognised: float = 0.5,  # as in class_neglected: below it the model as a whole does not know them
 ) -> Finding | None:
     """A finding where classes are unequal beyond chance."""
     steps, counts = class_totals(record)
@@ -65,30 +66,32 @@ def check(
     )  # fmt: skip
     if found.low <= ratio:
         return None
+    severity: Severity = "advice"
     evidence = [found]
-    recall = _recall_of_rare(record, total, recognised)
+    recall = _recall(record, total)
     if recall is not None:
-        evidence.append(recall.evidence("recall of rare classes over others", neglected))
-    severity: Severity = "warning" if recall is not None and recall.high < neglected else "advice"
+        few, many, held = recall
+        if many.high < recognised:
+            return None
+        if held and many.value >= recognised and np.isfinite(few.value):
+            over = Estimate(few.value / many.value, few.low / many.high, few.high / max(many.low, 1e-9))
+            evidence.append(over.evidence("recall of rare classes over others", neglected))
+            severity = "warning" if over.high < neglected else "advice"
     sure = graded(float(np.log(found.low)), float(np.log(ratio)), float(np.log(10 * ratio)), least=0.8)
     return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), tuple(evidence))
 
 
-def _recall_of_rare(record: Record, total: Floats, recognised: float) -> Estimate | None:
-    """Held-out recall of the rare classes over that of the rest; None where it, or the rest, is not known."""
+def _recall(record: Record, total: Floats) -> tuple[Estimate, Estimate, bool] | None:
+    """Recall of the rare classes, that of the rest, and whether it is of held-out data; None if not known."""
     try:
-        where = held_out(record, "eval/class_counts")
+        _, right, counted, where = per_class(record)
     except NotApplicable:
         return None
-    (_, right), (_, counted) = (record.series(f"eval/{n}", where) for n in ("class_correct", "class_counts"))
-    if right.ndim != 2 or counted.ndim != 2 or not len(right) or right.shape[1] != len(total):
+    if len(right) != len(total):
         return None
     # The middle between the extremes in logarithms divides rare from frequent.
     rare = total < np.sqrt(total.max() * max(total[total > 0].min(), 1))
     few, many = (
-        rate(float(right[-1][k].sum() / max(counted[-1][k].sum(), 1)), float(counted[-1][k].sum()))
-        for k in (rare, ~rare)
+        rate(float(right[k].sum() / max(counted[k].sum(), 1)), float(counted[k].sum())) for k in (rare, ~rare)
     )
-    if not (np.isfinite(few.value) and many.value >= recognised):
-        return None
-    return Estimate(few.value / many.value, few.low / many.high, few.high / max(many.low, 1e-9))
+    return few, many, bool(where)

@@ -16,9 +16,9 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
-from vario.rules._evidence import Estimate, Floats
-from vario.rules._examples import class_totals, graded, has_positions, rate
-from vario.rules._held_out import held_out
+from vario.rules._evidence import Estimate
+from vario.rules._examples import graded, has_positions, rate
+from vario.rules._held_out import per_class
 
 ID = "class-neglected"
 CARD = {
@@ -43,7 +43,7 @@ def check(
     """A finding where some classes are right far less often than the usual class."""
     if has_positions(record):
         raise NotApplicable("one example has many targets; rare tokens are missed without harm")
-    step, right, counts, where = _per_class(record)
+    step, right, counts, where = per_class(record)
     known = counts >= examples
     if known.sum() < 2:
         raise NotApplicable(f"{known.sum()} classes with {examples} examples; 2 are needed")
@@ -70,22 +70,3 @@ def check(
     sure = graded(part * usual - poor[worst].high, 0.0, 0.2, least=0.7)
     places = tuple(f"class {k}" for k in sorted(poor))
     return Finding(ID, severity, sure, (where, *places) if where else places, (step, step), evidence)
-
-
-def _per_class(record: Record) -> tuple[int, Floats, Floats, str]:
-    """Step, right and counted examples per class: of the last evaluation, else of the end of training."""
-    try:
-        where = held_out(record, "eval/class_counts")
-        steps, counts = record.series("eval/class_counts", where)
-        _, right = record.series("eval/class_correct", where)
-        if right.ndim == 2 and right.shape == counts.shape:
-            return int(steps[-1]), right[-1], counts[-1], where
-    except NotApplicable:
-        where = ""  # nothing was held out; the training batches must do
-    right_steps, right = record.series("accuracy/class_correct")
-    steps, counts = class_totals(record)
-    both, a, b = np.intersect1d(right_steps, steps, return_indices=True)
-    if not len(both) or right.ndim != 2 or right.shape[1] != counts.shape[1]:
-        raise NotApplicable("no accuracy per class was recorded, neither at evaluations nor in training")
-    last = slice(-max(len(both) // 10, 5), None)
-    return int(both[-1]), right[a][last].sum(axis=0), counts[b][last].sum(axis=0), where
