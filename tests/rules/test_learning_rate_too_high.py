@@ -76,6 +76,20 @@ def test_fast_matrices_of_a_run_that_learns_must_be_replaced_and_not_start_near_
     assert (check(make(400, stuck)) is not None) == (start > 1)  # one that fails needs no such witness
 
 
+@pytest.mark.parametrize(("start", "fires"), [(0.04, False), (0.4, True)])
+def test_steps_over_matrices_that_began_near_zero_are_taken_over_usual_ones(make, start, fires):
+    """Weights drawn a hundredth long double in their first steps; the biases beside them hide it in the norm."""
+    rows = {f"layers.{2 * d}.weight": s for d, s in enumerate((64, 64, 64, 64, 10))}
+    usual = sum(rows.values()) ** 0.5
+    grows = np.where(np.arange(400) < 20, 0.15, 0.6) * usual
+    slow = {"loss/train": 2.303, "update/ratio": early(0.15), "weight/norm": (np.arange(400), grows)}
+    matrices = {
+        ("weight/norm", name): (np.arange(400), np.full(400, start * count**0.5))
+        for name, count in rows.items()
+    }
+    assert (check(make(400, slow | matrices)) is not None) == fires
+
+
 def test_silent_on_a_loss_around_zero_which_cannot_forget(make):
     """A policy's loss: a while below zero is nothing that was won, and coming back is no loss of it."""
     steps = np.arange(400)

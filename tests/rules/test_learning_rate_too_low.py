@@ -121,6 +121,33 @@ def test_fires_where_only_the_whole_of_a_noisy_start_tells_that_the_loss_falls(m
     assert check(run(False)) is None
 
 
+def test_fires_where_a_long_path_of_small_steps_is_still_straight(make):
+    """As digits after two epochs at a hundredth of the rate: the weights moved by a fifth."""
+    noise = 0.05 * np.random.default_rng(5).standard_normal(2000)
+
+    def run(ratio, bend):
+        """Down an exponential of so many time constants."""
+        falls = lambda s, v: (s, 2.3 - 1.2 * np.expm1(-bend * s / s[-1]) / np.expm1(-bend) + noise)  # noqa: E731
+        return check(make(2000, {"loss/train": falls, "update/ratio": ratio}))
+
+    assert run(1e-4, 1.0) is not None
+    assert run(1e-4, 3.0) is None  # it levels off
+    assert run(4e-4, 1.0) is None  # eight tenths of the weights
+    assert check(make(450, {"loss/train": run_of(noise[:450]), "update/ratio": 4e-4})) is None  # a usual step
+
+
+def run_of(noise):
+    return lambda s, v: (s, 2.3 - 1.2 * s / s[-1] + noise)
+
+
+def test_fires_where_weights_stayed_and_only_the_whole_curve_tells_that_the_loss_falls(make):
+    noise = 0.2 * np.random.default_rng(10).standard_normal(330)
+    falls = {"loss/train": lambda s, v: (s, 1.0 - 0.35 * s / s[-1] + noise)}
+    assert check(make(330, falls | {"update/ratio": 2e-5})) is not None
+    rests = {"loss/train": lambda s, v: (s, 0.3 + 1.7 * np.exp(-s / 10) + noise)}
+    assert check(make(330, rests | {"update/ratio": 2e-5})) is None
+
+
 def test_cannot_know_of_a_loss_at_rest_above_its_floor(make):
     """P345: no run at one rate tells of minima that it never saw."""
     steps = np.arange(400)

@@ -104,13 +104,15 @@ def running_max(steps: Steps, values: Floats, *, width: int = 3, until: float = 
     return int(steps[best]), float(medians[best])
 
 
-def of_usual_weights(record: Record, steps: Steps, *, nothing: float = 0.01) -> Floats:
-    """Norms over the usual one, where weights began with ``nothing`` of it, else 1: what starts at zero
-    doubles with its first steps, however small they are.
+def of_usual_weights(record: Record, steps: Steps, *, small: float = 0.1) -> Floats:
+    """Norms over the usual one, where the matrices began with less than ``small`` of it, else 1: what starts
+    near zero doubles with its first steps, however short they are.
     """
     matrices = [parameter for parameter in parameters(record) if parameter.is_matrix]
     usual = float(np.sqrt(sum(matrix.shape[0] for matrix in matrices)))  # entries of 1 / sqrt(fan-in)
+    first = [finite(*record.series("weight/norm", matrix.name))[1][:1] for matrix in matrices]
     at, norms = finite(*record.series("weight/norm"))
-    if not len(norms) or not norms[0] < nothing * usual:
+    began = np.linalg.norm(np.concatenate(first)) if all(map(len, first)) and first else norms[:1].sum()
+    if not len(norms) or not began < small * usual:
         return np.ones(len(steps))
     return np.minimum(np.interp(steps, at, norms) / usual, 1.0)

@@ -8,10 +8,11 @@ from the whole curve) or has barely moved, and the weights by 2 % in all (5 % wh
 still be small; with less than 2 % it may even rise, as another model gets better); what it lost in the
 second half is at least 40 % of what it lost in the first half, where a run at a good rate gains most at
 first; one step changes the weights by less than 0.05 % of their norm; and all steps together moved them by
-less than a tenth of their norm. Or the run is only leaving its start: little has been won yet (less than a
-fifth of what a guess costs), the loss falls, faster in the second half than in the first (or all along,
-where half of the readings are too noisy to tell), a rate three times as large would be usual, and the
-weights moved by less than a third of their norm.
+less than a tenth of their norm, or a third where ten times the step would still be usual. Or the run is only
+leaving its start: little has been won yet (less than a fifth of what a guess costs), the loss falls, faster
+in the second half than in the first (or all along, where half of the readings are too noisy to tell, as also
+where the weights moved by less than 2 %), a rate three times as large would be usual, and the weights moved
+by less than a third of their norm.
 Not applicable: fewer than 20 readings of the training loss or 5 of the update ratio; a loss that has come to
 rest above its floor, with no gradient left: whether larger steps would have found a lower minimum no single
 run tells.
@@ -81,14 +82,20 @@ def check(
     if leaving and (path > path_limit or typical.high > ratio_limit):
         # Only leaving its start: a rate three times as large would be usual, and the loss gathers speed.
         path_limit, ratio_limit, straight = leaving_path, usual / 3, 1.0
+    elif typical.high < usual / 10:
+        # Ten times this rate would be usual: a straight line says that a longer path leads on as well.
+        path_limit = leaving_path
     if path > path_limit or typical.high > ratio_limit:
         return None
     halves = [_halves(*curve) for curve in ((run.steps, run.values), _evaluations(record))]
     straight_ones = [
         pair for pair in halves if pair[1].high < 0 and pair[1].value < straight * pair[0].value < 0
     ]
-    # A run that is only leaving its start may fall too little for half of it to tell: then all of it does.
-    slow = leaving and trend(run.steps, run.values).high < 0 and halves[0][1].value < 0
+    # A run that is only leaving its start, or whose weights have stayed there, may fall too little for half of
+    # it to tell: then all of it does.
+    slow = (
+        (leaving or path < still_limit) and trend(run.steps, run.values).high < 0 and halves[0][1].value < 0
+    )
     slow = slow and halves[0][1].low < straight * halves[0][0].value
     falling = bool(straight_ones) or slow
     first, second = (straight_ones or halves)[0]
