@@ -78,7 +78,7 @@ def test_fast_matrices_of_a_run_that_learns_must_be_replaced_and_not_start_near_
 
 @pytest.mark.parametrize(("start", "fires"), [(0.04, False), (0.4, True)])
 def test_steps_over_matrices_that_began_near_zero_are_taken_over_usual_ones(make, start, fires):
-    """Weights drawn a hundredth long double in their first steps; the biases beside them hide it in the norm."""
+    """Weights drawn too short double in their first steps; the biases beside them hide it in the norm."""
     rows = {f"layers.{2 * d}.weight": s for d, s in enumerate((64, 64, 64, 64, 10))}
     usual = sum(rows.values()) ** 0.5
     grows = np.where(np.arange(400) < 20, 0.15, 0.6) * usual
