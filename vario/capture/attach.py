@@ -34,6 +34,7 @@ from vario.capture.in_backward import InBackward
 from vario.capture.inputs import Inputs
 from vario.capture.loaders import Loaders
 from vario.capture.loss_calls import apart, read_call
+from vario.capture.loss_within import LossWithin
 from vario.capture.needs import LossCall
 from vario.capture.observer import Observer
 from vario.capture.schedulers import Schedulers
@@ -59,9 +60,8 @@ class Attachment(Hearing):
         self.observer = observer
         self._claim, self._taken = claim, set[str]()
         self.streams: list[Stream] = []
-        self.loaders = Loaders(self._happened)
+        self.loaders, self.schedulers = Loaders(self._happened), Schedulers(self._happened)
         self.evaluation = Evaluation(self._evaluated, budget=budget)
-        self.schedulers = Schedulers(self._happened)
         self.by_hand, self.in_backward = ByHand(self), InBackward(self)
         self.gathered, self.dropouts = Gathered(), Dropouts(self._happened)
         self.inputs, self.doors = Inputs(self), Doors(self)
@@ -70,17 +70,16 @@ class Attachment(Hearing):
         self.dropout_called, self.answered = self.dropouts.called, self.answers.answered
         self.without_loader = WithoutLoader(self, self._happened)
         self.gradients_on = GradientsOn(self)
+        self.answered_outside = LossWithin(self).answered_outside
         self.evaluates, self.evaluated_on = self.without_loader.evaluates, self.without_loader.evaluated_on
         self.gradients_off, self.gradients_back = self.without_loader.opened, self.without_loader.closed
         self.depth = 0  # of backwards inside backwards
         self.awake = True
         self.doze = Doze(self)
-        self.doze_over = self.doze.end  # the last of the steps that may pass untold has been taken
-        self.step_passed = self.doze.keep
+        self.doze_over, self.step_passed = self.doze.end, self.doze.keep  # the last of those untold; one
         self._unusual = False  # whether backwards matter even where nothing of the step is wanted
         self.inside: Stream | None = None  # the stream whose optimizer is stepping
-        self._graphs = Graphs(self._happened)
-        self.autocast_entered = Autocast(self._happened).entered
+        self._graphs, self.autocast_entered = Graphs(self._happened), Autocast(self._happened).entered
         self._of_optimizer: dict[int, tuple[Any, Stream | None]] = {}
         self._only = None if only is None else frozenset(map(id, only.parameters()))
         self._waiting: list[Callable[[], None]] = []  # told before the first stream is known
@@ -177,7 +176,7 @@ class Attachment(Hearing):
         if training and not value.requires_grad:
             return
         maybe = training and self.gradients_on.may_evaluate()
-        if training and not (maybe or self._keeps_calls) and "reduction" not in kwargs and value.dim() == 0:
+        if training and not (maybe or self.keeps_calls) and "reduction" not in kwargs and value.dim() == 0:
             self.gathered.loss_given(value)
             return
         call = read_call(name, function, args, kwargs, value)
@@ -198,10 +197,11 @@ class Attachment(Hearing):
 
     def _loss_of_training(self, call: LossCall, value: Tensor | None = None) -> None:
         self.evaluation.training_losses.add(call.name)
-        self.gathered.loss_called(self.loaders, call, value, keep=self._keeps_calls)
+        self.gathered.loss_called(self.loaders, call, value, keep=self.keeps_calls)
 
     @property
-    def _keeps_calls(self) -> bool:
+    def keeps_calls(self) -> bool:
+        """Whether calls of loss functions in training are wanted."""
         return self.by_hand.is_open or any("loss_calls" in stream.wanted for stream in self.streams)
 
     def modes(self) -> dict[str, tuple[int, int]]:
@@ -383,7 +383,7 @@ class Attachment(Hearing):
         self.schedulers.stepped(scheduler, streams[0].step if streams else 0, self.loaders.epochs_trained)
 
     def compiled(self, what: Any) -> None:
-        self.inputs.compiled()
+        self.inputs.again()
         self._happened("compiled", "", {"what": type(what).__name__ if what is not None else ""})
 
     def printed(self, series: str, value: float, where: str = "") -> None:

@@ -24,7 +24,7 @@ from torch.optim.optimizer import (
 )
 from torch.utils.data import dataloader
 
-from vario.capture import alive, modes
+from vario.capture import alive, modes, outside
 
 if TYPE_CHECKING:
     from vario.capture.dozing import Doze
@@ -94,12 +94,15 @@ def leave(listener: Listener) -> None:
 def listen_to_forward(hear: Callable[[Any, Any], None], *, after: bool = False) -> Callable[[], None]:
     """Call `hear(module, arguments)` before every module's forward, or `hear(module, output)` `after` it.
 
-    Until the returned function is called; modules are slower, and compilers trace it: it is for single steps.
+    Until the returned function is called; modules are slower: it is for single steps. Where a compiler is at
+    work, which would trace it, only calls of compiled models are heard.
     """
 
     def heard(module: Any, *given: Any) -> None:  # an answer would replace what is given
         hear(module, given[-1])
 
+    if outside.is_where_we_are():
+        return outside.listen(hear, after=after)
     of_modules = torch.nn.modules.module
     if after:
         return of_modules.register_module_forward_hook(heard).remove
@@ -140,7 +143,14 @@ def _install() -> None:
     of_modules = torch.nn.modules.module
     parameters = of_modules.register_module_parameter_registration_hook(alive.module_grew)
     parts = of_modules.register_module_module_registration_hook(alive.module_grew)
-    _Places.undo = (before.remove, after.remove, parameters.remove, parts.remove, alive.forget)
+    _Places.undo = (
+        before.remove,
+        after.remove,
+        parameters.remove,
+        parts.remove,
+        alive.forget,
+        outside.forget,
+    )
     _patch(Optimizer, "__init__", _optimizer_init)
     _patch(torch.autograd, "backward", _backward)
     _patch(torch.autograd, "grad", _grad)
@@ -161,7 +171,7 @@ def _install() -> None:
         _patch(without, "__enter__", functools.partial(_gradients, "gradients_off"))
         _patch(without, "__exit__", functools.partial(_gradients, "gradients_back"))
     _patch(torch.nn.Module, "eval", _eval)
-    _patch(torch, "compile", _compile)
+    _patch(torch, "compile", functools.partial(outside.compiles, tell=_tell, awake=_awake))
     _patch(torch.jit._trace, "_check_trace", _check_trace)
     for kind in [lr_scheduler.LRScheduler, *_subclasses(lr_scheduler.LRScheduler)]:
         if "step" in kind.__dict__:
@@ -372,14 +382,6 @@ def _check_trace(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*args, **kwargs)
 
     return check_trace
-
-
-def _compile(original: Callable[..., Any]) -> Callable[..., Any]:
-    def compile(*args: Any, **kwargs: Any) -> Any:
-        _tell("compiled", args[0] if args else kwargs.get("model"))
-        return original(*args, **kwargs)
-
-    return compile
 
 
 def _scheduler_step(original: Callable[..., Any]) -> Callable[..., Any]:

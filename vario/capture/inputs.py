@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vario.capture import hooks
+from vario.capture import hooks, outside
 from vario.capture.rows import batch_tensors
 from vario.capture.shards import is_here
 from vario.capture.streams import Stream
@@ -22,20 +22,18 @@ __all__ = ["Inputs"]
 class Inputs:
     """Inputs of the first training forward of a step, of each stream that wants them.
 
-    Where a compiler is at work no hook is set, because it would trace it and warn of it; then, and
-    where the model is called by keywords, the batch of the data loader stands in. Without a loader it is
-    what the first module within is given.
+    Where the model is called by keywords, or only parts of it are compiled, the batch of the data loader
+    stands in. Without a loader it is what the first module within is given.
     """
 
     def __init__(self, attachment: Attachment) -> None:
         self._all = attachment
-        self._compiled = False
         self._stop: Callable[[], None] | None = None
         self._before_streams: list[Tensor] = []
 
     def listen(self) -> None:
         """Set the hook if a stream, or the first one that is to come, wants inputs."""
-        if self._stop is None and not self._compiled and (not self._all.streams or self._wanting()):
+        if self._stop is None and (not self._all.streams or self._wanting()):
             self._stop = hooks.listen_to_forward(lambda *heard: self._all.hear("forward", *heard))
 
     def stop(self) -> None:
@@ -44,14 +42,10 @@ class Inputs:
             self._stop()
             self._stop = None
 
-    @property
-    def is_compiled(self) -> bool:
-        return self._compiled
-
-    def compiled(self) -> None:
-        """A compiler is at work."""
-        self._compiled = True
+    def again(self) -> None:
+        """Listen anew: what was set on modules a compiler would trace."""
         self.stop()
+        self.listen()
 
     def forward(self, module: nn.Module, arguments: Any) -> None:
         """A module is called."""
@@ -61,13 +55,14 @@ class Inputs:
         if not found and not self._all.loaders.inputs:
             return
         if not self._all.streams:
-            self._before_streams = found
-            self.stop()
+            if not outside.is_where_we_are():  # there it may be a part that comes after others
+                self._before_streams = found
+                self.stop()
             return
         batches, served = self._all.gathered.batches, False
         for stream in self._wanting():
             fresh = stream.inputs is None or (batches.closed and stream.inputs_after is not batches)
-            if fresh and id(module) in stream.module_ids:
+            if fresh and stream.is_asked(module):
                 stream.inputs, stream.inputs_after = found, batches
                 served = True
         if served:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from vario.capture import names as naming
-from vario.capture import shards
+from vario.capture import outside, shards
 from vario.capture.losses import MicroBatches, divided_by_number, undivided
 from vario.capture.unregistered import unregistered
 
@@ -64,6 +64,12 @@ class Stream:
     def sharded(self) -> bool:
         """Whether this process holds but a part of some parameter (FSDP, tensor parallel)."""
         return bool(self.cuts)
+
+    def is_asked(self, module: nn.Module) -> bool:
+        """Whether a call of the module is one of the model, or of a part that is the first to be asked."""
+        if outside.is_where_we_are():  # a compiled part may come after others
+            return self.model is not None and naming.unwrapped(module) is self.model()
+        return id(module) in self.module_ids
 
     def can_offer(self, wanted: frozenset[str]) -> frozenset[str]:
         """Of what is wanted; of parameters in parts nobody may ask what only the whole could tell."""

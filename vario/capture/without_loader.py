@@ -93,7 +93,7 @@ class WithoutLoader:
             self.stop()
 
     def _listen(self) -> None:
-        if self._stop is None and self._all.streams and not self._all.inputs.is_compiled:
+        if self._stop is None and self._all.streams:
             self._looked_at.clear()
             self._stop = self._all.doors.ours(
                 lambda: hooks.listen_to_forward(lambda *heard: self._all.hear("evaluated_on", *heard))
@@ -110,7 +110,7 @@ class WithoutLoader:
             if self._looked_at[self._all.loaders.where] > MOST_ROWS:
                 return
             self._without_loss.append((self._from, self._given))
-        if any(id(module) in stream.module_ids for stream in self._all.streams):
+        if any(stream.is_asked(module) for stream in self._all.streams):
             if self._given is None:
                 self._all.answers.evaluates(module)
             self._given, self._root = hash_rows(arguments), id(module)

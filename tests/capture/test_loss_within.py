@@ -1,0 +1,154 @@
+"""Test ``vario.capture.outside`` and ``loss_within``: what is known of a compiled model, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.capture.test_traps import Notes
+from tests.observed import Ran
+from vario.capture.attach import Attachment
+from vario.capture.loss_within import LossWithin
+from vario.record.reader import open_run
+from vario.watching import watch
+
+SERIES = (
+    ("batch/size", ""),
+    ("batch/targets", ""),
+    ("batch/class_counts", ""),
+    ("accuracy/train", ""),
+    ("eval/loss", ""),
+    ("eval/accuracy", ""),
+)
+
+
+@pytest.mark.parametrize("how", ["module", "in place", "part"])
+def test_what_is_known_of_a_compiled_model_is_what_is_known_of_it_otherwise(
+    how: str, watched: Callable[[str], Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPILED", "not at all")
+    plain = watched("compiled_loss")
+    monkeypatch.setenv("COMPILED", how)
+    ran = watched("compiled_loss")
+    assert "warn" not in ran.err.lower() and not ran.record.events("switched_off"), ran.err
+    assert ran.out == plain.out
+    for name, where in SERIES:
+        (steps, values), (_, expected) = ran.record.series(name, where), plain.record.series(name, where)
+        # Of a model of which a part is compiled the inputs are not known: it is not heard as a whole.
+        assert len(steps) > 2, name
+        np.testing.assert_allclose(values[-3:], expected[-3:], rtol=1e-5, err_msg=name)
+    assert ran.record.series("eval/loss", "")[1] == pytest.approx(ran.printed("held"), abs=1e-5)
+
+
+def test_what_a_compiled_part_is_given_is_not_what_the_model_is_given(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(12, 16), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 12))
+    optimizer, part = torch.optim.SGD(model.parameters(), lr=0.1), model[1]
+    with watch(model, optimizer, home=tmp_path, overhead=1.0) as run:
+        for step in range(12):
+            if step == 6:
+                model[1] = torch.compile(part, backend="eager")
+            x = torch.randint(0, 12, (32,))
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), x).backward()
+            optimizer.step()
+    assert run.path is not None
+    record = open_run(run.path).main
+    assert record.step_count == 12 and not [name for name in record.names() if name.startswith("input/")]
+
+
+class Told:
+    """An attachment that wants everything, and what it was told."""
+
+    keeps_calls = True
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Tensor, Tensor, dict[str, int], Tensor]] = []
+
+    def loss_called(self, name: str, function: object, args: tuple, kwargs: dict, value: Tensor) -> None:
+        assert name == "cross_entropy"
+        self.calls.append((*args, kwargs, value))
+
+
+@pytest.fixture
+def told() -> Iterator[tuple[Told, LossWithin]]:
+    torch.manual_seed(0)
+    told = Told()
+    yield told, LossWithin(told)  # type: ignore[arg-type]
+
+
+SCORES, LABELS = (
+    torch.randn(4, 6, 5, generator=torch.Generator().manual_seed(0)),
+    torch.arange(24).view(4, 6) % 5,
+)
+
+
+def test_scores_of_the_next_place_and_labels_by_name(told: tuple[Told, LossWithin]) -> None:
+    """As transformers' models give them: the labels are the tokens themselves, some of them -100."""
+    labels = LABELS.clone()
+    labels[:, :2] = -100
+    loss = F.cross_entropy(SCORES[:, :-1].reshape(-1, 5), labels[:, 1:].reshape(-1))
+    given = {"input_ids": LABELS, "attention_mask": torch.ones_like(LABELS), "labels": labels}
+    told[1].answered_outside(nn.Linear(1, 1), (), given, {"loss": loss, "logits": SCORES})
+    ((scores, found, more, value),) = told[0].calls
+    assert more == {"ignore_index": -100} and value is loss
+    torch.testing.assert_close(F.cross_entropy(scores, found), loss)
+
+
+def test_labels_of_examples(told: tuple[Told, LossWithin]) -> None:
+    loss = F.cross_entropy(SCORES[:, 0].bfloat16().float(), LABELS[:, 0])
+    told[1].answered_outside(
+        nn.Linear(1, 1), (torch.randn(4, 3), LABELS[:, 0].int()), {}, (loss, SCORES[:, 0].bfloat16())
+    )
+    assert len(told[0].calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "output"),
+    [
+        ((LABELS,), (SCORES, torch.tensor(1.0))),  # a loss, but not this one
+        ((LABELS + 3,), (SCORES, torch.tensor(1.0))),  # no labels: more of them than classes
+        ((LABELS.float(),), (SCORES, F.cross_entropy(SCORES.view(-1, 5), LABELS.view(-1)))),
+        ((LABELS,), SCORES),
+        ((LABELS,), (SCORES, None)),
+        ((torch.full((4, 6), -1),), (SCORES, torch.tensor(float("nan")))),  # every label ignored
+        ((), (torch.tensor(0.0),)),
+    ],
+)
+def test_what_is_no_cross_entropy_of_its_own(
+    args: tuple, output: object, told: tuple[Told, LossWithin]
+) -> None:
+    model = nn.Linear(1, 1)
+    for _ in range(9):
+        told[1].answered_outside(model, args, {}, output)
+    assert not told[0].calls
+
+
+def test_a_loss_that_gains_a_second_term_is_no_longer_told(told: tuple[Told, LossWithin]) -> None:
+    model, loss = nn.Linear(1, 1), F.cross_entropy(SCORES.view(-1, 5), LABELS.view(-1))
+    for call in range(1, 9):
+        told[1].answered_outside(model, (LABELS,), {}, (SCORES, loss + (call > 3)))
+    assert len(told[0].calls) == 3
+
+
+def test_calls_in_cuda_graphs_and_after_we_left_are_not_heard() -> None:
+    model = nn.Sequential(nn.Linear(3, 2))
+    notes = Notes()
+    attachment = Attachment(notes)
+    try:
+        fast = torch.compile(model, backend="eager", mode=None)
+        graphed = torch.compile(model, mode="reduce-overhead")
+    finally:
+        attachment.detach()
+    assert [model.forward.__code__.co_filename.endswith("outside.py") for model in (fast, graphed)] == [
+        True,
+        False,
+    ]
+    assert fast(torch.ones(1, 3)).shape == (1, 2)
+    assert not notes.failures
