@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vario.nouns import Finding
 from vario.record import Event, Record, record_of
+from vario.report.words import UNMEASURED, card_of, summary
 
 Change = Any  # None removes the series; an array replaces its values; a function makes them from the old ones
 LAYERS = ("layers.0", "layers.2", "layers.4", "layers.6", "layers.8")
@@ -91,6 +93,19 @@ def _events(optimizer: str, change: Callable[[list[dict[str, Any]]], list[dict[s
         Event("parameters", 0, "", {"parameters": change(rows)}),
         Event("optimizer", 0, "", {"class": optimizer, "groups": 1}),
     ]
+
+
+@pytest.fixture(autouse=True)
+def _told_in_whole_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a rule finds in these tests, its sentence has all its numbers."""
+    made = Finding.__init__
+
+    def told(self: Finding, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        sentence = summary(self, card_of(self.id))
+        assert not self.evidence or UNMEASURED not in sentence, (sentence, self.evidence)
+
+    monkeypatch.setattr(Finding, "__init__", told)
 
 
 @pytest.fixture

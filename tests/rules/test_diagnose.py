@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from tests.test_habits import VOCABULARY
 from vario.nouns import Evidence, Finding, NotApplicable
@@ -14,6 +15,11 @@ from vario.rules import ALL, _course, diagnose
 from vario.rules._causes import SYMPTOMS, consequences
 from vario.rules._diagnose import rank
 from vario.rules._evidence import reaching
+
+
+@pytest.fixture(autouse=True)
+def _told_in_whole_sentences() -> None:
+    """Not here: these findings are made up, and have what they are ranked by."""
 
 
 def found(name, severity="warning", confidence=0.8, stream="model"):

@@ -33,6 +33,16 @@ def test_fires_where_a_schedule_meant_for_epochs_is_stepped_per_batch(make):
     assert any(e.name == "scheduler steps per epoch" and e.value == 50 for e in found.evidence)
 
 
+def test_a_group_that_is_left_early_is_not_the_schedule(make):
+    """A first layer that is trained for a third of the run, to below zero, beside others that go on."""
+    line = 0.05 * (1 - np.arange(400) / 140)
+    changes = {"loss/train": levels_off, ("hyper/lr", "group 0"): line}
+    assert check(make(400, changes)).steps[0] == 139
+    others = {("hyper/lr", "group 1"): 0.2 * (1 - np.arange(400) / 400), ("hyper/lr", "group 2"): 0.0}
+    assert check(make(400, changes | others)) is None
+    assert check(make(400, changes | {("hyper/lr", "group 1"): np.maximum(4 * line, 0)})).steps[0] == 139
+
+
 @pytest.mark.parametrize(
     "rate",
     [

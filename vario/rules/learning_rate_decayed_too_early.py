@@ -2,11 +2,11 @@
 
 What it means: most of the run was spent at a rate at which nothing moves any more. The usual reason is a
 schedule written in epochs but stepped after every batch.
-How it is decided: more than half of the steps ran at 1 % of the highest rate or less (a cosine or a
-line to zero spends under 7 % of its steps there, three decays by ten at 50 %, 75 % and 90 % a quarter);
-and the loss had not arrived: at the end it is still above 5 % of its start. Where the record knows how
-often the scheduler was stepped per epoch, that number is given. A schedule that lowers the rate when results
-stop getting better (ReduceLROnPlateau) took it away for a reason, and is advice.
+How it is decided: in every group of parameters more than half of the steps ran at 1 % of the highest rate or
+less (a cosine or a line to zero spends under 7 % of its steps there, three decays by ten at 50 %, 75 % and
+90 % a quarter); and the loss had not arrived: at the end it is still above 5 % of its start. Where the record
+knows how often the scheduler was stepped per epoch, that number is given. A schedule that lowers the rate
+when results stop getting better (ReduceLROnPlateau) took it away for a reason, and is advice.
 Not applicable: fewer than 20 readings of the learning rate or of the training loss.
 """
 
@@ -16,8 +16,9 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
+from vario.record.stream import Steps, Values
 from vario.rules._course import course
-from vario.rules._evidence import exactly, need_finite, share
+from vario.rules._evidence import exactly, finite, need_finite, share
 
 ID = "learning-rate-decayed-too-early"
 CARD = {
@@ -44,7 +45,8 @@ def check(
     highest = int(rate.argmax())
     # A long warm-up is not a decay, so only what follows the highest rate counts.
     weight = np.diff(steps, append=record.step_count).astype(float)  # a reading stands until the next
-    low = rate <= 1.001 * part * rate[highest]  # two decays by ten are one by a hundred, but for rounding
+    # Two decays by ten are one by a hundred, but for rounding.
+    low = np.maximum(rate / rate[highest], _of_others(record, steps)) <= 1.001 * part
     low[:highest] = False
     spent = float(weight[low].sum() / weight.sum())
     if spent <= most or run.fall > 1 - arrived or run.state in ("non-finite", "worse"):
@@ -66,6 +68,16 @@ def check(
     return Finding(
         ID, severity, round(sure, 3), ("group 0",), (first, record.step_count - 1), tuple(evidence)
     )
+
+
+def _of_others(record: Record, steps: Steps) -> Values:
+    """The rates of the other groups, each as a part of its highest: the largest of them at each step."""
+    largest = np.zeros(len(steps))
+    for where in record.wheres("hyper/lr"):
+        at, rate = finite(*record.series("hyper/lr", where))
+        if where != "group 0" and len(at) and rate.max() > 0:
+            largest = np.fmax(largest, np.interp(steps, at, rate) / rate.max())
+    return largest
 
 
 def _stepped_per_epoch(record: Record) -> list[Evidence]:

@@ -37,8 +37,9 @@ CARD = {
     "checked": "closed form",
     "changed": "P005 is credited for the setting (16- and 4-bit training); the limits are those "
     "of IEEE float16 and of bfloat16.",
-    "summary": "Sixteen bits are too few: {share of gradient lost} of the gradient entries are lost to "
-    "rounding, and {share of update lost} of each update is.",
+    "summary": "Sixteen bits are too few; {share of gradient lost} of the gradient entries are lost to "
+    "rounding; {share of update lost} of each update is; the usual step changes no entry of "
+    "{share of parameters that no step changes} of the parameters.",
 }
 # Half-decades from 1e-24: bin 33 starts at 3.2e-8, below the smallest float16 (6.0e-8); bin 40 at 1e-4.
 SMALLEST, NORMAL = 33, 39

@@ -40,9 +40,11 @@ CARD = {
     ),
     "checked": "closed form",
     "changed": "",
-    "summary": "The largest loss of each batch carries {share of loss in one example} of the "
-    "whole, and the largest input of some batch "
-    "is {largest input over usual} times the usual one.",
+    "summary": "The largest loss of each batch carries {share of loss in one example} of the whole; "
+    "the largest input of some batch is {largest input over usual} times the usual one; "
+    "the targets of some batch spread {largest target spread over its neighbours} times as far as those "
+    "before and after; steps stand out whose loss is "
+    "{second largest loss over its neighbours and the first ones} times that of their neighbours.",
 }
 
 

@@ -49,8 +49,8 @@ CARD = {
     "the curve alone",
     "harm": True,
     "summary": "Held-out loss is {held-out loss over its best} times its lowest, reached at step "
-    "{best step}, "
-    "while the training loss has gone on falling.",
+    "{best step}; on held-out data the loss fell {held-out progress over that of training} as far as in "
+    "training and then stopped; the training loss has gone on falling.",
 }
 
 
