@@ -25,6 +25,21 @@ def test_an_epoch_tells_how_many_batches_the_one_before_it_gave() -> None:
     assert [data["batches_before"] for data in epochs] == [None, 3, 2]
 
 
+def test_an_epoch_whose_steps_passed_unheard_is_counted_and_a_pass_without_steps_is_not() -> None:
+    loaders = Loaders(lambda kind, where, data: None)
+    loader = DataLoader(TensorDataset(torch.randn(10, 3)), batch_size=5)
+    taken = 0
+    for heard, steps in ((True, 2), (False, 2), (False, 0), (True, 2), (False, 2), (False, 0)):
+        iterator = iter(loader)
+        loaders.started(loader, iterator, taken)
+        for _ in range(2):
+            loaders.came(iterator, next(iterator), None)
+            if heard:
+                loaders.used_for_training()
+        taken += steps
+    assert loaders.epochs_trained == 4
+
+
 def test_the_same_rows_in_a_new_data_set_are_the_same_loader_and_other_rows_another() -> None:
     loaders = Loaders(lambda kind, where, data: None)
     rows = torch.randn(20, 3)

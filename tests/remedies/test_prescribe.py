@@ -249,6 +249,15 @@ def test_a_schedule_that_two_events_tell_of_is_named_once() -> None:
     assert len([change for change in found if "StepLR" in change]) == 1
 
 
+def test_a_schedule_that_is_stepped_once_per_epoch_is_stretched_and_not_told_to_be() -> None:
+    fell = {("hyper/lr", "group 0"): (STEPS, 0.9**STEPS)}
+    for per_epoch, told in ((1.0, False), (1.21, False), (1.6, True)):
+        stepped = Event("scheduler", 0, data={"class": "StepLR", "steps_per_epoch": per_epoch})
+        found = changes("learning-rate-decayed-too-early", record(fell, stepped))
+        assert any("times per epoch" in change for change in found) == told
+        assert any("stretch the schedule" in change for change in found)
+
+
 def test_clipping_leaves_nine_of_ten_gradients_whole() -> None:
     norms = np.linspace(0.1, 0.62, 100)  # nine of ten below 0.57, which is nearer to 0.5 than to 1
     seen = record({"clipping/norm_before": (STEPS, norms), "clipping/factor": (STEPS, 1e-3 / norms)})

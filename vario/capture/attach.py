@@ -365,7 +365,7 @@ class Attachment(Hearing):
     # ---- loaders, models, surroundings
 
     def loader_started(self, loader: Any, iterator: Any) -> None:
-        where = self.loaders.started(loader, iterator)
+        where = self.loaders.started(loader, iterator, self.doze.steps())
         self.without_loader.loader_started(where)
         self.evaluation.close(where)
 

@@ -90,6 +90,11 @@ class Doze:
             self._owner.streams[0].step += passed
             self._untold += passed
 
+    def steps(self) -> int:
+        """How many have been taken, of all streams together."""
+        self.count()
+        return sum(stream.step for stream in self._owner.streams)
+
     def end(self) -> None:
         """Account for the steps that have passed, and hear the next one."""
         self.count()

@@ -50,6 +50,7 @@ class _Known:
     trains: bool = False
     alike: tuple[Any, ...] = ()  # of these another loader must share one with it to be taken for the same
     told: int = -1  # the last epoch that the record knows of
+    began: int = 0  # steps that had been taken when this epoch began
     length: int | None = None
 
     @property
@@ -109,10 +110,13 @@ class Loaders:
         shown = rows_to_show(batch, self.inputs, len(indices)) if self.showing else ()
         return Drawn(self.current.where, indices, _targets(batch, len(indices)), shown)
 
-    def started(self, loader: DataLoader[Any], iterator: Any) -> str:
-        """A loader is iterated, again or for the first time; its name."""
+    def started(self, loader: DataLoader[Any], iterator: Any, steps: int = 0) -> str:
+        """A loader is iterated, again or for the first time, after so many steps; its name."""
         known = self._of_loader.get(loader) or self._made_anew(loader)
         self._of_loader[loader] = known
+        if known.trains and known.told < known.epoch and known.began < steps:  # they passed unheard
+            self.epochs_trained += 1
+        known.began = steps
         known.epoch += 1
         known.before, known.batches = (known.batches or known.before), 0
         self._of_iterator[iterator] = known

@@ -61,7 +61,7 @@ def decayed_too_early(finding: Finding, record: Record) -> list[Change]:
     epoch = steps_per_epoch(record)
     for data in event_rows(record, "scheduler"):
         per_epoch = data.get("steps_per_epoch", data.get("stepped_per_epoch"))
-        if isinstance(per_epoch, int | float) and per_epoch > 1:
+        if isinstance(per_epoch, int | float) and per_epoch >= 1.5:  # once, or a pass begun at the end
             changes.append(
                 Change(
                     f"call scheduler.step() of {data.get('class', 'the schedule')} once per epoch, or"
