@@ -72,6 +72,19 @@ def test_what_leaked_into_a_held_out_set_is_a_share_of_it(batches: Batches) -> N
     assert share == pytest.approx(0.2, abs=0.01)
 
 
+def test_a_share_is_estimated_where_a_part_of_training_is_known() -> None:
+    """160 rows drawn of 200: rather more than half of them are known at the end."""
+    few = lambda: [X[torch.randint(len(X), (20,))] for _ in range(2)]  # noqa: E731
+    told, _ = run(few, [torch.cat([HELD_OUT, X[:40]])])
+    share, of = (float(told["", f"eval/seen_{name}"]) for name in ("share", "of"))  # type: ignore[arg-type]
+    assert share == pytest.approx(1 / 3, abs=2 * (2 / 9 / of) ** 0.5)
+    assert 16 < of < 80
+    told, _ = run(few, [HELD_OUT])
+    assert told["", "eval/seen_share"] == 0.0
+    told, _ = run(lambda: few()[:1], [torch.cat([HELD_OUT, X[:20]])])  # 80 rows drawn: too little is known
+    assert ("", "eval/seen_share") not in told
+
+
 def test_two_losses_of_the_same_outputs_are_told_in_the_same_place() -> None:
     torch.manual_seed(0)
     net, notes = nn.Linear(6, 1), Notes()
@@ -227,7 +240,11 @@ def test_what_a_model_in_eval_mode_is_trained_on_is_no_part_of_its_evaluation() 
         by_accuracy(net)
 
     told = {(r.where, r.series, r.value) for r in Asked(ask).readings if r.series.startswith("eval/")}
-    assert told == {("", "eval/examples", len(HELD_OUT)), ("", "eval/seen_share", 0.0)}
+    assert told == {
+        ("", "eval/examples", len(HELD_OUT)),
+        ("", "eval/seen_share", 0.0),
+        ("", "eval/seen_of", 80.0),
+    }
 
 
 def test_losses_that_leave_gradients_on_are_told_where_their_loader_says_and_nowhere_else() -> None:

@@ -28,8 +28,19 @@ def test_fires_and_grades_by_share(make):
 
 
 def test_rows_that_leaked_are_known_only_after_an_epoch(make):
-    growing = seen(0.3) | {("eval/seen_share", "loader 1"): (PASSES, np.linspace(0.0, 0.3, 10))}
-    assert train_test_leakage.check(make(400, growing)).evidence[0].value == pytest.approx(0.3)
+    growing = {("eval/seen_share", "loader 1"): (PASSES, np.minimum(np.linspace(0.0, 0.6, 10), 0.3))}
+    assert train_test_leakage.check(make(400, seen(0.3) | growing)).evidence[0].value == pytest.approx(0.3)
+
+
+def test_a_share_that_was_estimated_is_as_uncertain_as_one_of_fewer_rows(make):
+    def told(share, of):
+        series = {("eval/seen_of", "loader 1"): (PASSES, np.full(10, of))}
+        return train_test_leakage.check(make(400, seen(share) | series))
+
+    assert told(0.03, 30.0) is None  # 1 of 30
+    wide, narrow = (told(0.3, of).evidence[0] for of in (30.0, 900.0))
+    assert wide.value == narrow.value
+    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
 
 
 def test_evaluating_the_training_data_beside_held_out_data_is_no_leak(make):

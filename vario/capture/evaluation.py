@@ -38,7 +38,7 @@ class _Pass:
     class_right: Any = None
     class_count: Any = None
     modes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    seen: list[int] = field(default_factory=lambda: [0, 0])  # rows also seen in training, rows
+    seen: list[float] = field(default_factory=lambda: [0, 0])  # rows also seen in training, rows
     own: float = 0.0
     start: float = field(default_factory=time.perf_counter)
     calls: int = 0
@@ -71,14 +71,17 @@ class Evaluation:
             _judge(this, call)
         this.own += time.perf_counter() - begun
 
-    def asked(self, loader: str, rows: int, seen: float, modes: dict[str, tuple[int, int]]) -> None:
-        """A pass over `rows` rows, a share of them `seen` in training, without a loss function of torch's."""
+    def asked(
+        self, loader: str, rows: int, seen: float, of: float, modes: dict[str, tuple[int, int]]
+    ) -> None:
+        """A pass over `rows` rows without a loss function of torch's; a share of `of` of them was `seen`."""
         told = [Reading("eval/examples", rows, loader), Reading("eval/seen_share", seen, loader)]
+        told.append(Reading("eval/seen_of", of, loader))
         self._tell(
             told + [Reading("mode/eval_share", on / total, kind) for kind, (on, total) in modes.items()]
         )
 
-    def rows_seen(self, loader: str, seen: int, rows: int) -> None:
+    def rows_seen(self, loader: str, seen: float, rows: float) -> None:
         """Of `rows` hashed rows of an evaluated batch, `seen` were seen in training."""
         for (where, _), this in self._passes.items():
             if where == loader:
@@ -142,6 +145,7 @@ def _readings(loader: str, this: _Pass) -> list[Reading]:
         readings.append(Reading("eval/class_counts", _list(this.class_count), loader))
     if this.seen[1]:
         readings.append(Reading("eval/seen_share", this.seen[0] / this.seen[1], loader))
+        readings.append(Reading("eval/seen_of", this.seen[1], loader))
     for kind, (train, total) in this.modes.items():
         readings.append(Reading("mode/eval_share", train / total, kind))
     return readings

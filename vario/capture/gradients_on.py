@@ -24,7 +24,7 @@ MOST_HELD = 64  # losses on one batch, or of a script without loaders: their out
 class _Held(NamedTuple):
     call: LossCall
     where: str
-    rows: tuple[int, int]  # seen in training, of how many
+    rows: tuple[float, float]  # seen in training, of how many
     modes: dict[str, tuple[int, int]]
 
 

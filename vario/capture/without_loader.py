@@ -2,8 +2,8 @@
 
 From `model.eval()`, or gradients that are switched off between two steps, until the next backward the model's
 inputs are looked at. Rows of training are known from its loader, or, where it has none, from the inputs of
-the steps that are measured: then from a part of them. How large a part the training batches themselves show,
-of which as many rows should be known.
+the steps that are measured: then from a part of them. How large a part the newest training batches show, of
+which as many rows should be known.
 
 Where no loss function of torch's is called either, it is an evaluation if the model is asked for the same
 rows as once before: data made anew, or a choice among rows to be trained on, are others each time.
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["TRAINED_ON", "WithoutLoader"]
 
 TRAINED_ON = "training data"  # where an evaluation is told that is of rows of training
-LEAST_KNOWN = 0.6  # of training: with less, a part that leaked cannot be told from a part that is known
 LEAST_ROWS = 60
+# Of n rows of training a share c is known, give or take sqrt(c (1 - c) / n): two of these fit between it and
+# half of it, where held-out rows begin, from c n / (1 - c) = 16 on.
+APART = 16
 MOST_ROWS = 4096  # of one loader in an evaluation
 MOST_ASKED = 64  # evaluations that are remembered
 
@@ -120,7 +122,7 @@ class WithoutLoader:
             if self._modes is None and self._given is not None and _begin(self._given) in self._asked:
                 self._modes = self._all.modes()
 
-    def loss_called(self, examples: int) -> tuple[str, int, int]:
+    def loss_called(self, examples: int) -> tuple[str, float, float]:
         """Where to tell of this loss of so many `examples`, how many training had seen, and of how many.
 
         What the loaders say stands where they know of any rows. Of all rows given since the last loss it is
@@ -138,12 +140,10 @@ class WithoutLoader:
             return where, seen, rows
         if hashes is None:  # a second loss of the same outputs
             return self._last or where, 0, 0
-        known = self._known_share()
-        seen, rows = self._all.loaders.rows.evaluate(hashes) if known >= LEAST_KNOWN else (0, 0)
-        share = min(seen / rows / known, 1.0) if rows else 0.0
+        share, of = self._seen(hashes)
         # Of what was trained on nearly all would be known, of what was not nearly none.
         self._last = TRAINED_ON if share > 0.5 else where
-        return self._last, rows if share > 0.5 else round(share * rows), rows
+        return self._last, of if share > 0.5 else share * of, of
 
     def told_elsewhere(self) -> None:
         """A loss of the rows that were given is told where their loader says."""
@@ -173,22 +173,35 @@ class WithoutLoader:
         if self._modes is None:
             self._asked |= {_begin(parts[0][1])} if len(self._asked) < MOST_ASKED else set()
             return
-        known = self._known_share()
-        if known < LEAST_KNOWN or len(self._all.streams) != 1:
+        if len(self._all.streams) != 1:
             return
         for loader in dict.fromkeys(loader for loader, _ in parts):
             rows = np.concatenate([given for of, given in parts if of == loader])
-            if len(rows) < LEAST_ROWS:
+            seen, of = self._seen(rows)
+            if len(rows) < LEAST_ROWS or not of:
                 continue
-            seen = self._all.loaders.rows.evaluate(rows)[0] / len(rows) / known
             where, share = (TRAINED_ON, 1.0) if seen > 0.5 else (loader, seen)
             if where != TRAINED_ON or self._tables.found:  # with a table, whether it is all of the rows
-                self._all.evaluation.asked(where, len(rows), share, self._modes)
+                self._all.evaluation.asked(where, len(rows), share, of, self._modes)
 
-    def _known_share(self) -> float:
-        known, rows = (sum(column) for column in zip(*self._known, strict=True)) if self._known else (0, 0)
-        enough = rows >= LEAST_ROWS and self._all.loaders.knows_all
-        return known / rows if enough else 0.0
+    def _seen(self, hashes: NDArray[np.int64]) -> tuple[float, float]:
+        """The share of these rows that was trained on, and of how many rows a share would be as uncertain.
+
+        Of none where they are too few, or too little of training is known.
+        """
+        known, told_by = self._known_share()
+        seen, rows = self._all.loaders.rows.evaluate(hashes)
+        of = known / (1 / rows + (1 - known) / told_by) if known and rows else 0.0
+        return (min(seen / rows / known, 1.0), of) if of and of >= APART * (1 - known) else (0.0, 0.0)
+
+    def _known_share(self) -> tuple[float, int]:
+        """Of the newest batches, as many as say enough (what is known grows); and how many rows they have."""
+        known = rows = 0
+        for mine, all_of_them in reversed(self._known):
+            known, rows = known + mine, rows + all_of_them
+            if rows >= LEAST_ROWS:
+                return (known / rows if self._all.loaders.knows_all else 0.0), rows
+        return 0.0, rows
 
 
 def _begin(rows: NDArray[np.int64]) -> int:

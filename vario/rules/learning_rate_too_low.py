@@ -83,20 +83,16 @@ def check(
         # Only leaving its start: a rate three times as large would be usual, and the loss gathers speed.
         path_limit, ratio_limit, straight = leaving_path, usual / 3, 1.0
     elif typical.high < usual / 10:
-        # Ten times this rate would be usual: a straight line says that a longer path leads on as well.
-        path_limit = leaving_path
+        path_limit = leaving_path  # ten times this rate would be usual, and a straight line leads on
     if path > path_limit or typical.high > ratio_limit:
         return None
     halves = [_halves(*curve) for curve in ((run.steps, run.values), _evaluations(record))]
     straight_ones = [
         pair for pair in halves if pair[1].high < 0 and pair[1].value < straight * pair[0].value < 0
     ]
-    # A run that is only leaving its start, or whose weights have stayed there, may fall too little for half of
-    # it to tell: then all of it does.
-    slow = (
-        (leaving or path < still_limit) and trend(run.steps, run.values).high < 0 and halves[0][1].value < 0
-    )
-    slow = slow and halves[0][1].low < straight * halves[0][0].value
+    # A run that leaves its start, or whose weights stayed there, may fall too little for half of it to tell.
+    slow = (leaving or path < still_limit) and trend(run.steps, run.values).high < 0
+    slow = slow and halves[0][1].value < 0 and halves[0][1].low < straight * halves[0][0].value
     falling = bool(straight_ones) or slow
     first, second = (straight_ones or halves)[0]
     # A loss that has not moved shows no trend above its noise; weights that have not moved say the same.

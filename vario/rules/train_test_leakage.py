@@ -3,11 +3,12 @@
 What it means: the evaluation is partly an exam whose answers were handed out before; its figures are too
 good by an unknown amount. Splitting before doubling or augmenting, and splitting by what belongs together,
 prevents it.
-How it is decided: the share of the rows of an evaluation whose hash occurred in training; the low end of
-its interval must pass 0.01. A warning up to 0.1, an error beyond. A loader of training rows only (above
-0.9) is taken as meant so, where another evaluation is held out; where none is, a warning says that nothing
-is, or advice where it is all of the training data. Advice only where the training data repeat rows within an
-epoch, or in the script's own table, about as often: few distinct rows exist.
+How it is decided: the share of the rows of an evaluation whose hash occurred in training (without a loader,
+where a part of training is known, over that part); the low end of its interval must pass 0.01. A warning up
+to 0.1, an error beyond. A loader of training rows only (above 0.9) is taken as meant so, where another
+evaluation is held out; where none is, a warning says that nothing is, or advice where it is all of the
+training data. Advice only where the training data repeat rows within an epoch, or in the script's own table,
+about as often: few distinct rows exist.
 Not applicable: no evaluation was seen, its rows could not be hashed, or fewer than 100 were; or the loss of a
 training step is about a part of the rows that the model is given: where a model is asked for all nodes of a
 graph at once, a mask holds out labels and not rows, and which of the rows were trained on is not known.
@@ -27,7 +28,14 @@ from vario.rules._model import training_loaders
 ID = "train-test-leakage"
 CARD = {
     "papers": ("P253",),
-    "reads": ("eval/seen_share", "eval/examples", "data/duplicate_share", "batch/targets", "batch/size"),
+    "reads": (
+        "eval/seen_share",
+        "eval/seen_of",
+        "eval/examples",
+        "data/duplicate_share",
+        "batch/targets",
+        "batch/size",
+    ),
     "checked": "closed form",
     "changed": "P253 finds near duplicates by attribution; equal hashes find exact ones only",
     "harm": True,
@@ -54,8 +62,13 @@ def check(
         count = record.last("eval/examples", where)
         most = max(most, count if count >= 0 else 0.0)
         if len(shares) and count >= rows:
-            # Before training has gone through its data once, rows that leaked are not known yet.
-            found[where] = (rate(float(shares.max()), count), int(steps[int(shares.argmax())]))
+            # Before training has gone through its data once, rows that leaked are not known yet; without a
+            # loader each share is an estimate.
+            of = record.last("eval/seen_of", where)  # rows that it is as certain as a share of
+            found[where] = (
+                rate(float(np.median(shares[-3:])), min(of, count) if of > 0 else count),
+                int(steps[-1]),
+            )
     if not found:
         raise NotApplicable(f"{most:.0f} rows of evaluations were hashed; {rows} are needed")
     own = {where for where in found if is_seen(record, where)}
