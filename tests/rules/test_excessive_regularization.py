@@ -39,7 +39,13 @@ def test_dropout_as_a_function_counts_like_a_module(make):
 
 
 def test_is_advice_at_a_usual_dropout_since_wrong_labels_leave_the_same_picture(make):
-    assert check(make(400, HIGH | evaluated(0.7), events=dropout(0.5))).severity == "advice"
+    assert check(make(400, HIGH | evaluated(1.4), events=dropout(0.5))).severity == "advice"
+
+
+def test_silent_at_a_usual_dropout_where_the_model_without_it_has_won_half(make):
+    """Smoothed, mixed or wrong labels keep the loss of training up, and not that of an evaluation."""
+    assert check(make(400, HIGH | evaluated(0.7), events=dropout(0.5))) is None
+    assert check(make(400, HIGH | evaluated(0.7), events=dropout(0.7))).severity == "warning"
 
 
 def test_a_run_that_learned_nothing_needs_no_better_evaluation(make):

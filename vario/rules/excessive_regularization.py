@@ -9,7 +9,8 @@ evaluations lie below it by more than 15 %. Or they are right twice as often as 
 what it lets through, and its end hides what is learned). Dropout of at least 0.8 adds noise of four times
 the square of the signal (p over 1 - p) to every unit: there a loss that never fell 5 % below that of a guess
 suffices, and one that fell by less than half gives advice, whatever evaluations say. Advice, too, where the
-dropout is below 0.7.
+dropout is below 0.7; there nothing is said of a model whose evaluations, without it, have won half of what a
+guess costs: smoothed, mixed or wrong labels keep a training loss as high.
 Not applicable: the list of modules was not recorded; no dropout of that strength.
 """
 
@@ -73,6 +74,8 @@ def check(
     severity: Severity = "warning" if strongest >= unusual else "advice"
     if hidden is not None:
         return Finding(ID, severity, 0.85, tuple(found), steps, (*evidence, hidden))
+    if strongest < unusual and evaluation < slow * np.fmin(run.start.value, run.chance):
+        return None  # it can fit, and something else keeps the loss of training up
     if np.isfinite(evaluation) and evaluation <= (1 - gap) * run.end.low:
         evidence.append(exactly("loss in evaluation", evaluation, (1 - gap) * run.end.value))
         return Finding(ID, severity, 0.85, tuple(found), steps, tuple(evidence))
