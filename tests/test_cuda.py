@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,34 @@ def test_a_step_that_is_not_measured_waits_for_nothing(tmp_path: Path) -> None:
             waited += bool(waits)
             assert not waits or kind != "none", (kind, [str(w.message) for w in waits])
     assert 0 < waited <= measured < 400
+
+
+def test_a_run_that_fills_the_memory_keeps_what_it_needs(tmp_path: Path) -> None:
+    """Weights, gradients and two of Adam's state, and little more: no room for copies of ours."""
+    total, each = torch.cuda.mem_get_info()[1], 4096 * 4096 * 4
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 52 * each) / total)
+    try:
+        for watched in (False, True):
+            model = nn.Sequential(*(nn.Linear(4096, 4096, bias=False) for _ in range(12))).cuda()
+            optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+            torch.cuda.reset_peak_memory_stats()
+            with watch(model, optimizer, home=tmp_path, overhead=1.0) if watched else nullcontext() as run:
+                for _ in range(12):
+                    optimizer.zero_grad(set_to_none=False)
+                    model(torch.randn(8, 4096, device="cuda")).square().mean().backward()
+                    optimizer.step()
+            del model, optimizer
+            torch.cuda.empty_cache()
+        assert run is not None and run.path is not None
+        record = open_run(run.path)
+        assert record.main.step_count == 12 and len(record.main.series("gradient/norm")[0]) == 12
+        assert (
+            not record.events("switched_off")
+            and "weights_before" in record.events("no_room")[0].data["left_out"]
+        )
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 @pytest.mark.parametrize("method", OPTIMIZERS, ids=lambda method: method.id)

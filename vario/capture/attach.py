@@ -37,6 +37,7 @@ from vario.capture.loss_calls import apart, read_call
 from vario.capture.loss_within import LossWithin
 from vario.capture.needs import LossCall
 from vario.capture.observer import Observer
+from vario.capture.room import Room
 from vario.capture.schedulers import Schedulers
 from vario.capture.streams import Stream, copied, make_stream, mode_counts
 from vario.capture.without_loader import WithoutLoader
@@ -64,12 +65,11 @@ class Attachment(Hearing):
         self.evaluation = Evaluation(self._evaluated, budget=budget)
         self.by_hand, self.in_backward = ByHand(self), InBackward(self)
         self.gathered, self.dropouts = Gathered(), Dropouts(self._happened)
-        self.inputs, self.doors = Inputs(self), Doors(self)
+        self.inputs, self.doors, self._room = Inputs(self), Doors(self), Room(self._happened)
         self.forward, self.look_at_rows = self.inputs.forward, self.loaders.look_at_rows
         self.answers = Answers(self, self._evaluated, budget=budget)
         self.dropout_called, self.answered = self.dropouts.called, self.answers.answered
-        self.without_loader = WithoutLoader(self, self._happened)
-        self.gradients_on = GradientsOn(self)
+        self.without_loader, self.gradients_on = WithoutLoader(self, self._happened), GradientsOn(self)
         self.answered_outside = LossWithin(self).answered_outside
         self.evaluates, self.evaluated_on = self.without_loader.evaluates, self.without_loader.evaluated_on
         self.gradients_off, self.gradients_back = self.without_loader.opened, self.without_loader.closed
@@ -280,7 +280,7 @@ class Attachment(Hearing):
         stream.own_before = self.own
         self.observer.began(stream)
         self.streams.append(stream)
-        stream.wanted = stream.can_offer(self.observer.wants(stream))
+        stream.wanted = self._room.left(stream, self.observer.wants(stream))
         self.observer.event(stream, "parameters", "", stream.parameters_event())
         self.observer.event(stream, "modules", "", stream.modules_event())
         if optimizers:
@@ -353,7 +353,7 @@ class Attachment(Hearing):
 
     def expect(self, stream: Stream) -> None:
         """The next step begins: what is wanted of it."""
-        stream.wanted = stream.can_offer(self.observer.wants(stream))
+        stream.wanted = self._room.left(stream, self.observer.wants(stream))
         passes = self.by_hand.is_regular(stream) and self.doze.begin_by_hand(stream)
         self.awake = not passes and (self._unusual or any(other.wanted for other in self.streams))
         if self.awake:

@@ -142,6 +142,12 @@ def unseen(run: Run) -> Iterator[str]:
     """What the run did that cannot be watched, one sentence each."""
     if next(iter(run.events("graph_captured")), None) is not None:
         yield "steps inside a CUDA graph: it is replayed without a word of Python"
+    for told in list(run.events("no_room"))[-1:]:
+        needed, there = (_gigabytes(told.data.get(name)) for name in ("needed", "there"))
+        yield (
+            "what needs copies of the weights, gradients of examples or second derivatives: with them"
+            f" {needed} would have been held on {clean(str(told.data.get('device', '')))}, of {there}"
+        )
     if next(iter(run.events("other_threads")), None) is not None:
         yield "steps of threads that train at the same time: of those, one is heard at a time"
     if run.status == "finished" and not run.records():
@@ -151,6 +157,10 @@ def unseen(run: Run) -> Iterator[str]:
             " or in a container); torch.func is not. In such a script, `with vario.watch(model, optimizer):`"
             " sees them"
         )
+
+
+def _gigabytes(bytes: Any) -> str:
+    return f"{bytes / 2**30:.3g} GiB" if isinstance(bytes, int | float) else "more"
 
 
 def _schedule(run: Run) -> dict[str, Any]:
