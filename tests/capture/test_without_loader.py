@@ -73,16 +73,17 @@ def test_what_leaked_into_a_held_out_set_is_a_share_of_it(batches: Batches) -> N
 
 
 def test_a_share_is_estimated_where_a_part_of_training_is_known() -> None:
-    """160 rows drawn of 200: rather more than half of them are known at the end."""
-    few = lambda: [X[torch.randint(len(X), (20,))] for _ in range(2)]  # noqa: E731
-    told, _ = run(few, [torch.cat([HELD_OUT, X[:40]])])
+    """2,400 rows drawn of 2,000: two thirds of them are known at the end."""
+    many, others = torch.randn(2, 2000, 6, generator=torch.Generator().manual_seed(2))
+    few = lambda: [many[torch.randint(2000, (200,))] for _ in range(3)]  # noqa: E731
+    told, _ = run(few, [torch.cat([others[:800], many[:400]])])
     share, of = (float(told["", f"eval/seen_{name}"]) for name in ("share", "of"))  # type: ignore[arg-type]
     assert share == pytest.approx(1 / 3, abs=2 * (2 / 9 / of) ** 0.5)
-    assert 16 < of < 80
-    told, _ = run(few, [HELD_OUT])
+    assert 200 < of < 600
+    told, _ = run(few, [others])
     assert told["", "eval/seen_share"] == 0.0
-    told, _ = run(lambda: few()[:1], [torch.cat([HELD_OUT, X[:20]])])  # 80 rows drawn: too little is known
-    assert ("", "eval/seen_share") not in told
+    told, _ = run(lambda: [X[torch.randint(200, (20,))]], [torch.cat([HELD_OUT, X[:20]])])
+    assert ("", "eval/seen_share") not in told  # 80 rows drawn: too little is known
 
 
 def test_two_losses_of_the_same_outputs_are_told_in_the_same_place() -> None:
