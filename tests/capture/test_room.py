@@ -44,20 +44,20 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: Memory | N
     [
         (None, ""),
         (9.0, ""),
-        (2.1, "examples"),
-        (1.5, "examples copies"),
+        (3.1, "examples"),
+        (0.9, "examples copies"),
     ],
 )
 def test_what_there_is_no_room_for_is_left_out_the_dearest_first(
     spare: float | None, left_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The script holds its parameters four times, and once more in the middle of a step. At most steps two
-    copies are wanted; before the first one, two of the optimizer's state are to come beside them.
+    copies are wanted, and activations; before the first one, two of the optimizer's state are to come.
     """
     memory = None if spare is None else Memory(4 * SIZE, 5 * SIZE, int((5 + spare) * SIZE / room.SHARE) + 1)
     found = recorded(tmp_path, monkeypatch, memory)
     names = found.main.names()
-    for word, series in (("copies", COPIED), ("examples", EXAMPLES)):
+    for word, series in (("copies", COPIED), ("copies", "activation/mean"), ("examples", EXAMPLES)):
         assert (series not in names) == (word in left_out), (series, names)
     told = list(found.events("no_room"))
     assert bool(told) == bool(left_out)

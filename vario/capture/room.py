@@ -19,7 +19,9 @@ from vario.capture.streams import Stream
 
 __all__ = ["Memory", "Room", "memory"]
 
-COPIES = frozenset({"weights_before", "keep_grads", KEEP})  # each of them one of all parameters
+# Each as much as all parameters: copies of them or of their gradients, and outputs of layers that are kept
+# while a backward would let them go for the gradients that it makes.
+COPIES = frozenset({"weights_before", "keep_grads", KEEP, "activations"})
 # Of what lies between a step's middle and its end: second derivatives keep all of it and go through it once
 # more, the gradients of examples were seen to need a twentieth.
 PASSES = ((CURVATURE - COPIES, 1.0), (EXAMPLES, 0.25))
