@@ -73,9 +73,11 @@ class Gathered:
         }
         seen = graph.walk(tensors, named)
         self.batches.double_softmax = seen.double_softmax
+        wanting = {stream.name for stream in streams if "activations" in stream.wanted}
         for activation in seen.activations:
             stream, _, where = activation.where.partition("|")
-            self.batches.activations.setdefault(stream, []).append(replace(activation, where=where))
+            if stream in wanting:
+                self.batches.activations.setdefault(stream, []).append(replace(activation, where=where))
 
     def closed(self, *, let_go: bool, late: bool = False) -> None:
         """A step has been made of them; `late`: told after the next step's losses were called."""
