@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from tests.instruments.sample import draw, read
+from vario.capture.loss_calls import read_call
 from vario.capture.needs import LossCall
 from vario.instruments.batch import Batch
 
@@ -58,3 +61,18 @@ def test_an_ignored_label_may_be_a_class() -> None:
         1.0,
         1.0,
     ]
+
+
+def test_weights_of_classes_are_those_that_the_loss_was_given() -> None:
+    counted = {("batch/size", ""), ("batch/targets", ""), ("batch/class_counts", "")}
+    weighed = replace(call([0, 0, 1, 2]), weight=torch.tensor([0.5, 1.0, 4.0]))
+    assert read(Batch(), loss_calls=[weighed])["batch/class_weights", ""] == [0.5, 1.0, 4.0]
+    assert set(read(Batch(), loss_calls=[call([0, 1])])) == counted
+    assert set(read(Batch(), loss_calls=[replace(weighed, weight=torch.ones(4, 3))])) == counted
+    given = torch.randn(6, requires_grad=True), (torch.arange(6) % 2).float()
+    function = torch.nn.functional.binary_cross_entropy_with_logits
+    yes_or_no = read_call(
+        function.__name__, function, given, {"pos_weight": torch.tensor(3.0)}, function(*given)
+    )
+    assert yes_or_no is not None
+    assert read(Batch(), loss_calls=[yes_or_no])["batch/class_weights", ""] == [1.0, 3.0]

@@ -60,6 +60,15 @@ def test_a_handful_of_rare_examples_does_not_tell_that_they_are_neglected(make):
     assert class_imbalance.check(make(400, UNEQUAL | many)).severity == "warning"
 
 
+def test_classes_that_the_loss_weighs_are_as_unequal_as_their_weighted_counts(make):
+    def given(*weights):
+        return make(400, UNEQUAL | {"batch/class_weights": (PASSES, np.tile(weights, (10, 1)))})
+
+    assert class_imbalance.check(given(1.0, 11.0, 45.0)) is None
+    assert class_imbalance.check(given(1.0, 1.0, 2.0)).evidence[0].value == pytest.approx(22.5)
+    assert class_imbalance.check(given(1.0, 1.0, 0.5)).evidence[0].where == "class 2"
+
+
 def test_silent_on_equal_classes_and_on_an_inequality_of_chance(make):
     assert class_imbalance.check(make(400)) is None
     few = {"batch/class_counts": (N[:4], np.array([[30.0, 2.0]] * 4))}

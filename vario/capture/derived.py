@@ -141,6 +141,10 @@ def _class_counts(offer: Offer) -> Pending | None:
     return predictions.class_counts(offer["labelled_rows"]) if "labelled_rows" in offer else None
 
 
+def _class_weights(offer: Offer) -> Pending | None:
+    return predictions.class_weights(offer["loss_calls"]) if "loss_calls" in offer else None
+
+
 def _logit_ranges(offer: Offer) -> Pending | None:
     return predictions.logit_ranges(offer["loss_calls"]) if "loss_calls" in offer else None
 
@@ -231,6 +235,7 @@ DERIVED: dict[str, Derived] = {
     "regression_labels": Derived(frozenset({"loss_calls"}), _regression_labels),
     "drawn": Derived(frozenset({"loss_calls"}), _drawn),
     "class_counts": Derived(frozenset({"labelled_rows"}), _class_counts),
+    "class_weights": Derived(frozenset({"loss_calls"}), _class_weights),
     "logit_ranges": Derived(frozenset({"loss_calls"}), _logit_ranges),
     "example_norms": Derived(frozenset({"example_gradients", "inputs"}), _example_norms),
     "example_gram": Derived(

@@ -34,7 +34,7 @@ def read_call(
         return None
     output, target, value = output.detach(), None if target is None else target.detach(), value.detach()
     reduction = str(given.get("reduction", "mean"))
-    weight = given.get("weight")
+    weight = given.get("pos_weight" if name == "binary_cross_entropy_with_logits" else "weight")
     if output.dim() > 1 and output.numel() > LARGEST_OUTPUT:
         stride = -(-output.numel() // LARGEST_OUTPUT)
         output = output[::stride].clone()

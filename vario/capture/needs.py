@@ -42,7 +42,7 @@ class LossCall:
     target: Tensor | None
     value: Tensor
     reduction: str = "mean"
-    weight: Tensor | None = None
+    weight: Tensor | None = None  # of the positive class, where the loss answers yes or no
     ignore_index: int = -100
     drawn: Drawn | None = None  # which examples it was about, as far as one can tell
     of_inputs: bool = False  # a gradient with respect to the inputs can be had of it, as an attack takes it

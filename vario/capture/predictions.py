@@ -28,6 +28,7 @@ __all__ = [
     "Rows",
     "abnormal_share",
     "class_counts",
+    "class_weights",
     "examples",
     "logit_ranges",
     "regression_labels",
@@ -182,6 +183,19 @@ def class_counts(rows: Rows) -> Pending | None:
     if classes > CLASSES or rows.labels.ndim != 1:
         return None
     return Pending([torch.bincount(rows.labels, minlength=classes)], lambda host: host[0].tolist())
+
+
+def class_weights(calls: Sequence[LossCall]) -> Pending | None:
+    """What the loss multiplies the examples of each class by, where it was given weights of classes."""
+    for call in calls:
+        weight = call.weight
+        if weight is None or not weight.numel() or weight.numel() > CLASSES:
+            continue
+        if call.name in _CLASS_LOSSES and call.output.ndim > 1 and weight.shape == call.output.shape[1:2]:
+            return Pending([weight.detach().float()], lambda host: host[0].tolist())
+        if call.name == "binary_cross_entropy_with_logits" and weight.numel() == 1:
+            return Pending([weight.detach().reshape(-1).float()], lambda host: [1.0, *host[0].tolist()])
+    return None
 
 
 def logit_ranges(calls: Sequence[LossCall]) -> Pending | None:

@@ -25,7 +25,7 @@ class Batch:
     """
 
     name: str = "batch"
-    needs: frozenset[str] = frozenset({"inputs", "loss_calls", "class_counts"})
+    needs: frozenset[str] = frozenset({"inputs", "loss_calls", "class_counts", "class_weights"})
 
     def read(self, moment: Moment) -> Iterator[Reading]:
         given = moment["inputs"] if "inputs" in moment else []
@@ -38,3 +38,5 @@ class Batch:
             yield moment.reading("batch/targets", float(sum(rows(call) for call in moment["loss_calls"])))
         if "class_counts" in moment:
             yield moment.reading("batch/class_counts", moment["class_counts"])
+        if "class_weights" in moment:
+            yield moment.reading("batch/class_weights", moment["class_weights"])

@@ -4,7 +4,8 @@ What it means: the loss is an average, so rare classes have little say in it and
 That may be what is wanted; where every class matters, sampling them evenly or correcting the outputs by
 the class shares helps.
 How it is decided: the largest over the smallest class count in the training batches, as the model got
-them (after any sampler); the low end of its interval must pass 10. Advice on its own; a warning where a
+them (after any sampler), each times the weight that the loss function gives the class; the low end of its
+interval must pass 10. Advice on its own; a warning where a
 rare class is neglected, that is, where held-out recall of the smaller half of the classes is less than half
 of that of the others (the high end of its interval). Not raised where the frequent classes themselves are
 recognised less than half of the time (held-out, else in training): as with letters or words that those
@@ -26,7 +27,13 @@ from vario.rules._held_out import per_class
 ID = "class-imbalance"
 CARD = {
     "papers": ("P086", "P075", "P076"),
-    "reads": ("batch/class_counts", "eval/class_correct", "eval/class_counts", "accuracy/class_correct"),
+    "reads": (
+        "batch/class_counts",
+        "batch/class_weights",
+        "eval/class_correct",
+        "eval/class_counts",
+        "accuracy/class_correct",
+    ),
     "checked": "closed form",
     "changed": "P086 varies imbalance from 1 to 5,000; the limit of 10 is where its plain nets "
     "begin to lose clearly",
@@ -56,13 +63,16 @@ def check(
         raise NotApplicable(
             f"{total.sum():.0f} labels of {seen.sum()} classes; {labels} of 2 or more are needed"
         )
-    largest, smallest = float(total.max()), float(total[seen].min())
-    value = largest / smallest
+    say = total * _weights(record, len(total))  # in the loss; a class of weight 0 is left out on purpose
+    if not (seen := say > 0).any():
+        return None
+    largest, smallest = int(say.argmax()), int(np.where(seen, say, np.inf).argmin())
+    value = float(say[largest] / max(say[smallest], 1e-30))
     # Logarithm of a ratio of two counts; each adds the variance 1 / count.
-    half = reach() * np.sqrt(1 / largest + 1 / smallest)
+    half = reach() * np.sqrt(1 / total[largest] + 1 / total[smallest])
     found = Evidence(
         "largest over smallest class", value, value * np.exp(-half), value * np.exp(half), ratio,
-        f"class {int(np.where(seen, total, np.inf).argmin())}",
+        f"class {smallest}",
     )  # fmt: skip
     if found.low <= ratio:
         return None
@@ -79,6 +89,13 @@ def check(
             severity = "warning" if over.high < neglected else "advice"
     sure = graded(float(np.log(found.low)), float(np.log(ratio)), float(np.log(10 * ratio)), least=0.8)
     return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), tuple(evidence))
+
+
+def _weights(record: Record, classes: int) -> Floats:
+    """What the loss function multiplies each class by: of its last call, ones where it was given none."""
+    weights = record.series("batch/class_weights")[1]
+    known = weights.ndim == 2 and weights.shape[1] == classes and bool(np.isfinite(weights[-1]).all())
+    return weights[-1] if known else np.ones(classes)
 
 
 def _recall(record: Record, total: Floats) -> tuple[Estimate, Estimate, bool] | None:
