@@ -93,6 +93,20 @@ def test_labels_at_random_are_an_error_with_a_rate_of_a_guess(make):
         assert (label_noise.check(make(400, shuffled | two)) is None) == some
 
 
+def test_what_was_right_before_any_row_came_again_has_labels_that_bear_on_it(make):
+    """As where one wild batch has spoiled the statistics of a norm: only the evaluation is broken."""
+    epochs = [Event("epoch", 100 * i, "loader 0", {"epoch": i}) for i in range(4)]
+
+    def told(first, copies=0.0):
+        broken = run(train=np.where(N < 100, first, 0.9), unseen=0.1, wrong=0.0, floor=2.2)
+        broken |= {"loss/train": np.linspace(2.31, 2.1, 400), "data/duplicate_share": copies} | NEVER_BETTER
+        return label_noise.check(make(400, broken, events=epochs))
+
+    assert told(0.1).severity == "error"
+    assert told(0.4) is None
+    assert told(0.4, copies=0.5).severity == "error"  # rows that come often are known by heart at once
+
+
 def test_labels_that_are_missed_more_often_than_by_luck_are_none_at_random(make):
     """As of addition modulo a number: what training saw of a row excludes its other labels."""
     shuffled = run(train=np.where(N < 200, 0.1, 0.2), unseen=0.0, wrong=0.0, floor=2.2)
@@ -302,6 +316,26 @@ def test_training_after_the_evaluation_stands_for_none_before_it(make):
         for steps, values in [series[key]]
     }
     assert label_noise.check(make(400, series | one_more)).evidence[0].low > 0.1
+
+
+def test_training_after_the_best_evaluation_tells_nothing_where_the_model_got_worse(make):
+    """As after a wild step: training loses more after the evaluation than the evaluation did."""
+    where = "loader 1"
+
+    def told(later):
+        at = np.arange(20, 400, 20)
+        series = {
+            "loss/train": (at, np.where(at < 360, 2.2, 1.9)),
+            "accuracy/train": None,
+            ("eval/accuracy", where): (PASSES, np.r_[np.full(8, 0.2), 0.8, later]),
+            ("eval/loss", where): (PASSES, np.r_[np.full(8, 2.2), 1.1, 1.1]),
+            ("eval/confidence", where): (PASSES, np.r_[np.full(8, 0.2), 0.37, 0.37]),
+            ("eval/examples", where): (PASSES, np.full(10, 1000.0)),
+        }
+        return label_noise.check(make(400, series))
+
+    assert told(0.8) is not None
+    assert told(0.4) is None
 
 
 def test_answers_hardly_better_than_a_guess_contradict_no_label(make):

@@ -55,6 +55,17 @@ def test_what_has_no_parameters_of_its_own_is_not_the_first_layer(make, listed, 
     assert (unnormalized_inputs.check(make(400, PIXELS, events=events)) is None) == silent
 
 
+def test_fires_where_nothing_of_the_inputs_is_left_and_the_run_fails(make):
+    """Divided by 255 three times."""
+    tiny = {"input/mean": 0.0, "input/std": 1e-5, "input/largest": 4e-5, "input/smallest": -1e-5}
+    first = {("activation/std", "layers.0"): 0.4}  # of the biases
+    found = unnormalized_inputs.check(make(400, tiny | first | {"loss/train": 2.303}))
+    assert found.evidence[0].high < found.evidence[0].limit
+    assert unnormalized_inputs.check(make(400, tiny | first)) is None
+    assert unnormalized_inputs.check(make(400, tiny | {"input/std": 0.01, "loss/train": 2.303})) is None
+    assert unnormalized_inputs.check(make(400, tiny | {"input/std": 0.0, "loss/train": 2.303})) is None
+
+
 def test_silent_on_standardised_inputs_even_if_training_fails(make):
     assert unnormalized_inputs.check(make(400, STANDARD | {"loss/train": 2.303})) is None
 

@@ -54,6 +54,15 @@ def test_silent_where_the_run_learns_or_the_weights_hold_or_the_gradient_wins(ma
     assert check(make(200, FAILING | decay | won)) is None
 
 
+def test_a_loss_around_zero_does_not_tell_what_was_won_so_that_the_weights_decide(make):
+    """As a cosine: -0.5 in between, 0 at the end."""
+    around = {"loss/train": lambda s, v: (s, 0.1 - 0.5 * np.sin(np.pi * s / s[-1]))}
+    decay = {("hyper/weight_decay", "group 0"): 0.5}
+    small = {"weight/norm": shrinking(0.1, 0.5), "gradient/norm": 1e-6}
+    assert check(make(200, around | decay | small)).severity == "warning"
+    assert check(make(200, around | decay | {"gradient/norm": 1e-6})) is None
+
+
 def test_cannot_know_without_weight_decay(make):
     with pytest.raises(NotApplicable, match="no weight decay"):
         check(make(200, FAILING))

@@ -61,6 +61,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         "saturated-activations",
         "learning-rate-too-low",
         "poor-initialization",
+        "rank-collapse",  # inputs far smaller than the biases leave one answer to all
         *_TOO_FAR,
         *_NOT_LEARNING,
     ),

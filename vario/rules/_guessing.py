@@ -9,7 +9,14 @@ from vario.rules._evidence import Estimate, Floats, finite
 from vario.rules._examples import class_totals, rate
 from vario.rules._held_out import examples_of
 
-__all__ = ["beats_a_guess", "guess_on_held_out", "knows_nothing", "no_better_than_a_guess", "right_by_luck"]
+__all__ = [
+    "beats_a_guess",
+    "guess_on_held_out",
+    "knows_nothing",
+    "no_better_than_a_guess",
+    "right_by_luck",
+    "right_when_new",
+]
 
 
 def no_better_than_a_guess(
@@ -70,3 +77,17 @@ def knows_nothing(record: Record, right: Estimate, count: int, *, clear: float =
     totals = class_totals(record)[1].sum(axis=0)
     guess = float(totals.max() / totals.sum())
     return right.low < min(2 / count, 0.5) or right.low < guess + clear * (1 - guess)
+
+
+def right_when_new(record: Record, *, copies: float = 0.05) -> Estimate:
+    """Training accuracy in the first epoch, when no row had come before; between 0 and 1 where not known."""
+    epochs = record.events("epoch")
+    loaders = {event.where for event in epochs}
+    twice = finite(*record.series("data/duplicate_share"))[1]
+    if len(loaders) != 1 or len(epochs) < 2 or twice.max(initial=0) > copies:
+        return rate(np.nan, 0)
+    steps, right = finite(*record.series("accuracy/train"))
+    new = right[(steps >= epochs[0].step) & (steps < epochs[1].step)]
+    labels = class_totals(record)[1]
+    each = float(np.median(labels.sum(axis=1))) if len(labels) else 1.0
+    return rate(float(new.mean()) if len(new) else np.nan, len(new) * each)

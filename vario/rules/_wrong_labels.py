@@ -19,6 +19,7 @@ from vario.rules._guessing import (
     knows_nothing,
     no_better_than_a_guess,
     right_by_luck,
+    right_when_new,
 )
 from vario.rules._held_out import accuracy_at, examples_of, passes
 from vario.rules._model import dropouts, is_too_narrow, rows
@@ -99,12 +100,13 @@ def against_loss(record: Record, count: int) -> Found | None:
     after = level(train[(train_at > step) & (train_at <= step + gap_before)])
     if not np.isfinite(before.value):
         before = after
-    if best + 1 < len(steps) and np.isfinite(after.value):
+    lasting_until = _last_as_good(record, where, accuracy)
+    if lasting_until > best and np.isfinite(after.value):  # else training got worse, not better by heart
         least, still = min(before.low, after.low), 0.0
     else:
         least, still = before.low, abs(float(losses[at < step][-1]) - clean) if (at < step).any() else np.inf
     excess = Estimate(before.value - clean, least - still - clean, before.high - clean)
-    lasting = _excess_while_as_good(record, where, step, int(steps[_last_as_good(record, where, accuracy)]))
+    lasting = _excess_while_as_good(record, where, step, int(steps[lasting_until]))
     if lasting is not None and not excess.low >= lasting.low:
         excess = lasting
     # The loss on wrong labels is larger than its bound by an unknown part; half as much again is ample.
@@ -187,6 +189,8 @@ def labels_at_random(
     usual = level(ratio)
     if not moved < usual.value < wild or run.state in ("non-finite", "worse") or not _reaches_all(record):
         return None
+    if right_when_new(record).low > guess:
+        raise NotApplicable("rows were answered right in their first epoch, before any of them came again")
     # Memory alone leads below the loss of a guess when nothing of it carries over to held-out data.
     fell = run.end.high < run.chance and run.end.value < 0.995 * run.start.value
     trained = finite(*record.series("accuracy/train"))[1]

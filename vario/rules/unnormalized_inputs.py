@@ -4,9 +4,10 @@ What it means: initialisers and usual learning rates assume inputs of about unit
 0 to 255, or features whose units differ a thousandfold, stretch the loss surface: one learning rate is
 too large for some weights and too small for others. Standardise each feature on the training set.
 How it is decided: the typical magnitude of the inputs (root of mean^2 + std^2, median of the readings)
-is above 30; or one feature spreads more than 1,000 times as much as another while the largest value is
-above 30. Not raised where the model
-normalises first (a normalisation layer at its start, or first outputs that stay small).
+is above 30, or below a thousandth in a run that fails (beside biases of usual size nothing is left of them);
+or one feature spreads more than 1,000 times as much as another while the largest value is above 30. Not
+raised where the model normalises first (a normalisation layer at its start, or first outputs that stay
+small).
 Not applicable: no floating inputs were seen; indices of tokens or categories have no scale.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from vario.nouns import Finding, NotApplicable
 from vario.record import Record
+from vario.rules._course import is_failing
 from vario.rules._evidence import Estimate, Floats, finite, level
 from vario.rules._examples import graded
 from vario.rules._model import layers, normalized_first
@@ -45,6 +47,7 @@ def check(
     *,
     magnitude: float = 30.0,  # raw pixels have 70 to 130, standardised features 1, unit intervals less
     spread: float = 1e3,  # condition number 1e6 of the inputs, more than any one learning rate serves
+    lost: float = 1e-3,  # weights and biases of a layer begin alike, so that it is this beside a bias
     readings: int = 3,
     inside: float = 10.0,  # a first layer whose outputs stay below it divides its inputs itself
 ) -> Finding | None:
@@ -62,7 +65,13 @@ def check(
     if apart.low > spread and largest.low > magnitude:
         evidence.append(apart.evidence("spread between features", spread))
         beyond = max(beyond, apart.low / spread)
-    if not beyond > 1 or normalized_first(record) or _small_inside(record, inside):
+    small = 0 < size.high < lost and is_failing(record)
+    if small:
+        evidence, beyond = (
+            [size.evidence("input magnitude", lost), largest.evidence("largest input", lost)],
+            lost / size.high,
+        )
+    if not beyond > 1 or normalized_first(record) or (not small and _small_inside(record, inside)):
         return None
     sure = graded(float(np.log(beyond)), 0.0, 2.3, least=0.7)
     span = (int(steps[0]), int(steps[-1]))

@@ -1,14 +1,15 @@
 """Weight decay shrinks the weights faster than the gradient builds them.
 
 What it means: the pull towards zero wins; what the data teach is forgotten within a few steps.
-How it is decided: only in a run that fails or has lost less than half of its starting loss, and whose weights
-have shrunk to less than half of their norm; or the typical matrix has, where a gradient reaches all of them
-(gains of norms, which are rarely decayed, are most of the norm of a transformer). While they fell (the first
-half of the way, in logarithms; at the end decay and gradient are in balance whatever their size) the pull of
-the decay is compared with its gradient: coefficient times norm of the weights over norm of the gradient where
-the decay is part of the gradient (limit 0.5), and rate times coefficient over the update ratio where it is
-applied apart, as in AdamW (limit 0.1; at the usual settings it is 0.002). Where less than a hundredth of the
-norm is left the pull needs no comparing: no gradient brings every weight to zero.
+How it is decided: only in a run that fails or has lost less than half of its starting loss, or whose loss
+lies around zero, where nothing tells how much was won; and whose weights have shrunk to less than half of
+their norm; or the typical matrix has, where a gradient reaches all of them (gains of norms, which are rarely
+decayed, are most of the norm of a transformer). While they fell (the first half of the way, in logarithms; at
+the end decay and gradient are in balance whatever their size) the pull of the decay is compared with its
+gradient: coefficient times norm of the weights over norm of the gradient where the decay is part of the
+gradient (limit 0.5), and rate times coefficient over the update ratio where it is applied apart, as in AdamW
+(limit 0.1; at the usual settings it is 0.002). Where less than a hundredth of the norm is left the pull needs
+no comparing: no gradient brings every weight to zero.
 Not applicable: no weight decay is set, or fewer than 5 readings of gradient, update or weights.
 """
 
@@ -60,7 +61,7 @@ def check(
         raise NotApplicable("no weight decay is set in the first parameter group")
     run = course(record)
     record.need("weight/norm", 5)
-    if not run.failing and not run.won < slow:
+    if not run.failing and not (run.won < slow or run.around_zero):  # around zero nothing tells what was won
         return None
     split = "adamw" in optimizer_name(record)
     limit = apart if split else coupled
