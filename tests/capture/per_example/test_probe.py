@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vario.capture.per_example import batch_axis
+from vario.capture.per_example import axis_rules
 from vario.capture.per_example.probe import ExampleGradients, Probe
 
 B = 4
@@ -244,7 +244,8 @@ def test_rows_that_are_regrouped_are_refused() -> None:
     assert {"first.weight", "first.bias", "second.weight", "second.bias"} == set(result.missed)
 
 
-def test_a_batch_turned_so_that_rows_lie_inside_is_refused_by_the_check() -> None:
+@pytest.mark.parametrize("time_first", [False, True])
+def test_a_batch_turned_so_that_rows_lie_inside_is_refused_unless_it_is_told(time_first: bool) -> None:
     """The rows of the loss are (time x batch): taken for examples they would be mixed by the recurrence."""
 
     def run(m: nn.Module, x: Tensor) -> Tensor:
@@ -256,8 +257,18 @@ def test_a_batch_turned_so_that_rows_lie_inside_is_refused_by_the_check() -> Non
         return m.head(torch.cat(outputs))
 
     model = seeded(lambda: Model(run, step=nn.Linear(5, 5), head=nn.Linear(5, 2)))
-    result = measure(model, (model(draw(B, 3, 5)).tanh() * draw(12, 2, seed=2)).sum())
-    assert {"step.weight", "step.bias"} <= set(result.missed)
+    x, weights = draw(B, 3, 5).transpose(0, 1) if time_first else draw(B, 3, 5), draw(12, 2, seed=2)
+    loss = (model(x).tanh() * weights).sum()
+    probe = Probe(loss, {id(p): n for n, p in model.named_parameters()}, examples=B, time_first=time_first)
+    loss.backward()
+    result = probe.close()
+    if not time_first:
+        assert result.squares == {}
+        return
+    wanted = one_by_one(model, lambda: (model(x).tanh() * weights).view(3, B, 2).sum((0, 2)))
+    assert result.missed == {}
+    for name, squares in result.squares.items():
+        assert torch.allclose(squares, wanted[name], rtol=1e-4), name
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
@@ -373,7 +384,7 @@ def test_a_product_with_a_factor() -> None:
 
 
 def test_the_check_refuses_what_a_wrong_rule_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(batch_axis._RULES, "NativeBatchNorm", lambda _node, at, *_rest: at)
+    monkeypatch.setitem(axis_rules._RULES, "NativeBatchNorm", lambda _node, at, *_rest: at)
     model = seeded(lambda: nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)))
     x = draw(B, 5)
     assert "0.weight" in measure(model, model(x).square().sum(), check=None).squares

@@ -9,13 +9,16 @@ them, so shares are carried when they are heard.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vario.capture.per_example.axis_moves import PICKS, picked
 from vario.capture.per_example.batch_axis import is_packed, kind_of
+from vario.capture.per_example.found import as_read, single
 
 __all__ = ["Chain", "Chains"]
 
@@ -25,9 +28,13 @@ _PLACED = frozenset(
 )
 _CUT = frozenset("Slice Select Split SplitWithSizes UnsafeSplit Unbind Narrow".split())  # of parts not
 _WORKED = frozenset(
-    """Abs Add Cat Div Embedding Exp Expand Expm1 IndexSelect LinalgVectorNorm Mean Mm Mul Mv Neg Norm Pow
-    Reciprocal Relu Rsqrt Sigmoid Softplus Sqrt Stack Sub Sum Tanh Tril Triu WeightNormInterface
-    Where""".split()
+    """Abs Add Addmm Bmm Cat Clamp ClampMax ClampMin Complex ConstantPadNd Cos Cumsum DiagEmbed Diagonal
+    Div Dot Embedding Exp Expand Expm1 FftC2C FftC2R FftR2C Flip Gelu Index IndexSelect
+    LinalgHouseholderProduct LinalgInvEx LinalgMatrixExp LinalgQr LinalgVectorNorm Log LogSoftmax
+    MaskedFill Maximum Mean Minimum Mm Mul Mv NativeLayerNorm Neg Norm Pow Prod Reciprocal Relu Repeat
+    Roll Rsqrt Rsub Sigmoid Silu Sin Softmax Softplus Sqrt Stack Std Sub Sum Tanh Tril Triu
+    UpsampleBicubic2D UpsampleBilinear2D UpsampleLinear1D Var Vdot ViewAsComplex ViewAsReal
+    WeightNormInterface Where""".split()
 )
 _KEPT = _PLACED | _CUT
 _ANY = _KEPT | _WORKED
@@ -55,7 +62,7 @@ class Chain:
             if all(part is None for part in given):
                 continue
             if node in self.leaves:
-                found.update((node, part.float()) for part in given if part is not None)
+                found.update((node, single(part)) for part in given if part is not None)
                 continue
             typed = [None if g is None else g.to(m.dtype) for g, m in zip(given, known, strict=True)]
             with torch.no_grad():
@@ -63,6 +70,7 @@ class Chain:
             answers = answer if isinstance(answer, tuple) else (answer,)
             for place, value in zip(node.next_functions, answers, strict=True):
                 if place[0] is not None and value is not None:
+                    value = as_read(value, place)
                     arriving[place] = arriving[place] + value if place in arriving else value
         return found
 
@@ -96,11 +104,16 @@ class Chains:
         self._free, self._made = _free(order, parameters), dict[Any, Chain]()
         self._order, self._parameters = order, parameters
         self._place: dict[Any, int] = {}
+        self.picks = any(kind_of(node) in PICKS for node in order)  # rows out of more
 
     @property
     def nodes(self) -> Container[Any]:
         """All that have one."""
         return self._free
+
+    def has_examples(self, node: Any, examples: int) -> bool:
+        """Whether there may be examples under it after all: rows looked up by them, or constants that are."""
+        return any(_meets_examples(one, examples) for one in self._free[node])
 
     def under(self, node: Any) -> Chain:
         """The chain from this node down."""
@@ -136,12 +149,23 @@ def _is_free(node: Any, free: Mapping[Any, Any]) -> bool:
         return False
     if kind not in _KEPT and is_packed(node):
         return False
-    if kind in ("Mm", "Mv"):
-        return all(nxt is not None for nxt in reads)
-    if kind == "Embedding":
-        tokens = node._saved_indices
-        return bool(tokens.dim() == 1 or tokens.shape[0] == 1)
+    if kind in ("Addmm", "Bmm", "Mm"):
+        return all(nxt is not None for nxt in reads[-2:])
+    if kind == "Mv":
+        return reads[0] is not None  # a vector is no batch of examples
     if kind in ("Mul", "Div", "Pow") and None in reads:
         constants = [getattr(node, name, None) for name in ("_saved_other", "_saved_self")]
         return all(c is None or not isinstance(c, Tensor) or c.numel() == 1 or c.dim() > 1 for c in constants)
     return True
+
+
+def _meets_examples(node: Any, examples: int) -> bool:
+    kind, reads = kind_of(node), [edge for edge in node.next_functions if edge[0] is not None]
+    if kind == "Embedding" or kind in PICKS:
+        indices = (node._saved_indices,) if kind == "Embedding" else picked(node).values()
+        return any(i.dim() > 0 and i.numel() and i.shape[0] % examples == 0 for i in indices)
+    out = node._input_metadata[0].shape
+    constants = len(reads) < len(node.next_functions) or kind in ("Expand", "Repeat")
+    if not reads or not constants or not out or out[0] % examples:
+        return False
+    return all(math.prod(out) > math.prod(below._input_metadata[nr].shape) for below, nr in reads)

@@ -42,9 +42,10 @@ class Convolution(Formed):
     def __init__(self, node: Any, examples: Examples) -> None:
         self.examples = examples
         self.a, self.weight = examples.pick(node._saved_input.detach()), node._saved_weight.detach()
-        self.stride, self.padding = list(node._saved_stride), list(node._saved_padding)
-        self.dilation, self.groups = list(node._saved_dilation), node._saved_groups
-        self.transposed, self.more = node._saved_transposed, list(node._saved_output_padding)
+        self.groups, self.transposed = node._saved_groups, node._saved_transposed
+        kept = (node._saved_stride, node._saved_padding, node._saved_dilation, node._saved_output_padding)
+        each = [list(given) * (self.weight.dim() - 2 if len(given) == 1 else 1) for given in kept]
+        self.stride, self.padding, self.dilation, self.more = each  # one number may stand for all
         self._known: Tensor | None = None  # squares that came with the spread
         self._each = math.prod(self.weight.shape[1:])  # for one output; the weight may be away still
         self._rows = self.stride[0] == 1 and self._each > _FEW

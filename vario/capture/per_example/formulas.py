@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vario.capture.per_example.arriving import Arriving, by_rows
 from vario.capture.per_example.batch_axis import Examples, Layout
-from vario.capture.per_example.found import square, sum_of
+from vario.capture.per_example.found import as_read, rows_of, single, square, sum_of
 
 __all__ = ["Formed", "Formula", "Linear", "Lookup", "Replay", "RowSums", "Shares"]
 
@@ -55,12 +55,13 @@ class Formed:
         return torch.stack([share.square().sum() for share in self.each(gradient)])
 
     def products(self, gradient: Tensor) -> Tensor:
-        rows = torch.stack([share.flatten() for share in self.each(gradient)])
+        rows = rows_of(torch.stack(list(self.each(gradient))))
         return rows @ rows.T
 
     def add_spread(self, gradient: Tensor, total: Tensor) -> None:
         for share in self.each(gradient):
-            total.addcmul_(share, share)
+            size = share.abs() if share.is_complex() else share
+            total.addcmul_(size, size)
 
 
 class Shares(Formed):
@@ -77,7 +78,7 @@ class Shares(Formed):
         return self._formed[1]
 
     def squares(self, gradient: Tensor) -> Tensor:
-        rows = self.all(gradient).flatten(1)
+        rows = rows_of(self.all(gradient))
         lengths: Tensor = torch.linalg.vecdot(rows, rows)
         return lengths
 
@@ -85,7 +86,7 @@ class Shares(Formed):
         return iter(self.form(gradient))
 
     def products(self, gradient: Tensor) -> Tensor:
-        rows = self.all(gradient).flatten(1)
+        rows = rows_of(self.all(gradient))
         return rows @ rows.T
 
     def add_spread(self, gradient: Tensor, total: Tensor) -> None:
@@ -244,7 +245,7 @@ class Replay(Formed):
     def share(self, gradient: Tensor, place: int) -> Tensor:
         found = _given(self._backward(gradient, place), self.edge)
         dense: Tensor = found.to_dense() if found.is_sparse else found
-        return dense.float()
+        return single(dense)
 
     def _squares(self, gradient: Tensor) -> list[list[Tensor | None]]:
         """Squared norms, by example and by what the backward gives."""
@@ -259,7 +260,8 @@ class Replay(Formed):
         sizes = (*gradient.shape[:dim], outer, self.examples.count, inner, *gradient.shape[dim + 1 :])
         alone.view(sizes).select(dim + 1, k).copy_(gradient.reshape(sizes).select(dim + 1, k))
         found = self.node(alone, *self.others)
-        return found if isinstance(found, tuple) else (found,)
+        parts = zip(self.node.next_functions, found if isinstance(found, tuple) else (found,), strict=True)
+        return tuple(None if part is None or edge[0] is None else as_read(part, edge) for edge, part in parts)
 
 
 def _given(parts: Sequence[Tensor | None], edge: int) -> Tensor:

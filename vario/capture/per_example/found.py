@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vario.capture import modes
 
-__all__ = ["ExampleGradients", "exact", "on_host", "square", "sum_of", "unseen"]
+__all__ = [
+    "ExampleGradients",
+    "as_read",
+    "exact",
+    "on_host",
+    "rows_of",
+    "single",
+    "square",
+    "sum_of",
+    "unseen",
+]
 
 _PIECE = 1 << 18  # entries over which single precision adds without loss
 
@@ -97,6 +108,26 @@ def _plain(gradient: Tensor) -> Tensor:
     if gradient.is_complex():
         gradient = torch.view_as_real(gradient.resolve_conj())
     return gradient.float() if gradient.dtype in (torch.float16, torch.bfloat16) else gradient
+
+
+def as_read(value: Tensor, edge: tuple[Any, int]) -> Tensor:
+    """As autograd hands it on: in the shape and kind of what the operation below gave out."""
+    known = edge[0]._input_metadata[edge[1]]
+    if value.shape != known.shape:
+        value = value.sum_to_size(known.shape)
+    if value.is_complex() and not known.dtype.is_complex:
+        value = value.real
+    return value.to(known.dtype)
+
+
+def single(value: Tensor) -> Tensor:
+    """In single precision."""
+    return value.to(torch.complex64) if value.is_complex() else value.float()
+
+
+def rows_of(shares: Tensor) -> Tensor:
+    """One row of real numbers for each of them."""
+    return (torch.view_as_real(shares) if shares.is_complex() else shares).reshape(len(shares), -1)
 
 
 def sum_of(values: list[Tensor]) -> Tensor:

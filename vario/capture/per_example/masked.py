@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vario.capture.per_example.batch_axis import Layout, is_packed, kind_of, passes
-from vario.capture.per_example.found import square, unseen
+from vario.capture.per_example.found import as_read, square, unseen
 
 __all__ = ["Alone", "between", "unsafe"]
 
@@ -129,11 +129,7 @@ class Alone:
                 self._send(edge, value)
 
     def _send(self, edge: tuple[Any, int], value: Tensor) -> None:
-        """As autograd does: in the shape and kind of what the operation below gave out."""
-        known = edge[0]._input_metadata[edge[1]]
-        if value.shape != known.shape:
-            value = value.sum_to_size(known.shape)
-        value = value.to(known.dtype)
+        value = as_read(value, edge)
         self._coming[edge] = self._coming[edge] + value if edge in self._coming else value
 
 

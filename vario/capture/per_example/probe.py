@@ -4,7 +4,7 @@ The gradient of a batch is a sum of shares, one to an example. At the operation 
 the share is a product of what the operation keeps and of the gradient that arrives there, so its norm
 follows without forming it. Operations are found in the autograd graph, not by modules: functional
 calls, tied and repeated weights are seen. Where the examples lie is followed from the loss
-(``batch_axis``); a parameter with a use that is not understood is left out and named with the reason.
+(``followed``); a parameter with a use that is not understood is left out and named with the reason.
 
 ``check``: the share of one example is also carried down beside the user's backward (``masked``). A parameter
 whose norm differs is left out too: rows that an operation mixes behind our back are caught by this and by
@@ -24,15 +24,9 @@ from torch import Tensor
 
 from vario.capture.graph import bottom_up
 from vario.capture.per_example.arriving import Arriving
-from vario.capture.per_example.batch_axis import (
-    Examples,
-    Layout,
-    below_batch_norm,
-    is_packed,
-    kind_of,
-    layouts,
-)
+from vario.capture.per_example.batch_axis import Examples, Layout, is_packed, kind_of
 from vario.capture.per_example.chains import Chain, Chains
+from vario.capture.per_example.followed import below_batch_norm, find_roots, layouts
 from vario.capture.per_example.found import ExampleGradients, exact, on_host, square
 from vario.capture.per_example.masked import Alone, between, unsafe
 from vario.capture.per_example.shares import find_formula
@@ -82,7 +76,7 @@ class Probe:
             order = bottom_up([loss.grad_fn])[::-1] if loss.grad_fn is not None else []
         leaves = self._leaves(order, names, pieces or {})
         under = Chains(order, leaves)
-        roots, top = _roots(loss, under, examples, time_first) if order and examples > 0 else ({}, set())
+        roots, top = find_roots(loss, under, examples, time_first) if order and examples > 0 else ({}, set())
         if not roots:
             self._result.missed[""] = f"no output of {examples} examples was found at the loss"
             return
@@ -164,12 +158,12 @@ class Probe:
             if not reads:
                 continue
             layout = found.get((node, 0))
-            if layout is None and node in free:
+            if layout is None and node in free and node not in top:
                 continue
             at = None if layout is None else Arriving(layout, self._examples)
             packed = is_packed(node)
             for edge, below, number in reads:
-                if found.get((below, number)) is not None:
+                if found.get((below, number)) is not None or below in top:
                     continue
                 chain = under.under(below)
                 mine = {leaf: name for leaf in chain.leaves if (name := leaves[leaf]) is not None}
@@ -291,35 +285,6 @@ class Probe:
             self._seconds += time.perf_counter() - start
 
         return hear
-
-
-def _roots(
-    loss: Tensor, under: Chains, examples: int, time_first: bool
-) -> tuple[dict[tuple[Any, int], Layout], set[Any]]:
-    """Outputs whose rows the loss is taken over, where a tensor becomes a number; and all nodes above them.
-
-    Nothing below such rows is looked at: a number in there is made of several examples, and mixes them.
-    """
-    roots: dict[tuple[Any, int], Layout] = {}
-    todo: list[Any] = [loss.grad_fn]
-    seen: set[Any] = set()
-    free = under.nodes
-    while todo:
-        node = todo.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        number = not node._input_metadata[0].shape
-        for below, nr in node.next_functions:
-            if below is None or below in free:
-                continue
-            shape = below._input_metadata[nr].shape
-            if number and shape and shape[0] and shape[0] % examples == 0:
-                each = shape[0] // examples
-                roots[below, nr] = Layout(0, each, 1) if time_first else Layout(0, 1, each)
-            else:
-                todo.append(below)
-    return roots, seen
 
 
 def _compare(result: ExampleGradients, check: Alone, place: int) -> None:

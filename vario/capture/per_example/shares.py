@@ -28,7 +28,7 @@ _NOT_TWICE = ("CudnnRnn", "MiopenRnn")  # their backward uses up what they keep
 def find_formula(node: Any, edge: int, at: Arriving) -> Formula | None:
     """For what is read at ``edge`` of ``node``, ``at`` its output; None where its shares cannot be had."""
     kind = kind_of(node)
-    rule = _RULES.get(kind)
+    rule = None if node._input_metadata[0].dtype.is_complex else _RULES.get(kind)
     found = None if rule is None else rule(node, edge, at)
     if found is None and kind not in _NOT_TWICE and not isinstance(node, torch.autograd.function.FunctionCtx):
         return Replay(node, edge, at)

@@ -13,7 +13,7 @@ from torch import Tensor
 from vario.capture.per_example.batch_axis import Examples
 from vario.capture.per_example.chains import Chain
 from vario.capture.per_example.formulas import Formula, Linear, Lookup, Replay, Shares
-from vario.capture.per_example.found import exact
+from vario.capture.per_example.found import exact, rows_of
 
 __all__ = ["Joint", "Use", "joint"]
 
@@ -236,9 +236,10 @@ class _Formed:
 
 
 def _of_formed(one: _Summed | _Formed, shares: Tensor, wanted: bool, total: Tensor | None) -> Tensor:
+    rows = rows_of(shares)
     if wanted:
         with exact(shares):
-            one.products = shares.flatten(1) @ shares.flatten(1).T
+            one.products = rows @ rows.T
     if total is not None:
-        total.add_(shares.square().sum(dim=0))
-    return shares.flatten(1).square().sum(dim=1)
+        total.add_((shares.abs() if shares.is_complex() else shares).square().sum(dim=0))
+    return rows.square().sum(dim=1)

@@ -1,0 +1,98 @@
+"""Where the examples lie in the input of an operation that picks, joins, repeats or writes rows.
+
+What such an operation does with them is in its indices or its strides, or is asked of its own backward.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vario.capture.per_example.batch_axis import Layout, Shape, dim_of, is_packed, kind_of
+
+__all__ = ["PICKS", "index", "joined", "picked", "repeated", "strided", "written"]
+
+PICKS = ("Index", "IndexSelect")
+_MASKS = (torch.bool, torch.uint8)
+
+
+def picked(node: Any) -> dict[int, Tensor]:
+    """The numbers that an index picks, by dimension of what it reads."""
+    if kind_of(node) == "IndexSelect":
+        return {dim_of(node._saved_dim, len(node._saved_self_sym_sizes)): node._saved_index}
+    picks: dict[int, Tensor] = {}
+    dim = 0
+    for index in node._saved_indices:
+        parts = (index,) if index is None or index.dtype not in _MASKS else index.nonzero(as_tuple=True)
+        picks.update({dim + k: part for k, part in enumerate(parts) if part is not None})
+        dim += len(parts)
+    return picks
+
+
+def index(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """Entries are picked by tensors. Other dimensions stay; examples must be picked one after the other."""
+    del out, edge
+    if is_packed(node):
+        return None
+    picks = picked(node)
+    first, kept = min(picks), [dim for dim in range(len(shape)) if dim not in picks]
+    together = max(picks) - first + 1 == len(picks)
+    before, (mine, *_) = first if together else 0, torch.broadcast_tensors(*picks.values())
+    if at.dim < before:
+        return at
+    if at.dim >= before + mine.dim():
+        return at._replace(dim=kept[at.dim - mine.dim()])
+    if shape[first] != examples or mine.is_meta:
+        return None
+    mine = mine.movedim(at.dim - before, -1).unflatten(-1, (at.outer, examples, at.inner))
+    expected = torch.arange(examples, device=mine.device)[:, None]
+    return Layout(first, 1, 1) if bool((mine == expected).all()) else None
+
+
+def joined(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """Put behind one another: along the examples too, where each part has all of them, as of one time."""
+    if at.dim != dim_of(node._saved_dim, len(out)):
+        return at
+    del out, edge
+    once = examples * at.inner
+    parts = [None if node is None else node._input_metadata[nr].shape for node, nr in node.next_functions]
+    if any(part is None or part[at.dim] % once for part in parts):
+        return None
+    return at._replace(outer=shape[at.dim] // once)
+
+
+def strided(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """Other strides of the same memory, in which the examples lie one after the other, as in what is read."""
+    del edge
+    size, rows = math.prod(shape), shape[0] if shape else 0
+    whole = at.outer == 1 and math.prod(out) == size and node._saved_storage_offset in (0, None)
+    if not whole or node._saved_stride[at.dim] * at.inner * examples != size or rows % examples:
+        return None
+    return Layout(0, 1, rows // examples)
+
+
+def written(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """What is written into a part of a tensor, which it does not tell: where do the examples' numbers go?"""
+    if edge == 0:
+        return at
+    known = node._input_metadata[0]
+    numbers = torch.arange(1, examples + 1, device=known.device, dtype=known.dtype)
+    marked = numbers.repeat_interleave(at.inner).repeat(at.outer)
+    with torch.no_grad():
+        found = node(marked.view(-1, *[1] * (len(out) - at.dim - 1)).expand(out).contiguous())[edge]
+    for dim, rows in enumerate(shape):
+        if rows and rows % examples == 0 and found.shape == torch.Size(shape):
+            expected = numbers.repeat_interleave(rows // examples)
+            if bool((found.movedim(dim, -1) == expected).all()):
+                return Layout(dim, 1, rows // examples)
+    return None
+
+
+def repeated(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """As often as they tell, along each dimension."""
+    del edge, examples
+    dim = at.dim - (len(out) - len(shape))
+    return at._replace(dim=dim) if dim >= 0 and node._saved_repeats[at.dim] == 1 else None

@@ -1,0 +1,177 @@
+"""The examples of a batch, followed through the graph from the loss, whose rows belong to examples, down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vario.capture.per_example.axis_moves import PICKS, picked
+from vario.capture.per_example.axis_rules import below as layout_below
+from vario.capture.per_example.batch_axis import BATCH_NORMS, Layout, Shape, kind_of, passes
+from vario.capture.per_example.chains import Chains
+
+__all__ = ["below_batch_norm", "find_roots", "layouts"]
+
+Edge = tuple[Any, int]  # an output of the graph: its node, and its number among those of the node
+
+
+def find_roots(
+    loss: Tensor, under: Chains, examples: int, time_first: bool
+) -> tuple[dict[Edge, Layout], set[Any]]:
+    """Outputs whose rows the loss is taken over, where a tensor becomes a number; and all nodes above them.
+
+    Nothing below such rows is looked at: a number in there is made of several examples, and mixes them.
+    """
+    roots: dict[Edge, Layout] = {}
+    todo: list[Any] = [loss.grad_fn]
+    seen: set[Any] = set()
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        number = not node._input_metadata[0].shape
+        for edge in node.next_functions:
+            if edge[0] is None or (edge[0] in under.nodes and not under.has_examples(edge[0], examples)):
+                continue
+            layout = _rows(edge, under, examples, time_first) if number else None
+            if layout is not None:
+                roots[edge] = layout
+                continue
+            for picks in _picking(edge, under) if number else ():
+                layout = _rows(picks.next_functions[0], under, examples, time_first)
+                if layout is not None:
+                    roots[picks.next_functions[0]] = layout
+                    seen.add(picks)
+            todo.append(edge[0])
+    return roots, seen
+
+
+def _rows(edge: Edge, under: Chains, examples: int, time_first: bool) -> Layout | None:
+    """How its rows belong to the examples, in order; None where they do not."""
+    shape = edge[0]._input_metadata[edge[1]].shape
+    if not shape or not shape[0] or shape[0] % examples:
+        return None
+    each = shape[0] // examples
+    layout = Layout(0, each, 1) if time_first else Layout(0, 1, each)
+    return layout if _holds(edge, layout, under, examples) else None
+
+
+def _holds(edge: Edge, layout: Layout, under: Chains, examples: int) -> bool:
+    """Whether an axis of rows comes down to one of examples alone, or at least is never lost.
+
+    As many rows as a multiple of the examples need not be in their order: some may have been picked.
+    """
+    single = layout.outer == layout.inner == 1  # one row each, in some order, if there is none twice
+    lost = False
+    for node, at, there in _down(edge, layout, under, examples) if not single or under.picks else ():
+        if not single and at.outer == at.inner == 1:
+            return True
+        lost = lost or (there is None and not (single and _orders(node, at, examples)))
+    return not lost
+
+
+def _orders(node: Any, at: Layout, examples: int) -> bool:
+    """Whether it is no pick of rows, or one that has each example once."""
+    if kind_of(node) not in PICKS or at.dim != 0:
+        return True
+    first, *_ = torch.broadcast_tensors(*picked(node).values())
+    rows = node.next_functions[0][0]._input_metadata[node.next_functions[0][1]].shape[min(picked(node))]
+    return rows % examples == 0 and len((first // (rows // examples)).unique()) == examples
+
+
+def _picking(edge: Edge, under: Chains) -> list[Any]:
+    """Operations that pick these rows, whichever they are, out of more: as for a loss of masked tokens."""
+    shape = edge[0]._input_metadata[edge[1]].shape
+    if not shape or not shape[0]:
+        return []
+    rows = _down(edge, Layout(0, 1, 1), under, shape[0])
+    return [node for node, at, there in rows if there is None and kind_of(node) in PICKS and at.dim == 0]
+
+
+def _down(
+    edge: Edge, layout: Layout, under: Chains, examples: int
+) -> Iterator[tuple[Any, Layout, Layout | None]]:
+    """Each node that the axis comes to, where it is there, and where in what the node reads (None: lost)."""
+    todo, seen = [(edge, layout)], set[Any]()
+    while todo:
+        (node, number), at = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        yield node, at, at
+        out = node._input_metadata[number].shape
+        for place, (below, nr) in enumerate(node.next_functions):
+            if below is None or kind_of(below) == "AccumulateGrad":
+                continue
+            if passes(node):
+                there = at if place == number else None
+            else:
+                there = layout_below(node, at, out, below._input_metadata[nr].shape, place, examples)
+            if there is not None:
+                todo.append(((below, nr), there))
+            elif below not in under.nodes and not passes(node):
+                yield node, at, None
+
+
+def layouts(
+    order: Iterable[Any], roots: Mapping[Any, Layout], examples: int
+) -> dict[tuple[Any, int], Layout | None]:
+    """Layout of output ``nr`` of ``node`` for each (node, nr); None where it is lost.
+
+    ``order``: all nodes, each before those that it reads from; ``roots``: the outputs where it is known.
+    """
+    found: dict[tuple[Any, int], Layout | None] = dict(roots)
+    outputs: dict[Any, dict[int, Layout | None]] = {}
+    for (node, nr), root in roots.items():
+        outputs.setdefault(node, {})[nr] = root
+    for node in order:
+        mine = outputs.get(node)
+        if not mine:
+            continue
+        if passes(node):  # each output is the input of its number
+            for number, edge in enumerate(node.next_functions):
+                _note(edge, mine.get(number), found, outputs)
+            continue
+        layout: Layout | None
+        nr, layout = next(iter(mine.items()))
+        if len(mine) > 1 and any(other != layout for other in mine.values()):
+            layout = None
+        out: Shape = node._input_metadata[nr].shape if layout is not None else ()
+        for edge, (below, number) in enumerate(node.next_functions):
+            if below is None or kind_of(below) == "AccumulateGrad":
+                continue
+            there = None
+            if layout is not None:
+                shape = below._input_metadata[number].shape
+                there = layout_below(node, layout, out, shape, edge, examples)
+            _note((below, number), there, found, outputs)
+    return found
+
+
+def _note(
+    edge: tuple[Any, int],
+    there: Layout | None,
+    found: dict[tuple[Any, int], Layout | None],
+    outputs: dict[Any, dict[int, Layout | None]],
+) -> None:
+    """What one of its readers tells of an output: where another tells otherwise, nothing is known."""
+    below, number = edge
+    if below is None or kind_of(below) == "AccumulateGrad":
+        return
+    found[edge] = there if edge not in found or found[edge] == there else None
+    outputs.setdefault(below, {})[number] = found[edge]
+
+
+def below_batch_norm(order: Iterable[Any]) -> set[Any]:
+    """What feeds a BatchNorm in train mode; ``order`` as for ``layouts``."""
+    below: set[Any] = set()
+    for node in order:
+        if node in below:
+            below.update(under for under, _ in node.next_functions if under is not None)
+        elif kind_of(node) in BATCH_NORMS and node._saved_training and node.next_functions[0][0]:
+            below.add(node.next_functions[0][0])
+    return below
