@@ -49,6 +49,13 @@ def test_a_cause_stands_above_its_symptoms_and_is_as_grave_as_they_are():
     assert [f.severity for f in ranked] == ["error", "warning", "error", "error"]
 
 
+def test_a_class_that_is_never_said_explains_a_held_out_loss_that_rises_while_answers_get_better():
+    for low, first in ((0.01, "class-neglected"), (-0.01, "overfitting")):
+        gain = Evidence("gain of the mean recall since", 0.03, low, 0.05, 0.0)
+        worse = replace(found("overfitting", "advice", 0.95), evidence=(gain,))
+        assert rank([worse, found("class-neglected", "advice", 0.9)])[0].id == first
+
+
 def test_mixed_batches_in_the_same_order_explain_nothing_and_sorted_ones_do():
     order = Evidence("share of batches in the same order", 1.0, 0.95, 1.0, 0.9)
     for more, first in (

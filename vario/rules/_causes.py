@@ -201,6 +201,7 @@ def explains(cause: Finding, symptom: Finding) -> bool:
     explains that a script leaves parameters out of its optimizers; where most are, what little is trained
     cannot learn, at any rate and from any labels. Nor does a loss explain the shapes of what it is given, nor
     a rate what gradients were before any step, nor mixed batches, in whichever order they return, anything.
+    A class that is never said costs the more the surer the model gets, though its answers get better.
     """
     if _is_before_any_step(symptom) and cause.id in ("learning-rate-too-high", "gradients-accumulate"):
         return False
@@ -212,6 +213,8 @@ def explains(cause: Finding, symptom: Finding) -> bool:
         return _is_crossed(cause) and symptom.id in _BELOW_SHAPES
     if symptom.id == "parameters-not-updated" and _left_out(symptom):
         return False
+    if (cause.id, symptom.id) == ("class-neglected", "overfitting"):
+        return _answers_improved(symptom)
     if cause.id == "unshuffled-data" and not _is_sorted(cause):
         return False
     if (measured := _MEASURED.get((cause.id, symptom.id))) is not None:
@@ -224,6 +227,12 @@ def explains(cause: Finding, symptom: Finding) -> bool:
 def _is_of_failing(finding: Finding) -> bool:
     """Whether nothing speaks against the labels but that calm steps led far and won nothing."""
     return any(item.name == "path of the weights" for item in finding.evidence)
+
+
+def _answers_improved(finding: Finding) -> bool:
+    """Whether held-out answers got better while their loss rose."""
+    gains = [item for item in finding.evidence if item.name.startswith("gain of ")]
+    return any(gain.low > 0 for gain in gains)
 
 
 def _is_crossed(finding: Finding) -> bool:
