@@ -76,13 +76,11 @@ class RowsSeen:
         if len(this.order) < self._most:
             this.order[position] = whole
         kept = self._kept(hashes)
-        duplicates = repeats = 0
-        for row in kept:
-            repeats += row in self._before
-            duplicates += row in this.now
-            this.now.add(row)
+        different, count = set(kept), len(kept)
+        duplicates = count - len(different - this.now)
+        repeats = 0 if different.isdisjoint(self._before) else sum(row in self._before for row in kept)
+        this.now |= different
         self._bound()
-        count = len(kept)
         return BatchSeen(
             duplicates / count if count else None,
             repeats / count if count and (self._before or epoch) else None,
@@ -151,8 +149,7 @@ def hash_rows(batch: Any) -> NDArray[np.int64] | None:
     sums = np.zeros(count, np.int64)
     for tensor in [tensors[0], *(t for t in tensors[1:] if _belongs(t, tensors[0], few))]:
         entries = _entries(tensor)
-        each = (entries * _FACTORS[: entries.shape[1]]).sum(axis=1)
-        sums = sums * _FACTORS[-1] + each  # wraps around, as intended
+        sums = sums * _FACTORS[-1] + entries @ _FACTORS[: entries.shape[1]]  # wraps around, as intended
     mixed: NDArray[np.int64] = sums ^ (sums >> 29)  # so that the low bits depend on all
     return mixed
 
