@@ -234,6 +234,23 @@ def test_compare_and_auto_choose_by_earlier_forecasts(tmp_path: Path) -> None:
     assert found[-1]["law"] == "kaplan" and found[0]["error"] <= found[-1]["error"]
     said = call("fit", table, *COLUMNS, "--law", "auto", "--bootstrap", 20, "--json")
     assert "chosen-by-forecasts" in {one["id"] for one in said["warnings"]}
+    few = write(tmp_path / "few.csv", runs(5))
+    said = CliRunner().invoke(app, ["compare", str(few), *COLUMNS, "--laws", "two-term,kaplan"])
+    lines = said.stdout.splitlines()
+    assert len(lines) == 2 and all("refused: 5 rows" in line for line in lines)  # once for both deltas
+
+
+def test_records_know_how_much_of_n_is_embeddings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n, d, loss = (np.array(column) for column in zip(*runs(), strict=True))
+    found = {"run": np.arange(len(n)).astype(str), "params": n, "tokens": d, "loss": loss}
+    for name in ("batch", "steps"):
+        found[name] = np.ones(len(n))
+    for share, counted in ((0.1, True), (0.0, None)):
+        own = {**found, "embedding": share * n}
+        monkeypatch.setattr("vario.record.table.runs_table", lambda places, own=own: (own, {}))
+        assert (
+            call("fit", tmp_path, "--law", "two-term", *QUICK, "--json")["counted"]["embeddings"] is counted
+        )
 
 
 @pytest.mark.parametrize(

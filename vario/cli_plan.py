@@ -137,8 +137,12 @@ def compare(
     if as_json:
         print(_json([asdict(one) for one in found]))
         return
-    for one in found:
-        told = one.refused or (
+    once = {(one.law, one.rows, one.refused or one.delta): one for one in found}
+    for one in once.values():
+        if one.refused:  # whatever the width of the loss
+            print(f"{one.law:16s} rows {one.rows:12s} refused: {one.refused}")
+            continue
+        told = (
             f"{100 * one.error:.2f} % off the {one.count} largest runs"
             if one.count
             else "too few rows to look back"
@@ -266,8 +270,16 @@ def mup(
     for row in told["parameters"]:
         print(
             f"{row['name']:40s} {row['kind']:9s} lr {row['lr']:.3g}  init std "
-            f"{row['init_std']:.3g}  multiplier {row['multiplier']:.3g}"
+            f"{row['init_std']:.3g}"
+            + (f" (is {row['init_std'] / row['rescale']:.3g})" if row["rescale"] != 1 else "")
+            + f"  multiplier {row['multiplier']:.3g}"
             + (f"  (mup: lr {row['lr_by_mup']:.3g})" if told["mup_installed"] else "")
+        )
+    off = sum(row["rescale"] != 1 for row in told["parameters"])
+    if off:
+        print(
+            f"  {off} weights of make({width}) start otherwise than muP asks: vario.methods.transfer."
+            f"mup_groups(..., init=True) rescales them"
         )
     for row in told.get("coordinates", []):
         print(f"{row['module']:40s} slope of log change against log width {row['slope']:+.3f}")
@@ -306,7 +318,10 @@ def _read(table: Path) -> Any:
     for name, reason in left_out.items():
         print(f"vario: {name} is left out: {reason}", file=sys.stderr)
     short = {"N": "params", "D": "tokens", "B": "batch", "S": "steps"}
-    return {**found, **{name: found[long] for name, long in short.items()}}
+    named = {**found, **{name: found[long] for name, long in short.items()}}
+    if (found["embedding"] > 0).all():  # otherwise nothing is left out of N
+        named["N_body"] = found["params"] - found["embedding"]
+    return named
 
 
 def _write(path: Path, text: str) -> None:

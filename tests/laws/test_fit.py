@@ -92,6 +92,13 @@ def test_designs_that_cannot_tell_are_refused(change: object, word: str | None) 
     assert (said is None) if word is None else (said is not None and word in said)
 
 
+def test_a_factor_of_three_is_one_in_every_unit() -> None:
+    n, d = (a.reshape(-1) for a in np.meshgrid(np.geomspace(7e7, 1e9, 5), np.geomspace(1e10, 3e10, 5)))
+    for unit in (1.0, 1e-3, 1e-6, 1e-9, 1e-12):
+        assert refusal(TWO_TERM, np.log(np.stack([n, d * unit]))) is None
+    assert refusal(TWO_TERM, np.log(np.stack([n, d**0.99]))) is not None
+
+
 def test_cautions_fire_and_stay_silent() -> None:
     x, loss = planted()
     assert [one.id for one in cautions(fit(TWO_TERM, x, loss))] == []
@@ -182,6 +189,10 @@ def test_a_design_of_one_input_is_paid_in_that_input() -> None:
     assert all(one["unit"] == "of x" and one["cost"] == one["inputs"]["x"] for one in runs)
     with pytest.raises(ValueError, match="budget of 1 of x pays for no run"):
         next_runs(plan, {"x": 1e8}, 1.0)
+    near = next_runs(plan, {"x": 1.5e7}, 1e9)  # rather the run itself than one that costs as much
+    assert near and all(one["cost"] < 1.5e7 for one in near)
+    with pytest.raises(ValueError, match="costs less than the one to be forecast"):
+        next_runs(plan, {"x": 1e5}, 1e9)
 
 
 def test_a_design_spends_its_budget_and_its_spread_is_exact() -> None:

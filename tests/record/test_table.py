@@ -47,6 +47,28 @@ def test_a_row_says_what_a_run_was_and_what_it_reached(tmp_path: Path) -> None:
     assert of == pytest.approx({16.0: 2.0 - 0.89, 32.0: 0.25})
 
 
+def test_tables_of_embeddings_are_counted_once_under_whatever_name(tmp_path: Path) -> None:
+    """A tied table goes by its first name, which may be the head's, or that of another table."""
+    modules = [
+        {"name": "head", "class": "Linear", "in_features": 4, "out_features": 9},
+        {"name": "tok", "class": "Embedding", "num_embeddings": 9, "embedding_dim": 4},
+        {"name": "decoder.tok", "class": "Embedding", "num_embeddings": 9, "embedding_dim": 4},
+        {"name": "place", "class": "Embedding", "num_embeddings": 5, "embedding_dim": 4},
+    ]
+    for first in ("head.weight", "tok.weight"):
+        path = write(tmp_path / first / ".vario", width=4)
+        writer = RecordWriter(path)
+        shapes = {first: [9, 4], "place.weight": [5, 4], "body.weight": [4, 4]}
+        rows = [{"name": name, "shape": shape} for name, shape in shapes.items()]
+        with closing(writer):
+            writer.event("model", 0, "parameters", data={"parameters": rows})
+            writer.event("model", 0, "modules", data={"modules": modules})
+        table, _ = runs_table([tmp_path / first])  # a project's directory: its records lie in .vario
+        assert (table["params"][0], table["embedding"][0]) == (72.0, 56.0)
+    write(tmp_path / "none", width=4)
+    assert runs_table([tmp_path / "none"])[0]["embedding"][0] == 0.0
+
+
 def test_what_crashed_is_left_out_by_name(tmp_path: Path) -> None:
     write(tmp_path, width=4)
     crashed = write(tmp_path, width=8, code=1)

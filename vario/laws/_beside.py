@@ -98,8 +98,8 @@ def _head(n: Array, extra: Mapping[str, Array]) -> list[Caution]:
         return [Caution(name, found.text)] if found.text else []
     if "N_body" in extra and not np.median(np.log(n / extra["N_body"])) > 1e-6:
         text = (
-            "N leaves out the embeddings and with them the output layer: the exponent of the best size "
-            "will come out too large where they are a large share of the small models"
+            "N leaves out the embeddings, and the output layer too where it shares their weight: the "
+            "exponent of the best size will come out too large where that is much of the small models"
         )
         return [Caution("head-not-counted", text)]
     return []

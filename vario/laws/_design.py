@@ -4,7 +4,8 @@ The bootstrap draws know how every possible run would move together with the for
 with noise s takes cov(target, run)^2 / (var(run) + s^2) off the forecast's variance; runs are
 chosen one after the other, each time conditioning the draws on the run just chosen: once by what each
 narrows, once by that over its cost, and the narrower end is taken. Where the fit weighs small runs less, a
-small run has that much more noise. A run that takes less than WORTH off ends the list.
+small run has that much more noise. A run that takes less than WORTH off ends the list. None costs as much as
+the run that is to be forecast: that money would buy the answer itself.
 """
 
 from __future__ import annotations
@@ -34,16 +35,20 @@ def next_runs(
     if not 0 < budget < np.inf or runs < 1:
         raise ValueError(f"{runs} runs for {budget:g}: it takes a run or more and a positive budget")
     names = plan.law.inputs
+    whole, unit = price(plan, np.array([[target[name] for name in names]]))
     grid = candidates(plan, budget)
+    grid = grid[price(plan, grid)[0] < whole[0]]
     if not len(grid):
-        unit = price(plan, np.ones((1, len(names))))[1]
-        raise ValueError(f"a budget of {budget:g} {unit} pays for no run of the measured sizes")
+        raise ValueError(
+            f"a budget of {budget:g} {unit} pays for no run of the measured sizes that costs less than the "
+            f"one to be forecast ({whole[0]:.3g})"
+        )
     draws = plan.known.draws
     seen = _logs(plan, draws, {name: grid[:, i] for i, name in enumerate(names)})
     aim = _logs(plan, draws, target)[:, 0]
     seen, aim = seen - seen.mean(axis=0), aim - aim.mean()
     noise = plan.known.noise**2 / plan.weight(grid.prod(axis=1))
-    costs, unit = price(plan, grid)
+    costs = price(plan, grid)[0]
     ways = [_in_turn(aim, seen, noise, costs, budget, runs, even) for even in (True, False)]
     chosen, after = min(ways, key=lambda way: way[1][-1] if way[1] else np.inf)
     return [

@@ -30,7 +30,10 @@ RISING = 0.5  # correlation of log loss with log size: a loss falls
 FEW_BLOCKS = 1.5  # Student's t over the normal: three blocks or fewer beyond the parameters
 
 
-FEWER = "Or fit a law of one input, --law power (5 rows) or power-floor (6) with --columns x=COLUMN"
+FEWER = (
+    "Or fit a law of one input, --law power (5 rows) or power-floor (6) with --columns x=COLUMN, a size or "
+    "the compute as 6*N*D"
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def refusal(law: Law, logs: Array) -> str | None:
         )
     for name, row in zip(law.inputs, logs, strict=True):
         span = float(np.exp(np.ptp(row)))
-        if span < SPAN:
+        if span < SPAN * (1.0 - 1e-9):  # a factor of three in whatever unit
             return (
                 f"{name} spans a factor of {span:.3g} over {count} rows; its exponent needs "
                 f"{SPAN:g} or more. "

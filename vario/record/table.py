@@ -22,13 +22,14 @@ COLUMNS = {
     "run": "id of the record",
     "params": "parameters of the model",
     "trained": "parameters that the optimizer moves",
+    "embedding": "parameters in tables of embeddings, of which params counts each once",
     "steps": "optimizer steps",
     "batch": "targets of a step (examples, or tokens that count), the median over the steps that were read",
     "tokens": "steps x batch",
     "lr": "largest learning rate of any group",
     "loss": "last evaluation loss where the run had evaluations, else loss_train",
     "loss_train": "mean training loss over the last twentieth of the steps",
-    "seconds": "from the first step to the last",
+    "seconds": "steps x the median time of one: what probes and evaluations took is not in it",
 }
 LAST = 20  # one part in so many of the steps is the end of the run
 
@@ -36,7 +37,8 @@ LAST = 20  # one part in so many of the steps is the end of the run
 def runs_table(places: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """The columns of ``COLUMNS``, a row per run, and the runs left out with the reason.
 
-    A place is a record or a directory of records. Left out is what crashed, still runs, or has no loss.
+    A place is a record, a directory of records, or one with a directory ``.vario`` of records. Left out is
+    what crashed, still runs, or has no loss.
     """
     found, left_out = [], {}
     for path in _records(places):
@@ -56,7 +58,8 @@ def runs_table(places: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], dict[st
 def _records(places: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for place in places:
-        inside = [] if (place / FILE_NAME).exists() else [run.path for run in list_runs(place)]
+        kept = place / ".vario" if (place / ".vario").is_dir() else place
+        inside = [] if (place / FILE_NAME).exists() else [run.path for run in list_runs(kept)]
         found += sorted(inside) or [place]
     return found
 
@@ -79,6 +82,7 @@ def _row(path: Path) -> dict[str, Any]:
             "run": path.name,
             "params": float(sum(prod(p["shape"]) for p in sizes)),
             "trained": float(sum(prod(p["shape"]) for p in sizes if p.get("in_optimizer"))),
+            "embedding": float(_embedding(record, {p["name"]: p["shape"] for p in sizes})),
             "steps": float(count),
             "batch": batch,
             "tokens": count * batch,
@@ -87,6 +91,17 @@ def _row(path: Path) -> dict[str, Any]:
             "loss_train": trained,
             "seconds": _seconds(record, count),
         }
+
+
+def _embedding(record: Record, shapes: dict[str, list[int]]) -> int:
+    """Numbers in the tables of embeddings; one that shares its weight goes by another parameter's name."""
+    modules = [m for event in record.events("modules")[-1:] for m in event.data.get("modules", ())]
+    tables = set()
+    for module in modules:
+        if "num_embeddings" in module:
+            own, shape = f"{module['name']}.weight", [module["num_embeddings"], module["embedding_dim"]]
+            tables |= {own} if own in shapes else {name for name in shapes if shapes[name] == shape}
+    return sum(prod(shapes[name]) for name in tables)
 
 
 def _median(record: Record, name: str) -> float:

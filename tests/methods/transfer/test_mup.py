@@ -33,8 +33,11 @@ def test_rates_and_multipliers_by_hand() -> None:
     assert rows["2.bias"].lr == 0.01
     sgd = {row.name: row.lr for row in plan(make(256), make(64), lr=0.01, optimizer="sgd")}
     assert sgd["0.weight"] == sgd["4.weight"] == 0.04 and sgd["2.weight"] == 0.01
-    table = plan(nn.Sequential(nn.Embedding(50, 256)), nn.Sequential(nn.Embedding(50, 64)), lr=0.01)
-    assert table[0].kind == "input"
+    of_sgd = {row.name: row.lr for row in plan(Decoder(256), Decoder(64), lr=0.01, optimizer="sgd")}
+    assert of_sgd == {
+        **dict.fromkeys(("token", "places", "table.weight", "head.weight"), 0.04),
+        **dict.fromkeys(("up.weight", "down.weight"), 0.01),
+    }
 
 
 def test_groups_hold_every_parameter_once_and_the_output_is_divided() -> None:
@@ -46,6 +49,69 @@ def test_groups_hold_every_parameter_once_and_the_output_is_divided() -> None:
     assert sum(len(group["params"]) for group in groups) == len(list(wide.parameters()))
     bias = wide[4].bias
     torch.testing.assert_close(wide(x) - bias, (plain - bias) / 4)
+
+
+class Decoder(nn.Module):
+    """What nanoGPT and ViT do: a tied head, one std for all weights, parameters of the model's own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, width))
+        self.places = nn.Parameter(torch.randn(1, 9, width))
+        self.table, self.up = nn.Embedding(30, width), nn.Linear(width, 4 * width, bias=False)
+        self.down, self.head = nn.Linear(4 * width, width, bias=False), nn.Linear(width, 30, bias=False)
+        self.head.weight = self.table.weight
+        for one in (self.table, self.up, self.down):
+            nn.init.normal_(one.weight, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.table(x) + self.places + self.token
+        return self.head(y + self.down(self.up(y).relu()))  # type: ignore[no-any-return]
+
+
+def test_a_tied_head_is_divided_and_its_table_is_not() -> None:
+    torch.manual_seed(0)
+    wide, x = Decoder(256), torch.arange(9)[None]
+    looked_up, plain = wide.table(x), wide(x)
+    groups = mup_groups(wide, Decoder(64), lr=0.01)
+    assert sum(len(group["params"]) for group in groups) == len(list(wide.parameters()))
+    assert torch.equal(wide.table(x), looked_up)
+    torch.testing.assert_close(wide(x), plain / 4)
+    rows = {row.name: (row.kind, row.lr, row.multiplier) for row in plan(wide, Decoder(64), lr=0.01)}
+    assert rows["table.weight"] == ("input", 0.01, 1.0) and rows["head.weight"] == ("output", 0.01, 0.25)
+    assert rows["token"] == rows["places"] == ("input", 0.01, 1.0)  # added, not multiplied
+
+
+def test_hidden_weights_start_smaller_whatever_the_model_starts_them_with() -> None:
+    torch.manual_seed(0)
+    wide, narrow = Decoder(256), Decoder(64)
+    rows = {row.name: row for row in plan(wide, narrow, lr=0.01)}
+    for name in ("up.weight", "down.weight"):
+        assert rows[name].init_std == pytest.approx(0.01, rel=0.03)
+        assert rows[name].rescale == pytest.approx(0.5, rel=0.03)
+    assert {rows[name].rescale for name in ("table.weight", "token", "places")} == {1.0}
+    before = wide.up.weight.detach().clone()
+    mup_groups(wide, narrow, lr=0.01)
+    assert torch.equal(wide.up.weight, before)
+    for _ in range(2):  # a second time finds nothing left to do
+        mup_groups(wide, narrow, lr=0.01, init=True)
+        torch.testing.assert_close(wide.up.weight, before * rows["up.weight"].rescale)
+    usual = {row.name: row.rescale for row in plan(make(256), make(64), lr=0.01)}
+    assert usual["0.weight"] == usual["2.weight"] == 1.0  # by fan-in, as torch starts them
+    assert usual["4.weight"] == pytest.approx(2.0, rel=0.1)  # of the same size at every width (MuReadout)
+
+
+def test_features_move_alike_whatever_one_std_the_weights_start_with() -> None:
+    def rows(width: int) -> tuple[Tensor, Tensor]:
+        draw = torch.Generator().manual_seed(1)
+        return torch.randint(30, (16, 9), generator=draw), torch.randint(30, (16, 9), generator=draw)
+
+    def loss(out: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(out.flatten(0, 1), y.flatten())
+
+    kept = coordinate_check(Decoder, rows, loss)
+    left = coordinate_check(Decoder, rows, loss, apply=False)
+    assert abs(kept["up"]) < 0.15 and abs(kept["down"]) < 0.25 < 0.5 < left["down"]
 
 
 def test_features_move_alike_at_every_width_only_with_the_rule() -> None:
@@ -73,9 +139,10 @@ def test_a_users_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_rates_are_those_of_the_authors_package(optimizer: str) -> None:
     pytest.importorskip("mup", reason="the authors' mup is not installed")
-    theirs = package_rates(make, width=256, base=64, lr=0.01, optimizer=optimizer)
-    own = {row.name: row.lr for row in plan(make(256), make(64), lr=0.01, optimizer=optimizer)}
-    assert theirs == pytest.approx(own)
+    for model in (make, Decoder):
+        theirs = package_rates(model, width=256, base=64, lr=0.01, optimizer=optimizer)
+        own = {row.name: row.lr for row in plan(model(256), model(64), lr=0.01, optimizer=optimizer)}
+        assert theirs == pytest.approx(own)
 
 
 def unit_scaled(width: int) -> nn.Module:
