@@ -188,6 +188,7 @@ def _attach(
     at_first_step: Callable[[], None] = lambda: None,
     keep_examples: int = 0,
 ) -> tuple[Attachment, Session]:
+    from vario.capture import outside
     from vario.capture.attach import Attachment
     from vario.on_demand import make_session
 
@@ -206,6 +207,7 @@ def _attach(
         every_step=compared,
         keep_examples=keep_examples,
     )
+    outside.look(model)
     attachment = Attachment(session, only=model, budget=overhead, claim=lambda name: _claim(path, name))
     attachment.loaders.showing = keep_examples > 0
     session.own_time = lambda: attachment.own

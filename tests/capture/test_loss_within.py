@@ -63,6 +63,31 @@ def test_what_a_compiled_part_is_given_is_not_what_the_model_is_given(tmp_path: 
     assert record.step_count == 12 and not [name for name in record.names() if name.startswith("input/")]
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_model_that_was_compiled_before_it_is_watched_is_not_traced_anew(
+    in_place: bool, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    model = fast = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    if in_place:
+        model.compile(backend="aot_eager")
+    else:
+        fast = torch.compile(model, backend="aot_eager")
+    x, y, optimizer = (
+        torch.randn(16, 8),
+        torch.randint(0, 3, (16,)),
+        torch.optim.SGD(model.parameters(), lr=0.1),
+    )
+    fast(x)
+    recwarn.clear()
+    with watch(fast, optimizer, home=tmp_path, overhead=1.0) as run:
+        for _ in range(8):
+            optimizer.zero_grad()
+            F.cross_entropy(fast(x), y).backward()
+            optimizer.step()
+    assert run.path is not None and not recwarn.list, [str(w.message) for w in recwarn]
+    assert open_run(run.path).main.wheres("gradient/norm")[:2] == ("0.weight", "0.bias")
+
+
 class Told:
     """An attachment that wants everything, and what it was told."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["compiles", "forget", "is_where_we_are", "listen"]
+__all__ = ["compiles", "forget", "is_where_we_are", "listen", "look"]
 
 Hear = Callable[[Any, Any], None]
 _GRAPHED = ("reduce-overhead", "max-autotune")  # modes that capture CUDA graphs
@@ -25,6 +25,13 @@ class _Listening:
 
     here = False
     to: tuple[list[Hear], list[Hear]] = ([], [])
+
+
+def look(model: nn.Module | None) -> None:
+    """A model that is about to be watched may have been compiled before: then nothing of it is heard."""
+    modules = [] if model is None else list(model.modules())
+    if any(type(m).__name__ == "OptimizedModule" or m._compiled_call_impl is not None for m in modules):
+        _Listening.here = True
 
 
 def forget() -> None:
