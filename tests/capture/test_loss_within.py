@@ -126,6 +126,16 @@ def test_scores_of_the_next_place_and_labels_by_name(told: tuple[Told, LossWithi
     torch.testing.assert_close(F.cross_entropy(scores, found), loss)
 
 
+def test_a_sum_over_a_number_that_is_given(told: tuple[Told, LossWithin]) -> None:
+    """As the Trainer of transformers has it: the number of labels, the first of each row included."""
+    loss = F.cross_entropy(SCORES[:, :-1].reshape(-1, 5), LABELS[:, 1:].reshape(-1), reduction="sum") / 24
+    given = {"input_ids": LABELS, "labels": LABELS, "num_items_in_batch": torch.tensor(24.0)}
+    told[1].answered_outside(nn.Linear(1, 1), (), given, {"loss": loss, "logits": SCORES})
+    ((scores, found, more, value),) = told[0].calls
+    assert more == {"ignore_index": -100, "reduction": "sum"}
+    torch.testing.assert_close(F.cross_entropy(scores, found, reduction="sum"), value)
+
+
 def test_labels_of_examples(told: tuple[Told, LossWithin]) -> None:
     loss = F.cross_entropy(SCORES[:, 0].bfloat16().float(), LABELS[:, 0])
     told[1].answered_outside(

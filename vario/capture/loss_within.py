@@ -37,6 +37,7 @@ class _Way(NamedTuple):
     labels: int
     next: bool  # the scores of each place are for the label of the next
     ignored: int
+    over: int | None = None  # which number among the arguments the sum is divided by, where it is no mean
 
 
 class _Model:
@@ -70,31 +71,43 @@ class LossWithin:
         scores = [t for t in answer if t.is_floating_point() and t.dim() > 1]
         if not (labels and losses and scores):
             return
+        numbers = [v for v in (*args, *kwargs.values()) if _is_number(v)]
         model.calls += 1
         if model.calls & (model.calls - 1) == 0:
             with torch.no_grad():
-                model.way = _found(losses, scores, labels)
+                model.way = _found(losses, scores, labels, [float(v) for v in numbers])
             model.failed += model.way is None
         if (way := model.way) is None or max(way.labels - len(labels), way.scores - len(scores)) >= 0:
             return
         laid_out = _laid_out(scores[way.scores], labels[way.labels], next=way.next)
-        if laid_out is not None and way.loss < len(losses):
-            more = {"ignore_index": way.ignored}
-            self._all.loss_called("cross_entropy", F.cross_entropy, laid_out, more, losses[way.loss])
+        if laid_out is None or way.loss >= len(losses) or (way.over or 0) >= max(len(numbers), 1):
+            return
+        more: dict[str, Any] = {"ignore_index": way.ignored}
+        loss = losses[way.loss]
+        if way.over is not None:
+            more["reduction"], loss = "sum", loss * numbers[way.over]
+        self._all.loss_called("cross_entropy", F.cross_entropy, laid_out, more, loss)
 
 
-def _found(losses: list[Tensor], scores: list[Tensor], labels: list[Tensor]) -> _Way | None:
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) or isinstance(value, Tensor) and not value.dim()
+
+
+def _found(
+    losses: list[Tensor], scores: list[Tensor], labels: list[Tensor], numbers: list[float]
+) -> _Way | None:
     for s, score in enumerate(scores):
         for n, label in reversed(list(enumerate(labels))):  # what is to be said comes after what is given
             for next in (False, True):
                 laid_out = _laid_out(score, label, next=next)
                 if laid_out is None:
                     continue
-                for value, ignored in _cross_entropies(*laid_out):
-                    for index, loss in enumerate(losses):
-                        close = CLOSE.get(score.dtype, COARSE)
-                        if abs(value - float(loss)) <= close * abs(value):
-                            return _Way(index, s, n, next, ignored)
+                for total, count, ignored in _cross_entropies(*laid_out):
+                    for over, number in [(None, count), *enumerate(numbers)]:
+                        for index, loss in enumerate(losses):
+                            close = CLOSE.get(score.dtype, COARSE)
+                            if abs(total - number * float(loss)) <= close * abs(total):
+                                return _Way(index, s, n, next, ignored, over)
     return None
 
 
@@ -109,8 +122,8 @@ def _laid_out(scores: Tensor, labels: Tensor, *, next: bool) -> tuple[Tensor, Te
     return scores.reshape(-1, scores.shape[-1]), labels.reshape(-1).long()
 
 
-def _cross_entropies(scores: Tensor, labels: Tensor) -> list[tuple[float, int]]:
-    """The mean over rows whose label is not ignored, and which label is; nothing where one is no class."""
+def _cross_entropies(scores: Tensor, labels: Tensor) -> list[tuple[float, int, int]]:
+    """Sum over rows whose label is not ignored, their number, and which it is; none where one is no class."""
     classes, found = scores.shape[1], []
     for ignored in IGNORED:
         known = labels != ignored
@@ -124,7 +137,7 @@ def _cross_entropies(scores: Tensor, labels: Tensor) -> list[tuple[float, int]]:
             rows = rows.float() if rows.element_size() < 4 else rows
             each = torch.logsumexp(rows, 1) - rows.gather(1, label)[:, 0]
             total += float(each.double() @ counts.double())
-        found.append((total / count, ignored))
+        found.append((total, count, ignored))
         if count == len(labels):
             break  # none is ignored: the other reading is the same
     return found
