@@ -195,11 +195,9 @@ def test_units_that_start_at_their_flat_ends_are_started_anew_first() -> None:
 
 def test_of_an_evaluation_on_training_data_nothing_can_be_taken_out() -> None:
     def first(share: float) -> str:
-        shares = {
-            ("eval/seen_share", "loader 1"): constant(share),
-            ("eval/seen_share", "loader 2"): constant(0.5),
-        }
-        return changes("train-test-leakage", record(shares), where=("loader 1",))[0]
+        last = record({("eval/seen_share", "loader 1"): constant(0.99)})  # one of several evaluations
+        told = Evidence("share of rows seen in training", share, share, share, 0.01, "loader 1")
+        return changes("train-test-leakage", last, (told,), where=("loader 1",))[0]
 
     assert first(0.3).startswith("take the shared examples out") and "30 % of the rows" in first(0.3)
     assert "hold out a tenth" in first(1.0)

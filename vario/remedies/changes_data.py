@@ -57,8 +57,8 @@ def duplicates(finding: Finding, record: Record) -> list[Change]:
 
 
 def leakage(finding: Finding, record: Record) -> list[Change]:
-    shares = {where: record.last("eval/seen_share", where) for where in finding.where}
-    known = {where: share for where, share in shares.items() if np.isfinite(share) and share > 0}
+    del record  # the shares are those that the finding tells
+    known = {e.where: e.value for e in finding.evidence if e.name == "share of rows seen in training"}
     worst = max(known, key=lambda where: known[where], default="")
     seen = (
         f": {percent(known[worst])} of the rows of {worst or 'the evaluation'} were trained on"
