@@ -35,6 +35,9 @@ REPLAYED: dict[str, Make] = {
     "places of a table": net(lambda m, x: m.lin(x) + m.w[PICKED[0]], 4, 6),
     "less its mean": net(lambda m, x: F.linear(m.lin(x), m.w - m.w.mean(1, keepdim=True)), 3, 6),
     "in standard units": net(lambda m, x: F.linear(m.lin(x), m.w / m.w.std(dim=1, keepdim=True)), 3, 6),
+    "in standard units by batch norm": net(
+        lambda m, x: F.linear(m.lin(x), F.batch_norm(m.w[None], None, None, training=True)[0]), 3, 6
+    ),
     "softmax of weights": net(lambda m, x: m.lin(x) @ m.w.softmax(0), 6, 3),
     "put in place": net(lambda m, x: m.lin(x).masked_fill(x > 0, 0) + torch.where(x > 0, m.w, 0), 6),
 }

@@ -31,10 +31,10 @@ _WORKED = frozenset(
     """Abs Add Addmm Bmm Cat Clamp ClampMax ClampMin Complex ConstantPadNd Cos Cumsum DiagEmbed Diagonal
     Div Dot Embedding Exp Expand Expm1 FftC2C FftC2R FftR2C Flip Gelu Index IndexSelect
     LinalgHouseholderProduct LinalgInvEx LinalgMatrixExp LinalgQr LinalgVectorNorm Log LogSoftmax
-    MaskedFill Maximum Mean Minimum Mm Mul Mv NativeLayerNorm Neg Norm Pow Prod Reciprocal Relu Repeat
-    Roll Rsqrt Rsub Sigmoid Silu Sin Softmax Softplus Sqrt Stack Std Sub Sum Tanh Tril Triu
-    UpsampleBicubic2D UpsampleBilinear2D UpsampleLinear1D Var Vdot ViewAsComplex ViewAsReal
-    WeightNormInterface Where""".split()
+    MaskedFill Maximum Mean Minimum Mm Mul Mv NativeBatchNorm NativeLayerNorm Neg Norm Pow Prod
+    Reciprocal Relu Repeat Roll Rsqrt Rsub Sigmoid Silu Sin Softmax Softplus Sqrt Stack Std Sub Sum
+    Tanh Tril Triu UpsampleBicubic2D UpsampleBilinear2D UpsampleLinear1D Var Vdot ViewAsComplex
+    ViewAsReal WeightNormInterface Where""".split()
 )
 _KEPT = _PLACED | _CUT
 _ANY = _KEPT | _WORKED
