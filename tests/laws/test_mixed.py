@@ -61,3 +61,21 @@ def test_a_sweep_is_told_and_its_lower_edge_is_the_law(tmp_path: Path) -> None:
 def test_seeds_are_no_sweep(tmp_path: Path) -> None:
     said = told(fitted(written(tmp_path / "a.csv", {"0": 1.0, "1": 1.0, "2": 1.0}, 0.004)))
     assert "swept" not in said
+
+
+@pytest.mark.parametrize(("lengths", "suspected"), [(12, True), (6, False)])
+def test_checkpoints_of_a_few_runs_are_asked_about(tmp_path: Path, lengths: int, suspected: bool) -> None:
+    path, rng = tmp_path / "runs.csv", np.random.default_rng(0)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["run", "N", "D", "loss"])
+        for run, n in enumerate(np.geomspace(1e7, 1e9, 8)):
+            for d in np.geomspace(3e8, 1e10, lengths):
+                rows.writerow([run, n, d, loss(n, d) * np.exp(1e-3 * rng.standard_normal())])
+    plain = fitted(path)
+    assert ("may-be-checkpoints" in told(plain)) is suspected
+    if suspected:
+        assert "96 rows have 8 values of N" in told(plain)["may-be-checkpoints"]
+        of_runs = answer(path, "", law="two-term-tied", bootstrap=20, block="run")
+        assert "may-be-checkpoints" not in told(of_runs)
+        assert of_runs.shown["uncertainty"]["bootstrap"].startswith("blocks")

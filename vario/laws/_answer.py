@@ -18,7 +18,7 @@ from vario.laws._compare import AUTO, Candidate, Choice, choose, compare, insist
 from vario.laws._file import read
 from vario.laws._forecast import Forecaster
 from vario.laws._form import STEEP
-from vario.laws._mixed import families, labels, lowest, sweeps
+from vario.laws._mixed import courses, families, labels, lowest, sweeps
 from vario.laws._newton import Array
 from vario.laws._refusal import Caution, cautions
 from vario.laws._uncertainty import Uncertainty, uncertainty
@@ -301,6 +301,8 @@ def _cautions(
     keep = choice.keep
     more, noted = second_looks(done, known, {name: column[keep] for name, column in given.beside.items()})
     mixed = families(done, {name: part[keep] for name, part in given.labels.items()}) + sweeps(done)
+    if given.blocks is None:
+        mixed += courses(done)
     return mixed + _chosen(choice) + cautions(done, known, given.rows[keep]) + more, noted
 
 

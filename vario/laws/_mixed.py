@@ -1,8 +1,13 @@
-"""What a table may mix: runs of several families, and sweeps of something else at one size.
+"""What a table may mix: runs of several families, sweeps of something else at one size, checkpoints.
 
 One law over two data sets, or over good and bad learning rates, has an answer that is right for neither.
 Neither is refused, since replicates by seed look alike: what differs, by how much, and the option that takes
-one part are told.
+one part are told. So it is with rows that may be checkpoints of a few runs: they look like a grid of runs,
+but what one run is off by, all of its checkpoints are.
+
+On fifteen tables of checkpoints of four to seven sizes (eight had no part in anything) intervals of the next
+size cover .84 at a median width of 9 %, with --block N .97 at 18 %. Where rows are runs it only costs width
+(38 known tables: .975 either way, 4.7 -> 5.7 %), so it is not done unasked.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ FEW, MANY = 3, 12  # rows that each of the parts must have, and parts beyond whi
 APART = 10.0  # F statistic of the residuals between the parts
 FELT = 0.005  # of the loss: what differs by less changes no decision
 SWEPT = 0.02  # of the loss: seeds of one run differ by less
+COURSE = 8  # lengths of training at one size: as many are rarely begun anew, and soon saved
 
 
 def labels(whole: table_of.Columns, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
@@ -75,6 +81,22 @@ def sweeps(done: Fit) -> list[Caution]:
         f"{100 * np.median(wide):.2g} %: a sweep of something else. --best keeps the lowest of each size"
     )
     return [Caution("swept", text)]
+
+
+def courses(done: Fit) -> list[Caution]:
+    """A caution where most rows share their size with so many others that they may be one run's course."""
+    if done.law.inputs[:2] != ("N", "D"):
+        return []
+    pairs = np.unique(np.round(done.x[:2], 9), axis=1)
+    count = np.unique(pairs[0], return_counts=True)[1]
+    if 2 * count[count >= COURSE].sum() < pairs.shape[1]:
+        return []
+    text = (
+        f"{pairs.shape[1]} rows have {len(count)} values of N: checkpoints of a few runs are no separate "
+        f"evidence. If they are, --block COLUMN (what names the run, or N's own) counts the runs in place of "
+        f"the rows"
+    )
+    return [Caution("may-be-checkpoints", text)]
 
 
 def lowest(inputs: list[Array], output: Array) -> NDArray[np.intp]:
