@@ -26,6 +26,19 @@ def test_fires_where_the_first_answers_are_wrong_and_sure(make):
     assert found.evidence[0].value == pytest.approx(30 / np.log(10))
 
 
+def test_fires_where_most_of_the_first_batch_gets_a_sure_and_wrong_answer(make):
+    """As of ten classes by weights a few times too large: a loss of 2.6 times ln 10."""
+
+    def found(share):
+        wrong = {"examples/confident_wrong": np.where(N < 5, share, 0.1)}
+        return poor_initialization.check(make(400, first_loss(6.0) | {"loss/train": 6.0} | wrong))
+
+    wrong = next(e for e in found(0.8).evidence if e.name == "sure and wrong in the first batch")
+    assert wrong.low > wrong.limit == 0.5
+    assert found(0.5) is None  # an interval that holds the limit
+    assert found(0.0) is None
+
+
 def test_fires_where_yes_or_no_labels_get_logits_of_hundreds(make):
     def sure(high, low):
         labels = {"batch/class_counts": None, "logits/largest": high, "logits/smallest": low}

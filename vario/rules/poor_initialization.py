@@ -4,16 +4,17 @@ What it means: signals grow or shrink from layer to layer, so the first outputs 
 carry nothing, and gradients explode or vanish on the way back. Initialisers that scale with the width of
 a layer, or normalisation, keep the spread near 1.
 How it is decided: (1) the loss of the first batch, median or mean, is above 3 times ln(k) for k classes, as
-a model that knows nothing should say so; where each example has several yes-or-no labels, the first logits
-reach beyond 20 in both directions, which is e^20 to one; of a regression, the first outputs are more than
-10 times as large as targets, inputs and 1; where none of these is known (a loss by hand), the first weights
-of two layers or more, without a norm or a bounded nonlinearity, let signals grow more than 10 times on
-their way, each by its spread times the root of what flows into a unit, over the root of 2; (2) the standard
-deviation of the outputs of the deepest layer is more than 1,000 times larger or smaller than that of the
-first (layers that end in a tanh or sigmoid, and dead ones, are left to their own rules), as read before any
-step moved the weights by half of their size; not across a normalisation, which sets the spread anew; (3) in
-a run that fails, the outputs of the deepest of four layers or more have an effective rank nearer to one
-than to two before training, and those of the first have 4 or more.
+a model that knows nothing should say so, or most of that batch got another class with more than 0.5 and its
+own with less than 0.1; where each example has several yes-or-no labels, the first logits reach beyond 20 in
+both directions, which is e^20 to one; of a regression, the first outputs are more than 10 times as large as
+targets, inputs and 1; where none of these is known (a loss by hand), the first weights of two layers or
+more, without a norm or a bounded nonlinearity, let signals grow more than 10 times on their way, each by its
+spread times the root of what flows into a unit, over the root of 2; (2) the standard deviation of the
+outputs of the deepest layer is more than 1,000 times larger or smaller than that of the first (layers that
+end in a tanh or sigmoid, and dead ones, are left to their own rules), as read before any step moved the
+weights by half of their size; not across a normalisation, which sets the spread anew; (3) in a run that
+fails, the outputs of the deepest of four layers or more have an effective rank nearer to one than to two
+before training, and those of the first have 4 or more.
 Not applicable: neither per-example losses of classes, logits, outputs and targets of a regression or weights
 of such layers, nor the activations of three layers without a norm between, were read in the first 10 steps.
 """
@@ -26,7 +27,7 @@ from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
 from vario.rules._course import is_failing
 from vario.rules._evidence import Estimate, exactly, finite
-from vario.rules._examples import classes, graded
+from vario.rules._examples import class_totals, classes, graded, rate
 from vario.rules._model import NORMS, is_normalized_between, layers, output_layer, rows
 from vario.rules._parameters import parameters
 
@@ -37,6 +38,7 @@ CARD = {
     "papers": ("P316", "P257"),
     "reads": (
         "examples/loss_quantiles",
+        "examples/confident_wrong",
         "logits/largest",
         "logits/smallest",
         "activation/mean",
@@ -54,7 +56,8 @@ CARD = {
     "checked": "closed form",
     "changed": "the papers say how spread moves with depth; the limits are ours",
     "summary": "The model started badly: its first loss was {first loss over ln k} times that of "
-    "a guess; its first logits reached to {size of the first logits} on both sides; its first outputs were "
+    "a guess; {sure and wrong in the first batch:%} of the first batch got a sure and wrong answer; "
+    "its first logits reached to {size of the first logits} on both sides; its first outputs were "
     "{first outputs over targets and inputs} times as large as targets and inputs; its first weights make "
     "signals {growth by the first weights} times as large; the spread of the signal changed "
     "{change of spread over depth} times from the first to the deepest layer; of directions that examples "
@@ -78,6 +81,7 @@ def check(
         or _first_outputs(record, times_targets, within)
         or _first_weights(record, times_targets, within)
     )
+    wrong = _first_errors(record, within)
     spread = _spread(record, times_spread, within)
     directions = _directions(record, within)
     if loss is None and spread is None and directions is None:
@@ -85,7 +89,7 @@ def check(
             f"neither losses per example nor outputs and targets of a regression nor activations of three"
             f" layers without a norm between, in the first {within} steps"
         )
-    evidence = [e for e in (loss, spread, directions) if e is not None]
+    evidence = [e for e in (loss, wrong, spread, directions) if e is not None]
     beyond = [e for e in evidence if e.low > e.limit]
     if not beyond:
         return None
@@ -118,6 +122,16 @@ def _first_loss(record: Record, limit: float, within: int) -> Evidence | None:
         mean = Estimate(*(float(e) / np.log(count) for e in (begun[0], begun.min(), begun.max())))
         found = max(found, mean, key=lambda estimate: estimate.low)
     return found.evidence("first loss over ln k", limit)
+
+
+def _first_errors(record: Record, within: int, *, most: float = 0.5) -> Evidence | None:
+    """The share of the first batch that gets another class with more than 0.5, its own with less than 0.1."""
+    steps, wrong = finite(*record.series("examples/confident_wrong"))
+    counted = class_totals(record)[1]
+    if not len(steps) or steps[0] > 0 or not len(counted):
+        return None
+    found = rate(float(wrong[0]), float(counted[0].sum()))
+    return found.evidence("sure and wrong in the first batch", most) if found.low > most else None
 
 
 def _first_logits(record: Record, limit: float, within: int) -> Evidence | None:
