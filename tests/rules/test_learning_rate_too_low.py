@@ -136,6 +136,19 @@ def test_fires_where_a_long_path_of_small_steps_is_still_straight(make):
     assert check(make(450, {"loss/train": run_of(noise[:450]), "update/ratio": 4e-4})) is None  # a usual step
 
 
+def test_fires_on_a_straight_line_of_small_steps_where_little_has_been_won(make):
+    """A tenth of the start in 300 steps that moved the weights by an eighth; gathering speed is not asked."""
+    noise = 0.005 * np.random.default_rng(7).standard_normal(300)
+
+    def run(ratio, line):
+        loss = {"loss/train": lambda s, v: (s, 2.3 - 0.3 * line(s / s[-1]) + noise), "update/ratio": ratio}
+        return check(make(300, loss))
+
+    assert run(4e-4, lambda part: part).severity == "warning"
+    assert run(4e-4, lambda part: 1 - np.exp(-6 * part)) is None
+    assert run(7e-4, lambda part: part**0.9) is None  # larger steps: there it must fall ever faster
+
+
 def run_of(noise):
     return lambda s, v: (s, 2.3 - 1.2 * s / s[-1] + noise)
 
