@@ -193,6 +193,13 @@ def test_units_that_start_at_their_flat_ends_are_started_anew_first() -> None:
     assert first(np.linspace(0, 0.9, 100)).startswith("sigmoid or tanh -> ReLU")
 
 
+def test_the_share_at_the_flat_ends_is_that_of_the_finding() -> None:
+    """Not the median of the run, most of which was before."""
+    late = record({("activation/saturation_share", "net.0"): (STEPS, np.where(STEPS < 70, 0.1, 0.8))})
+    told = Evidence("share saturated", 0.8, 0.7, 0.9, 0.5, "net.0")
+    assert "80 % of the outputs" in changes("saturated-activations", late, (told,), where=("net.0",))[0]
+
+
 def test_of_an_evaluation_on_training_data_nothing_can_be_taken_out() -> None:
     def first(share: float) -> str:
         last = record({("eval/seen_share", "loader 1"): constant(0.99)})  # one of several evaluations

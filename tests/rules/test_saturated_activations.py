@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.record import Event
 from vario.rules import saturated_activations
 
 N = np.arange(400)
@@ -23,6 +24,20 @@ def test_fires_within_the_model(make):
 def test_silent_below_half_and_on_the_output_layer(make):
     assert saturated_activations.check(make(400, shut(0.3))) is None
     assert saturated_activations.check(make(400, shut(0.3) | shut(1.0, "layers.8"))) is None
+
+
+def test_the_last_tensor_of_a_script_without_modules_is_the_output_layer(make):
+    def tensors(rows):
+        return [row | {"name": row["name"].replace(".", "")} for row in rows]
+
+    def told(where):
+        return saturated_activations.check(
+            make(400, shut(0.8, where), parameters=tensors, events=[Event("modules", 0, "", {"modules": []})])
+        )
+
+    assert told("layers2weight").where == ("layers2weight",)
+    with pytest.raises(NotApplicable, match="0 readings"):
+        told("layers8weight")
 
 
 def test_silent_where_saturation_passes(make):

@@ -44,9 +44,13 @@ def dead(finding: Finding, record: Record) -> list[Change]:
 
 
 def saturated(finding: Finding, record: Record) -> list[Change]:
-    largest = {where: median(record, "activation/saturation_share", where=where) for where in finding.where}
-    worst = max((w for w in largest if np.isfinite(largest[w])), key=lambda w: largest[w], default="")
-    seen = f": {percent(largest[worst])} of the outputs of {worst} are at the flat ends" if worst else ""
+    shares = {item.where: item.value for item in finding.evidence if item.name == "share saturated"}
+    worst = next(iter(finding.where), "")  # the first is the worst
+    seen = (
+        f": {percent(shares[worst])} of the outputs of {worst} are at the flat ends"
+        if worst in shares
+        else ""
+    )
     begun = record.series("activation/saturation_share", worst)[1][:1] if worst else np.empty(0)
     changes = [
         Change(

@@ -49,11 +49,14 @@ def dropouts(record: Record) -> dict[str, float]:
 
 
 def layers(record: Record) -> list[str]:
-    """Modules that own a weight of two or more dimensions, in the order of the model."""
-    names = [
-        str(p["name"]).rpartition(".")[0] for p in rows(record, "parameters") if len(p.get("shape", ())) >= 2
-    ]
-    return list(dict.fromkeys(names))
+    """Modules that own a weight of two or more dimensions, in the order of the model.
+
+    Where there are no modules, and parameters are tensors of the script, each of these by its name.
+    """
+    names = [str(p["name"]) for p in rows(record, "parameters") if len(p.get("shape", ())) >= 2]
+    if record.events("modules") and not rows(record, "modules"):
+        return names
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in names))
 
 
 def output_layer(record: Record) -> str | None:
