@@ -13,7 +13,7 @@ from tests.observed import Ran
 
 DETERMINISTIC = (
     "plain_loop closure lbfgs accumulation grad_scaler fused_scaler gan in_backward by_hand compiled bf16 "
-    "compiled_loss tied called_twice functional ddp"
+    "compiled_loss compiled_step tied called_twice functional ddp"
 ).split()
 SLOW_TO_START = ("lightning_trainer", "hf_trainer")
 

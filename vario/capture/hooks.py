@@ -188,7 +188,7 @@ def _subclasses(kind: type) -> list[type]:
 
 def _before_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     answer = None
-    for listener in _Places.listeners:
+    for listener in () if torch.compiler.is_compiling() else _Places.listeners:
         if listener.doze.optimizer != id(optimizer):
             changed = listener.hear("before_step", optimizer, args, kwargs)
             if changed is not None:
@@ -198,7 +198,7 @@ def _before_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, 
 
 def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     del args, kwargs
-    for listener in _Places.listeners:
+    for listener in () if torch.compiler.is_compiling() else _Places.listeners:
         if listener.doze.optimizer != id(optimizer):
             listener.hear("after_step", optimizer)
             continue

@@ -154,7 +154,8 @@ def unseen(run: Run) -> Iterator[str]:
         yield (
             "whatever trained here, if anything did. Seen are steps of torch's optimizers, and updates by"
             " hand, in every Python process that inherits PYTHONPATH (not under python -I, -E or -S, env -i"
-            " or in a container); torch.func is not. In such a script, `with vario.watch(model, optimizer):`"
+            " or in a container); torch.func is not, nor a training step that is compiled as a whole"
+            " (TORCH_COMPILE_DISABLE=1 shows it). In such a script, `with vario.watch(model, optimizer):`"
             " sees them"
         )
 
