@@ -136,6 +136,26 @@ def test_a_users_file(tmp_path: Path) -> None:
         plan(make(64), nn.Linear(3, 3), lr=0.1)
 
 
+@pytest.mark.parametrize(
+    ("base", "width", "widths"),
+    [(8, 64, {8, 16, 32, 64}), (8, 12, {8, 12, 16, 32}), (24, 8, {8, 16, 24, 32})],
+)
+def test_a_users_file_is_checked_at_the_widths_asked_about(
+    tmp_path: Path, base: int, width: int, widths: set[int]
+) -> None:
+    file = tmp_path / "model.py"
+    file.write_text(
+        "import pathlib, torch\n"
+        "def make(width):\n"
+        f"    with open({str(tmp_path / 'widths')!r}, 'a') as seen: print(width, file=seen)\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(3, width), torch.nn.Linear(width, 2))\n"
+        "def make_batch(width): return torch.ones(4, 3), torch.tensor([0, 1, 0, 1])\n"
+    )
+    told = describe_file(file, width=width, base=base, lr=0.1, optimizer="adam", check=True)
+    assert [row["module"] for row in told["coordinates"]] == ["0", "1"]
+    assert {int(line) for line in (tmp_path / "widths").read_text().split()} == widths
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_rates_are_those_of_the_authors_package(optimizer: str) -> None:
     pytest.importorskip("mup", reason="the authors' mup is not installed")

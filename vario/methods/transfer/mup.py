@@ -234,7 +234,9 @@ def describe_file(
     }
     if check:
         loss = getattr(module, "loss", nn.functional.cross_entropy)
-        slopes = coordinate_check(make, batch, loss, base=base, lr=lr)
+        low, high = sorted((base, width))  # doubled between the two that were asked about, three at least
+        widths = [low * 2**k for k in range(max(3, int(math.log2(high / low) + 1e-9) + 1))]
+        slopes = coordinate_check(make, batch, loss, widths=widths, base=base, lr=lr)
         told["coordinates"] = [{"module": name, "slope": slope} for name, slope in slopes.items()]
     return told
 
