@@ -57,6 +57,14 @@ FOLLOWED: dict[str, Make] = {
     "repeated": net(lambda m, x: m.lin(x).repeat(1, 2, 1) * m.w, 6),
     "by Fourier": net(lambda m, x: torch.fft.irfft(torch.fft.rfft(m.lin(x), dim=1) * (1j + m.w), dim=1), 6),
     "written in, word by word": net(lambda m, x: written(m.lin(x) * m.w), 6),
+    "windows that overlap": net(
+        lambda m, x: (m.lin(x) * m.w).as_strided((B, 3, 3, 6), (30, 6, 6, 1)).softmax(2), 6
+    ),
+    "other strides of what is as long as the batch": net(lambda m, x: turned(m.lin(x[:, :B]) * m.w), 6),
+    "turned by a quarter": net(lambda m, x: torch.rot90(m.lin(x) * m.w, 1, (1, 2)), 6),
+    "circular padding": lambda: nn.Sequential(
+        nn.Linear(6, 6), nn.Conv1d(5, 4, 3, padding=1, padding_mode="circular")
+    ),
     "instance norm": lambda: nn.Sequential(nn.Conv1d(5, 4, 2), nn.InstanceNorm1d(4, affine=True)),
     "mean over places, channels last": lambda: nn.Sequential(
         nn.Unflatten(2, (2, 3)),
@@ -73,6 +81,13 @@ def written(x: Tensor) -> Tensor:
     for place in range(x.shape[1]):
         found[place] = x[:, place]
     return found.transpose(0, 1)
+
+
+def turned(x: Tensor) -> Tensor:
+    """(time, examples, features), whose memory has the examples outermost, written into by a view."""
+    view = (2 * x.transpose(0, 1)).transpose(0, 1)
+    view.mul_(2)
+    return view
 
 
 @pytest.mark.parametrize("name", REPLAYED)

@@ -5,7 +5,6 @@ What such an operation does with them is in its indices or its strides, or is as
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from vario.capture.per_example.batch_axis import Layout, Shape, dim_of, is_packed, kind_of
 
-__all__ = ["PICKS", "index", "joined", "picked", "repeated", "strided", "written"]
+__all__ = ["PICKS", "asked", "index", "joined", "picked", "repeated"]
 
 PICKS = ("Index", "IndexSelect")
 _MASKS = (torch.bool, torch.uint8)
@@ -64,29 +63,27 @@ def joined(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples:
     return at._replace(outer=shape[at.dim] // once)
 
 
-def strided(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
-    """Other strides of the same memory, in which the examples lie one after the other, as in what is read."""
-    del edge
-    size, rows = math.prod(shape), shape[0] if shape else 0
-    whole = at.outer == 1 and math.prod(out) == size and node._saved_storage_offset in (0, None)
-    if not whole or node._saved_stride[at.dim] * at.inner * examples != size or rows % examples:
-        return None
-    return Layout(0, 1, rows // examples)
+def asked(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """Of other strides of one memory, or a part that is written into, it is not told what came from where.
 
-
-def written(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
-    """What is written into a part of a tensor, which it does not tell: where do the examples' numbers go?"""
-    if edge == 0:
-        return at
+    So its backward is given the number of each example at its entries. An entry that goes to several places
+    has their sum, so ones are sent as well, and the sum is that number as often as there are ones.
+    """
+    if edge == 0 and len(node.next_functions) > 1:
+        return at  # what is written into
     known = node._input_metadata[0]
     numbers = torch.arange(1, examples + 1, device=known.device, dtype=known.dtype)
     marked = numbers.repeat_interleave(at.inner).repeat(at.outer)
+    marked = marked.view(-1, *[1] * (len(out) - at.dim - 1)).expand(out).contiguous()
     with torch.no_grad():
-        found = node(marked.view(-1, *[1] * (len(out) - at.dim - 1)).expand(out).contiguous())[edge]
+        answers = node(marked), node(torch.ones_like(marked))
+    sums, counts = (answer[edge] if isinstance(answer, tuple) else answer for answer in answers)
+    if sums is None or counts is None or sums.shape != torch.Size(shape):
+        return None
     for dim, rows in enumerate(shape):
-        if rows and rows % examples == 0 and found.shape == torch.Size(shape):
-            expected = numbers.repeat_interleave(rows // examples)
-            if bool((found.movedim(dim, -1) == expected).all()):
+        if rows and rows % examples == 0:
+            expected = counts.movedim(dim, -1) * numbers.repeat_interleave(rows // examples)
+            if bool((sums.movedim(dim, -1) == expected).all()):
                 return Layout(dim, 1, rows // examples)
     return None
 

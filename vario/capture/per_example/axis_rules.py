@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from vario.capture.per_example.axis_moves import PICKS, index, joined, repeated, strided, written
+from vario.capture.per_example.axis_moves import PICKS, asked, index, joined, repeated
 from vario.capture.per_example.batch_axis import BATCH_NORMS, Layout, Shape, dim_of, kind_of
 
 __all__ = ["below"]
@@ -293,9 +293,8 @@ _RULES: dict[str, Callable[..., Layout | None]] = {
     **dict.fromkeys(("Cdist", "EuclideanDist"), _pairs),
     **dict.fromkeys(("FftC2C", "FftC2R", "FftR2C"), _transformed),
     **dict.fromkeys(("CtcLoss", "CudnnCtcLoss"), _aligned),
-    "AsStrided": strided,
     "Cat": joined,
-    "CopySlices": written,
+    **dict.fromkeys(("AsStrided", "CopySlices", "Rot90"), asked),
     "Diagonal": _diagonal,
     "Repeat": repeated,
     "Trilinear": _trilinear,
