@@ -1,4 +1,4 @@
-"""An optimizer's step that is compiled, as torch's tutorial has it. The backend is the one that starts fast."""
+"""The step of an optimizer, compiled, as torch's tutorial has it. The backend is the one that starts fast."""
 
 import torch
 from ended import ended
