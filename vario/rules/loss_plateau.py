@@ -1,4 +1,4 @@
-"""The training loss never left its starting level.
+"""The training loss never left its starting level, or is no better than a guess.
 
 What it means: the model does not learn. This is a symptom; the cause, where it could be told, stands
 above it.
@@ -27,7 +27,8 @@ CARD = {
     "checked": "closed form: a constant loss with noise; the entropy of the class shares",
     "changed": "",
     "alone": True,
-    "summary": "The training loss is {loss at the end} at the end; it began at {loss at the start}.",
+    "summary": "The training loss is {loss at the end} at the end; it began at {loss at the start}; "
+    "guessing by class shares gives {loss of guessing by class shares}.",
 }
 
 
