@@ -102,6 +102,17 @@ def test_silent_where_a_run_fails_with_small_steps(make):
     assert check(make(400, {"loss/train": 2.303})) is None
 
 
+@pytest.mark.parametrize(
+    ("ratio", "loss", "fires"),
+    [(0.045, 2.303, True), (0.025, 2.303, False), (early(0.045, 0.01), 2.303, False), (0.045, None, False)],
+)
+def test_usual_steps_that_replace_the_weights_again_and_again_are_too_large_where_the_run_fails(
+    make, ratio, loss, fires
+):
+    changes = {"update/ratio": ratio} | ({"loss/train": loss} if loss else {})
+    assert (check(make(400, changes)) is not None) == fires
+
+
 def test_silent_where_nan_came_from_the_data(make):
     broken = lambda steps, values: (steps, np.where(steps >= 100, np.nan, values))  # noqa: E731
     record = make(400, {"loss/train": broken, "update/ratio": broken})
@@ -158,7 +169,7 @@ def test_a_step_longer_than_the_weights_is_harm_though_the_run_learns(make, long
 
 
 def test_each_second_witness_has_its_own_limit(make):
-    stuck = {"loss/train": 2.303, "update/ratio": 0.05}
+    stuck = {"loss/train": 2.303, "update/ratio": 0.025}
     assert check(make(400, stuck)) is None
     assert check(make(400, {"loss/train": stuck_after_explosion, "update/ratio": 0.05})) is not None
     assert check(make(400, {"loss/train": stuck_after_explosion, "update/ratio": 0.01})) is None

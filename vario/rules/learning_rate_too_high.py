@@ -10,8 +10,9 @@ half of its steps or more, taken at half of the largest rate or above, had left 
 lower rate let it learn, or more than three quarters of its units died of which less than half were dead at
 first; and the largest update in that time, running median of three steps, was more than 10 % of the norm of
 the weights. (In a run that fails without another sign, steps above 2 % that together are shorter than the
-weights do not count: the first ones of adaptive optimizers are long.) Where the loss exploded before it
-failed, 2 % suffices; where the run fails and successive
+weights do not count: the first ones of adaptive optimizers are long.) In a run that fails, 3 % suffices where
+it is the usual step of the last three quarters: the weights are replaced again and again. Where the loss
+exploded before it failed, 2 % suffices; where the run fails and successive
 gradients point against each other, 1 % does. In a run that fails or has lost less than half of its loss, 10
 % in the typical matrix count as well (of those that do not start near zero). That a run which learns has
 lost less than half is weak evidence, since nobody knows how low its loss can get: there the typical matrix
@@ -58,6 +59,7 @@ def check(
     ratio_limit: float = 0.1,  # usual ratios are 0.0001 to 0.01; ten steps of 0.1 replace the weights
     exploded_limit: float = 0.02,  # with an explosion as a second witness, a smaller excess convinces
     opposed_limit: float = 0.01,
+    lasting_limit: float = 0.03,  # not in long first steps, but all along
     peak_limit: float = 3.0,  # the loss of single batches rarely triples without overshooting
     matrix_limit: float = 0.1,  # of single matrices: large embeddings hide them in the norm of the whole
     replaced: float = 2**0.5,  # |w + d|^2 = |w|^2 + |d|^2 across w: the change d is as long as w
@@ -82,6 +84,7 @@ def check(
         (run.failing and replaces or exploded or lost is not None, ratio_limit),
         (run.failing and exploded, exploded_limit),
         (run.failing and opposed is not None, opposed_limit),
+        (run.failing and float(np.median(ratio[len(ratio) // 4 :])) > lasting_limit, lasting_limit),
         (forgot is not None, exploded_limit),
     ]
     limit = min((limit for holds, limit in limits if holds), default=np.inf)
