@@ -79,12 +79,13 @@ def check(
     lost, forgot = _lost_at_the_peak(record, run) or _killed(record), _forgot(run, forgotten)
     exploded = run.peak > peak_limit * run.start.value > 0 or run.state == "worse" or _blew_up(record, run)
     opposed, replaces = _opposed(record), _replace(record, steps, ratio, exploded_limit)
+    usual_step = float(np.median(ratio[len(ratio) // 4 :]))
     # Each witness beside the size of the steps has its own limit for that size; the lowest one counts.
     limits = [
         (run.failing and replaces or exploded or lost is not None, ratio_limit),
         (run.failing and exploded, exploded_limit),
         (run.failing and opposed is not None, opposed_limit),
-        (run.failing and float(np.median(ratio[len(ratio) // 4 :])) > lasting_limit, lasting_limit),
+        (run.failing and run.bad_step is None and usual_step > lasting_limit, lasting_limit),
         (forgot is not None, exploded_limit),
     ]
     limit = min((limit for holds, limit in limits if holds), default=np.inf)
