@@ -104,10 +104,7 @@ def check(
     sound = _while_sound(run, steps, ratio, peak_limit)
     if sound > largest:  # steps of the same length look small beside weights that have exploded
         evidence.append(exactly("update ratio before the loss exploded", sound, usual))
-    rate_steps, rates = finite(*record.series("hyper/lr", "group 0"))
-    if len(rates):
-        rate = float(rates[max(int(np.searchsorted(rate_steps, at, side="right")) - 1, 0)])  # at that step
-        evidence.append(exactly("learning rate", rate, rate * usual / max(largest, sound, usual)))
+    evidence += _rate(record, at, usual / max(largest, sound, usual))
     if np.isfinite(matrix):
         evidence.append(exactly("largest update ratio of a typical matrix", matrix, matrix_limit))
     if longest > whole:
@@ -116,6 +113,15 @@ def check(
     past = max(largest / limit, matrix / matrix_limit if reckless else 0.0)
     sure = confidence(past, 1.0, least=0.7, most=0.97)
     return Finding(ID, severity, sure, (), (at, record.step_count - 1), tuple(evidence))
+
+
+def _rate(record: Record, step: int, part: float) -> list[Evidence]:
+    """The rate at that step, beside the ``part`` of it that would do."""
+    steps, rates = finite(*record.series("hyper/lr", "group 0"))
+    if not len(rates):
+        return []
+    rate = float(rates[max(int(np.searchsorted(steps, step, side="right")) - 1, 0)])
+    return [exactly("learning rate", rate, rate * part)]
 
 
 def _learned_until_eval_mode(record: Record, run: Course) -> bool:
