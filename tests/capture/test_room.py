@@ -87,7 +87,10 @@ def test_memory_of_the_processor() -> None:
 
 def test_the_limit_of_a_container(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("3000\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    assert room._of_the_container(tmp_path) == 2000
+    (tmp_path / "memory.current").write_text("2900\n")
+    (tmp_path / "memory.stat").write_text(
+        "anon 1000\nfile 1900\nshmem 100\nactive_file 300\ninactive_file 1500\n"
+    )
+    assert room._of_the_container(tmp_path) == 3000 - 2900 + 1800
     (tmp_path / "memory.max").write_text("max\n")
     assert room._of_the_container(tmp_path) == room._of_the_container(tmp_path / "none") == 1 << 62

@@ -90,11 +90,13 @@ def _of_the_host() -> Memory | None:
 
 
 def _of_the_container(folder: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that its limit leaves; many where it has none."""
+    """Bytes that its limit leaves, kept files having made way; many where there is no limit."""
     try:
-        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
+        limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
+        lines = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
     except (OSError, ValueError):  # none, or "max"
         return 1 << 62
+    return limit - used + sum(int(line[1]) for line in lines if line[0] in ("active_file", "inactive_file"))
 
 
 def _kilobytes(place: str) -> dict[str, int]:
