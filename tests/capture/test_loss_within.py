@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tests import observed
 from tests.capture.test_traps import Notes
 from tests.observed import Ran
+from vario.capture import outside
 from vario.capture.attach import Attachment
 from vario.capture.loss_within import LossWithin
 from vario.record.reader import open_run
@@ -192,6 +193,24 @@ def test_calls_in_cuda_graphs_and_after_we_left_are_not_heard() -> None:
     ]
     assert fast(torch.ones(1, 3)).shape == (1, 2)
     assert not notes.failures
+
+
+def test_a_compiler_that_is_switched_off_compiles_nothing() -> None:
+    notes = Notes()
+    attachment = Attachment(notes)
+    try:
+        model = nn.Linear(2, 2)
+        assert torch.compile(model, disable=True) is model and "forward" not in model.__dict__
+        assert not outside.is_where_we_are() and not notes.failures
+
+        @torch.compile(backend="eager")
+        def double(x: Tensor) -> Tensor:
+            return 2 * x
+
+        assert double(torch.ones(1)).item() == 2 and outside.is_where_we_are()
+    finally:
+        attachment.detach()
+    assert not outside.is_where_we_are()
 
 
 def test_a_compiled_step_is_an_update_by_hand(watched: Callable[[str], Ran]) -> None:

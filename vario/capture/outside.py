@@ -57,10 +57,12 @@ def compiles(
     """`torch.compile` that tells of itself, `tell("compiled", model)`, and of the calls of what it made."""
 
     def compile(*args: Any, **kwargs: Any) -> Any:
-        model = args[0] if args else kwargs.get("model")
+        model, made = args[0] if args else kwargs.get("model"), original(*args, **kwargs)
+        if model is None or made is model:  # a decorator, which comes back through here; switched off
+            return made
         _Listening.here = True
         tell("compiled", model)
-        return _heard(original(*args, **kwargs), model, kwargs, tell, awake)
+        return _heard(made, model, kwargs, tell, awake)
 
     return compile
 
