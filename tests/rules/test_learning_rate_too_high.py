@@ -103,14 +103,20 @@ def test_silent_where_a_run_fails_with_small_steps(make):
 
 
 @pytest.mark.parametrize(
-    ("ratio", "loss", "fires"),
-    [(0.045, 2.303, True), (0.025, 2.303, False), (early(0.045, 0.01), 2.303, False), (0.045, None, False)],
+    ("ratio", "loss", "steps", "fires"),
+    [
+        (0.045, 2.303, 400, True),
+        (0.045, 2.303, 200, False),
+        (0.025, 2.303, 600, False),
+        (early(0.045, 0.01), 2.303, 400, False),
+        (0.045, None, 400, False),
+    ],
 )
-def test_usual_steps_that_replace_the_weights_again_and_again_are_too_large_where_the_run_fails(
-    make, ratio, loss, fires
+def test_usual_steps_that_replace_the_weights_ten_times_over_are_too_large_where_the_run_fails(
+    make, ratio, loss, steps, fires
 ):
     changes = {"update/ratio": ratio} | ({"loss/train": loss} if loss else {})
-    assert (check(make(400, changes)) is not None) == fires
+    assert (check(make(steps, changes)) is not None) == fires
 
 
 def test_silent_where_nan_came_from_the_data(make):

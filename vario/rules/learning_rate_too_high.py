@@ -11,7 +11,7 @@ lower rate let it learn, or more than three quarters of its units died of which 
 first; and the largest update in that time, running median of three steps, was more than 10 % of the norm of
 the weights. (In a run that fails without another sign, steps above 2 % that together are shorter than the
 weights do not count: the first ones of adaptive optimizers are long.) In a run that fails, 3 % suffices where
-it is the usual step of the last three quarters: the weights are replaced again and again. Where the loss
+it is the usual step of the last three quarters, and replaces the weights ten times over. Where the loss
 exploded before it failed, 2 % suffices; where the run fails and successive
 gradients point against each other, 1 % does. In a run that fails or has lost less than half of its loss, 10
 % in the typical matrix count as well (of those that do not start near zero). That a run which learns has
@@ -79,13 +79,13 @@ def check(
     lost, forgot = _lost_at_the_peak(record, run) or _killed(record), _forgot(run, forgotten)
     exploded = run.peak > peak_limit * run.start.value > 0 or run.state == "worse" or _blew_up(record, run)
     opposed, replaces = _opposed(record), _replace(record, steps, ratio, exploded_limit)
-    usual_step = float(np.median(ratio[len(ratio) // 4 :]))
+    again_and_again = run.bad_step is None and _lasting(record, ratio) > lasting_limit
     # Each witness beside the size of the steps has its own limit for that size; the lowest one counts.
     limits = [
         (run.failing and replaces or exploded or lost is not None, ratio_limit),
         (run.failing and exploded, exploded_limit),
         (run.failing and opposed is not None, opposed_limit),
-        (run.failing and run.bad_step is None and usual_step > lasting_limit, lasting_limit),
+        (run.failing and again_and_again, lasting_limit),
         (forgot is not None, exploded_limit),
     ]
     limit = min((limit for holds, limit in limits if holds), default=np.inf)
@@ -151,6 +151,12 @@ def _replace(record: Record, steps: np.ndarray, ratio: np.ndarray, limit: float)
     The first steps of adaptive optimizers are long, whatever a run fails for.
     """
     return bool(np.where(ratio > limit, ratio, 0.0) @ np.diff(steps, append=record.step_count) > 1)
+
+
+def _lasting(record: Record, ratio: np.ndarray, *, over: float = 10.0) -> float:
+    """The usual step of the last three quarters, where such steps replace the weights ten times ``over``."""
+    usual = float(np.median(ratio[len(ratio) // 4 :]))
+    return usual if usual * record.step_count > over else 0.0
 
 
 def _while_sound(run: Course, steps: np.ndarray, ratio: np.ndarray, peak_limit: float) -> float:
