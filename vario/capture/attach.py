@@ -76,7 +76,7 @@ class Attachment(Hearing):
         self.depth = 0  # of backwards inside backwards
         self.awake = True
         self.doze = Doze(self)
-        self.doze_over, self.step_passed = self.doze.end, self.doze.keep  # the last of those untold; one
+        self.doze_over, self.step_passed = self.doze.end, self.doze.keep  # the last untold step; each of them
         self._unusual = False  # whether backwards matter even where nothing of the step is wanted
         self.inside: Stream | None = None  # the stream whose optimizer is stepping
         self._graphs, self.autocast_entered = Graphs(self._happened), Autocast(self._happened).entered

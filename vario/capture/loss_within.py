@@ -7,6 +7,7 @@ known as if it had been heard: labels, scores, the loss of evaluations. Asked ag
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -96,18 +97,17 @@ def _is_number(value: Any) -> bool:
 def _found(
     losses: list[Tensor], scores: list[Tensor], labels: list[Tensor], numbers: list[float]
 ) -> _Way | None:
-    for s, score in enumerate(scores):
-        for n, label in reversed(list(enumerate(labels))):  # what is to be said comes after what is given
-            for next in (False, True):
-                laid_out = _laid_out(score, label, next=next)
-                if laid_out is None:
-                    continue
-                for total, count, ignored in _cross_entropies(*laid_out):
-                    for over, number in [(None, count), *enumerate(numbers)]:
-                        for index, loss in enumerate(losses):
-                            close = CLOSE.get(score.dtype, COARSE)
-                            if abs(total - number * float(loss)) <= close * abs(total):
-                                return _Way(index, s, n, next, ignored, over)
+    """The first way in which a loss is the cross-entropy of scores and labels; labels come last as a rule."""
+    given = [float(loss) for loss in losses]
+    for s, n, next in product(range(len(scores)), reversed(range(len(labels))), (False, True)):
+        close = CLOSE.get(scores[s].dtype, COARSE)
+        laid_out = _laid_out(scores[s], labels[n], next=next)
+        for total, count, ignored in _cross_entropies(*laid_out) if laid_out is not None else ():
+            for (over, number), (place, loss) in product(
+                [(None, count), *enumerate(numbers)], enumerate(given)
+            ):
+                if abs(total - number * loss) <= close * abs(total):
+                    return _Way(place, s, n, next, ignored, over)
     return None
 
 

@@ -53,17 +53,18 @@ class Room:
         for parameter in map(local, stream.params):
             sizes[parameter.device] = sizes.get(parameter.device, 0) + parameter.nbytes
         known = {device: found for device in sizes if (found := memory(device)) is not None}
+
+        def short(wanted: frozenset[str]) -> list[torch.device]:
+            return [d for d, m in known.items() if _needed(stream, wanted, sizes[d], m) > SHARE * m.most]
+
         taken = wanted
-        for out in (frozenset[str](), *(needs for needs, _ in PASSES), COPIES):
-            taken -= out
-            short = [d for d, m in known.items() if _needed(stream, taken, sizes[d], m) > SHARE * m.most]
-            if not short:
+        for needs in (*(needs for needs, _ in PASSES), COPIES):
+            if not short(taken):
                 break
+            taken -= needs
         if taken != wanted and not self._told >= wanted - taken:
             self._told |= wanted - taken
-            device = next(
-                d for d, m in known.items() if _needed(stream, wanted, sizes[d], m) > SHARE * m.most
-            )
+            device = short(wanted)[0]
             needed = _needed(stream, wanted, sizes[device], known[device])
             told = {"device": str(device), "needed": needed, "there": known[device].most}
             self._happened("no_room", "", told | {"left_out": sorted(wanted - taken)})
