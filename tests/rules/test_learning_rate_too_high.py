@@ -116,7 +116,10 @@ def test_usual_steps_that_replace_the_weights_ten_times_over_are_too_large_where
     make, ratio, loss, steps, fires
 ):
     changes = {"update/ratio": ratio} | ({"loss/train": loss} if loss else {})
-    assert (check(make(steps, changes)) is not None) == fires
+    found = check(make(steps, changes))
+    assert (found is not None) == fires
+    told = [(e.value, e.limit) for e in found.evidence if e.name == "usual update ratio"] if found else []
+    assert told == ([(pytest.approx(0.045), 0.03)] if fires else [])
 
 
 def test_silent_where_nan_came_from_the_data(make):

@@ -79,13 +79,13 @@ def check(
     lost, forgot = _lost_at_the_peak(record, run) or _killed(record), _forgot(run, forgotten)
     exploded = run.peak > peak_limit * run.start.value > 0 or run.state == "worse" or _blew_up(record, run)
     opposed, replaces = _opposed(record), _replace(record, steps, ratio, exploded_limit)
-    again_and_again = run.bad_step is None and _lasting(record, ratio) > lasting_limit
+    lasting = _lasting(record, ratio, lasting_limit) if run.bad_step is None else None
     # Each witness beside the size of the steps has its own limit for that size; the lowest one counts.
     limits = [
         (run.failing and replaces or exploded or lost is not None, ratio_limit),
         (run.failing and exploded, exploded_limit),
         (run.failing and opposed is not None, opposed_limit),
-        (run.failing and again_and_again, lasting_limit),
+        (run.failing and lasting is not None, lasting_limit),
         (forgot is not None, exploded_limit),
     ]
     limit = min((limit for holds, limit in limits if holds), default=np.inf)
@@ -109,7 +109,7 @@ def check(
         evidence.append(exactly("largest update ratio of a typical matrix", matrix, matrix_limit))
     if longest > whole:
         evidence.append(exactly(str(CARD["harm"]), longest, whole))
-    evidence += [e for e in (opposed, forgot, lost) if e is not None]
+    evidence += [e for e in (opposed, forgot, lost, lasting) if e is not None]
     past = max(largest / limit, matrix / matrix_limit if reckless else 0.0)
     sure = confidence(past, 1.0, least=0.7, most=0.97)
     return Finding(ID, severity, sure, (), (at, record.step_count - 1), tuple(evidence))
@@ -153,10 +153,11 @@ def _replace(record: Record, steps: np.ndarray, ratio: np.ndarray, limit: float)
     return bool(np.where(ratio > limit, ratio, 0.0) @ np.diff(steps, append=record.step_count) > 1)
 
 
-def _lasting(record: Record, ratio: np.ndarray, *, over: float = 10.0) -> float:
+def _lasting(record: Record, ratio: np.ndarray, limit: float, *, over: float = 10.0) -> Evidence | None:
     """The usual step of the last three quarters, where such steps replace the weights ten times ``over``."""
     usual = float(np.median(ratio[len(ratio) // 4 :]))
-    return usual if usual * record.step_count > over else 0.0
+    replaced = usual > limit and usual * record.step_count > over
+    return exactly("usual update ratio", usual, limit) if replaced else None
 
 
 def _while_sound(run: Course, steps: np.ndarray, ratio: np.ndarray, peak_limit: float) -> float:
