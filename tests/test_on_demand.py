@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ class Memory:
 
     def readings(self, stream: str, step: int, readings: Iterable[Reading]) -> None:
         self.rows += [(step, reading) for reading in readings]
+
+    def points(self, stream: str, series: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        self.rows += [(step, Reading(series, value)) for step, value in zip(steps, values, strict=True)]
 
     def event(self, stream: str, step: int, kind: str, where: str, data: Mapping[str, Any]) -> None: ...
     def meta(self, key: str, value: Any) -> None: ...

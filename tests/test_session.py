@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,13 @@ class FakeWriter:
 
     def readings(self, stream: str, step: int, readings: list[Reading]) -> None:
         self._fail()
-        self.read.append((step, {reading.series: reading.value for reading in readings}))
+        if not self.read or self.read[-1][0] != step:
+            self.read.append((step, {}))
+        self.read[-1][1].update((reading.series, reading.value) for reading in readings)
+
+    def points(self, stream: str, series: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        self._fail()
+        self.read.extend((step, {series: value}) for step, value in zip(steps, values, strict=True))
 
     def event(self, stream: str, step: int, kind: str, where: str, data: Any) -> None:
         self._fail()
@@ -285,3 +291,23 @@ def test_torch_is_as_it_was_after_the_last_listener_left() -> None:
     train(Loss(), disturb=lambda _: seen.extend(owner.__dict__[name] for owner, name in places))
     assert all(one is not other for one, other in zip(seen, before, strict=True))
     assert [owner.__dict__[name] for owner, name in places] == before
+
+
+def test_the_loss_of_every_step_is_recorded_whatever_else_is_afforded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vario.budget.EVERY_LOSS", 1e-9)  # as if a step took long
+    writer, said, _ = train(Loss(), Norm(), steps=400, overhead=0.03)
+    measured = {step for step, values in writer.read if "norm/gradient" in values}
+    told = [step for step, values in writer.read if "loss/train" in values]
+    assert told == sorted(set(told)), "in their order, none twice"
+    assert len(told) >= 380 > 2 * len(measured), "all but some early ones, of steps that were not measured"
+    assert writer.facts["schedule"]["model"]["ran"]["loss"] == len(told)
+    assert not said
+
+
+def test_a_loss_that_breaks_between_measured_steps_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vario.budget.EVERY_LOSS", 1e-9)
+    writer, _, _ = train(Loss(), Norm(), steps=400, overhead=0.03, lost_from=301)
+    lost = [values["loss/train"] for _, values in sorted(writer.read) if "loss/train" in values][-99:]
+    assert all(math.isnan(loss) for loss in lost)

@@ -28,6 +28,7 @@ __all__ = ["Session", "Writer"]
 
 FREE = frozenset({"losses", "terms", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
 CALL = FREE | {"loss_calls", "attacks"}
+LOSS = "loss/train"  # read at nearly every step, most others at few of them
 COMPARED = frozenset({"losses", "terms", "times"})  # runs are compared by these, step by step
 NEEDS = {
     "none": frozenset[str](),
@@ -47,6 +48,7 @@ class Writer(Protocol):
     """The part of `vario.record.store.RecordWriter` that is used."""
 
     def readings(self, stream: str, step: int, readings: Iterable[Reading]) -> None: ...
+    def points(self, stream: str, series: str, steps: Sequence[int], values: Sequence[float]) -> None: ...
     def event(self, stream: str, step: int, kind: str, where: str, data: Mapping[str, Any]) -> None: ...
     def meta(self, key: str, value: Any) -> None: ...
     def flush(self) -> None: ...
@@ -147,6 +149,16 @@ class Session:
         if self._every_step:  # their losses wait for the end, and a run that is killed must not lose many
             idle = min(idle, int(KEPT_SECONDS / max(budget.plain, 1e-9)))
         return idle
+
+    def loss_period(self, stream: Stream) -> int:
+        return self._budgets[stream.name].loss_period(stream.step)
+
+    def losses(self, stream: Stream, steps: Sequence[int], losses: Sequence[float]) -> None:
+        self._write("points", stream.name, LOSS, steps, losses)
+        self._count(stream, "loss", len(steps))
+        plan = self._plans[stream.name]
+        if not plan.lost and not all(map(math.isfinite, losses)):
+            plan.lost, plan.next_probe = 1, True
 
     def passed(self, stream: Stream, steps: int, offered: Sequence[Mapping[str, Any]]) -> None:
         plan = self._plans[stream.name]
@@ -272,10 +284,15 @@ class Session:
         found: list[Reading] = []
         for instrument in plan.running:
             found.extend(self._read(instrument, moment, stream))
+        plan.lost += plan.lost > 0
+        for place, reading in enumerate(found):
+            if reading.series == LOSS:
+                loss = cast(float, found.pop(place).value)
+                self._write("points", stream.name, LOSS, [moment.step], [loss])
+                plan.lost = plan.lost or int(not math.isfinite(loss))
+                break
         if found:
             self._write("readings", stream.name, moment.step, found)
-        broken = any(r.series == "loss/train" and not math.isfinite(cast(float, r.value)) for r in found)
-        plan.lost += broken or plan.lost > 0
 
     def _read(self, instrument: Instrument, moment: Moment, stream: Stream) -> list[Reading]:
         if instrument.name in self._switched_off:
@@ -286,9 +303,12 @@ class Session:
             self._switched_off.add(instrument.name)
             self.failed(instrument.name, error)
             return []
-        key = f"{stream.name}|{instrument.name}"
-        self._ran[key] = self._ran.get(key, 0) + 1
+        self._count(stream, instrument.name, 1)
         return found
+
+    def _count(self, stream: Stream, instrument: str, steps: int) -> None:
+        key = f"{stream.name}|{instrument}"
+        self._ran[key] = self._ran.get(key, 0) + steps
 
     def _write_events(self, stream: Stream, last: int) -> None:
         """Events belong to the step under way, so they wait for its end; `last` is the last that has one."""

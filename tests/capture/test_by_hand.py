@@ -66,6 +66,9 @@ class Sparing(Losses):
     def wants(self, stream: Stream) -> frozenset[str]:
         return super().wants(stream) if stream.step % 7 == 0 else frozenset()
 
+    def loss_period(self, stream: Stream) -> int:
+        return 0
+
     def idle_steps(self, stream: Stream) -> int:
         return -stream.step % 7
 

@@ -36,6 +36,9 @@ class EveryTenth:
     def wants(self, stream: Stream) -> frozenset[str]:
         return frozenset() if stream.step % 10 else frozenset({"losses"})
 
+    def loss_period(self, stream: Stream) -> int:
+        return 0
+
     def idle_steps(self, stream: Stream) -> int:
         return -stream.step % 10
 
@@ -161,6 +164,9 @@ class Losses(EveryTenth):
 
     def wants(self, stream: Stream) -> frozenset[str]:
         return frozenset({"losses", "times"})
+
+    def loss_period(self, stream: Stream) -> int:
+        return 0
 
     def idle_steps(self, stream: Stream) -> int:
         return self.idle

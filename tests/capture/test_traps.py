@@ -41,6 +41,9 @@ class Notes:
     def wants(self, stream: Stream) -> frozenset[str]:
         return self.wanted
 
+    def loss_period(self, stream: Stream) -> int:
+        return 0
+
     def idle_steps(self, stream: Stream) -> int:
         return 0
 

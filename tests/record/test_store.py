@@ -421,3 +421,35 @@ def test_writing_needs_neither_torch_nor_the_users_random_state(tmp_path: Path) 
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_series_that_is_read_more_often_has_a_tail_of_its_own(tmp_path: Path) -> None:
+    """The others must not become small chunks because of it; what is not flushed yet is in neither."""
+    writer = RecordWriter(tmp_path)
+    for step in range(0, 3_000, 10):
+        steps = list(range(step, step + 10))
+        writer.points("model", "loss/train", steps, [s / 7 for s in steps])
+        writer.readings("model", step, [Reading("gradient/norm", float(step), str(i)) for i in range(5)])
+    writer.flush()
+    counts = table(tmp_path, "select count from chunk where series=1")
+    assert len(counts) == 3 and all(tail.CHUNK_POINTS <= count < 1_100 for (count,) in counts)
+    assert table(tmp_path, "select count(*) from chunk where series>1") == [(0,)]
+    with open_run(tmp_path) as run:
+        steps, values = run.main.series("loss/train")
+        np.testing.assert_array_equal(steps, np.arange(3_000))
+        np.testing.assert_array_equal(values, np.arange(3_000) / 7)
+        assert len(run.main.series("gradient/norm", "3")[0]) == 300
+        low, high = run.main.overview("loss/train", bins=2)[1:4:2]
+        assert low[0] == 0 and high[-1] == 2_999 / 7
+    writer.close()
+    with open_run(tmp_path) as run:
+        np.testing.assert_array_equal(run.main.series("loss/train")[1], np.arange(3_000) / 7)
+    assert table(tmp_path, "select count(*) from chunk where series=3") == [(1,)]
+
+
+def test_points_of_a_series_of_vectors_are_refused(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path)
+    writer.readings("model", 0, [Reading("loss/train", (1.0, 2.0))])
+    with pytest.raises(VarioError, match="had 2 values per step, now 1"):
+        writer.points("model", "loss/train", [1], [0.5])
+    writer.close()

@@ -61,15 +61,16 @@ class Attachment(Hearing):
         self.observer = observer
         self._claim, self._taken = claim, set[str]()
         self.streams: list[Stream] = []
-        self.loaders, self.schedulers = Loaders(self._happened), Schedulers(self._happened)
+        self.loaders, self.schedulers = Loaders(self.happened), Schedulers(self)
+        self.scheduler_stepped = self.schedulers.stepped
         self.evaluation = Evaluation(self._evaluated, budget=budget)
         self.by_hand, self.in_backward = ByHand(self), InBackward(self)
-        self.gathered, self.dropouts = Gathered(), Dropouts(self._happened)
-        self.inputs, self.doors, self._room = Inputs(self), Doors(self), Room(self._happened)
+        self.gathered, self.dropouts = Gathered(), Dropouts(self.happened)
+        self.inputs, self.doors, self._room = Inputs(self), Doors(self), Room(self.happened)
         self.forward, self.look_at_rows = self.inputs.forward, self.loaders.look_at_rows
         self.answers = Answers(self, self._evaluated, budget=budget)
         self.dropout_called, self.answered = self.dropouts.called, self.answers.answered
-        self.without_loader, self.gradients_on = WithoutLoader(self, self._happened), GradientsOn(self)
+        self.without_loader, self.gradients_on = WithoutLoader(self, self.happened), GradientsOn(self)
         self.answered_outside = LossWithin(self).answered_outside
         self.evaluates, self.evaluated_on = self.without_loader.evaluates, self.without_loader.evaluated_on
         self.gradients_off, self.gradients_back = self.without_loader.opened, self.without_loader.closed
@@ -79,8 +80,8 @@ class Attachment(Hearing):
         self.doze_over, self.step_passed = self.doze.end, self.doze.keep  # the last untold step; each of them
         self._unusual = False  # whether backwards matter even where nothing of the step is wanted
         self.inside: Stream | None = None  # the stream whose optimizer is stepping
-        self._graphs, self.autocast_entered = Graphs(self._happened), Autocast(self._happened).entered
-        self._of_optimizer: dict[int, tuple[Any, Stream | None]] = {}
+        self._graphs, self.autocast_entered = Graphs(self.happened), Autocast(self.happened).entered
+        self.of_optimizer: dict[int, tuple[Any, Stream | None]] = {}
         self._only = None if only is None else frozenset(map(id, only.parameters()))
         self._waiting: list[Callable[[], None]] = []  # told before the first stream is known
         hooks.join(self)
@@ -96,7 +97,7 @@ class Attachment(Hearing):
         self.inputs.stop()
         self.without_loader.stop()
         hooks.leave(self)
-        self._of_optimizer.clear()  # those that go later may go with half of the interpreter gone
+        self.of_optimizer.clear()  # those that go later may go with half of the interpreter gone
 
     def is_busy(self) -> bool:
         """Inside a backward, or a step."""
@@ -112,7 +113,7 @@ class Attachment(Hearing):
 
     def missed(self) -> None:
         """Another thread trains at the same time."""
-        self._happened("other_threads", "", {})
+        self.happened("other_threads", "", {})
 
     def finish(self) -> None:
         """The end of the run: what is still open is told."""
@@ -121,6 +122,7 @@ class Attachment(Hearing):
         self.evaluation.close()
         never_stepped.tell(self)
         for stream in self.streams:
+            stream.every_loss.tell(stream, self.observer)
             stream.over = True
         self.schedulers.close()
 
@@ -138,6 +140,7 @@ class Attachment(Hearing):
         self.in_backward.begin()
         if self.doze.is_deaf:  # an evaluation woke it: this step passes untold, and its losses with it
             self.awake = not self.doze.left
+            self.doze.loss_passed(tensors)
             self.gathered.closed(let_go=True)
             return
         if not self.gathered.open().members:
@@ -216,10 +219,10 @@ class Attachment(Hearing):
         self.gathered.scaled(loss, scaled)
 
     def scaler_stepped(self, optimizer: Any) -> None:
-        batches, known = self.gathered.batches, self._of_optimizer.get(id(optimizer))
+        batches, known = self.gathered.batches, self.of_optimizer.get(id(optimizer))
         if batches.members and not batches.closed and (known is None or known[1] is not None):
             self.gathered.closed(let_go=True)  # its gradients were not finite: no step was made of them
-            self._happened("skipped_step", "", {})
+            self.happened("skipped_step", "", {})
 
     # ---- steps
 
@@ -242,14 +245,14 @@ class Attachment(Hearing):
         return changed
 
     def after_step(self, optimizer: Optimizer) -> None:
-        stream = self._of_optimizer.get(id(optimizer), (None, None))[1]
+        stream = self.of_optimizer.get(id(optimizer), (None, None))[1]
         if stream is not None and stream is self.inside:
             self.inside = None
             self.step_taken(stream)
 
     def stream_of(self, optimizer: Optimizer) -> Stream | None:
         """The stream of an optimizer, made at its first step; None where nobody asked for it."""
-        known = self._of_optimizer.get(id(optimizer))
+        known = self.of_optimizer.get(id(optimizer))
         if known is not None and known[0]() is optimizer:
             return known[1]
         params = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -258,13 +261,14 @@ class Attachment(Hearing):
             self.by_hand.retire(params)
             stream = self.begin(params, [optimizer])
         key = id(optimizer)
-        self._of_optimizer[key] = (weakref.ref(optimizer, lambda _: self.hear("optimizer_gone", key)), stream)
+        self.of_optimizer[key] = (weakref.ref(optimizer, lambda _: self.hear("optimizer_gone", key)), stream)
         return stream
 
     def optimizer_gone(self, key: int) -> None:
         if key == self.doze.optimizer:
             self.doze.end()
-        if (stream := self._of_optimizer.pop(key, (None, None))[1]) is not None:
+        if (stream := self.of_optimizer.pop(key, (None, None))[1]) is not None:
+            stream.every_loss.tell(stream, self.observer)
             stream.let_go()  # its parameters must not live on because of us
             if len(self.streams) > 1:
                 self.streams.remove(stream)
@@ -309,7 +313,7 @@ class Attachment(Hearing):
         if "weights_before" in wanted:  # much will be asked of the device, and that is to be ours
             self._own -= wait_for_queue(stream.params[0])
         if not late and "times" in wanted and stream.skips():
-            self._happened("skipped_step", "", {})
+            self.happened("skipped_step", "", {})
             return
         if not late and "grads" in wanted:
             grads = [parameter.grad for parameter in stream.params]
@@ -343,6 +347,7 @@ class Attachment(Hearing):
             self._own -= wait_for_queue(stream.params[0])
         now = time.perf_counter()
         stream.seconds, stream.ended = now - stream.ended, now
+        stream.every_loss.heard(stream, self.gathered.batches, self.observer)
         self.observer.stepped(stream, {})
         tell_of_moved(stream, self.observer.event)
         stream.step, stream.thread = stream.step + 1, threading.get_ident()
@@ -354,6 +359,7 @@ class Attachment(Hearing):
     def expect(self, stream: Stream) -> None:
         """The next step begins: what is wanted of it."""
         stream.wanted = self._room.left(stream, self.observer.wants(stream))
+        stream.every_loss.period = self.observer.loss_period(stream)
         passes = self.by_hand.is_regular(stream) and self.doze.begin_by_hand(stream)
         self.awake = not passes and (self._unusual or any(other.wanted for other in self.streams))
         if self.awake:
@@ -375,21 +381,14 @@ class Attachment(Hearing):
         for stream in self.streams:
             stream.data_wait += seconds
 
-    def scheduler_stepped(self, scheduler: Any) -> None:
-        optimizer = getattr(scheduler, "optimizer", None)
-        known = [self._of_optimizer.get(id(o)) for o in (optimizer, getattr(optimizer, "optimizer", None))]
-        streams = [pair[1] for pair in known if pair is not None and pair[1] is not None] + self.streams
-        self.doze.count()
-        self.schedulers.stepped(scheduler, streams[0].step if streams else 0, self.loaders.epochs_trained)
-
     def compiled(self, what: Any) -> None:
         self.inputs.again()
-        self._happened("compiled", "", {"what": type(what).__name__ if what is not None else ""})
+        self.happened("compiled", "", {"what": type(what).__name__ if what is not None else ""})
 
     def printed(self, series: str, value: float, where: str = "") -> None:
         self._evaluated([Reading(series, value, where)])
 
-    def _happened(self, kind: str, where: str, data: dict[str, Any]) -> None:
+    def happened(self, kind: str, where: str, data: dict[str, Any]) -> None:
         self._tell(lambda: self.observer.event(self.streams[0], kind, where, data))
 
     def _evaluated(self, readings: list[Reading]) -> None:

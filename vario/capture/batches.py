@@ -64,6 +64,10 @@ class Gathered:
         batches.calls.extend(call for where, call in self._calls if where == loader)
         self._given, self._calls = [], []
 
+    def passes(self, tensors: Any) -> None:
+        """A backward of which nothing is wanted but its loss."""
+        self.open().members.append(MicroBatch(loss_value(tensors), 1.0, []))
+
     def look_at_graph(self, tensors: Any, streams: list[Stream]) -> None:
         """Before the first backward of a step: activations of the streams that want them."""
         if not any({"activations", "double_softmax"} & stream.wanted for stream in streams):

@@ -7,11 +7,13 @@ times, these are kept and told together at the end: amid the script's own work e
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vario.capture import modes
 from vario.capture.losses import MicroBatches
 
 if TYPE_CHECKING:
@@ -63,15 +65,39 @@ class Doze:
         self.keeps = False
         return bool(self.left)
 
-    def backward_passed(self) -> None:
+    def backward_passed(self, tensors: Any) -> None:
         """One that is no part of another; the loss after the last of them is heard again."""
-        if self.optimizer == BY_HAND and torch._C._current_graph_task_id() == -1:
-            self.one_passed()
+        if torch._C._current_graph_task_id() == -1:
+            if self.optimizer == BY_HAND:
+                self.one_passed()
+            self.loss_passed(tensors)
+
+    def loss_passed(self, tensors: Any) -> None:
+        """A backward of a step of which nothing is wanted: its loss may be kept. Called by the hooks."""
+        owner = self._owner
+        if not any(stream.every_loss.period for stream in owner.streams):
+            return
+        start, stream = time.perf_counter(), owner.streams[0]
+        try:
+            if threading.get_ident() == stream.thread:
+                # of several streams nobody knows yet which it is of
+                takes = stream.every_loss.backward if len(owner.streams) == 1 else owner.gathered.passes
+                modes.unseen(takes, tensors)
+        except Exception as error:
+            for stream in owner.streams:
+                stream.every_loss.period = 0
+            owner.fail("the loss of every step", error)
+        owner.spent(time.perf_counter() - start)
 
     def one_passed(self) -> None:
         """One less that is to pass."""
-        self.left -= 1
+        self.step_passed()
         self._owner.awake |= not self.left
+
+    def step_passed(self) -> None:
+        """A step has been taken of which nothing was told."""
+        self.left -= 1
+        self._owner.streams[0].every_loss.passed()
 
     def keep(self) -> None:
         """One of the steps has been taken: what it is to offer."""
@@ -100,11 +126,14 @@ class Doze:
         self.count()
         if self.optimizer == BY_HAND:  # and the step that was under way as it began
             self._owner.streams[0].step += 1
+            self._owner.streams[0].every_loss.passed()
             self._untold += 1
-        self.optimizer = 0
-        if not self._untold:
-            return
         owner, passed, self._untold = self._owner, self._untold, 0
+        if self.optimizer:  # what went backward since the last step is of another optimizer
+            owner.streams[0].every_loss.tell(owner.streams[0], owner.observer)
+        self.optimizer = 0
+        if not passed:
+            return
         stream, kept, self._kept = owner.streams[0], self._kept, []
         offered: list[dict[str, Any]] = [
             {"times": times} | ({} if batches is None else stream.losses_of(batches))

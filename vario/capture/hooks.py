@@ -202,7 +202,7 @@ def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, A
         if listener.doze.optimizer != id(optimizer):
             listener.hear("after_step", optimizer)
             continue
-        listener.doze.left -= 1
+        listener.doze.step_passed()
         if listener.doze.keeps:
             listener.hear("step_passed")
         if not listener.doze.left:
@@ -226,7 +226,7 @@ def _backward(original: Callable[..., Any]) -> Callable[..., Any]:
                 return original(tensors, *args, **kwargs)
             finally:
                 for listener in _Places.listeners:
-                    listener.doze.backward_passed()
+                    listener.doze.backward_passed(tensors)
         _tell("before_backward", tensors)
         try:
             return original(tensors, *args, **kwargs)

@@ -16,6 +16,7 @@ from torch import Tensor
 from vario.capture.shards import is_here
 
 __all__ = [
+    "Divided",
     "MicroBatch",
     "MicroBatches",
     "constant_divisor",
@@ -52,11 +53,19 @@ class MicroBatches:
         self.calls, self.activations = [], {}
 
 
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """By what a step of `into` micro-batches had divided the loss of each."""
+
+    by: int = 1
+    into: int = 0  # 0: not known
+
+
 def loss_value(tensors: Any) -> Tensor | None:
-    """The scalar that `backward` is called on (a sum where it is called on several), detached."""
+    """The scalar that `backward` is called on (a sum where it is called on several), as it is now."""
     many = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     given = [one for one in many if isinstance(one, Tensor) and is_here(one)]
-    scalars = [tensor.detach() for tensor in given if tensor.numel() == 1]
+    scalars = [tensor.detach().clone() for tensor in given if tensor.numel() == 1]
     if not scalars or len(scalars) < len(many):
         return None
     return scalars[0] if len(scalars) == 1 else torch.stack([s.reshape(()).float() for s in scalars]).sum()
@@ -85,7 +94,7 @@ def divided_by_number(members: list[MicroBatch]) -> bool:
     return count > 1 and all(abs(member.divisor - count) < 1e-6 * count for member in members)
 
 
-def undivided(members: list[MicroBatch], *, usual: int = 1) -> list[float]:
+def undivided(members: list[MicroBatch], *, usual: int = 1) -> tuple[list[float], Divided]:
     """Value of each micro-batch's loss, as it was before the script divided it by their number.
 
     `usual` is how many micro-batches a step of this run has had: the last step of an epoch may have
@@ -93,20 +102,27 @@ def undivided(members: list[MicroBatch], *, usual: int = 1) -> list[float]:
     """
     kept = [member for member in members if member.value is not None]
     if not kept:
-        return []
+        return [], Divided()
     tensors = [m.value for m in kept] + ([v for m in kept for v in m.given] if len(kept) > 1 else [])
     numbers = host_values(tensors)
     values, given = numbers[: len(kept)], numbers[len(kept) :]
-    if 1 < usual and len(members) < usual and all(abs(m.divisor - usual) < 1e-6 * usual for m in kept):
-        return [value * usual for value in values]
-    if len(kept) == 1:
-        return values
+    number = _divided_by(members, kept, values, given, usual)
+    whole = len(kept) == len(members)
+    return [value * number for value in values], Divided(number, len(members)) if whole else Divided()
+
+
+def _divided_by(
+    members: list[MicroBatch], kept: list[MicroBatch], values: list[float], given: list[float], usual: int
+) -> int:
     count = len(members)
+    if 1 < usual and count < usual and all(abs(m.divisor - usual) < 1e-6 * usual for m in kept):
+        return usual
+    if len(kept) == 1:
+        return 1
     if divided_by_number(kept) and len(kept) == count:
-        return [value * count for value in values]
+        return count
     ratio = sum(values) / sum(given) if given and sum(given) else math.nan
-    divided = ratio > 0 and ratio < count**-0.5  # nearer to 1/n than to 1, in logarithms
-    return [value * count for value in values] if divided else values
+    return count if ratio > 0 and ratio < count**-0.5 else 1  # nearer to 1/n than to 1, in logarithms
 
 
 def host_values(scalars: list[Any]) -> list[float]:

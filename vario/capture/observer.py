@@ -26,6 +26,12 @@ class Observer(Protocol):
         Asked where this one wants nothing, or nothing but losses and times.
         """
 
+    def loss_period(self, stream: Stream) -> int:
+        """Every how many of the steps of which nothing is wanted one has its loss kept; 0: of none."""
+
+    def losses(self, stream: Stream, steps: Sequence[int], losses: Sequence[float]) -> None:
+        """What was kept of such steps."""
+
     def passed(self, stream: Stream, steps: int, offered: Sequence[Mapping[str, Any]]) -> None:
         """So many steps passed untold; `stream.step` has been moved on. `offered` by each of them, if any."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vario.capture.attach import Attachment
 
 __all__ = ["Schedulers"]
 
@@ -11,13 +13,19 @@ __all__ = ["Schedulers"]
 class Schedulers:
     """Counts the calls of each scheduler; told at its first call, after an epoch, and at the end."""
 
-    def __init__(self, tell: Callable[[str, str, dict[str, Any]], None]) -> None:
-        self._tell = tell
+    def __init__(self, attachment: Attachment) -> None:
+        self._all = attachment
         self._known: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._depth = 0
 
-    def stepped(self, scheduler: Any, optimizer_steps: int, epochs: int) -> None:
-        """A scheduler was stepped after so many steps of its optimizer and epochs of training."""
+    def stepped(self, scheduler: Any) -> None:
+        """A scheduler was stepped: after how many steps of its optimizer, and epochs of training?"""
+        optimizer = getattr(scheduler, "optimizer", None)
+        wrapped = optimizer, getattr(optimizer, "optimizer", None)
+        known = [self._all.of_optimizer.get(id(one)) for one in wrapped]
+        streams = [pair[1] for pair in known if pair is not None and pair[1] is not None] + self._all.streams
+        self._all.doze.count()
+        optimizer_steps, epochs = streams[0].step if streams else 0, self._all.loaders.epochs_trained
         if getattr(scheduler, "last_epoch", 1) == 0:
             return  # its constructor steps once
         held = self._known.get(id(scheduler))
@@ -39,7 +47,7 @@ class Schedulers:
             self._say(kind, counts, counts["calls"] / counts["epochs"] if counts["epochs"] else None)
 
     def _say(self, kind: type, counts: dict[str, Any], calls_per_epoch: float | None) -> None:
-        self._tell(
+        self._all.happened(
             "scheduler",
             "",
             {

@@ -16,7 +16,8 @@ from torch.optim.optimizer import Optimizer
 
 from vario.capture import names as naming
 from vario.capture import outside, shards
-from vario.capture.losses import MicroBatches, divided_by_number, undivided
+from vario.capture.every_loss import EveryLoss
+from vario.capture.losses import Divided, MicroBatches, divided_by_number, undivided
 from vario.capture.unregistered import unregistered
 
 __all__ = ["Stream", "copied", "make_stream", "mode_counts", "rank"]
@@ -43,6 +44,8 @@ class Stream:
     cuts: list[int] = field(default_factory=list)  # into how many shards each is cut; none where none is
     step: int = 0
     micro_batches: int = 1  # of a step, where their losses are divided by their number
+    divided: Divided = field(default_factory=Divided)  # as the losses of the last step that was read
+    every_loss: EveryLoss = field(default_factory=EveryLoss)
     over: bool = False  # there will be no further step
     outside: dict[str, float] = field(default_factory=dict)  # sums of what the optimizer does not hold
     left_out: dict[int, tuple[float | None, float | None]] = field(default_factory=dict)  # of no optimizer
@@ -115,8 +118,9 @@ class Stream:
         """The loss of each micro-batch, as it was before it was divided by their number, and its terms."""
         if divided_by_number(batches.members):
             self.micro_batches = len(batches.members)
+        losses, self.divided = undivided(batches.members, usual=self.micro_batches)
         return {
-            "losses": undivided(batches.members, usual=self.micro_batches),
+            "losses": losses,
             "terms": [member.terms for member in batches.members if member.value is not None],
         }
 

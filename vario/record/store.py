@@ -2,7 +2,8 @@
 
 Readings gather in memory and are written together, every 50 steps or after a second, as one block per
 set of series (the tail). When a series of a stream has 950 points in the tail, the stream's tail
-becomes one compressed chunk per series. Killed at any moment, a process loses what it had not flushed.
+becomes one compressed chunk per series; what is read more often than the rest has a tail of its own.
+Killed at any moment, a process loses what it had not flushed.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import json
 import os
 import re
 import sqlite3
+import struct
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ FLUSH_STEPS = 50
 FLUSH_SECONDS = 1.0
 BEAT_SECONDS = 1.0  # a page of its own is written for each sign of life
 UNWRITTEN_BYTES = 64 << 20  # what is kept for a later try while the disk refuses
+
+_NUMBER = struct.Struct("d")
 
 _left_by_parents: list[sqlite3.Connection] = []  # a forked child must not close its parent's connection
 
@@ -85,6 +89,31 @@ class RecordWriter:
                 self._steps += 1
             self._flush_if_due()
 
+    def points(self, stream: str, series: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        """Takes many points of a series of numbers, which is read more often than all others of the stream.
+
+        It has a tail of its own, so that the others do not become many small chunks; none of it may come by
+        `readings`. Raises VarioError where the series had a width before.
+        """
+        self._own()
+        with self._lock:
+            alike = (stream, series, "", series, "", 0)
+            layout = self._layouts.get(alike)
+            if layout is None:
+                keys = [(series, "")]
+                if changed := self._changed(stream, keys, (0,)):
+                    raise VarioError(next(iter(changed.values())))
+                layout = self._layouts[alike] = Layout(stream, keys, (0,), alone=True)
+            if not layout.steps:
+                self._pending.append(layout)
+            layout.steps.extend(steps)
+            layout.rows.extend(map(_NUMBER.pack, values))
+            self._unwritten += 8 * len(steps)
+            if (stream, steps[-1]) != self._moment:
+                self._moment = (stream, steps[-1])
+                self._steps += 1
+            self._flush_if_due()
+
     def event(
         self, stream: str, step: int, kind: str, where: str = "", data: Mapping[str, Any] | None = None
     ) -> None:
@@ -136,8 +165,8 @@ class RecordWriter:
                     self._drop_pending()
                 raise
             self._wrote(blocks)
-            for stream in [name for name, tail in self._tails.items() if tail.is_full()]:
-                self._compact(stream)
+            for name in [name for name, tail in self._tails.items() if tail.is_full()]:
+                self._compact(name)
 
     def close(self) -> None:
         """Flushes, turns the tail into chunks, and leaves one plain file if no other process has it open."""
@@ -145,8 +174,8 @@ class RecordWriter:
         with self._lock:
             try:
                 self.flush()
-                for stream in list(self._tails):
-                    self._compact(stream)
+                for name in list(self._tails):
+                    self._compact(name)
             finally:
                 if self._connection is not None:
                     schema.leave(self._connection)
@@ -160,7 +189,7 @@ class RecordWriter:
         self._layouts: dict[tuple[str, str, str, str, str, int], Layout] = {}
         self._widths: dict[tuple[str, str, str], int] = {}
         self._ids: dict[tuple[str, str, str], int] = {}
-        self._tails: dict[str, Tail] = {}
+        self._tails: dict[tuple[str, str], Tail] = {}
         self._flushed_at = float("-inf")
         self._drop_pending()
 
@@ -269,7 +298,7 @@ class RecordWriter:
     def _wrote(self, blocks: list[Block]) -> None:
         """After the commit: what was pending is now the tail."""
         for block in blocks:
-            self._tails.setdefault(block.layout.stream, Tail()).add(block)
+            self._tails.setdefault(block.layout.tail, Tail()).add(block)
         self._drop_pending()
 
     def _forget_ids(self) -> None:
@@ -281,8 +310,8 @@ class RecordWriter:
         for layout in self._pending:
             layout.ids = None
 
-    def _compact(self, stream: str) -> None:
-        tail = self._tails[stream]
+    def _compact(self, name: tuple[str, str]) -> None:
+        tail = self._tails[name]
         columns = tail.columns()
         alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         for series, (steps, values) in columns.items():
@@ -301,7 +330,7 @@ class RecordWriter:
                 chunks,
             )
             connection.executemany("delete from tail where id=?", ((block.id,) for block in tail.blocks))
-        del self._tails[stream]
+        del self._tails[name]
 
 
 def _plain(value: Any) -> Any:

@@ -16,9 +16,15 @@ TAIL_BYTES = 16 << 20  # a tail of wide vectors becomes chunks earlier, to bound
 
 
 class Layout:
-    """A set of series that are read together, and their points since the last flush."""
+    """A set of series that are read together, and their points since the last flush.
 
-    def __init__(self, stream: str, keys: list[tuple[str, str]], widths: tuple[int, ...]) -> None:
+    `tail`: the stream, and the series where it stands `alone`, in a tail of its own.
+    """
+
+    def __init__(
+        self, stream: str, keys: list[tuple[str, str]], widths: tuple[int, ...], *, alone: bool = False
+    ) -> None:
+        self.tail = stream, keys[0][0] if alone else ""
         self.stream, self.keys, self.widths = stream, keys, widths
         self.names, self.places = [name for name, _ in keys], [place for _, place in keys]
         self.ids: NDArray[np.int32] | None = None

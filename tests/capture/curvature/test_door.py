@@ -31,6 +31,9 @@ class Listener:
     def wants(self, stream: Stream) -> frozenset[str]:
         return (self.needs if stream.step else frozenset()) | {KEEP, "losses", "inputs"}
 
+    def loss_period(self, stream: Stream) -> int:
+        return 0
+
     def idle_steps(self, stream: Stream) -> int:
         return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +37,9 @@ class Kept:
         for reading in readings:
             if not reading.where:
                 self.read.setdefault(reading.series, []).append((step, reading.value))
+
+    def points(self, stream: str, series: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        self.read.setdefault(series, []).extend(zip(steps, values, strict=True))
 
     def event(self, stream: str, step: int, kind: str, where: str, data: Any) -> None:
         self.events.append((kind, where, data))
