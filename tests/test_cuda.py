@@ -144,6 +144,25 @@ def test_a_step_that_is_not_measured_waits_for_nothing(tmp_path: Path) -> None:
     assert 0 < waited <= measured < 400
 
 
+def test_losses_of_steps_that_are_not_measured_are_those_of_the_script(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    truth = []
+    with watch(model, optimizer, home=tmp_path, overhead=0.1) as run:
+        for _ in range(600):
+            x, y = torch.randn(512, 256, device="cuda"), torch.randint(0, 10, (512,), device="cuda")
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            truth.append(loss.detach().clone())
+            optimizer.step()
+    assert run.path is not None
+    record = open_run(run.path).main
+    steps, losses = record.series("loss/train")
+    assert len(steps) >= 200 and len(steps) > 1.5 * len(record.series("time/step")[0])
+    np.testing.assert_array_equal(losses, np.asarray(torch.stack(truth).tolist())[steps])
+
+
 def test_a_run_that_fills_the_memory_keeps_what_it_needs(tmp_path: Path) -> None:
     """Weights, gradients and two of Adam's state, and little more: no room for copies of ours."""
     total, each = torch.cuda.mem_get_info()[1], 4096 * 4096 * 4

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vario.capture import every_loss
 from vario.capture.attach import Attachment
-from vario.capture.every_loss import MOST_HELD
 from vario.capture.streams import Stream
 
 STEPS = 90
@@ -240,7 +240,6 @@ def test_two_optimizers_each_have_their_own() -> None:
     told = [[loss for _, loss in sorted(kept.of(name).items())] for name in sorted(streams)]
     second.losses.pop(0)  # it passed before anybody knew of its optimizer
     assert sorted(map(tuple, told)) == sorted([tuple(first.losses), tuple(second.losses)])
-    assert max(kept.passing) >= STEPS - 10 > MOST_HELD
 
 
 def test_a_step_of_fewer_backwards_than_were_last_seen_has_none() -> None:
@@ -269,6 +268,32 @@ def test_what_is_no_loss_has_none_and_breaks_nothing() -> None:
                 script.loss().backward()
             script.optimizer.step()
     assert {step for _, step in kept.found} == {s for s in range(STEPS) if s % 20 not in (5, 6, 7)}
+
+
+def test_backwards_without_a_step_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(every_loss, "MOST_NUMBERS", 50)
+    script, observer = Script(), Kept(1, True, False)
+    attachment = Attachment(observer)
+    for _ in range(22):
+        plain(script)
+    for _ in range(200):
+        script.loss().backward()
+    (stream,) = attachment.streams
+    assert len(stream.every_loss._numbers) == 50
+    attachment.detach()
+    assert [loss for _, loss in sorted(observer.found.items())] == script.losses
+
+
+def test_of_steps_that_nobody_measures_they_are_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(every_loss, "MOST_HELD", 7)
+    monkeypatch.setattr(Kept, "wants", lambda self, stream: frozenset() if stream.step else {"losses"})
+    script, observer = Script(), Kept(1, False, False)
+    attachment = Attachment(observer)
+    for _ in range(20):
+        plain(script)
+    assert sorted(step for _, step in observer.found) == list(range(15))
+    attachment.detach()
+    assert [loss for _, loss in sorted(observer.found.items())] == script.losses
 
 
 def test_a_backward_of_another_thread_is_none_of_the_step() -> None:

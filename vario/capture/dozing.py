@@ -130,7 +130,7 @@ class Doze:
             self._untold += 1
         owner, passed, self._untold = self._owner, self._untold, 0
         if self.optimizer:  # what went backward since the last step is of another optimizer
-            owner.streams[0].every_loss.tell(owner.streams[0], owner.observer)
+            owner.streams[0].every_loss.drop()
         self.optimizer = 0
         if not passed:
             return

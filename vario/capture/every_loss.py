@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from vario.capture.observer import Observer
     from vario.capture.streams import Stream
 
-__all__ = ["MOST_HELD", "EveryLoss"]
+__all__ = ["EveryLoss"]
 
-MOST_HELD = 64  # steps whose numbers may wait on an accelerator
+MOST_HELD = 256  # steps whose numbers may wait, on an accelerator, for one that is measured: it waits anyway
+MOST_NUMBERS = 64 * MOST_HELD  # of backwards: a script may go on with them and never step again
 
 
 class EveryLoss:
@@ -34,7 +35,7 @@ class EveryLoss:
 
     def backward(self, loss: Any) -> None:
         """A backward from `loss`, as the script gave it, or as it was before it was scaled."""
-        if not self.period or len(self._ends) % self.period:
+        if not self.period or len(self._ends) % self.period or len(self._numbers) >= MOST_NUMBERS:
             return
         if type(loss) in (list, tuple) and len(loss) == 1:
             loss = loss[0]
@@ -49,6 +50,10 @@ class EveryLoss:
     def passed(self) -> None:
         """A step ends of which nothing but these was heard."""
         self._ends.append(len(self._numbers))
+
+    def drop(self) -> None:
+        """What went backward since the last step is of no step of this stream."""
+        del self._numbers[self._ends[-1] if self._ends else 0 :]
 
     def heard(self, stream: Stream, batches: MicroBatches, observer: Observer) -> None:
         """A step that was heard ends; its own loss may be read elsewhere."""
