@@ -208,6 +208,10 @@ def test_of_quick_steps_at_the_default_budget_every_loss_is_kept() -> None:
     assert plain_of(1e-3).loss_period(1_000) == 1
 
 
+def test_a_loss_on_an_accelerator_costs_more() -> None:
+    assert plain_of(1e-3).loss_period(1_000, away=True) > 1 == plain_of(1e-2).loss_period(1_000, away=True)
+
+
 def test_of_ten_million_steps_fewer_and_fewer_losses_are_kept() -> None:
     budget, kept, step = plain_of(2e-3), 0.0, 0
     assert budget.loss_period(100_000) == 1

@@ -24,6 +24,7 @@ POOR = {"probe": 1 / 2, "noise": 3 / 4}  # due however poor when it has passed: 
 POOREST = 0.1  # but of the script's own time so far no more than this for one of them
 OFTEN = {"probe": 4, "noise": 12}  # with the grant: due when this part of the run has passed since the last
 EVERY_LOSS = 6e-6  # seconds that it takes to keep and write the loss of a step
+EVERY_LOSS_AWAY = 30e-6  # the same of a loss that lies on an accelerator (of an H100)
 LOSSES = 0.25  # of the budget, at most, goes into those of steps that are not measured
 MANY = 17  # bits of a step: with each further one half as many losses are kept, so that a record stays small
 FIRST = 3  # steps that are always measured in full
@@ -108,12 +109,15 @@ class Budget:
         due = [kind for kind, period in self.periods.items() if step % period == 0]
         return due[-1] if due else "none"
 
-    def loss_period(self, step: int) -> int:
-        """Of every how many steps that are not measured one has its loss kept; 0: of none."""
+    def loss_period(self, step: int, *, away: bool = False) -> int:
+        """Of every how many steps that are not measured one has its loss kept; 0: of none.
+
+        `away`: the loss lies on an accelerator.
+        """
         paid = LOSSES * self.share * self.plain
         if self.share >= 1 or self.every_step or not paid:
             return 0
-        afforded = math.ceil(EVERY_LOSS / paid)
+        afforded = math.ceil((EVERY_LOSS_AWAY if away else EVERY_LOSS) / paid)
         return max(afforded, 1 << (step >> MANY).bit_length())
 
     def affords_probe(self, *, under_way: bool = False) -> bool:

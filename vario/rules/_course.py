@@ -109,7 +109,6 @@ def _course(record: Record, clear: float) -> Course:
     start, last = level(first), seen[-min(max(late, 5), 500, max(len(seen) // 2, 1)) :]
     end = level(last)
     noise = float(1.4826 * np.median(np.abs(last - end.value)))
-    _, peaks = _levels(seen, 1)
     # The lowest of many single readings is a lucky batch and no level; five make one.
     edges, levels = _levels(seen, 5)
     lowest = int(levels.argmin())
@@ -140,7 +139,7 @@ def _course(record: Record, clear: float) -> Course:
     found = Course(
         steps=good_steps, values=good, start=start, lowest=float(levels[lowest]),
         lowest_step=int(seen_steps[edges[lowest]]), end=end, noise=noise,
-        peak=float(peaks[: max(len(peaks) // 5, 1)].max()), chance=chance, bad_step=bad_step, state=state,
+        peak=_peak(seen), chance=chance, bad_step=bad_step, state=state,
     )  # fmt: skip
     return replace(found, state="learning") if state == "stuck" and found.around_zero else found
 
@@ -219,26 +218,46 @@ def _growth_of_targets(record: Record, at: Steps, *, count: int = 20) -> Floats:
     first, last = size[: max(len(size) // 10, 3)], size[-max(len(size) // 10, 10) :]
     if len(size) < count or not level(last).low > level(first).high > 0:
         return same
-    # A median of ten neighbours: targets of one batch differ by chance.
-    blocks = min(len(size) // 10, 40)
+    grown: Floats = np.maximum(_smoothed(at, steps, size, float(np.median(first))), 1.0)
+    return grown
+
+
+def _smoothed(at: Steps, steps: Steps, values: Floats, first: float) -> Floats:
+    """Medians of ten neighbours, read at other steps, over ``first``: single batches differ by chance."""
+    blocks = max(min(len(values) // 10, 40), 1)
     pieces = [
         (np.median(s), np.median(v))
-        for s, v in zip(np.array_split(steps, blocks), np.array_split(size, blocks), strict=True)
+        for s, v in zip(np.array_split(steps, blocks), np.array_split(values, blocks), strict=True)
     ]
-    at_steps, levels = np.array([(0.0, np.median(first)), *pieces]).T
-    grown: Floats = np.maximum(np.interp(at, at_steps, levels) / levels[0], 1.0)
-    return grown
+    at_steps, levels = np.array([(0.0, first), *pieces]).T
+    smooth: Floats = np.interp(at, at_steps, levels) / first
+    return smooth
 
 
 def _growth_of_terms(record: Record, at: Steps) -> Floats:
     """At each step how many terms the loss added up, over that of the first tenth; 1 where not known."""
     steps, terms = finite(*record.series("loss/terms"))
-    known = np.isin(steps, at)
-    if known.sum() < len(at) or not len(at) or not terms.min() > 0:
+    if not len(at) or not len(terms) or not terms.min() > 0:
         return np.ones(len(at))
-    terms = terms[known]
-    grown: Floats = terms / np.median(terms[: max(len(terms) // 10, 3)])
+    first = float(np.median(terms[: max(len(terms) // 10, 3)]))
+    known = np.isin(steps, at)
+    if known.sum() < len(at):  # of steps that were not measured only the losses are known
+        return _smoothed(at, steps, terms, first)
+    grown: Floats = terms[known] / first
     return grown
+
+
+def _peak(values: Floats) -> float:
+    """The highest level in the first fifth, where a level is the median of a tenth of what came before it.
+
+    An explosion of the first steps may last for few of them; a later one that matters lasts longer. No level
+    is of more than a fiftieth of all.
+    """
+    early = values[: max(len(values) // 5, 1)]
+    edges = [0]
+    while edges[-1] < len(early):
+        edges.append(edges[-1] + max(min(edges[-1] // 10, len(values) // 50), 1))
+    return max(float(np.median(early[a:b])) for a, b in zip(edges[:-1], edges[1:], strict=True))
 
 
 def _levels(values: Floats, least: int) -> tuple[Steps, Floats]:
