@@ -177,6 +177,24 @@ def test_a_step_longer_than_the_weights_is_harm_though_the_run_learns(make, long
     assert found.severity == severity and named == ([longest] if longest > 1 else [])
 
 
+@pytest.mark.parametrize(("matrices", "severity"), [(1, "advice"), (2, "warning")])
+def test_of_a_model_of_one_matrix_where_it_starts_is_all_the_same(make, matrices, severity):
+    """As of a linear machine whose method begins with steps of twenty times its weights."""
+    at, explodes = np.arange(400), lambda s, v: (s, np.where(s == 2, 30.0, v))
+    run = {"loss/train": explodes, "update/ratio": early(0.2)}
+    for layer in range(matrices):
+        run["update/ratio", f"layers.{2 * layer}.weight"] = at, np.where(at == 0, 20.0, 1e-3)
+    (found,) = diagnose(make(400, run), ["learning_rate_too_high"]).findings
+    assert found.severity == severity
+
+
+@pytest.mark.parametrize(("step", "fires"), [(2, True), (12, True), (60, False)])
+def test_of_every_loss_one_is_an_explosion_only_among_the_first(make, step, fires):
+    """Of single batches of later steps nothing is said before a tenth of them lies as high."""
+    explodes = lambda s, v: (s, np.where(s == step, 30.0, v))  # noqa: E731
+    assert (check(make(1000, {"loss/train": explodes, "update/ratio": 0.2})) is not None) == fires
+
+
 def test_each_second_witness_has_its_own_limit(make):
     stuck = {"loss/train": 2.303, "update/ratio": 0.025}
     assert check(make(400, stuck)) is None
@@ -276,12 +294,15 @@ def test_steps_that_kill_nearly_all_units_are_too_large_although_the_rest_learns
     assert (check(make(400, dead)) is not None) == fires
 
 
-@pytest.mark.parametrize("grows", ["terms", "each", "unknown"])
+@pytest.mark.parametrize("grows", ["terms", "terms of measured steps", "each", "unknown"])
 def test_a_sum_over_ever_longer_episodes_is_judged_by_its_terms(make, grows):
     """The loss of an episode grew fiftyfold: with the number of its steps, or that of each of them."""
     growth = np.geomspace(1, 50, 400)
     changes = {"loss/train": lambda at, loss: (at, loss * growth), "update/ratio": 0.3}
     if grows != "unknown":
-        changes["loss/terms"] = 20 * growth if grows == "terms" else 20.0
+        changes["loss/terms"] = 20 * growth if grows.startswith("terms") else 20.0
+    if grows == "terms of measured steps":
+        at = np.arange(0, 400, 5)
+        changes["loss/terms"] = at, 20 * growth[at]
     found = check(make(400, changes))
-    assert (found is None) == (grows == "terms")
+    assert (found is None) == grows.startswith("terms")

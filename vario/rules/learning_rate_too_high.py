@@ -20,7 +20,8 @@ must also have been replaced, its norm changed by a factor of 1.41 within ten of
 across it is then as long as what was there). The rate that would make the same update 1 % of the weights is
 given as the limit beside the rate that was used; where the loss exploded, of the weights as they were
 before it did. A single step longer than the typical matrix itself leaves nothing of what the run started
-from: that is harm, whatever is learned afterwards.
+from: that is harm, whatever is learned afterwards (not of a model of one matrix, which with the usual losses
+ends in the same place from everywhere).
 Not applicable: fewer than 5 readings of the training loss (3, where it ceased to be a number) or none of the
 update ratio; a run whose gradients are carried over from step to step grows its steps by itself and is judged
 there; so is one that was learning until its BatchNorm was left in eval mode, where nothing holds its
@@ -171,7 +172,8 @@ def _while_sound(run: Course, steps: np.ndarray, ratio: np.ndarray, peak_limit: 
 
 def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> tuple[float, float, float]:
     """Medians over the matrices: the largest update ratio (a median of three), the factor that the norm
-    changed by around it, and the longest single step over the matrix; each is nan where none was read.
+    changed by around it, and the longest single step over the matrix where there are several; each is nan
+    where none was read.
 
     The first steps of RMSprop do not count: its mean of squares starts at zero and is not corrected for
     that, so they are up to ten times as long. Nor do matrices that start at zero, or below ``small`` of the
@@ -199,7 +201,7 @@ def _typical_matrix(record: Record, run: Course, *, small: float = 0.1) -> tuple
     typical, factor, single = (
         float(np.median(values)) if values else np.nan for values in (found, factors, singles)
     )
-    return typical, factor, single
+    return typical, factor, single if len(singles) > 1 else np.nan
 
 
 def _blew_up(record: Record, run: Course) -> bool:
