@@ -93,6 +93,20 @@ def test_the_ratio_that_the_rule_saw_comes_before_the_record() -> None:
     )
 
 
+def test_a_step_of_a_warm_up_is_scaled_from_the_rate_that_it_had() -> None:
+    """At .003 on the way to .1 a step changed the weights by 4.8 %: 1 % is that of .0006, not of .02."""
+    seen = (
+        Evidence("largest update ratio", 0.048, 0.048, 0.048, 0.1),
+        Evidence("learning rate", 0.003, 0.003, 0.003, 0.0006),
+    )
+    at = np.arange(100)
+    rises = record({("hyper/lr", "group 0"): (at, np.minimum((at + 1) / 1000, 0.1))})
+    found = Finding("learning-rate-too-high", "error", 0.9, (), (2, 99), seen)
+    assert prescribe(found, rises)[0].change.startswith(
+        "lr 0.1 -> 0.0005: at 0.003 the update is 4.8 % of the weight per step; 0.1 % to 1 % is usual"
+    )
+
+
 def test_a_usual_ratio_yields_a_third_and_says_that_it_is_no_estimate() -> None:
     usual = record({"update/ratio": constant(0.004), ("hyper/lr", "group 0"): constant(0.3)})
     change = changes("learning-rate-too-high", usual)[0]

@@ -19,8 +19,8 @@ WARMUP_EPOCHS = 5  # of 90; of a short run a tenth is taken
 
 
 def too_high(finding: Finding, record: Record) -> list[Change]:
-    lr = hyper(record, "lr")
-    changes = [_scaled(lr, _ratio(finding, record), down=True)]
+    lr, seen = hyper(record, "lr"), evidence(finding, "learning rate")
+    changes = [_scaled(lr, _ratio(finding, record), down=True, at=seen.value if seen else lr)]
     epoch = steps_per_epoch(record)
     steps = min(WARMUP_EPOCHS * epoch, record.step_count // 10)
     if steps > 0 and finding.steps[0] < epoch:
@@ -140,8 +140,11 @@ def _ratio(finding: Finding, record: Record) -> float:
     return float(np.median(values)) if len(values) else median(record, "update/ratio")
 
 
-def _scaled(lr: float, ratio: float, *, down: bool) -> Change:
-    """The rate brought to the near end of the usual range; by a third where the ratio is usual already."""
+def _scaled(lr: float, ratio: float, *, down: bool, at: float = np.inf) -> Change:
+    """The rate brought to the near end of the usual range; by a third where the ratio is usual already.
+
+    ``at`` is the rate of the steps with this ratio, where that is another: a warm-up was under way.
+    """
     goal = USUAL_HIGH if down else USUAL_LOW
     usual = f"{percent(USUAL_LOW)} to {percent(USUAL_HIGH)} is usual"
     if not (lr > 0 and np.isfinite(lr)):
@@ -153,9 +156,11 @@ def _scaled(lr: float, ratio: float, *, down: bool) -> Change:
             )
         return Change(f"{verb} the learning rate; its value was not recorded, so no number is given")
     beyond = ratio > goal if down else 0 < ratio < goal
-    new = rounded(lr * goal / ratio) if beyond else lr
+    at = min(at, lr)
+    new = rounded(at * goal / ratio) if beyond else lr
     if beyond and (new < lr if down else new > lr):
-        why = f"the update is {percent(ratio)} of the weight per step; {usual}"
+        then = f"at {setting(rounded(at))} " if at < lr else ""
+        why = f"{then}the update is {percent(ratio)} of the weight per step; {usual}"
     else:
         new = rounded(lr / 3 if down else lr * 3)
         seen = (
