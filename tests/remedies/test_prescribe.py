@@ -548,3 +548,35 @@ def test_the_examples_to_look_at_are_named_by_their_number_in_the_data_set() -> 
     seen = record({(f"worst/{k}", "loader 1"): (np.array([9]), np.array(v)) for k, v in right.items()})
     assert changes("label-noise", seen)[0].endswith("of the data set of loader 1 begin with 40, 7")
     assert changes("outlier-examples", seen)[0].endswith("begin with 40, 12, 7")
+
+
+def wild(every: int, *, count: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """A loss around 1, of 60 when a batch comes that is not scaled."""
+    losses = 1 + 0.05 * np.random.default_rng(0).normal(size=1000)
+    losses[60 + every * np.arange(count)] = 60.0
+    return np.arange(1000), losses
+
+
+@pytest.mark.parametrize("id", ["loss-spikes", "outlier-examples"])
+def test_the_steps_that_stand_out_are_named_and_that_they_come_at_equal_distances(id: str) -> None:
+    loss = {"loss/train": wild(90)}
+    (named,) = (text for text in changes(id, record(loss)) if text.startswith("look at the batches"))
+    assert "of steps 60, 150, 240, 330, 420, 510, which are multiples of 90 steps apart: " in named
+    rare = {"loss/train": wild(90, count=4)}
+    (named,) = (text for text in changes(id, record(rare)) if text.startswith("look at the batches"))
+    assert "of steps 60, 150, 240, 330: " in named, "four may be so by chance"
+
+
+def test_steps_that_stand_out_are_counted_where_they_are_many() -> None:
+    at, losses = wild(90)
+    losses[[77, 401, 622]] = 60.0
+    named = changes("outlier-examples", record({"loss/train": (at, losses)}))[0]
+    assert "60, 77, 150, 240, 330, 401 and 3 more: their loss stands out" in named
+
+
+def test_of_a_classifier_the_pull_of_a_strange_example_is_bounded_by_clipping() -> None:
+    """Huber's loss is one of regression."""
+    classes = {"batch/class_counts": (np.arange(30), np.ones((30, 10)))}
+    assert changes("outlier-examples", record(classes))[1].startswith("clip the norm of the gradient")
+    norms = record(classes | {"gradient/norm": constant(1.0)})
+    assert prescribe(finding("outlier-examples"), norms)[1].trial.endswith("gradient.clip_norm=2")

@@ -7,6 +7,7 @@ one per finding; this file holds what they share.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from vario.nouns import Evidence, Finding
 from vario.record import Record
+from vario.rules._evidence import spikes
 
 __all__ = [
     "Change",
@@ -28,6 +30,7 @@ __all__ = [
     "modules",
     "optimizer",
     "place",
+    "spiking",
     "steps_per_epoch",
     "within",
 ]
@@ -60,6 +63,22 @@ def median(record: Record, name: str, steps: tuple[int, int] | None = None, wher
     " none."""
     values = within(record, name, steps or (-1, 2**62), where)
     return float(np.median(values)) if len(values) else float("nan")
+
+
+def spiking(record: Record, name: str, *, named: int = 6, sure: int = 5) -> str:
+    """The steps whose reading stands out among those before, as words; "" where none does.
+
+    That they come at equal distances is said of ``sure`` or more: of so few one in a hundred does by chance.
+    """
+    steps, values = record.series(name)
+    known = np.isfinite(values)
+    at = steps[known][spikes(values[known], 8.0)].tolist()
+    if not at:
+        return ""
+    apart = math.gcd(*(b - a for a, b in zip(at[:-1], at[1:], strict=True)))
+    more = f" and {len(at) - named} more" if len(at) > named else ""
+    regular = f", which are multiples of {apart} steps apart" if len(at) >= sure and apart >= sure else ""
+    return f"{', '.join(map(str, at[:named]))}{more}{regular}"
 
 
 def hyper(record: Record, quantity: str) -> float:

@@ -6,8 +6,9 @@ import numpy as np
 
 from vario.nouns import Finding
 from vario.record import Record
-from vario.remedies.changes import Change, Maker, evidence, median
+from vario.remedies.changes import Change, Maker, evidence, median, spiking
 from vario.remedies.changes_generalization import overfitting
+from vario.remedies.changes_gradients import clip
 from vario.remedies.figures import number, percent, rounded, setting
 from vario.rules._examples import classes
 from vario.rules._worst_examples import worst_examples
@@ -83,29 +84,38 @@ def leakage(finding: Finding, record: Record) -> list[Change]:
 
 def outliers(finding: Finding, record: Record) -> list[Change]:
     steps, deciles = record.series("examples/loss_quantiles")
-    seen, bend = (
-        "",
-        Change("for regression use nn.HuberLoss: an error beyond delta pulls with constant force"),
-    )
+    seen, middle = "", 0.0
     if len(steps) and deciles.ndim == 2:
         inside = deciles[(steps >= finding.steps[0]) & (steps <= finding.steps[1])]
         rows = inside if len(inside) else deciles
         middle, top = float(np.nanmedian(rows[:, 5])), float(np.nanmedian(rows[:, -1]))
         seen = f": the largest loss of a batch is {number(top)}, the median {number(middle)}"
-        if middle > 0:
-            delta = setting(rounded(2 * middle**0.5))  # of normal errors 82 % lie within
-            bend = Change(
-                f"for a squared error use nn.HuberLoss(delta={delta}): twice the median error; one beyond"
-                " delta pulls with constant force",
-                f"loss.huber={delta}",
-            )
+    batches = spiking(record, "loss/train")
     return [
+        *([Change(f"look at the batches of steps {batches}: their loss stands out")] if batches else []),
         Change(
             f"look at the examples with the largest loss first{seen}{_first(record, wrong=False)}",
             paper=DATA_DIET,
         ),
-        bend,
+        _bent(record, middle),
     ]
+
+
+def _bent(record: Record, middle: float) -> Change:
+    """What keeps a strange example from pulling with all its weight; ``middle`` is the median loss of one."""
+    if classes(record):
+        usual = median(record, "gradient/norm")
+        if usual > 0:
+            return clip(2 * usual, "twice the usual norm")
+        return Change("clip the norm of the gradient: a strange example then pulls no harder than others")
+    if not middle > 0:
+        return Change("for regression use nn.HuberLoss: an error beyond delta pulls with constant force")
+    delta = setting(rounded(2 * middle**0.5))  # of normal errors 82 % lie within
+    return Change(
+        f"for a squared error use nn.HuberLoss(delta={delta}): twice the median error; one beyond"
+        " delta pulls with constant force",
+        f"loss.huber={delta}",
+    )
 
 
 def _first(record: Record, *, wrong: bool) -> str:

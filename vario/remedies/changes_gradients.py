@@ -16,11 +16,12 @@ from vario.remedies.changes import (
     median,
     modules,
     place,
+    spiking,
     within,
 )
 from vario.remedies.figures import number, percent, rounded, setting
 
-__all__ = ["MAKERS"]
+__all__ = ["MAKERS", "clip"]
 
 BATCH_NORM, LAYER_NORM = "P321", "P202"
 SATURATING = ("Sigmoid", "Tanh", "Softsign")
@@ -31,7 +32,7 @@ def exploding(finding: Finding, record: Record) -> list[Change]:
     before = median(record, "gradient/norm", (0, max(finding.steps[0] - 1, 0)))
     changes = []
     if finding.steps[0] > 0 and before > 0:
-        changes.append(_clip(before, f"the median of the gradient norm before step {finding.steps[0]}"))
+        changes.append(clip(before, f"the median of the gradient norm before step {finding.steps[0]}"))
     if not modules(record, *NORMS):
         changes.append(
             Change(
@@ -77,26 +78,27 @@ def vanishing(finding: Finding, record: Record) -> list[Change]:
     ]
 
 
-def spikes(finding: Finding, record: Record) -> list[Change]:
+def gradient_spikes(finding: Finding, record: Record) -> list[Change]:
+    return _spikes(finding, record, "gradient/norm")
+
+
+def _spikes(finding: Finding, record: Record, series: str) -> list[Change]:
     norms = within(record, "gradient/norm", (0, 2**62))
     changes = []
     if len(norms) >= 20:
         usual = float(np.quantile(norms, 0.9))
         if usual > 0:
-            changes.append(_clip(usual, "what the gradient norm stays below on nine of ten steps"))
-    first, last = finding.steps
+            changes.append(clip(usual, "what the gradient norm stays below on nine of ten steps"))
+    steps = spiking(record, series) or f"{finding.steps[0]} to {finding.steps[1]}"
     changes.append(
-        Change(
-            f"look at the batches of steps {first} to {last}: a spike that comes back with the data is"
-            " the data"
-        )
+        Change(f"look at the batches of steps {steps}: a spike that comes back with the data is the data")
     )
     return changes
 
 
 def loss_spikes(finding: Finding, record: Record) -> list[Change]:
     beta2 = hyper(record, "beta2")
-    changes = spikes(finding, record)
+    changes = _spikes(finding, record, "loss/train")
     if beta2 > 0.95:
         changes.insert(
             len(changes) - 1,
@@ -241,7 +243,8 @@ def conflict(finding: Finding, record: Record) -> list[Change]:
     ]
 
 
-def _clip(norm: float, what: str) -> Change:
+def clip(norm: float, what: str) -> Change:
+    """The norm of the gradient kept below that, which is ``what`` in this run."""
     limit = setting(rounded(norm))
     return Change(
         f"torch.nn.utils.clip_grad_norm_(model.parameters(), {limit}) before the step: {number(norm)} is"
@@ -272,7 +275,7 @@ def _some(names: list[str]) -> str:
 MAKERS: dict[str, Maker] = {
     "exploding-gradients": exploding,
     "vanishing-gradients": vanishing,
-    "gradient-spikes": spikes,
+    "gradient-spikes": gradient_spikes,
     "loss-spikes": loss_spikes,
     "gradient-clipping-dominates": clipping,
     "gradients-accumulate": accumulate,
