@@ -135,6 +135,14 @@ def test_a_model_that_is_mostly_left_out_explains_a_rate_that_looks_too_high():
         assert by["parameters-not-updated"] == ("" if kind == "in no optimizer" else "learning-rate-too-high")
 
 
+def test_a_loss_that_jumps_again_and_again_explains_answers_that_look_like_wrong_labels():
+    for count, explained in ((5.0, "loss-spikes"), (1.0, "")):
+        jumps = (Evidence("number of spikes", count, count, count, 2),)
+        spikes = Finding("loss-spikes", "advice", 0.75, (), (0, 9), jumps, stream="model")
+        by = {f.id: f.explained_by for f in rank([found("label-noise", "warning", 0.9), spikes])}
+        assert by["label-noise"] == explained
+
+
 def test_gradients_that_exploded_before_any_step_explain_a_rate_that_looks_too_high():
     rate, grown = found("learning-rate-too-high", "error", 0.97), found("exploding-gradients", "error", 0.9)
     assert [f.id for f in rank([grown, rate]) if not f.explained_by] == ["learning-rate-too-high"]

@@ -101,6 +101,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "diverging": ("non-finite", "loss-spikes", *_NOT_LEARNING),
     "exploding-gradients": ("diverging", "non-finite", "gradient-spikes", "gradient-clipping-dominates"),
     "gradient-spikes": ("loss-spikes",),
+    "loss-spikes": ("oscillating-loss",),
     "outlier-examples": ("loss-spikes", "gradient-spikes", "oscillating-loss", "diverging", "overfitting"),
     "dead-units": (
         "learning-rate-too-low",
@@ -264,8 +265,14 @@ _MEASURED: dict[tuple[str, str], Callable[[Finding], bool]] = {
     ("parameters-not-updated", "gradients-accumulate"): lambda cause: _left_out(cause) > 0,
     # From 0.8 on dropout scales what it lets through by five and more, and the steps with it.
     ("excessive-regularization", "learning-rate-too-high"): lambda cause: _first(cause, "value") >= 0.8,
+    # Training answers, averaged over such steps, are fewer than the model has right otherwise.
+    ("loss-spikes", "label-noise"): lambda cause: _told(cause, "number of spikes") > 1,
     ("dead-units", "no-gradient"): lambda cause: _first(cause, "low") >= 0.99,
 }
+
+
+def _told(finding: Finding, name: str) -> float:
+    return max((float(item.value) for item in finding.evidence if item.name == name), default=0.0)
 
 
 def _first(finding: Finding, end: str) -> float:

@@ -3,11 +3,13 @@
 What it means: at single steps the model lost much of what it had learned, or met examples that it cannot
 fit.
 How it is decided: the loss stands more than 8 usual deviations above the block of 50 readings before it,
-and the jump is more than half of all that had been won until then (starting loss minus level before). A
-spike names its step and the layers whose gradient stood out at that step. It is a warning where more than two
-readings stand out in the logarithm of the loss as well, one after another or apart; advice otherwise: a loss
-that differs by factors from batch to batch (few examples, inputs of heavy tails, nearly all learned) jumps
-as a matter of course.
+and the jump is more than half of all that had been won until then (starting loss minus level before). Where
+the noise of single readings hides that, a loss that stays up shows it: three quarters of the eight readings
+from a step on lie as far above the median of the twenty before it, by 8 standard errors of the difference. A
+spike names its step and the layers whose gradient stood out at that step. A single reading must stand out in
+the logarithm of the loss as well: one that differs by factors from batch to batch (few examples, inputs of
+heavy tails, nearly all learned) jumps as a matter of course. A warning where more than two do, one after
+another or apart; advice otherwise.
 Not applicable: fewer than 100 readings of the training loss; several models trained against each other.
 """
 
@@ -46,8 +48,12 @@ def check(
     if len(run.values) < 100:
         raise NotApplicable(f"{len(run.values)} finite readings of loss/train; 100 are needed")
     before = _level_before(run.values)
-    won = np.maximum(run.start.value - before, 0.02 * abs(run.start.value))
-    found = spikes(run.values, deviations) & (run.values - before > part * won)
+    lasting = _level_before_a_rise(run.values, run.start.value, deviations, part)
+    single = spikes(run.values, deviations) & stands_out(run.values, deviations)
+    found = single | (lasting < np.inf)
+    before = np.minimum(before, lasting)
+    won = _won(run.start.value, before)
+    found &= run.values - before > part * won
     # A run that has already fallen apart has no usual level to jump from.
     found &= before < run.start.value
     if not found.any():
@@ -61,7 +67,7 @@ def check(
         exactly("level before it", before[largest], before[largest]),
         exactly("number of spikes", len(places), rare),
     ]
-    often = int((found & stands_out(run.values, deviations)).sum()) > rare
+    often = int((found & single).sum()) > rare
     severity: Severity = "warning" if often else "advice"
     sure = 0.9 if severity == "warning" else 0.75
     span = (int(run.steps[places[0]]), int(run.steps[places[-1]]))
@@ -73,6 +79,28 @@ def stands_out(values: Floats, deviations: float) -> Mask:
     return (
         spikes(np.log(values), deviations) if len(values) and values.min() > 0 else np.ones_like(values, bool)
     )
+
+
+def _won(start: float, level: Floats) -> Floats:
+    return np.maximum(start - level, 0.02 * abs(start))
+
+
+def _level_before_a_rise(
+    values: Floats, start: float, deviations: float, part: float, *, window: int = 20, stays: int = 8
+) -> Floats:
+    """For each reading with which the loss goes up and stays up, the level before it; infinite for others."""
+    levels = np.full(len(values), np.inf)
+    if len(values) < window + stays:
+        return levels
+    cut = np.lib.stride_tricks.sliding_window_view
+    earlier, later = cut(values, window)[:-stays], cut(values, stays)[window:]
+    level = np.median(earlier, axis=1)
+    noise = 1.4826 * np.median(np.abs(earlier - level[:, None]), axis=1)
+    error = 1.25 * noise * np.sqrt(1 / window + 1 / stays)  # of a difference of medians
+    rise = np.quantile(later, 0.25, axis=1) - level
+    rose = (rise > part * _won(start, level)) & (rise > deviations * error) & (level < start)
+    levels[window : window + len(level)][rose] = level[rose]
+    return levels
 
 
 def _level_before(values: Floats, window: int = 50) -> Floats:
