@@ -580,3 +580,25 @@ def test_of_a_classifier_the_pull_of_a_strange_example_is_bounded_by_clipping() 
     assert changes("outlier-examples", record(classes))[1].startswith("clip the norm of the gradient")
     norms = record(classes | {"gradient/norm": constant(1.0)})
     assert prescribe(finding("outlier-examples"), norms)[1].trial.endswith("gradient.clip_norm=2")
+
+
+def held(step: int, examples: list[int], loss: float | None = 60.0) -> Event:
+    return Event("wild_batch", step, "loader 0", {"step": step, "loss": loss, "examples": examples})
+
+
+def test_the_example_that_spiking_batches_have_in_common_is_named() -> None:
+    batches = [held(60 + 90 * k, [1337, *range(100 * k, 100 * k + 31)]) for k in range(6)]
+    events = Event("loader", 0, "loader 0", {"length": 4000}), *batches
+    told = "; example 1337 of the data set of loader 0 was in all 6 such batches that are known"
+    for id in ("loss-spikes", "outlier-examples"):
+        assert any(text.endswith(told) for text in changes(id, record({"loss/train": wild(90)}, *events)))
+    mixed = *events, held(950, [1, 2, 3])
+    assert "was in 6 of the 7" in changes("outlier-examples", record({"loss/train": wild(90)}, *mixed))[0]
+
+
+def test_the_first_batch_that_broke_the_loss_is_named() -> None:
+    bad = {"input/non_finite": (np.arange(90), np.where(np.arange(90) > 60, 5.0, 0.0))}
+    events = held(20, [9, 9]), held(51, list(range(40)), None)
+    told = "of step 51, was of the examples 0, 1, 2, "
+    assert told in changes("non-finite-input", record(bad, *events))[0]
+    assert "30, 31 and 8 more of the data set of loader 0" in changes("non-finite", record(bad, *events))[0]

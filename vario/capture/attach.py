@@ -347,7 +347,8 @@ class Attachment(Hearing):
             self._own -= wait_for_queue(stream.params[0])
         now = time.perf_counter()
         stream.seconds, stream.ended = now - stream.ended, now
-        stream.every_loss.heard(stream, self.gathered.batches, self.observer)
+        held = None if late else self.loaders.examples
+        stream.every_loss.heard(stream, self.gathered.batches, self.observer, held)
         self.observer.stepped(stream, {})
         tell_of_moved(stream, self.observer.event)
         stream.step, stream.thread = stream.step + 1, threading.get_ident()

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from vario.capture.accelerators import capturing
 from vario.capture.losses import host_values
+from vario.capture.wild import Wild
 
 if TYPE_CHECKING:
     from vario.capture.losses import MicroBatches
     from vario.capture.observer import Observer
     from vario.capture.streams import Stream
+    from vario.capture.wild import Held
 
 __all__ = ["EveryLoss"]
 
@@ -31,7 +33,9 @@ class EveryLoss:
     def __init__(self) -> None:
         self.period = 0
         self._numbers: list[float | Tensor | None] = []  # of each backward; None where it is not known
-        self._ends: list[int] = []  # how many there were at the end of each step
+        # how many there were at the end of each step, and what the batch in hand was then
+        self._ends: list[tuple[int, Held | None]] = []
+        self._wild = Wild()
 
     def backward(self, loss: Any) -> None:
         """A backward from `loss`, as the script gave it, or as it was before it was scaled."""
@@ -47,22 +51,28 @@ class EveryLoss:
             hidden = loss.device.type == "meta" or capturing()
             self._numbers.append(None if hidden else loss.detach().clone())
 
-    def passed(self) -> None:
-        """A step ends of which nothing but these was heard."""
-        self._ends.append(len(self._numbers))
+    def passed(self, held: Held | None = None) -> None:
+        """A step ends of which nothing but these was heard; what its batch held."""
+        self._ends.append((len(self._numbers), held))
 
     def drop(self) -> None:
         """What went backward since the last step is of no step of this stream."""
-        del self._numbers[self._ends[-1] if self._ends else 0 :]
+        del self._numbers[self._ends[-1][0] if self._ends else 0 :]
 
-    def heard(self, stream: Stream, batches: MicroBatches, observer: Observer) -> None:
-        """A step that was heard ends; its own loss may be read elsewhere."""
+    def heard(
+        self, stream: Stream, batches: MicroBatches, observer: Observer, held: Held | None = None
+    ) -> None:
+        """A step that was heard ends; its own loss may have been read."""
+        fresh = batches is not stream.last_batches
         if "losses" in stream.wanted:
             self.tell(stream, observer)
+            if fresh and stream.loss is not None:
+                one = stream.divided.into == 1
+                self._wild.look(stream, observer, stream.step, stream.loss, held if one else None)
             return
-        for member in batches.members if batches is not stream.last_batches else ():
+        for member in batches.members if fresh else ():
             self.backward(member.value)
-        self.passed()
+        self.passed(held)
         if len(self._ends) >= MOST_HELD:
             self.tell(stream, observer, before=stream.step + 1)
 
@@ -76,11 +86,12 @@ class EveryLoss:
         for at, value in zip(waiting, host_values([numbers[at] for at in waiting]), strict=True):
             numbers[at] = value
         steps, losses, begin = [], [], 0
-        for step, end in enumerate(ends, (stream.step if before is None else before) - len(ends)):
+        for step, (end, held) in enumerate(ends, (stream.step if before is None else before) - len(ends)):
             known = [number for number in numbers[begin:end] if isinstance(number, float)]
             if known and len(known) == end - begin == stream.divided.into:
                 steps.append(step)
                 losses.append(stream.divided.by * sum(known) / len(known))
+                self._wild.look(stream, observer, step, losses[-1], held if len(known) == 1 else None)
             begin = end
         if steps:
             observer.losses(stream, steps, losses)

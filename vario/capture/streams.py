@@ -45,6 +45,7 @@ class Stream:
     step: int = 0
     micro_batches: int = 1  # of a step, where their losses are divided by their number
     divided: Divided = field(default_factory=Divided)  # as the losses of the last step that was read
+    loss: float | None = None  # of it
     every_loss: EveryLoss = field(default_factory=EveryLoss)
     over: bool = False  # there will be no further step
     outside: dict[str, float] = field(default_factory=dict)  # sums of what the optimizer does not hold
@@ -119,6 +120,7 @@ class Stream:
         if divided_by_number(batches.members):
             self.micro_batches = len(batches.members)
         losses, self.divided = undivided(batches.members, usual=self.micro_batches)
+        self.loss = sum(losses) / len(losses) if losses else None
         return {
             "losses": losses,
             "terms": [member.terms for member in batches.members if member.value is not None],

@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from vario.nouns import Evidence, Finding
 from vario.record import Record
 from vario.rules._evidence import spikes
+from vario.rules._wild_batches import suspects
 
 __all__ = [
     "Change",
     "Maker",
+    "broken_batch",
     "event_rows",
     "evidence",
     "hyper",
+    "in_common",
     "loader",
     "median",
     "modules",
@@ -79,6 +82,32 @@ def spiking(record: Record, name: str, *, named: int = 6, sure: int = 5) -> str:
     more = f" and {len(at) - named} more" if len(at) > named else ""
     regular = f", which are multiples of {apart} steps apart" if len(at) >= sure and apart >= sure else ""
     return f"{', '.join(map(str, at[:named]))}{more}{regular}"
+
+
+def broken_batch(record: Record, *, named: int = 32) -> str:
+    """What the first batch held whose loss was no number, as words; "" where that is not known."""
+    for event in record.events("wild_batch"):
+        if event.data["loss"] is None:
+            examples = event.data["examples"]
+            more = f" and {len(examples) - named} more" if examples[named:] else ""
+            return (
+                f"; the first loss that is no number, of step {event.data['step']}, was of the examples"
+                f" {', '.join(map(str, examples[:named]))}{more} of the data set of {event.where}"
+            )
+    return ""
+
+
+def in_common(record: Record, *, named: int = 6) -> str:
+    """The examples that the batches whose loss stands out had in common, as words; "" where none is known."""
+    found = suspects(record)
+    if not found:
+        return ""
+    first = found[0]
+    alike = [one.example for one in found if one[:1] + one[2:] == first[:1] + first[2:]]
+    these = ", ".join(map(str, alike[:named])) + (f" and {len(alike) - named} more" if alike[named:] else "")
+    held = f"{first.held} of the {first.batches}" if first.held < first.batches else f"all {first.batches}"
+    which = "example" if len(alike) == 1 else "examples"
+    return f"; {which} {these} of the data set of {first.loader} was in {held} such batches that are known"
 
 
 def hyper(record: Record, quantity: str) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from vario.nouns import Finding
 from vario.record import Record
-from vario.remedies.changes import Change, Maker, evidence, median, spiking
+from vario.remedies.changes import Change, Maker, evidence, in_common, median, spiking
 from vario.remedies.changes_generalization import overfitting
 from vario.remedies.changes_gradients import clip
 from vario.remedies.figures import number, percent, rounded, setting
@@ -92,7 +92,11 @@ def outliers(finding: Finding, record: Record) -> list[Change]:
         seen = f": the largest loss of a batch is {number(top)}, the median {number(middle)}"
     batches = spiking(record, "loss/train")
     return [
-        *([Change(f"look at the batches of steps {batches}: their loss stands out")] if batches else []),
+        *(
+            [Change(f"look at the batches of steps {batches}: their loss stands out{in_common(record)}")]
+            if batches
+            else []
+        ),
         Change(
             f"look at the examples with the largest loss first{seen}{_first(record, wrong=False)}",
             paper=DATA_DIET,

@@ -13,6 +13,7 @@ from vario.remedies.changes import (
     event_rows,
     exchange,
     hyper,
+    in_common,
     median,
     modules,
     place,
@@ -91,7 +92,10 @@ def _spikes(finding: Finding, record: Record, series: str) -> list[Change]:
             changes.append(clip(usual, "what the gradient norm stays below on nine of ten steps"))
     steps = spiking(record, series) or f"{finding.steps[0]} to {finding.steps[1]}"
     changes.append(
-        Change(f"look at the batches of steps {steps}: a spike that comes back with the data is the data")
+        Change(
+            f"look at the batches of steps {steps}: a spike that comes back with the data is the data"
+            f"{in_common(record)}"
+        )
     )
     return changes
 

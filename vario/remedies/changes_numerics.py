@@ -10,6 +10,7 @@ from vario.remedies import changes_rate
 from vario.remedies.changes import (
     Change,
     Maker,
+    broken_batch,
     event_rows,
     evidence,
     exchange,
@@ -75,7 +76,7 @@ def non_finite(finding: Finding, record: Record) -> list[Change]:
         Change(
             f"run with torch.autograd.set_detect_anomaly(True) up to step {first}: it names the operation"
             " that made"
-            " the first NaN (log or sqrt of 0, 0/0, exp of a large number)"
+            f" the first NaN (log or sqrt of 0, 0/0, exp of a large number){broken_batch(record)}"
         )
     ]
     if len(before) and before[-1] > 10 * np.median(before):
@@ -101,7 +102,7 @@ def non_finite_input(finding: Finding, record: Record) -> list[Change]:
             Change(
                 f"drop or mend the broken examples before training: check torch.isfinite of the {kind}s in"
                 f" the dataset; {len(bad)} of {len(steps)} measured batches hold NaN or infinite values, the"
-                f" first at step {bad[0]}",
+                f" first at step {bad[0]}{broken_batch(record)}",
                 "loader.drop_broken=true" if loader(record) else "",
             ),
             Change(instead),
