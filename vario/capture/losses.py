@@ -129,4 +129,6 @@ def host_values(scalars: list[Any]) -> list[float]:
     """The numbers in one-element tensors, with one transfer for all."""
     if all(scalar.device.type == "cpu" for scalar in scalars):
         return [float(scalar.item()) for scalar in scalars]
+    if len({(scalar.dtype, scalar.device, scalar.shape) for scalar in scalars}) == 1:
+        return [float(v) for v in torch.stack(scalars).reshape(-1).tolist()]
     return [float(v) for v in torch.stack([s.detach().reshape(()).float() for s in scalars]).tolist()]
