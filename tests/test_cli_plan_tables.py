@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -79,18 +80,32 @@ def test_a_table_is_read_as_it_was_meant(
     )
 
 
-def test_json_lines_a_list_of_objects_and_columns_set_with_blanks_read_like_csv(tmp_path: Path) -> None:
-    names = ("params", "tokens", "loss")
-    plain = call("fit", write(tmp_path / "plain.csv", repr), *COLUMNS, *QUICK)
-    rows = [dict(zip(names, row, strict=True)) for row in runs()]
+def test_every_layout_of_json_blanks_markdown_and_gzip_read_like_csv(tmp_path: Path) -> None:
+    names, numbers = ("params", "tokens", "loss"), runs()
+    plain = read(write(tmp_path / "plain.csv", repr))
+    rows = [dict(zip(names, row, strict=True)) for row in numbers]
+    by_number = {name: {str(i): row[name] for i, row in enumerate(rows)} for name in names}
+    marked = ["| params | tokens | loss |", "|---|:--|---|"]
     texts = {
         "a.jsonl": "\n".join(map(json.dumps, rows)) + "\n\n",
         "a.json": json.dumps(rows, indent=1),
-        "a.txt": "\n".join([" params   tokens  loss ", *(f"{n!r}   {d!r} {y!r}  " for n, d, y in runs())]),
+        "columns.json": json.dumps({name: [row[name] for row in rows] for name in names}, indent=1),
+        "by_number.json": json.dumps(by_number),
+        "named.json": json.dumps({f"run {i}": row for i, row in enumerate(rows)}),
+        "beside.json": json.dumps({"made": "by hand", "runs": rows}),
+        "a.md": "\n".join(marked + [f"| {n!r} | {d!r} | {y!r} |" for n, d, y in numbers]),
+        "a.txt": "\n".join([" params   tokens  loss ", *(f"{n!r}   {d!r} {y!r}  " for n, d, y in numbers)]),
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-        assert call("fit", tmp_path / name, *COLUMNS, *QUICK) == plain, name
+        got = read(tmp_path / name)
+        assert all(got[column].tolist() == plain[column].tolist() for column in names), name
+    packed = gzip.compress(texts["a.jsonl"].encode())
+    (tmp_path / "a.gz").write_bytes(packed)
+    assert read(tmp_path / "a.gz")["loss"].tolist() == plain["loss"].tolist()
+    (tmp_path / "a.gz").write_bytes(packed[:-50])
+    with pytest.raises(VarioError, match="cut or broken"):
+        read(tmp_path / "a.gz")
 
 
 @pytest.mark.parametrize(
@@ -105,6 +120,7 @@ def test_json_lines_a_list_of_objects_and_columns_set_with_blanks_read_like_csv(
         ("[]", "row 1 is no object"),
         ('{"law": "two-term", "plan": null}', "no column|missing"),
         ("params:tokens:loss\n1:2:3\n", "header is one name, 'params:tokens:loss'"),
+        ("Runs of May\nparams,tokens,loss\n1,2,3\n", "1 cells, but the header, 'Runs of May', names 3"),
     ],
 )
 def test_what_is_wrong_in_other_files_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -239,6 +255,13 @@ def test_an_accuracy_in_percent_is_noticed_and_its_error_fitted(tmp_path: Path) 
             ["`Parameter (Mio.)`*1e6", "`Tokens (Mrd.)`*1e9", "Verlust"],
         ),
         (["size", "samples_M", "acc"], ["size", "samples_M*1e6", "1-acc"]),
+        (["model_size_b", "seen_tokens_m"], ["model_size_b*1e9", "seen_tokens_m*1e6", ""]),
+        (["params", "train_loss", "val_loss"], ["params", "", "val_loss"]),
+        (
+            ["params_M", "flops", "bits_per_token"],
+            ["params_M*1e6", "flops/6/(params_M*1e6)", "bits_per_token"],
+        ),
+        (["Compute [PF-days]", "tokens"], ["`Compute [PF-days]`*8.64e+19/6/(tokens)", "tokens", ""]),
         (["what", "ever"], ["", "", ""]),
     ],
 )

@@ -11,7 +11,10 @@ import typer
 app = typer.Typer(no_args_is_help=True, help="Predict what a larger run will do, and how sure that is.")
 
 Table = Annotated[
-    Path, typer.Argument(help="A .csv, .jsonl or .parquet file, or a directory of vario's records.")
+    Path,
+    typer.Argument(
+        help="A .csv, .json, .jsonl or .parquet file (or .gz), or a directory of vario's records."
+    ),
 ]
 ColumnsOption = Annotated[
     str,

@@ -1,11 +1,13 @@
-"""A file of runs as columns: CSV however it was written, JSON lines, or Parquet."""
+"""A file of runs as columns: CSV however it was written, JSON however it is laid out, or Parquet."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import math
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from vario.nouns import VarioError
 
 POINT = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d*)?([eE][-+]?\d+)?")  # 1,234,567.8
 COMMA = re.compile(r"[-+]?([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d+)?([eE][-+]?\d+)?")  # 1.234.567,8
+RULED = re.compile(r":?-{2,}:?")  # what stands beneath the header of a table in Markdown
 GROUPS = re.compile(r"(?<=\d)[ \u00a0\u2009\u202f'\u2019](?=\d{3}(?!\d))")  # 1 234 567, 1'234'567
 
-GIVE = "give a .csv, .jsonl or .parquet file"
+GIVE = "give a .csv, .json or .parquet file"
 
 
 def read(path: str | Path) -> Columns:
@@ -32,7 +35,7 @@ def read(path: str | Path) -> Columns:
     if start == b"PAR1" or path.suffix == ".parquet":
         return _parquet(path)
     if start == b"PK\x03\x04":
-        raise VarioError(f"{path} is a workbook of Excel or the like; save its sheet as .csv and give that")
+        raise VarioError(f"{path} is a workbook of Excel or a zip; save its table as .csv and give that")
     text = _text(path).strip()
     return _json(text, path) if text.startswith(("{", "[")) else _csv(text, path)
 
@@ -46,7 +49,8 @@ def _csv(text: str, path: Path) -> Columns:
         lines = [line.strip() for line in lines]
     try:
         reader = csv.reader(lines, delimiter=separator, skipinitialspace=separator == " ")
-        rows = [row for row in reader if any(cell.strip() for cell in row)]
+        filled = [row for row in reader if any(cell.strip() for cell in row)]
+        rows = [row for row in filled if not all(RULED.fullmatch(cell.strip() or "---") for cell in row)]
     except csv.Error as error:
         raise VarioError(f"{path} is not a table ({error}); {GIVE}") from error
     if len(rows) < 2:
@@ -63,7 +67,8 @@ def _csv(text: str, path: Path) -> Columns:
     for number, row in enumerate(rows[1:], 1):
         if len(row) != len(header):
             raise VarioError(
-                f"{path}, row {number}: {len(row)} cells, but the header names {len(header)} columns"
+                f"{path}, row {number}: {len(row)} cells, but the header, {lines[0].strip()[:60]!r}, names "
+                f"{len(header)} columns"
             )
     cells = {name: _plain([row[i] for row in rows[1:]]) for i, name in enumerate(header)}
     commas = {_way(column) for column in cells.values()} - {"either", "neither"} == {","}
@@ -71,17 +76,11 @@ def _csv(text: str, path: Path) -> Columns:
 
 
 def _json(text: str, path: Path) -> Columns:
-    """JSON lines, or one list: an object per row. A name that a row lacks is an empty cell of it."""
-    found: list[Any] = []
-    for part in [text] if text.startswith("[") else text.splitlines():
-        try:
-            got = json.loads(part or "[]")
-        except json.JSONDecodeError as error:
-            at = len(found) + 1
-            raise VarioError(
-                f"{path}, row {at} is not JSON ({error}); one object on a line is a row"
-            ) from error
-        found += got if isinstance(got, list) else [got]
+    """A list of rows, a row on every line, or one object of rows. What a row lacks is an empty cell."""
+    try:
+        found = _rows(json.loads(text))
+    except json.JSONDecodeError:
+        found = _lines([text] if text.startswith("[") else text.splitlines(), path)
     wrong = next((number for number, row in enumerate(found, 1) if not isinstance(row, dict)), None)
     if wrong is not None or not found:
         raise VarioError(f'{path}, row {wrong or 1} is no object such as {{"params": 1e9, "loss": 2.5}}')
@@ -90,9 +89,47 @@ def _json(text: str, path: Path) -> Columns:
     return {name: _numbers(_plain(column)) for name, column in cells.items()}
 
 
+def _lines(lines: list[str], path: Path) -> list[Any]:
+    found: list[Any] = []
+    for line in lines:
+        try:
+            got = json.loads(line or "[]")
+        except json.JSONDecodeError as error:
+            at = len(found) + 1
+            raise VarioError(
+                f"{path}, row {at} is not JSON ({error}); one object on a line is a row"
+            ) from error
+        found += got if isinstance(got, list) else [got]
+    return found
+
+
+def _rows(whole: Any) -> list[Any]:
+    """The rows of a list, of columns (lists, or by row number), of named rows, or beside other facts."""
+    if not isinstance(whole, dict):
+        return list(whole) if isinstance(whole, list) else [whole]
+    parts = list(whole.values())
+    inside = [part for part in parts if isinstance(part, list) and part and isinstance(part[0], dict)]
+    if len(inside) == 1:
+        return list(inside[0])
+    if parts and all(isinstance(part, list) and len(part) == len(parts[0]) for part in parts):
+        return [dict(zip(whole, row, strict=True)) for row in zip(*parts, strict=True)]
+    if parts and all(isinstance(part, dict) for part in parts):
+        if not all(key.isdecimal() for part in parts for key in part):
+            return parts
+        return [
+            {name: whole[name].get(at) for name in whole} for at in dict.fromkeys(k for p in parts for k in p)
+        ]
+    return [whole]
+
+
 def _text(path: Path) -> str:
     """The file as text, in UTF-8 or as spreadsheets write it: UTF-16 with its mark, or Windows' Latin."""
     raw = path.read_bytes()
+    if raw.startswith(b"\x1f\x8b"):
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise VarioError(f"{path} is a gzip that is cut or broken ({error})") from error
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return raw.decode("utf-16", errors="replace")
     if b"\0" in raw:

@@ -30,9 +30,12 @@ SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1.0}
 # What headers call the inputs of a law, and the units that they name in brackets or behind an underscore.
 SPELLINGS = {
     "N": r"\bn\b|param|model.?size|^size|num.?weights|modellgr",
-    "D": r"\bd\b|token|sample|example|data",
-    "loss": r"loss|verlust|nll|bpb|perplex|ppl|error|acc",
+    "D": r"\bd\b|(?<!per[ _-])token|sample|example|data",
+    "loss": r"loss|verlust|nll|\bbp[bc]\b|\bbits|entropy|perplex|ppl|error|acc",
+    "C": r"(flop|compute)(?!.*per)",
 }
+HELD_OUT = r"val|test|held"  # of two losses, the one that a forecast is about
+PF_DAYS = 8.64e19  # FLOPs
 UNITS = {"k": "1e3", "mio": "1e6", "m": "1e6", "million": "1e6", "millions": "1e6", "mrd": "1e9", "b": "1e9",
          "bn": "1e9", "billion": "1e9", "billions": "1e9", "g": "1e9", "t": "1e12"}  # fmt: skip
 
@@ -139,9 +142,13 @@ def guess(name: str, columns: Columns) -> str:
     """What to write for an input of a law, from the names of columns; empty where none looks like it."""
     found = [one for one in columns if re.search(SPELLINGS.get(name, r"(?!)"), one.lower())]
     if not found:
-        return ""
+        return _by_compute(name, columns)
+    if name == "loss":
+        found.sort(key=lambda one: not re.search(HELD_OUT, one.lower()))
     column = found[0] if found[0].isidentifier() else f"`{found[0]}`"
-    unit = re.search(r"[(\[_ ](\w+)\.?[)\]]?$", found[0].lower())
+    unit = re.search(r"[(\[_ ]([^\W_]+)\.?[)\]]?$", found[0].lower())
+    if name == "C" and re.search(r"pf.?(s.?)?days", found[0].lower()):
+        return f"{column}*{PF_DAYS:g}"
     if name != "loss":
         return f"{column}*{UNITS[unit[1]]}" if unit and unit[1] in UNITS else column
     if re.search("perplex|ppl", found[0].lower()):
@@ -150,6 +157,15 @@ def guess(name: str, columns: Columns) -> str:
         return column
     values = _spelled_out(columns[found[0]])
     return f"{100 if values.dtype.kind == 'f' and np.nanmax(values) > 1 else 1}-{column}"
+
+
+def _by_compute(name: str, columns: Columns) -> str:
+    """N or D from the other one and the compute, which is 6 N D."""
+    other = {"N": "D", "D": "N"}.get(name)
+    if other is None or not any(re.search(SPELLINGS[other], one.lower()) for one in columns):
+        return ""
+    compute = guess("C", columns)
+    return f"{compute}/6/({guess(other, columns)})" if compute else ""
 
 
 def number(text: str) -> float:
