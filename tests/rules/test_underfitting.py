@@ -44,6 +44,13 @@ def test_a_loss_at_the_level_of_a_guess_need_not_be_known_as_flat_to_a_hundredth
     assert check(make(400, {"loss/train": lambda s, v: (s, 2.4 - 0.3 * s / s[-1] + 0.03 * noise)})) is None
 
 
+def test_silent_where_a_fall_is_sure_though_single_readings_differ_by_more(make):
+    noise = 0.8 * np.random.default_rng(3).standard_normal(20000)
+    assert check(make(20000, {"loss/train": lambda s, v: (s, 2.4 - 0.45 * s / s[-1] + noise)})) is None
+    rested = {"loss/train": lambda s, v: (s, 1.95 + 0.45 * np.exp(-s / 500) + noise)}
+    assert check(make(20000, rested)) is not None
+
+
 def test_cannot_know_from_23_steps(make):
     with pytest.raises(NotApplicable, match="23 readings"):
         check(make(23))

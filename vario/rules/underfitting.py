@@ -4,16 +4,16 @@ What it means: more steps of the same kind will not help. The model is too small
 inputs do not hold the answer, or something else on this list keeps it from learning (then that stands
 above).
 How it is decided: the loss over the last third of the run no longer falls (the 95 % interval of its trend
-lies above a fall of 1 % of the level; reaches above it where the loss never left what a guess gives), its
-level is above 70 % of what guessing by class shares gives (of the starting loss where no classes are known),
-and evaluation, where there is one, is not worse than training by more than 10 %. Advice. A model is too
-narrow where its last layer chooses among k classes by fewer than log2 k numbers (a number that is on or off
-tells two classes apart): there the loss may still fall, and where it never left what a guess gives this is a
-warning. A regression is too narrow where a layer gives a single number and the next is given no other: there
-30 % of what the best constant costs is enough (of the variance of the targets, where the loss began as
-a squared error of them), and less than a tenth of it was lost over the last third. Outputs of shape (N, 1)
-beside targets of shape (N) are held against all targets of the batch, each against each: then no answer is
-better than the mean of the batch, however long it is trained.
+lies above a fall of 1 % of the level, or reaches above it where single readings differ by more or the loss
+never left what a guess gives), its level is above 70 % of what guessing by class shares gives (of the
+starting loss where no classes are known), and evaluation, where there is one, is not worse than training by
+more than 10 %. Advice. A model is too narrow where its last layer chooses among k classes by fewer than log2
+k numbers (a number that is on or off tells two classes apart): there the loss may still fall, and where it
+never left what a guess gives this is a warning. A regression is too narrow where a layer gives a single
+number and the next is given no other: there 30 % of what the best constant costs is enough (of the variance
+of the targets, where the loss began as a squared error of them), and less than a tenth of it was lost over
+the last third. Outputs of shape (N, 1) beside targets of shape (N) are held against all targets of the
+batch, each against each: then no answer is better than the mean of the batch, however long it is trained.
 Not applicable: fewer than 24 readings of the training loss; several models trained against each other;
 a loss that began far below what a guess costs, as that of a model which is trained on.
 """
@@ -66,7 +66,9 @@ def check(
     height = abs(run.end.value)
     narrow = is_too_narrow(record)
     part = left if narrow and not known else part
-    flat = not (last.high if run.state == "stuck" else last.low) < -0.01 * height - run.noise / 3
+    clear, perhaps = -0.01 * height, -0.01 * height - run.noise / 3
+    # A fall that is sure is one, whatever the noise of single readings.
+    flat = not (last.high < clear or (run.state != "stuck" and last.low < perhaps))
     if (
         run.state in ("non-finite", "worse")
         or guess <= 0
