@@ -275,6 +275,13 @@ def test_an_accuracy_in_percent_is_guessed_as_one() -> None:
     assert guess("loss", {"acc": np.array([31.2, 45.0])}) == "100-acc"
 
 
+def test_names_of_settings_are_not_guessed_for_sizes() -> None:
+    words, sizes = np.array(["c4", "pile"]), np.array([1e9, 2e9])
+    columns = {"dataset": words, "hparams": words, "params": sizes, "tokens": np.array(["20B", "40B"])}
+    assert [guess(name, columns) for name in ("N", "D")] == ["params", "tokens"]
+    assert guess("D", {"dataset": words, "params": sizes}) == "dataset"  # and the error names its first cell
+
+
 def test_a_missing_column_comes_with_the_option_to_type(tmp_path: Path) -> None:
     file = write(tmp_path / "runs.csv", thousands, separator="\t")
     with pytest.raises(VarioError, match="no column N, D;.*Perhaps: --columns 'N=params,D=tokens'"):

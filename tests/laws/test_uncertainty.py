@@ -9,7 +9,7 @@ import pytest
 
 from tests.laws.tables import planted
 from vario.laws._form import bend_of
-from vario.laws._uncertainty import bootstrap, interval, stretch_of, student, uncertainty
+from vario.laws._uncertainty import DRIFT, SHARE, bootstrap, interval, stretch_of, student, uncertainty
 from vario.laws.fit import fit
 from vario.laws.over_training import OVER_TRAINING
 from vario.laws.power import POWER, POWER_FLOOR
@@ -90,16 +90,33 @@ def test_an_interval_is_as_wide_as_earlier_misses_at_that_distance() -> None:
     x, loss = planted(60, noise=0.002, seed=1)
     done = fit(TWO_TERM, x, loss, delta="auto")
     known = uncertainty(done, draws=50, backtest_draws=20)
-    assert known.end == pytest.approx(np.log(x["N"] * x["D"]).max())
+    assert known.measured[-1][1] == pytest.approx(np.log(x["N"] * x["D"]).max())
     assert [reach for reach, _ in known.missed] == sorted(reach for reach, _ in known.missed)
     assert len(known.missed) == 4
     known = replace(known, missed=[(1.0, 0.3), (2.0, 0.1)])
     n, d = x["N"][np.argmax(x["N"] * x["D"])], x["D"][np.argmax(x["N"] * x["D"])]
     away = np.exp([-1.0, 0.5, 1.0, 1.5, 9.0])
     _, low, high = interval(TWO_TERM, done.theta, known, {"N": n * away, "D": np.full(5, d)})
-    half = np.log(high / low) / 2
-    assert half[1:] == pytest.approx(student(2) * np.array([0.15, 0.3, 0.2, 0.1]))
+    half, drift = np.log(high / low) / 2, DRIFT * np.sqrt(np.maximum(np.log10(away), 0.0))
+    missed = SHARE * student(2) * np.array([0.15, 0.3, 0.2, 0.1])
+    assert half[1:] == pytest.approx(np.hypot(missed, drift[1:]), rel=0.01)
     assert half[0] < 0.02  # within the runs
+
+
+def test_a_law_leaves_more_open_the_further_it_is_asked_whatever_the_runs_say() -> None:
+    """Runs that follow a law exactly: within them nothing is open, at a decade 2 %, at four twice that."""
+    x, loss = planted(60, noise=0.0, seed=1)
+    done = fit(TWO_TERM, x, loss, delta="auto")
+    known = uncertainty(done, draws=50, backtest_draws=20)
+    largest = np.argmax(x["N"] * x["D"])
+    at = {name: x[name].max() * np.array([1.0, 10.0, 1e4]) for name in ("N", "D")}
+    at = {name: np.append(column, x[name][largest]) for name, column in at.items()}
+    _, low, high = interval(TWO_TERM, done.theta, known, at)
+    far = np.log10(at["N"] * at["D"]) - np.log10((x["N"] * x["D"]).max())
+    assert np.log(high / low) / 2 == pytest.approx(DRIFT * np.sqrt(far), rel=0.05, abs=1e-3)
+    power = fit(POWER_FLOOR, {"x": x["N"]}, 0.5 + x["N"] ** -0.3, delta=np.inf)
+    _, low, high = interval(POWER_FLOOR, power.theta, uncertainty(power, draws=50), {"x": 1e3 * x["N"].max()})
+    assert np.log(high / low)[0] < 1e-3  # what was measured on losses by size is said of those alone
 
 
 def test_look_backs_start_below_a_crowded_largest_budget() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vario.laws import _table as table_of
+from vario.laws._form import of_sizes
 from vario.laws._newton import Array
 from vario.laws._refusal import Caution, refusal
 from vario.laws._uncertainty import Uncertainty, noise_of
@@ -60,7 +61,7 @@ def second_looks(
     done: Fit, known: Uncertainty, extra: Mapping[str, Array]
 ) -> tuple[list[Caution], dict[str, Any]]:
     """Cautions, and what is recorded beside the parameters: ``frontier``, ``tied``, ``counted``."""
-    if done.law.units != ("parameters", "tokens") or done.law.output != "loss":
+    if not of_sizes(done.law):
         return [], {}
     n, d = np.exp(done.x)
     said: list[Caution] = []

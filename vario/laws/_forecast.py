@@ -113,23 +113,23 @@ class Forecaster:
             "trend": list(self.known.trend),
             "rivals": [[name, theta.tolist(), weight] for name, theta, weight in self.known.rivals],
             "missed": [list(pair) for pair in self.known.missed],
-            "end": self.known.end,
             "lean": list(self.lean),
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
         }
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Forecaster:
-        draws = np.array(kept["draws"], float)
+        law, draws = laws.law(kept["law"]), np.array(kept["draws"], float)
+        ranges = {name: (ends[0], ends[1]) for name, ends in kept["ranges"].items()}
         known = Uncertainty(
             draws, kept["noise"], kept["factor"], np.empty(0), kept["bootstrap"],
             tuple(kept.get("bend", ())), kept.get("stretch", 1.0), tuple(kept.get("trend", ())),
             [(name, np.array(theta, float), float(weight)) for name, theta, weight in kept.get("rivals", ())],
-            [(reach, error) for reach, error in kept.get("missed", ())], kept.get("end", np.inf),
+            [(reach, error) for reach, error in kept.get("missed", ())],
+            [ranges[name] for name in (*law.inputs, "*".join(law.inputs))],
         )  # fmt: skip
-        ranges = {name: (ends[0], ends[1]) for name, ends in kept["ranges"].items()}
         lean = tuple(kept.get("lean", (0.0, 0.0)))
-        return cls(laws.law(kept["law"]), np.array(kept["theta"], float), known, ranges, (lean[0], lean[1]))
+        return cls(law, np.array(kept["theta"], float), known, ranges, (lean[0], lean[1]))
 
 
 def _number(value: float, drawn: Array) -> Number:

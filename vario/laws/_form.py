@@ -38,6 +38,11 @@ def straight(law: Law) -> bool:
     return law.link == "log" and len(law.inputs) == 1 and "c" in law.names and "e" not in law.names
 
 
+def of_sizes(law: Law) -> bool:
+    """Whether it is a law of the loss by parameters and tokens: published tables were held against these."""
+    return law.units == ("parameters", "tokens") and law.output == "loss"
+
+
 def bend_of(done: Fit) -> tuple[float, ...]:
     """Standard error of a square term in log x, and the line (centre, level, slope) that it stands on.
 
@@ -69,8 +74,7 @@ def trend_of(done: Fit, blocks: Array | None = None) -> tuple[float, ...]:
     A run that blew up is no trend: by least squares a few such in 83 made an interval 68 % wide. Empty for
     anything but a loss of N and D, and for fewer than LEAST_ROWS rows (or blocks).
     """
-    known = done.law.units == ("parameters", "tokens") and done.law.output == "loss"
-    if not known or len(done.y if blocks is None else np.unique(blocks)) < LEAST_ROWS:
+    if not of_sizes(done.law) or len(done.y if blocks is None else np.unique(blocks)) < LEAST_ROWS:
         return ()
     centre = done.x.mean(axis=1)
     squares, root = _squares(done.x - centre[:, None]), np.sqrt(done.weights)

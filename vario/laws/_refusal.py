@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from vario.laws._form import straight
+from vario.laws._form import of_sizes, straight
 from vario.laws._newton import Array
 from vario.laws._table import GAP
 from vario.laws._uncertainty import Uncertainty, noise_of
@@ -248,7 +248,7 @@ def _under_trained(done: Fit) -> list[Caution]:
 
 def _scattered(done: Fit) -> list[Caution]:
     """A caution where one large run lies further off the law than twice the compute would bring it."""
-    if done.law.units != ("parameters", "tokens") or done.law.output != "loss":
+    if not of_sizes(done.law):
         return []
     size, noise = done.x.sum(axis=0), noise_of(done)
     large = done.x[:, size >= np.quantile(size, 0.9)]

@@ -145,6 +145,7 @@ def guess(name: str, columns: Columns) -> str:
         return _by_compute(name, columns)
     if name == "loss":
         found.sort(key=lambda one: not re.search(HELD_OUT, one.lower()))
+    found.sort(key=lambda one: _spelled_out(columns[one]).dtype.kind not in "fiub")
     column = found[0] if found[0].isidentifier() else f"`{found[0]}`"
     unit = re.search(r"[(\[_ ]([^\W_]+)\.?[)\]]?$", found[0].lower())
     if name == "C" and re.search(r"pf.?(s.?)?days", found[0].lower()):
