@@ -54,6 +54,13 @@ def test_silent_where_gradients_turn_nan_without_growing(make):
     assert check(make(400, {"loss/train": broken, "gradient/norm": broken})) is None
 
 
+def test_silent_where_gradients_that_were_next_to_nothing_wake_up(make):
+    """They rise ten-thousandfold and are still a hundredth of the weights."""
+    wakes = lambda s, v: (s, np.where(s < 50, 1e-5, 0.1))  # noqa: E731
+    assert check(make(400, FAILING | {"gradient/norm": wakes})) is None
+    assert check(make(400, FAILING | {"gradient/norm": lambda s, v: (s, 200 * wakes(s, v)[1])})) is not None
+
+
 def test_cannot_know_from_two_readings(make):
     with pytest.raises(NotApplicable, match="2 readings of gradient/norm"):
         check(make(2))
@@ -65,6 +72,6 @@ def test_silent_on_layers_that_differ_by_tens(make):
 
 
 def test_silent_where_the_gradient_fell_after_the_first_step(make):
-    fell = np.r_[1.0, np.full(399, 1e-5)]
+    fell = np.r_[100.0, np.full(399, 1e-3)]
     assert check(make(400, FAILING | {"gradient/norm": fell})) is None
     assert check(make(400, FAILING | {"gradient/norm": fell[::-1]})) is not None

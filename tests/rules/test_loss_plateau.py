@@ -34,6 +34,19 @@ def test_fires_where_the_loss_came_down_only_to_the_guess(make):
     assert check(make(400, {"loss/train": from_high})) is not None
 
 
+def test_leaves_a_chain_of_layers_that_goes_through_too_few_numbers_to_what_is_said_of_narrow_models(make):
+    def chain(*sizes):
+        shapes = {f"layers.{2 * at}.weight": list(size) for at, size in enumerate(sizes)}
+        rows = lambda rows: [r | {"shape": shapes.get(r["name"], r["shape"])} for r in rows]  # noqa: E731
+        return make(400, {"loss/train": flat(np.log(10))}, parameters=rows)
+
+    wide = ((64, 64), (64, 64), (10, 64))
+    with pytest.raises(NotApplicable, match="too narrow"):
+        check(chain((3, 64), (64, 3), *wide))
+    assert check(chain((4, 64), (64, 4), *wide)) is not None  # sixteen corners for ten classes
+    assert check(chain((3, 64), (64, 67), *wide)) is not None  # the next is given more than these three
+
+
 def test_silent_on_a_healthy_run_and_on_one_that_learned_and_levelled_off(make):
     assert check(make()) is None
     assert check(make(400, {"loss/train": lambda s, v: (s, 1.0 + 1.3 * np.exp(-s / 10))})) is None

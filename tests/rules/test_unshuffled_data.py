@@ -50,6 +50,19 @@ def test_fires_on_sampled_readings_and_on_sorted_targets(make):
         unshuffled_data.check(make(400, ramp, events=loader(True)))
 
 
+def test_targets_sorted_within_a_table_are_seen_without_a_loader(make):
+    table = [Event("table", 0, "", {"rows": 2560, "copies": 0})]
+    none = {"batch/class_counts": None, "target/std": 0.1}
+    turns = none | {"target/mean": np.linspace(-2, 2, 40)[N % 40]}
+    assert unshuffled_data.check(make(400, turns, events=table)).severity == "error"
+    drawn = none | {"target/mean": np.random.default_rng(0).normal(0, 0.1 / 8, 400)}
+    drifting = none | {"target/mean": np.linspace(-2, 2, 400)}
+    for mixed in (drawn, drifting):
+        assert unshuffled_data.check(make(400, mixed, events=table)) is None
+    # Rows of which nobody knows anything tell of their order alone.
+    assert unshuffled_data.check(make(400, turns)).severity == "advice"
+
+
 def test_the_same_order_each_epoch_is_advice(make):
     assert unshuffled_data.check(make(400, SAME, events=loader(False))).severity == "advice"
     assert unshuffled_data.check(make(400, SAME)).severity == "advice"

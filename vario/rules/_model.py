@@ -68,14 +68,19 @@ def output_layer(record: Record) -> str | None:
 def is_too_narrow(record: Record) -> bool:
     """Whether the last layer chooses among k classes by fewer than log2 k numbers.
 
-    Of a regression: whether one layer gives a single number and the next is given no other.
+    So does one before it where each layer is given what the one before gives and nothing else: a chain of
+    matrices. Of a regression: whether one layer gives a single number and the next is given no other.
     """
     name, count = output_layer(record), classes(record)
+    weights = [tuple(p["shape"]) for p in rows(record, "parameters") if len(p.get("shape", ())) >= 2]
+    matrices = [shape for shape in weights if len(shape) == 2]
     if not count:
-        matrices = [p["shape"] for p in rows(record, "parameters") if len(p.get("shape", ())) == 2]
         return any(before[0] == 1 == after[1] for before, after in pairwise(matrices))
+    least = math.log2(max(count, 1))
+    if matrices == weights and all(before[0] == after[1] for before, after in pairwise(matrices)):
+        return any(inner[0] < least for inner in matrices[:-1]) and matrices[-1][0] == count
     shapes = [tuple(p["shape"]) for p in rows(record, "parameters") if p["name"] == f"{name}.weight"]
-    return bool(shapes) and shapes[-1][0] == count and math.prod(shapes[-1][1:]) < math.log2(max(count, 1))
+    return bool(shapes) and shapes[-1][0] == count and math.prod(shapes[-1][1:]) < least
 
 
 def is_normalized_between(record: Record, first: str, last: str) -> bool:

@@ -3,11 +3,11 @@
 What it means: the signal that comes back through the layers is multiplied by more than one at each of
 them, or the weights have grown so that it is. The first layers receive steps that destroy what was
 learned.
-How it is decided: only in a run that fails. With time: the norm of the gradient rose to more than 100
-times its level in the first steps, or to infinity. With depth: in the first steps the entries of the
-gradient of the layer that gets most are more than 1,000 times as large (root mean square) as in the layer
-nearest to the loss, and the norm of the whole gradient exceeds that of the weights. Where that is so before
-any step was taken, no learning rate has made it so.
+How it is decided: only in a run that fails, where the norm of the whole gradient exceeds that of the weights
+(a gradient that was next to nothing at first may well grow a thousandfold). With time: it rose to more than
+100 times its level in the first steps, or to infinity. With depth: it does so in the first steps, and the
+entries of the gradient of the layer that gets most are more than 1,000 times as large (root mean square) as
+in the layer nearest to the loss. Where that is so before any step was taken, no learning rate has made it so.
 Not applicable: fewer than 3 readings of the gradient's norm.
 """
 
@@ -58,11 +58,11 @@ def check(
         exactly("largest gradient norm", largest, over_time * start),
         exactly("gradient norm at the start", start, start),
     ]
-    if largest > over_time * start > 0:
+    weight = finite(*record.series("weight/norm"))[1]
+    if largest > over_time * start > 0 and not (len(weight) and largest <= weight[0]):
         sure = confidence(largest, over_time * start, least=0.75)
         return Finding(ID, "error", sure, _largest_growth(record), (at, int(steps[-1])), tuple(evidence))
     depth = list(early_norms(record).items())
-    weight = finite(*record.series("weight/norm"))[1]
     if len(depth) < 3 or not len(weight) or start <= float(weight[0]):
         return None
     name, most = max(depth, key=lambda item: item[1])

@@ -4,12 +4,13 @@ What it means: a batch of one class pulls every weight towards that class; the n
 The model forgets in turns and ends with what it saw last. A fixed order of mixed data is milder: steps
 repeat their errors at the same places. ``shuffle=True`` in the loader mends both.
 How it is decided: (1) the correlation of classes within a batch (0 in random batches, 1 in batches of one
-class) is above 0.3 at the low end of its interval; with real-valued targets, the share of their variance
-that lies between batches, where the loader does not shuffle. (2) otherwise, the loader does not shuffle or
-was not seen, and from the second epoch on the same rows come in the same order. Where no loader tells of
-rows and epochs, batches are known again by the exact mean of their inputs or targets, and an epoch by the
-number of steps after which they return. (1) is an error where its value is above 0.5 and a warning below; (2)
-is advice.
+class) is above 0.3 at the low end of its interval; with real-valued targets, the share of their variance that
+lies between batches, where the loader does not shuffle, or where there is none and batches are cut from a
+table of the script (a drift in a straight line does not count: targets that a model gives move in time). (2)
+otherwise, the loader does not shuffle or was not seen, and from the second epoch on the same rows come in the
+same order. Where no loader tells of rows and epochs, batches are known again by the exact mean of their
+inputs or targets, and an epoch by the number of steps after which they return. (1) is an error where its
+value is above 0.5 and a warning below; (2) is advice.
 Not applicable: fewer than 5 batches whose classes were counted, and no second epoch whose order was seen.
 """
 
@@ -22,7 +23,7 @@ from vario.record import Record
 from vario.rules._evidence import Estimate, exactly, finite, reach, share
 from vario.rules._examples import batch_size, graded, has_positions
 from vario.rules._mixing import sorting
-from vario.rules._model import rows, training_loaders
+from vario.rules._model import training_loaders
 
 ID = "unshuffled-data"
 MOST = 1_000  # readings that are held against one another: half a million pairs
@@ -123,15 +124,18 @@ def _returning(record: Record, readings: int) -> Estimate | None:
 def _sorted_targets(record: Record, readings: int) -> Estimate | None:
     """Share of the variance of real targets that lies between batches, less what chance puts there."""
     loaders = training_loaders(record)
-    if not loaders or any(loader.get("shuffle") is not False for loader in loaders):
+    if any(loader.get("shuffle") is not False for loader in loaders):
+        return None
+    if not loaders and not record.events("table"):
         return None  # targets that move in time (as in reinforcement learning) look the same
     steps, means = finite(*record.series("target/mean"))
     at, stds = finite(*record.series("target/std"))
     both, a, b = np.intersect1d(steps, at, return_indices=True)
     size = batch_size(record)
-    if len(both) < readings or not size > 1 or not rows(record, "loader"):
+    if len(both) < readings or not size > 1:
         return None
-    between, within = float(means[a].var()), float((stds[b] ** 2).mean())
+    drift = 0.0 if loaders else np.polyval(np.polyfit(both, means[a], 1), both)
+    between, within = float((means[a] - drift).var()), float((stds[b] ** 2).mean())
     if not between + within > 0:
         return None
     value = max(0.0, between - within / size) / (between + within)
