@@ -148,7 +148,8 @@ def _frontier(done: Fit, known: Uncertainty, compute: Array) -> tuple[list[Cauti
             f"{len(np.unique(budget[rows]))} budgets ({named} FLOPs): they say nothing about N*"
         )
         said.append(Caution("budgets-dropped", text))
-    exponents = done.law.derived(known.draws)["n_exponent"]
+    with np.errstate(over="ignore"):  # a draw may go anywhere; the exponent of none of them does
+        exponents = done.law.derived(known.draws)["n_exponent"]
     text = disagreement(found, exponents) or ""
     if text:
         said.append(Caution("estimates-disagree", text))

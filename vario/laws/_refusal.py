@@ -272,7 +272,8 @@ def _delta(done: Fit, known: Uncertainty) -> list[Caution]:
     name = next(iter([k for k in own if k.endswith("exponent")] or list(own)), None)
     if name is None:
         return []
-    low, high = np.quantile(done.law.derived(known.draws)[name], (0.025, 0.975))
+    with np.errstate(over="ignore"):  # a draw may go anywhere; the exponent of none of them does
+        low, high = np.quantile(done.law.derived(known.draws)[name], (0.025, 0.975))
     said = {
         width: float(done.law.derived(theta[None])[name][0]) for width, (_, theta) in neighbours(done).items()
     }
