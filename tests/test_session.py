@@ -296,7 +296,7 @@ def test_torch_is_as_it_was_after_the_last_listener_left() -> None:
 def test_the_loss_of_every_step_is_recorded_whatever_else_is_afforded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("vario.budget.EVERY_LOSS", 1e-9)  # as if a step took long
+    monkeypatch.setattr("vario.capture.every_loss.EveryLoss.cost", lambda self: 1e-9)  # steps seem long
     writer, said, _ = train(Loss(), Norm(), steps=400, overhead=0.03)
     measured = {step for step, values in writer.read if "norm/gradient" in values}
     told = [step for step, values in writer.read if "loss/train" in values]
@@ -307,7 +307,7 @@ def test_the_loss_of_every_step_is_recorded_whatever_else_is_afforded(
 
 
 def test_a_loss_that_breaks_between_measured_steps_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vario.budget.EVERY_LOSS", 1e-9)
+    monkeypatch.setattr("vario.capture.every_loss.EveryLoss.cost", lambda self: 1e-9)
     writer, _, _ = train(Loss(), Norm(), steps=400, overhead=0.03, lost_from=301)
     lost = [values["loss/train"] for _, values in sorted(writer.read) if "loss/train" in values][-99:]
     assert all(math.isnan(loss) for loss in lost)

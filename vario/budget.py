@@ -23,8 +23,7 @@ GRANTS = {"probe": 0.3, "noise": 0.2}  # seconds: a run of a few hundred quick s
 POOR = {"probe": 1 / 2, "noise": 3 / 4}  # due however poor when it has passed: as the run doubles, quadruples
 POOREST = 0.1  # but of the script's own time so far no more than this for one of them
 OFTEN = {"probe": 4, "noise": 12}  # with the grant: due when this part of the run has passed since the last
-EVERY_LOSS = 6e-6  # seconds that it takes to keep and write the loss of a step
-EVERY_LOSS_AWAY = 30e-6  # the same of a loss that lies on an accelerator (of an H100)
+EVERY_LOSS = 2e-5  # seconds that it takes to keep and tell the loss of a step, until it is measured
 LOSSES = 0.25  # of the budget, at most, goes into those of steps that are not measured
 MANY = 17  # bits of a step: with each further one half as many losses are kept, so that a record stays small
 FIRST = 3  # steps that are always measured in full
@@ -109,16 +108,13 @@ class Budget:
         due = [kind for kind, period in self.periods.items() if step % period == 0]
         return due[-1] if due else "none"
 
-    def loss_period(self, step: int, *, away: bool = False) -> int:
-        """Of every how many steps that are not measured one has its loss kept; 0: of none.
-
-        `away`: the loss lies on an accelerator.
-        """
+    def loss_period(self, step: int, cost: float | None) -> int:
+        """Of every how many steps that are not measured one has its loss kept, where one costs so many
+        seconds, if that is known; 0: of none."""
         paid = LOSSES * self.share * self.plain
         if self.share >= 1 or self.every_step or not paid:
             return 0
-        afforded = math.ceil((EVERY_LOSS_AWAY if away else EVERY_LOSS) / paid)
-        return max(afforded, 1 << (step >> MANY).bit_length())
+        return max(math.ceil((cost or EVERY_LOSS) / paid), 1 << (step >> MANY).bit_length())
 
     def affords_probe(self, *, under_way: bool = False) -> bool:
         """Whether the next step may be measured in full; `under_way`: so is the one that begins now."""

@@ -151,8 +151,7 @@ class Session:
         return idle
 
     def loss_period(self, stream: Stream) -> int:
-        away = bool(stream.params) and stream.params[0].device.type != "cpu"
-        return self._budgets[stream.name].loss_period(stream.step, away=away)
+        return self._budgets[stream.name].loss_period(stream.step, stream.every_loss.cost())
 
     def losses(self, stream: Stream, steps: Sequence[int], losses: Sequence[float]) -> None:
         self._write("points", stream.name, LOSS, steps, losses)

@@ -33,7 +33,8 @@ class Kept:
         self.failures: list[str] = []
         self.untold = 0
 
-    def began(self, stream: Stream) -> None: ...
+    def began(self, stream: Stream) -> None:
+        self.stream = stream
 
     def wants(self, stream: Stream) -> frozenset[str]:
         if stream.step % 20 == 19 and self.grads:
@@ -226,6 +227,18 @@ def test_of_every_third_step_only_where_no_more_is_afforded() -> None:
             plain(script)
     assert len(kept.found) == sum(1 for s in range(STEPS) if s % 20 == 0 or (s % 20 - 1) % 3 == 0)
     assert all(script.losses[step] == loss for (_, step), loss in kept.found.items())
+
+
+def test_what_one_more_costs_is_measured() -> None:
+    script = Script()
+    with attached() as kept:
+        for _ in range(3):
+            plain(script)
+        attachment: Any = kept.stream.every_loss
+        assert attachment.cost() is None
+        for _ in range(60):
+            plain(script)
+        assert 1e-7 < attachment.cost() < 1e-2
 
 
 def test_two_optimizers_each_have_their_own() -> None:

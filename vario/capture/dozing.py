@@ -74,20 +74,21 @@ class Doze:
 
     def loss_passed(self, tensors: Any) -> None:
         """A backward of a step of which nothing is wanted: its loss may be kept. Called by the hooks."""
-        owner = self._owner
-        if not any(stream.every_loss.period for stream in owner.streams):
+        owner, alone = self._owner, len(self._owner.streams) == 1
+        if not (owner.streams[0].every_loss.due if alone else any(s.every_loss.due for s in owner.streams)):
             return
         start, stream = time.perf_counter(), owner.streams[0]
         try:
             if threading.get_ident() == stream.thread:
                 # of several streams nobody knows yet which it is of
-                takes = stream.every_loss.backward if len(owner.streams) == 1 else owner.gathered.passes
-                modes.unseen(takes, tensors)
+                modes.unseen(stream.every_loss.backward if alone else owner.gathered.passes, tensors)
         except Exception as error:
             for stream in owner.streams:
-                stream.every_loss.period = 0
+                stream.every_loss.keep(0)
             owner.fail("the loss of every step", error)
-        owner.spent(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        stream.every_loss.took(seconds)
+        owner.spent(seconds)
 
     def one_passed(self) -> None:
         """One less that is to pass."""

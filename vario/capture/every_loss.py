@@ -7,6 +7,9 @@ They are told together, as they were last seen to be divided: by the number of m
 
 from __future__ import annotations
 
+import statistics
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -25,35 +28,58 @@ __all__ = ["EveryLoss"]
 
 MOST_HELD = 256  # steps whose numbers may wait, on an accelerator, for one that is measured: it waits anyway
 MOST_NUMBERS = 64 * MOST_HELD  # of backwards: a script may go on with them and never step again
+COSTS = 33  # whose median is believed
 
 
 class EveryLoss:
-    """Of one stream. Every so many steps (`period`) one has its loss kept; none where that is 0."""
+    """Of one stream. `due`: whether the number of the next backward is to be kept."""
 
     def __init__(self) -> None:
-        self.period = 0
+        self.due = False
+        self._period = 0
         self._numbers: list[float | Tensor | None] = []  # of each backward; None where it is not known
-        # how many there were at the end of each step, and what the batch in hand was then
+        # how many there were at the end of each step, and what the batch in hand held then
         self._ends: list[tuple[int, Held | None]] = []
         self._wild = Wild()
+        self._keeping: deque[float] = deque(maxlen=COSTS)  # seconds, of a backward
+        self._telling: deque[float] = deque(maxlen=COSTS)  # of a step
+
+    def cost(self) -> float | None:
+        """Seconds that the loss of one more step takes; None while that is not known."""
+        if not self._telling or len(self._keeping) < COSTS:
+            return None
+        return statistics.median(self._keeping) + statistics.median(self._telling)
+
+    def keep(self, period: int) -> None:
+        """Of every so many steps one has its loss kept; of none where that is 0."""
+        self._period = period
+        self._set_due()
 
     def backward(self, loss: Any) -> None:
         """A backward from `loss`, as the script gave it, or as it was before it was scaled."""
-        if not self.period or len(self._ends) % self.period or len(self._numbers) >= MOST_NUMBERS:
+        if len(self._numbers) >= MOST_NUMBERS:
             return
         if type(loss) in (list, tuple) and len(loss) == 1:
             loss = loss[0]
-        if type(loss) is not Tensor or loss.numel() != 1 or loss.is_complex():
-            self._numbers.append(None)
-        elif loss.device.type == "cpu":
-            self._numbers.append(loss.item())
-        else:  # to wait for it would halt the queue; its memory may be used again by a graph of the device
-            hidden = loss.device.type == "meta" or capturing()
-            self._numbers.append(None if hidden else loss.detach().clone())
+        number: float | Tensor | None = None
+        if type(loss) is not Tensor:
+            pass
+        elif loss.is_cpu:
+            if loss.numel() == 1:
+                number = loss.item()
+        elif loss.numel() == 1 and loss.device.type != "meta" and not capturing():
+            # to wait for it would halt the queue; its memory may be used again by a graph of the device
+            number = loss.detach().clone()
+        self._numbers.append(number)
+
+    def took(self, seconds: float) -> None:
+        """So long a backward was kept for."""
+        self._keeping.append(seconds)
 
     def passed(self, held: Held | None = None) -> None:
         """A step ends of which nothing but these was heard; what its batch held."""
         self._ends.append((len(self._numbers), held))
+        self._set_due()
 
     def drop(self) -> None:
         """What went backward since the last step is of no step of this stream."""
@@ -70,7 +96,7 @@ class EveryLoss:
                 one = stream.divided.into == 1
                 self._wild.look(stream, observer, stream.step, stream.loss, held if one else None)
             return
-        for member in batches.members if fresh else ():
+        for member in batches.members if fresh and self.due else ():
             self.backward(member.value)
         self.passed(held)
         if len(self._ends) >= MOST_HELD:
@@ -78,8 +104,9 @@ class EveryLoss:
 
     def tell(self, stream: Stream, observer: Observer, *, before: int | None = None) -> None:
         """What was kept of the steps before that one (that which the stream is at), and keep it no more."""
-        numbers, ends = self._numbers, self._ends
+        start, numbers, ends = time.perf_counter(), self._numbers, self._ends
         self._numbers, self._ends = [], []
+        self._set_due()
         if not numbers:
             return
         waiting = [at for at, number in enumerate(numbers) if isinstance(number, Tensor)]
@@ -95,3 +122,7 @@ class EveryLoss:
             begin = end
         if steps:
             observer.losses(stream, steps, losses)
+            self._telling.append((time.perf_counter() - start) / len(steps))
+
+    def _set_due(self) -> None:
+        self.due = self._period > 0 and len(self._ends) % self._period == 0

@@ -26,10 +26,11 @@ from vario.capture.held import held
 from vario.capture.needs import Drawn
 from vario.capture.rows import BatchSeen, RowsSeen, batch_tensors, hash_rows
 from vario.capture.sketches import rows_to_show
-from vario.capture.wild import Held
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from vario.capture.wild import Held
 
 __all__ = ["Loaders"]
 
@@ -96,7 +97,7 @@ class Loaders:
     def examples(self) -> Held | None:
         """Which examples the batch in hand holds, if its loader says so."""
         indices = self._drawn[1]
-        return Held(self.current.where, indices) if self.current and type(indices) is list else None
+        return (self.current.where, indices) if self.current and type(indices) is list else None
 
     @property
     def knows_all(self) -> bool:

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vario.capture.observer import Observer
@@ -18,17 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["Held", "Wild"]
 
 WINDOW = 50  # losses before it, which say what is usual
-AGAIN = 10  # losses after which that is looked at anew
+AGAIN = 25  # losses after which that is looked at anew
 DEVIATIONS = 8.0  # usual ones above the usual loss, as rules judge it
 MOST = 16  # batches that are told, whenever the run has doubled
 EXAMPLES = 1024  # of a batch that are told; a larger one says little of each
 
 
-class Held(NamedTuple):
-    """A loader, and the numbers in its data set of the examples of a batch."""
-
-    loader: str
-    examples: Sequence[int]
+Held = tuple[str, Sequence[int]]  # a loader, and the numbers in its data set of the examples of a batch
 
 
 class Wild:
@@ -56,9 +52,10 @@ class Wild:
             self._limit = middle + DEVIATIONS * max(spread, 1e-3 * abs(middle) + 1e-12)
 
     def _tell(self, stream: Stream, observer: Observer, step: int, loss: float, held: Held) -> None:
-        if self._told >= MOST * step.bit_length() or len(held.examples) > EXAMPLES:
+        loader, examples = held
+        if self._told >= MOST * step.bit_length() or len(examples) > EXAMPLES:
             return
         self._told += 1
         number = loss if math.isfinite(loss) else None
-        data = {"step": step, "loss": number, "examples": [int(example) for example in held.examples]}
-        observer.event(stream, "wild_batch", held.loader, data)
+        data = {"step": step, "loss": number, "examples": [int(example) for example in examples]}
+        observer.event(stream, "wild_batch", loader, data)
