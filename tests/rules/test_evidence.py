@@ -96,6 +96,10 @@ def test_a_fall_within_the_first_steps_counts_and_is_no_explosion(make):
     loss = np.concatenate([[0.7, 0.13, 0.1], np.full(37, 0.06)])
     run = course(make(40, {"loss/train": loss, "batch/class_counts": None}))
     assert run.start.value == 0.7 and run.peak == 0.7 and run.fall > 0.9
+    first = [1.345, 0.466, 0.254, 0.213, 0.209, 0.201, 0.197, 0.215, 0.230, 0.242]  # of a discriminator
+    rising = np.concatenate([first, np.linspace(0.25, 0.4, 1190)])  # as its opponent gets better
+    run = course(make(1200, {"loss/train": rising, "batch/class_counts": None}))
+    assert run.start.value == run.peak == 1.345 and run.state == "learning"
     loss[:3] = 0.7, 3.0, 0.9
     assert course(make(40, {"loss/train": loss})).peak > 3 * 0.7  # up and down again is one
 

@@ -179,7 +179,7 @@ def _first_losses(record: Record, steps: Steps, values: Floats, *, large: float 
         return first[:1]  # each of its steps is many, and the first may do all
     if first.max() > 3 * first[0] > 0:
         return first[:1]  # an explosion in the very first steps is no starting level
-    if len(first) > 1 and first[0] > 3 * first[1:].max() > 0:
+    if len(first) > 1 and first[0] > 3 * float(np.median(first[1:])) > 0:
         return first[:1]  # nor is what a fall in them came down to
     return first
 
