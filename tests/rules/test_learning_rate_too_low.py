@@ -107,6 +107,18 @@ def test_fires_on_a_run_that_ended_while_its_loss_fell_ever_faster(make):
     assert check(make(250, ends_at(1.5) | small)) is None  # much is won: such a run is on its way
 
 
+def test_fires_where_much_is_won_and_the_loss_falls_ever_faster(make):
+    noise = 0.01 * np.random.default_rng(3).standard_normal(400)
+
+    def run(power, ratio=4e-4):
+        falls = {"loss/train": lambda s, v: (s, 2.3 - 1.2 * (s / s[-1]) ** power + noise)}
+        return check(make(400, falls | {"update/ratio": ratio}))
+
+    assert run(2.0).severity == "warning"
+    assert run(0.5) is None  # it levels off
+    assert run(2.0, ratio=8e-4) is None  # with larger steps and so much won it is on its way
+
+
 def test_fires_where_only_the_whole_of_a_noisy_start_tells_that_the_loss_falls(make):
     """As a linear classifier after 200 steps at a fifth of the rate that it needs: 32 % right."""
     draw = np.random.default_rng(0)

@@ -76,6 +76,20 @@ def test_errors_to_one_side_tell_of_targets_that_the_run_comes_nearer_to(make, l
     assert found(slope, given=1000.0) is None  # outputs may be as large as inputs
 
 
+def test_a_mean_of_squares_that_ran_away_from_a_large_start_tells_as_well(make):
+    """Errors of 450 at a rate that standardised targets would bear."""
+    own = {"batch/class_counts": None, "input/mean": 0.0, "input/std": 1.0}
+
+    def found(start, terms):
+        lost = lambda s, v: (s, np.where(s < 5, start * 10.0 ** np.minimum(s, 5), np.nan))  # noqa: E731
+        return target_scale.check(make(400, own | {"loss/train": lost, "loss/terms": terms}))
+
+    assert found(2e5, 1.0).severity == "warning"
+    assert found(2e5, 1.0).evidence[0].value == pytest.approx(2e5**0.5)
+    assert found(2e5, 32.0) is None  # a sum
+    assert found(5e3, 1.0) is None  # a rate too high for usual targets
+
+
 def test_bears_nan_and_cannot_know_without_targets(make):
     assert target_scale.check(make(400, target(np.where(N % 2, np.nan, 300.0), 400.0))) is not None
     with pytest.raises(NotApplicable, match="0 readings"):

@@ -8,11 +8,11 @@ from the whole curve) or has barely moved, and the weights by 2 % in all (5 % wh
 still be small; with less than 2 % it may even rise, as another model gets better); what it lost in the
 second half is at least 40 % of what it lost in the first half, where a run at a good rate gains most at
 first; one step changes the weights by less than 0.05 % of their norm; and all steps together moved them by
-less than a tenth of their norm, or a third where ten times the step would still be usual or little has been
-won. Or the run is only leaving its start: little has been won yet (less than a fifth of what a guess costs),
-the loss falls, faster in the second half than in the first (or all along, where half of the readings are too
-noisy to tell, as also where the weights moved by less than 2 %), a rate three times as large would be usual,
-and the weights moved by less than a third of their norm.
+less than a tenth of their norm, or a third where ten times the step would still be usual, little has been won
+or the loss clearly falls faster in the second half. Or the run is only leaving its start: little has been won
+yet (less than a fifth of what a guess costs), the loss falls, faster in the second half than in the first (or
+all along, where half of the readings are too noisy to tell, as also where the weights moved by less than
+2 %), a rate three times as large would be usual, and the weights moved by less than a third of their norm.
 Not applicable: fewer than 20 readings of the training loss or 5 of the update ratio; a loss that has come to
 rest above its floor, with no gradient left: whether larger steps would have found a lower minimum no single
 run tells.
@@ -78,15 +78,16 @@ def check(
         return None
     # Where ten times the step would still be small, most of a long path is noise that leads nowhere.
     tiny = typical.high < ratio_limit / 10 and path < path_limit / 2
+    halves = [_halves(*curve) for curve in ((run.steps, run.values), _evaluations(record))]
+    gathers_speed = any(second.high < first.low < 0 for first, second in halves)
     leaving = run.state == "stuck" or run.won < little
-    if typical.high < (ratio_limit if leaving else usual / 10):
+    if typical.high < (ratio_limit if leaving or gathers_speed else usual / 10):
         path_limit = leaving_path  # much larger steps would be usual, and a straight line leads on
     elif leaving:
         # Only leaving its start: a rate three times as large would be usual, and the loss gathers speed.
         path_limit, ratio_limit, straight = leaving_path, usual / 3, 1.0
     if path > path_limit or typical.high > ratio_limit:
         return None
-    halves = [_halves(*curve) for curve in ((run.steps, run.values), _evaluations(record))]
     straight_ones = [
         pair for pair in halves if pair[1].high < 0 and pair[1].value < straight * pair[0].value < 0
     ]

@@ -8,11 +8,11 @@ How it is decided: the typical magnitude of the targets (root of mean^2 + std^2,
 is above 100, or below 0.001. A warning where the run fails, advice where it trains all the same (tiny
 targets are named only where it fails). A loss written by hand does not show its targets; there a loss
 that never fell and began above 10,000 times the square of the outputs says the same, less surely: a sum
-instead of a mean looks alike. So does one that began above 100 times the outputs and is as much larger than
-its gradient by the last bias: an error that counts linearly is its distance times that, squared half of it.
-Whatever the loss does later, it is a mean of errors that lie to one side where it is a quarter of the square
-of that gradient (squares; of a sum it would be less), or where that gradient is nearly 1 (a distance, or a
-root of squares).
+instead of a mean looks alike. Where its graph tells a mean, it may also have run away from there. So does a
+loss that began above 100 times the outputs and is as much larger than its gradient by the last bias: an error
+that counts linearly is its distance times that, squared half of it. Whatever the loss does later, it is a
+mean of errors that lie to one side where it is a quarter of the square of that gradient (squares; of a sum it
+would be less), or where that gradient is nearly 1 (a distance, or a root of squares).
 Not applicable: no floating targets were seen, and fewer than 20 readings of a loss that is not of classes.
 """
 
@@ -39,6 +39,7 @@ CARD = {
         "input/std",
         "gradient/norm",
         "loss/train",
+        "loss/terms",
     ),
     "checked": "closed form",
     "changed": "",
@@ -92,7 +93,9 @@ def _from_loss(record: Record, large: float) -> Finding | None:
     one_sided = 0.5 < square < 2 or 0.5 < slope < 1.05
     if size <= limit < start or 0.5 < slope < 1.05:
         size = far
-    if not (run.state == "stuck" or (one_sided and run.state == "learning")) or size <= limit:
+    ran_away = run.state in ("worse", "non-finite") and np.sqrt(start) > limit and _is_mean(record)
+    fits = run.state == "stuck" or (one_sided and run.state == "learning") or ran_away
+    if not fits or size <= limit:
         return None
     evidence = (
         exactly("target magnitude", size, limit),
@@ -102,6 +105,12 @@ def _from_loss(record: Record, large: float) -> Finding | None:
     sure = graded(float(np.log(size / limit)), 0.0, 2.3, least=0.6, most=0.8)
     severity: Severity = "warning" if run.failing else "advice"
     return Finding(ID, severity, sure, (), (int(run.steps[0]), int(run.steps[-1])), evidence)
+
+
+def _is_mean(record: Record) -> bool:
+    """Whether the graph of the loss tells that it is a mean, which grows neither with batches nor outputs."""
+    terms = finite(*record.series("loss/terms"))[1]
+    return bool(len(terms)) and float(terms.max()) == 1
 
 
 def _distance(record: Record, bias: str, loss: float, *, first: int = 5) -> float:
