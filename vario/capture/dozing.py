@@ -70,13 +70,13 @@ class Doze:
         if torch._C._current_graph_task_id() == -1:
             if self.optimizer == BY_HAND:
                 self.one_passed()
-            self.loss_passed(tensors)
+            self._owner.spent(self.loss_passed(tensors))
 
-    def loss_passed(self, tensors: Any) -> None:
-        """A backward of a step of which nothing is wanted: its loss may be kept. Called by the hooks."""
+    def loss_passed(self, tensors: Any) -> float:
+        """A backward of a step of which nothing is wanted: its loss may be kept. The seconds that took."""
         owner, alone = self._owner, len(self._owner.streams) == 1
         if not (owner.streams[0].every_loss.due if alone else any(s.every_loss.due for s in owner.streams)):
-            return
+            return 0.0
         start, stream = time.perf_counter(), owner.streams[0]
         try:
             if threading.get_ident() == stream.thread:
@@ -88,7 +88,7 @@ class Doze:
             owner.fail("the loss of every step", error)
         seconds = time.perf_counter() - start
         stream.every_loss.took(seconds)
-        owner.spent(seconds)
+        return seconds
 
     def one_passed(self) -> None:
         """One less that is to pass."""
