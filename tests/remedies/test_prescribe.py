@@ -173,6 +173,13 @@ def test_broken_targets_are_named_as_targets() -> None:
     assert "target is missing" in second
 
 
+def test_an_evaluation_that_breaks_alone_is_looked_for_in_the_forward_not_in_the_backward() -> None:
+    seen = record({("eval/loss", "loader 1"): constant(np.nan)})
+    (alone,) = changes("non-finite", seen, where=("loader 1",))
+    assert "a batch of loader 1 in eval mode" in alone
+    assert "detect_anomaly" in changes("non-finite", seen, where=("layer.weight",))[0]
+
+
 def test_batches_cut_by_hand_get_no_setting_of_a_loader() -> None:
     by_hand, loaded = record(), record({}, Event("loader", 0, "loader 1", {"sampler": "SequentialSampler"}))
     assert "torch.randperm" in changes("unshuffled-data", by_hand)[0]

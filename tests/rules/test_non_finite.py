@@ -51,6 +51,18 @@ def test_silent_on_a_healthy_run_and_where_a_grad_scaler_skipped_the_step(make):
     assert non_finite.check(make(400, once, events=[Event("skipped_step", 50)])) is None
 
 
+def test_a_loss_of_evaluation_that_is_no_number_is_told_where_training_is_sound(make):
+    def held_out(*losses):
+        passes = {("eval/loss", "loader 1"): (np.arange(99, 400, 100), np.array(losses))}
+        return non_finite.check(make(400, passes))
+
+    found = held_out(np.nan, np.nan, np.nan, np.inf)
+    assert (found.severity, found.where, found.steps) == ("error", ("loader 1",), (99, 399))
+    assert found.evidence[0].value == 1.0
+    assert held_out(1.0, np.nan, 0.8, 0.7).severity == "warning"
+    assert held_out(1.0, 0.9, 0.8, 0.7) is None
+
+
 def test_cannot_know_without_readings():
     with pytest.raises(NotApplicable, match="no reading of the loss"):
         non_finite.check(record_of({"time/step": ([0], [0.1])}))

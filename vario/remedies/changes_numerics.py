@@ -70,6 +70,15 @@ def saturated(finding: Finding, record: Record) -> list[Change]:
 
 
 def non_finite(finding: Finding, record: Record) -> list[Change]:
+    evaluated = [where for where in finding.where if where in record.wheres("eval/loss")]
+    if evaluated:
+        return [
+            Change(
+                f"give the model a batch of {evaluated[0] or 'the evaluation'} in eval mode and look for the"
+                " first layer whose output is not finite: a mask that hides all of a row, a log of 0, a"
+                " mean of nothing; training, in train mode and on its own rows, was sound"
+            )
+        ]
     first = finding.steps[0]
     before = within(record, "gradient/norm", (0, first - 1))
     changes = [

@@ -5,7 +5,9 @@ is lost, however long the run goes on.
 How it is decided: the first step at which ``loss/train``, a gradient, a weight or an update is NaN or
 infinite, and how many of the steps from there on are broken. An error where the run does not recover
 (the last reading is broken, or a weight is); a warning where single steps are broken and the run goes
-on. Steps that a GradScaler skipped are no illness: that is how it looks for its scale.
+on. Steps that a GradScaler skipped are no illness: that is how it looks for its scale. Where training is
+sound, the same is asked of the loss of each evaluation: what eval mode computes, or for those rows, may break
+alone. An error where the last one of a loader is broken.
 Not applicable: no reading of the loss, of gradients or of weights.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable
+from vario.nouns import Finding, NotApplicable, Severity
 from vario.record import Record
 from vario.rules._evidence import Mask, Steps, exactly
 
@@ -27,14 +29,16 @@ CARD = {
         "weight/norm",
         "weight/non_finite",
         "update/norm",
+        "eval/loss",
     ),
     "checked": "closed form",
     "changed": "",
     "harm": True,
     "summary": "The training turned non-finite at step {first broken step}; {broken share} of the"
-    " steps from there on are broken.",
+    " steps from there on are broken; the loss of {evaluations without a finite loss:%} of the"
+    " evaluations is no finite number.",
 }
-READS: tuple[str, ...] = CARD["reads"]  # type: ignore[assignment]
+READS: tuple[str, ...] = CARD["reads"][:-1]  # type: ignore[index]
 
 
 def check(
@@ -49,7 +53,7 @@ def check(
         raise NotApplicable("no reading of the loss, of gradients or of weights")
     ill = {name: steps[mask] for name, (steps, mask) in broken.items() if mask.any()}
     if not ill:
-        return None
+        return _in_evaluation(record)
     first = min(int(steps[0]) for steps in ill.values())
     last = max(int(steps[-1]) for steps in ill.values())
     name = min(ill, key=lambda n: (ill[n][0], READS.index(n)))
@@ -66,6 +70,20 @@ def check(
         (first, last),
         tuple(evidence),
     )
+
+
+def _in_evaluation(record: Record) -> Finding | None:
+    """A finding of the loader whose evaluations most often have no finite loss, though training is sound."""
+    passes = {where: record.series("eval/loss", where) for where in record.wheres("eval/loss")}
+    ill = {where: ~np.isfinite(values) for where, (_, values) in passes.items()}
+    ill = {where: mask for where, mask in ill.items() if mask.any()}
+    if not ill:
+        return None
+    where = max(ill, key=lambda w: (float(ill[w].mean()), w))
+    steps, mask = passes[where][0][ill[where]], ill[where]
+    share = exactly("evaluations without a finite loss", float(mask.mean()), 0.0, where)
+    severity: Severity = "error" if mask[-1] else "warning"
+    return Finding(ID, severity, 0.95, (where,), (int(steps[0]), int(steps[-1])), (share,))
 
 
 def _broken(record: Record, name: str) -> tuple[Steps, Mask]:
