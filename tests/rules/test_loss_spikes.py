@@ -20,6 +20,16 @@ def test_fires_on_a_jump_and_names_its_step(make):
     assert found.steps == (300, 303)
 
 
+def counted(found):
+    return next(e.value for e in found.evidence if e.name == "number of spikes")
+
+
+def test_one_jump_of_many_steps_is_counted_once(make):
+    assert counted(check(make(400, {"loss/train": jump(300, 303, 3.0)}))) == 1
+    twice = lambda s, v: (s, v + np.where(np.isin(s, (200, 201, 300, 301, 302)), 3.0, 0.0))  # noqa: E731
+    assert counted(check(make(400, {"loss/train": twice}))) == 2
+
+
 def test_a_single_jump_is_advice(make):
     assert check(make(400, {"loss/train": jump(300, 300, 3.0)})).severity == "advice"
 

@@ -24,6 +24,7 @@ from vario.rules._evidence import Floats, Mask, exactly, spikes
 from vario.rules.gradient_spikes import _layers
 
 ID = "loss-spikes"
+STAYS = 8  # readings; those that lie closer together are one jump
 CARD = {
     "papers": ("P005",),
     "reads": ("loss/train", "gradient/norm"),
@@ -65,7 +66,7 @@ def check(
         exactly("step of the largest spike", step, step),
         exactly("loss at the largest spike", run.values[largest], before[largest] + part * won[largest]),
         exactly("level before it", before[largest], before[largest]),
-        exactly("number of spikes", len(places), rare),
+        exactly("number of spikes", 1 + int((np.diff(places) > STAYS).sum()), 1),
     ]
     often = int((found & single).sum()) > rare
     severity: Severity = "warning" if often else "advice"
@@ -86,7 +87,7 @@ def _won(start: float, level: Floats) -> Floats:
 
 
 def _level_before_a_rise(
-    values: Floats, start: float, deviations: float, part: float, *, window: int = 20, stays: int = 8
+    values: Floats, start: float, deviations: float, part: float, *, window: int = 20, stays: int = STAYS
 ) -> Floats:
     """For each reading with which the loss goes up and stays up, the level before it; infinite for others."""
     levels = np.full(len(values), np.inf)
