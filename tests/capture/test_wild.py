@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -98,6 +99,19 @@ def test_what_is_not_known_for_certain_is_not_told(how: dict[str, Any]) -> None:
     """Of a step of two batches the last alone is in hand; by hand it is the next one by then."""
     told, *_ = train(100.0, **how)
     assert told.found and not told.wild
+
+
+@pytest.mark.parametrize(("draws", "told"), [(np.int64, True), (str, False), (lambda i: (i, i), False)])
+def test_a_sampler_may_draw_anything(draws: Any, told: bool) -> None:
+    observer = Told()
+    stream: Any = None
+    wild_ = wild.Wild()
+    for step in range(100):
+        loss = 50.0 if step == 80 else 1.0 + step % 2
+        wild_.look(stream, observer, step, loss, ("loader 0", [draws(step)]))
+    assert [data for _, data in observer.wild] == (
+        [{"step": 80, "loss": 50.0, "examples": [80]}] if told else []
+    )
 
 
 def test_there_are_not_more_than_a_record_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ A strange example is in one batch of each epoch, and the batches that held it ar
 from __future__ import annotations
 
 import math
+import operator
 import statistics
 from collections import deque
 from collections.abc import Sequence
@@ -55,7 +56,10 @@ class Wild:
         loader, examples = held
         if self._told >= MOST * step.bit_length() or len(examples) > EXAMPLES:
             return
+        try:
+            numbers = [operator.index(example) for example in examples]
+        except TypeError:  # a sampler may draw names, pairs or anything
+            return
         self._told += 1
-        number = loss if math.isfinite(loss) else None
-        data = {"step": step, "loss": number, "examples": [int(example) for example in examples]}
+        data = {"step": step, "loss": loss if math.isfinite(loss) else None, "examples": numbers}
         observer.event(stream, "wild_batch", loader, data)
