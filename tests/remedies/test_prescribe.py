@@ -599,6 +599,11 @@ def test_the_example_that_spiking_batches_have_in_common_is_named() -> None:
     told = "; example 1337 of the data set of loader 0 was in all 6 such batches that are known"
     for id in ("loss-spikes", "outlier-examples"):
         assert any(text.endswith(told) for text in changes(id, record({"loss/train": wild(90)}, *events)))
+    both = events[0], *(held(60 + 90 * k, [7, 9, *range(100 * k, 100 * k + 30)]) for k in range(1, 7))
+    assert (
+        "; examples 7, 9 of the data set of loader 0 were in all 6"
+        in changes("outlier-examples", record({"loss/train": wild(90)}, *both))[0]
+    )
     mixed = *events, held(950, [1, 2, 3])
     assert "was in 6 of the 7" in changes("outlier-examples", record({"loss/train": wild(90)}, *mixed))[0]
 

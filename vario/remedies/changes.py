@@ -106,8 +106,8 @@ def in_common(record: Record, *, named: int = 6) -> str:
     alike = [one.example for one in found if one[:1] + one[2:] == first[:1] + first[2:]]
     these = ", ".join(map(str, alike[:named])) + (f" and {len(alike) - named} more" if alike[named:] else "")
     held = f"{first.held} of the {first.batches}" if first.held < first.batches else f"all {first.batches}"
-    which = "example" if len(alike) == 1 else "examples"
-    return f"; {which} {these} of the data set of {first.loader} was in {held} such batches that are known"
+    which, was = ("example", "was") if len(alike) == 1 else ("examples", "were")
+    return f"; {which} {these} of the data set of {first.loader} {was} in {held} such batches that are known"
 
 
 def hyper(record: Record, quantity: str) -> float:
