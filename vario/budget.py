@@ -109,8 +109,10 @@ class Budget:
         return due[-1] if due else "none"
 
     def loss_period(self, step: int, cost: float | None) -> int:
-        """Of every how many steps that are not measured one has its loss kept, where one costs so many
-        seconds, if that is known; 0: of none."""
+        """Of every how many steps that are not measured one has its loss kept; 0: of none.
+
+        `cost`: seconds that one takes, if that is known.
+        """
         paid = LOSSES * self.share * self.plain
         if self.share >= 1 or self.every_step or not paid:
             return 0

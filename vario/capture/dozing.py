@@ -98,8 +98,9 @@ class Doze:
     def step_passed(self) -> None:
         """A step has been taken of which nothing was told."""
         self.left -= 1
-        known = self.optimizer != BY_HAND  # else the next batch is in hand by now
-        self._owner.streams[0].every_loss.passed(self._owner.loaders.examples if known else None)
+        kept = self._owner.streams[0].every_loss
+        known = kept.due and self.optimizer != BY_HAND  # by hand the next batch is in hand by now
+        kept.passed(self._owner.loaders.examples if known else None)
 
     def keep(self) -> None:
         """One of the steps has been taken: what it is to offer."""

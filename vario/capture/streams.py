@@ -45,7 +45,7 @@ class Stream:
     step: int = 0
     micro_batches: int = 1  # of a step, where their losses are divided by their number
     divided: Divided = field(default_factory=Divided)  # as the losses of the last step that was read
-    loss: float | None = None  # of it
+    loss: float | None = None  # of the last step that was read
     every_loss: EveryLoss = field(default_factory=EveryLoss)
     over: bool = False  # there will be no further step
     outside: dict[str, float] = field(default_factory=dict)  # sums of what the optimizer does not hold

@@ -294,8 +294,7 @@ function broken(u, curves) {
 function limits(u, marks) {
   const { ctx, bbox } = u;
   ctx.save();
-  ctx.strokeStyle = ctx.fillStyle = color("limit");
-  ctx.lineWidth = 1.5 * devicePixelRatio;
+  ctx.fillStyle = color("limit");
   ctx.font = `${11 * devicePixelRatio}px system-ui`;
   ctx.textAlign = "right";
   for (const { value, label } of marks ?? []) {
@@ -303,6 +302,8 @@ function limits(u, marks) {
     const y = u.valToPos(value, "y", true);
     const inside = y >= bbox.top && y <= bbox.top + bbox.height;
     if (inside) {
+      ctx.strokeStyle = color("limit");
+      ctx.lineWidth = 1.5 * devicePixelRatio;
       ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
       ctx.beginPath();
       ctx.moveTo(bbox.left, y);
@@ -312,7 +313,12 @@ function limits(u, marks) {
     const px = devicePixelRatio;
     const above = inside ? y - 5 * px : y < bbox.top ? bbox.top : bbox.top + bbox.height - 6 * px;
     const high = above < bbox.top + 12 * px ? (inside ? y : bbox.top) + 13 * px : above;
-    ctx.fillText(inside ? label : `${label} ${y < bbox.top ? "↑" : "↓"}`, bbox.left + bbox.width - 4, high);
+    const text = [inside ? label : `${label} ${y < bbox.top ? "↑" : "↓"}`, bbox.left + bbox.width - 4, high];
+    ctx.strokeStyle = color("card"); // curves may run behind the words
+    ctx.lineWidth = 4 * px;
+    ctx.setLineDash([]);
+    ctx.strokeText(...text);
+    ctx.fillText(...text);
   }
   ctx.restore();
 }
