@@ -8,7 +8,7 @@ one per finding; this file holds what they share.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "evidence",
     "hyper",
     "in_common",
+    "listed",
     "loader",
     "median",
     "modules",
@@ -79,20 +80,23 @@ def spiking(record: Record, name: str, *, named: int = 6, sure: int = 5) -> str:
     if not at:
         return ""
     apart = math.gcd(*(b - a for a, b in zip(at[:-1], at[1:], strict=True)))
-    more = f" and {len(at) - named} more" if len(at) > named else ""
     regular = f", which are multiples of {apart} steps apart" if len(at) >= sure and apart >= sure else ""
-    return f"{', '.join(map(str, at[:named]))}{more}{regular}"
+    return listed(at, named) + regular
+
+
+def listed(numbers: Sequence[object], most: int) -> str:
+    """The first ``most``, and how many more there are."""
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    return ", ".join(map(str, numbers[:most])) + more
 
 
 def broken_batch(record: Record, *, named: int = 32) -> str:
     """What the first batch held whose loss was no number, as words; "" where that is not known."""
     for event in record.events("wild_batch"):
         if event.data["loss"] is None:
-            examples = event.data["examples"]
-            more = f" and {len(examples) - named} more" if examples[named:] else ""
             return (
                 f"; the first loss that is no number, of step {event.data['step']}, was of the examples"
-                f" {', '.join(map(str, examples[:named]))}{more} of the data set of {event.where}"
+                f" {listed(event.data['examples'], named)} of the data set of {event.where}"
             )
     return ""
 
@@ -104,10 +108,10 @@ def in_common(record: Record, *, named: int = 6) -> str:
         return ""
     first = found[0]
     alike = [one.example for one in found if one[:1] + one[2:] == first[:1] + first[2:]]
-    these = ", ".join(map(str, alike[:named])) + (f" and {len(alike) - named} more" if alike[named:] else "")
     held = f"{first.held} of the {first.batches}" if first.held < first.batches else f"all {first.batches}"
     which, was = ("example", "was") if len(alike) == 1 else ("examples", "were")
-    return f"; {which} {these} of the data set of {first.loader} {was} in {held} such batches that are known"
+    these = f"{which} {listed(alike, named)} of the data set of {first.loader}"
+    return f"; {these} {was} in {held} such batches that are known"
 
 
 def hyper(record: Record, quantity: str) -> float:
@@ -184,4 +188,4 @@ def place(finding: Finding) -> str:
     named = [where for where in finding.where if where]
     if not named:
         return "the model"
-    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+    return listed(named, 3)

@@ -14,6 +14,7 @@ from vario.remedies.changes import (
     exchange,
     hyper,
     in_common,
+    listed,
     median,
     modules,
     place,
@@ -273,7 +274,7 @@ def _first_to_last(record: Record) -> tuple[str, str, float] | None:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return listed(names, 3)
 
 
 MAKERS: dict[str, Maker] = {
