@@ -29,6 +29,17 @@ def test_trend_covers_the_slope_and_survives_outliers():
     assert trend(steps, steps * 3.0).value == pytest.approx(3.0 * 299)
 
 
+@pytest.mark.parametrize("count", (5, 6, 8, 12))
+def test_a_trend_of_few_readings_covers_the_slope_from_either_side(count):
+    """By Kendall's exact distribution: five readings in one order have an interval, four have none."""
+    draw, at = np.random.default_rng(count), np.arange(count)
+    found = [trend(at, at + draw.standard_normal(count)) for _ in range(2000)]
+    below, above = np.mean([[e.low > count - 1, e.high < count - 1] for e in found], axis=0)
+    assert max(below, above) < 0.035
+    assert 0.015 < below + above < 0.06 or count < 8
+    assert np.isinf(trend(np.arange(4), np.arange(4.0)).high)
+
+
 def test_share_is_wilsons_interval():
     found = share(np.array([True] * 10 + [False] * 10))
     assert (found.low, found.value, found.high) == pytest.approx((0.2993, 0.5, 0.7007), abs=1e-4)
