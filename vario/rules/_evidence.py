@@ -120,7 +120,7 @@ def level(values: Floats, blocks: int = 20) -> Estimate:
 
 
 def trend(steps: Steps, values: Floats, blocks: int = 40) -> Estimate:
-    """Change over the whole window along the Theil-Sen line, with Sen's rank interval, which takes five readings.
+    """Change over the whole window along the Theil-Sen line, with Sen's rank interval (of five or more).
 
     The unit is that of ``values``: the slope times the span of the steps.
     """
