@@ -66,7 +66,7 @@ each = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.id)
 def test_card(method: Method) -> None:
     """The CARD says all that the catalogue prints."""
     assert set(method.card) >= KEYS, f"{method.path.name}: CARD lacks {KEYS - set(method.card)}"
-    assert set(method.card) <= KEYS | {"needs", "departs"}
+    assert set(method.card) <= KEYS | {"needs", "departs", "rate_of"}
     assert all(re.fullmatch(r"P\d{3}", paper) for paper in method.card["papers"]) and method.card["papers"]
     for key in ("slot", "cost", "checked", "changed", "shown"):
         assert isinstance(method.card[key], str)

@@ -496,6 +496,26 @@ def test_methods_of_the_catalogue_follow_those_of_vario_first(monkeypatch: pytes
     assert there.change == "Far away (not in vario yet)"
 
 
+@pytest.mark.parametrize(
+    ("kind", "id", "method", "offered"),
+    [
+        ("SGD", "loss-spikes", "stable-spam", False),
+        ("AdamW", "loss-spikes", "stable-spam", True),
+        ("RMSprop", "oscillating-loss", "diff-grad", True),
+        ("Adadelta", "oscillating-loss", "diff-grad", False),
+        ("SGD", "batch-too-large", "lars", True),
+        ("Adam", "batch-too-large", "lars", False),
+        ("", "loss-spikes", "stable-spam", True),
+        ("SGD", "oscillating-loss", "refined-decay", True),
+    ],
+)
+def test_an_optimizer_is_offered_where_the_rate_of_the_script_fits_it(
+    kind: str, id: str, method: str, offered: bool
+) -> None:
+    seen = record({}, *([Event("optimizer", 0, data={"class": kind})] if kind else []))
+    assert (method in [cure.method for cure in prescribe(finding(id), seen)]) == offered
+
+
 def test_a_script_whose_options_are_ours_is_named_after_two_dashes() -> None:
     sick = record_of(
         {("hyper/lr", "group 0"): constant(3.0)}, meta={"command": ["python", "a b.py", "--seeds=3"]}

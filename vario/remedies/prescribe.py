@@ -23,6 +23,7 @@ from vario.remedies import (
 )
 from vario.remedies.changes import Change, Maker, steps_per_epoch
 from vario.remedies.treatment import Treatment
+from vario.rules._parameters import optimizer_name
 
 if TYPE_CHECKING:
     from vario.record import Record, Run
@@ -96,6 +97,8 @@ def _plain(change: Change, record: Record) -> Prescription:
 def _methods(finding: Finding, record: Record) -> list[Prescription]:
     found = []
     for method, paper, available in catalog.methods_for(finding.id):
+        if available and method and not _takes_the_rate(method, record):
+            continue
         name = method or (paper.title if paper else "")
         cure = Prescription(
             f"{name}: {paper.title}" if method and paper else name,
@@ -106,6 +109,20 @@ def _methods(finding: Finding, record: Record) -> list[Prescription]:
         )
         found.append(cure if available else _not_yet(cure))
     return sorted(found, key=lambda cure: not cure.available)
+
+
+def _takes_the_rate(method: str, record: Record) -> bool:
+    """Whether the rate of the run's optimizer, which a method in its place takes over, means the same to it.
+
+    Steps of Adam are as long as its rate, those of SGD also as the gradient. A CARD's ``rate_of`` names the
+    optimizers whose rate fits; of updates by hand nothing is known.
+    """
+    try:
+        fitting = catalog.find(method).card.get("rate_of", ())
+    except VarioError:  # a method of an outsider's
+        return True
+    name = optimizer_name(record)
+    return not fitting or not name or any(word in name for word in fitting)
 
 
 def _trial_of(method: str, record: Record) -> str:

@@ -44,6 +44,7 @@ Piece = tuple[Tensor, Tensor, list[Tensor]]  # flat weights, flat gradient, word
 CARD = {
     "papers": ("P002",),
     "slot": "optimizer",
+    "rate_of": ("adam", "rms", "lamb"),
     "treats": (),
     "example": {"min_size": 4, "compile": False},
     "cost": "2.03 bytes per parameter; with a C compiler 1.7 to 1.9 x torch's fused AdamW on 19 M "

@@ -42,6 +42,7 @@ Row = tuple[Tensor, ...]  # flat: weights, gradient, first and second moment
 CARD = {
     "papers": ("P355",),
     "slot": "optimizer",
+    "rate_of": ("adam", "rms", "lamb"),
     "treats": ("adam-epsilon-dominates", "low-precision-underflow"),
     "example": {},
     "cost": "8 bytes per parameter, as Adam; with a C compiler 0.4 x the time of torch's default AdamW on "

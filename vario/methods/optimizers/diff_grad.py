@@ -29,6 +29,7 @@ __all__ = ["diff_grad"]
 CARD = {
     "papers": ("P007",),
     "slot": "optimizer",
+    "rate_of": ("adam", "rms", "lamb"),
     "treats": ("oscillating-loss",),
     "example": {},
     "needs": "pytorch_optimizer",

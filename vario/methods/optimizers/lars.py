@@ -30,6 +30,7 @@ __all__ = ["LARS"]
 CARD = {
     "papers": ("P214",),
     "slot": "optimizer",
+    "rate_of": ("sgd",),
     "treats": ("batch-too-large", "exploding-gradients", "vanishing-gradients"),
     "example": {"trust": 0.5},
     "cost": "4 bytes per parameter; 0.85 x the time of torch's default AdamW on 19 M parameters, 0.95 x on a "

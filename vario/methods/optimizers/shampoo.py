@@ -41,6 +41,7 @@ __all__ = ["Shampoo"]
 CARD = {
     "papers": ("P281",),
     "slot": "optimizer",
+    "rate_of": ("adam", "rms", "lamb"),
     "treats": ("loss-plateau", "learning-rate-too-low"),
     "example": {"root_every": 2},
     "cost": "27 bytes per parameter in blocks of 512; on CPU 7 to 10 x the time of torch's default "

@@ -34,6 +34,7 @@ __all__ = ["stable_spam"]
 CARD = {
     "papers": ("P005",),
     "slot": "optimizer",
+    "rate_of": ("adam", "rms", "lamb"),
     "treats": ("gradient-spikes", "loss-spikes", "low-precision-underflow"),
     "example": {},
     "needs": "pytorch_optimizer",

@@ -33,6 +33,7 @@ __all__ = ["TVLARS"]
 CARD = {
     "papers": ("P196",),
     "slot": "optimizer",
+    "rate_of": ("sgd",),
     "treats": ("batch-too-large",),
     "example": {"trust": 0.5, "delay": 10},
     "cost": "4 bytes per parameter",
