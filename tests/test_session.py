@@ -38,7 +38,10 @@ class FakeWriter:
 
     def points(self, stream: str, series: str, steps: Sequence[int], values: Sequence[float]) -> None:
         self._fail()
-        self.read.extend((step, {series: value}) for step, value in zip(steps, values, strict=True))
+        for step, value in zip(steps, values, strict=True):
+            if not self.read or self.read[-1][0] != step:
+                self.read.append((step, {}))
+            self.read[-1][1][series] = value
 
     def event(self, stream: str, step: int, kind: str, where: str, data: Any) -> None:
         self._fail()

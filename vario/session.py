@@ -28,7 +28,7 @@ __all__ = ["Session", "Writer"]
 
 FREE = frozenset({"losses", "terms", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
 CALL = FREE | {"loss_calls", "attacks"}
-LOSS = "loss/train"  # read at nearly every step, most others at few of them
+LOSS, NORM = "loss/train", "gradient/norm"  # of the model: read at nearly every step, others at few of them
 COMPARED = frozenset({"losses", "terms", "times"})  # runs are compared by these, step by step
 NEEDS = {
     "none": frozenset[str](),
@@ -160,6 +160,15 @@ class Session:
         if not plan.lost and not all(map(math.isfinite, losses)):
             plan.lost, plan.next_probe = 1, True
 
+    def norm_period(self, stream: Stream) -> int:
+        if all(instrument.name != "gradient-norm" for instrument in self._all()):
+            return 0
+        return self._budgets[stream.name].norm_period(stream.step, stream.every_norm.cost())
+
+    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None:
+        self._write("points", stream.name, NORM, steps, norms)
+        self._count(stream, "gradient-norm", len(steps))
+
     def passed(self, stream: Stream, steps: int, offered: Sequence[Mapping[str, Any]]) -> None:
         plan = self._plans[stream.name]
         self._write_events(stream, stream.step - 1)
@@ -285,14 +294,13 @@ class Session:
         for instrument in plan.running:
             found.extend(self._read(instrument, moment, stream))
         plan.lost += plan.lost > 0
-        for place, reading in enumerate(found):
-            if reading.series == LOSS:
-                loss = cast(float, found.pop(place).value)
-                self._write("points", stream.name, LOSS, [moment.step], [loss])
-                plan.lost = plan.lost or int(not math.isfinite(loss))
-                break
-        if found:
-            self._write("readings", stream.name, moment.step, found)
+        dense = [reading for reading in found if reading.series in (LOSS, NORM) and not reading.where]
+        if rest := [reading for reading in found if reading not in dense]:
+            self._write("readings", stream.name, moment.step, rest)
+        for reading in dense:
+            value = cast(float, reading.value)
+            self._write("points", stream.name, reading.series, [moment.step], [value])
+            plan.lost = plan.lost or int(reading.series == LOSS and not math.isfinite(value))
 
     def _read(self, instrument: Instrument, moment: Moment, stream: Stream) -> list[Reading]:
         if instrument.name in self._switched_off:

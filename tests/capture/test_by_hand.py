@@ -66,6 +66,11 @@ class Sparing(Losses):
     def wants(self, stream: Stream) -> frozenset[str]:
         return super().wants(stream) if stream.step % 7 == 0 else frozenset()
 
+    def norm_period(self, stream: Stream) -> int:
+        return 0
+
+    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None: ...
+
     def loss_period(self, stream: Stream) -> int:
         return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,6 +35,11 @@ class EveryTenth:
 
     def wants(self, stream: Stream) -> frozenset[str]:
         return frozenset() if stream.step % 10 else frozenset({"losses"})
+
+    def norm_period(self, stream: Stream) -> int:
+        return 0
+
+    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None: ...
 
     def loss_period(self, stream: Stream) -> int:
         return 0
@@ -164,6 +169,11 @@ class Losses(EveryTenth):
 
     def wants(self, stream: Stream) -> frozenset[str]:
         return frozenset({"losses", "times"})
+
+    def norm_period(self, stream: Stream) -> int:
+        return 0
+
+    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None: ...
 
     def loss_period(self, stream: Stream) -> int:
         return 0

@@ -32,6 +32,7 @@ class Kept:
         self.passing: list[int] = []
         self.failures: list[str] = []
         self.untold = 0
+        self.norm_period_asked, self.norms_found = 0, dict[int, float]()
 
     def began(self, stream: Stream) -> None:
         self.stream = stream
@@ -46,6 +47,13 @@ class Kept:
 
     def loss_period(self, stream: Stream) -> int:
         return self.period
+
+    def norm_period(self, stream: Stream) -> int:
+        return self.norm_period_asked
+
+    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None:
+        assert not set(steps) & set(self.norms_found)
+        self.norms_found |= dict(zip(steps, norms, strict=True))
 
     def losses(self, stream: Stream, steps: Sequence[int], losses: Sequence[float]) -> None:
         for step, loss in zip(steps, losses, strict=True):

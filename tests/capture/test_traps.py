@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import pickle
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,11 @@ class Notes:
 
     def wants(self, stream: Stream) -> frozenset[str]:
         return self.wanted
+
+    def norm_period(self, stream: Stream) -> int:
+        return 0
+
+    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None: ...
 
     def loss_period(self, stream: Stream) -> int:
         return 0

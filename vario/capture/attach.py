@@ -122,7 +122,7 @@ class Attachment(Hearing):
         self.evaluation.close()
         never_stepped.tell(self)
         for stream in self.streams:
-            stream.every_loss.tell(stream, self.observer)
+            stream.tell_kept(self.observer)
             stream.over = True
         self.schedulers.close()
 
@@ -234,8 +234,9 @@ class Attachment(Hearing):
             self.doze.nests = True
             return None
         self.doze.end()
-        stream = self.stream_of(optimizer)
-        self.inside = stream
+        stream = self.inside = self.stream_of(optimizer)
+        if stream is not None and "weights_before" not in stream.wanted:
+            stream.every_norm.step_begins(self, stream, stream.step, args, kwargs)
         if stream is None or not self.awake:
             return None
         changed = with_closure(args, kwargs, lambda: self.hear("gradients_ready", stream))
@@ -256,11 +257,10 @@ class Attachment(Hearing):
         if known is not None and known[0]() is optimizer:
             return known[1]
         params = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        stream = None
+        stream, key = None, id(optimizer)
         if self.is_asked_for(params):
             self.by_hand.retire(params)
             stream = self.begin(params, [optimizer])
-        key = id(optimizer)
         self.of_optimizer[key] = (weakref.ref(optimizer, lambda _: self.hear("optimizer_gone", key)), stream)
         return stream
 
@@ -268,7 +268,7 @@ class Attachment(Hearing):
         if key == self.doze.optimizer:
             self.doze.end()
         if (stream := self.of_optimizer.pop(key, (None, None))[1]) is not None:
-            stream.every_loss.tell(stream, self.observer)
+            stream.tell_kept(self.observer)
             stream.let_go()  # its parameters must not live on because of us
             if len(self.streams) > 1:
                 self.streams.remove(stream)
@@ -360,7 +360,7 @@ class Attachment(Hearing):
     def expect(self, stream: Stream) -> None:
         """The next step begins: what is wanted of it."""
         stream.wanted = self._room.left(stream, self.observer.wants(stream))
-        stream.every_loss.keep(self.observer.loss_period(stream))
+        stream.keep_of_every_step(self.observer)
         passes = self.by_hand.is_regular(stream) and self.doze.begin_by_hand(stream)
         self.awake = not passes and (self._unusual or any(other.wanted for other in self.streams))
         if self.awake:

@@ -9,9 +9,15 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer
 
-__all__ = ["nested", "with_closure"]
+__all__ = ["given_closure", "nested", "with_closure"]
 
 _OPTIMIZER_FILE = Optimizer.profile_hook_step.__code__.co_filename
+
+
+def given_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
+    """The closure among the arguments of a step, its optimizer first."""
+    closure = args[1] if len(args) > 1 else kwargs.get("closure")
+    return closure if callable(closure) else None
 
 
 def with_closure(args: tuple[Any, ...], kwargs: dict[str, Any], first_time: Callable[[], None]) -> Any:
@@ -19,8 +25,8 @@ def with_closure(args: tuple[Any, ...], kwargs: dict[str, Any], first_time: Call
 
     LBFGS runs its closure many times; the gradient of the step is the one where it starts.
     """
-    closure = args[1] if len(args) > 1 else kwargs.get("closure")
-    if not callable(closure):
+    closure = given_closure(args, kwargs)
+    if closure is None:
         return None
     waiting = [first_time]
 

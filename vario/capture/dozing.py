@@ -90,6 +90,12 @@ class Doze:
         stream.every_loss.took(seconds)
         return seconds
 
+    def step_begins(self, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """The optimizer is about to take one of the steps that pass: the norm of its gradient may be kept."""
+        stream = self._owner.streams[0]
+        step = stream.step + self._counted - self.left
+        self._owner.spent(stream.every_norm.step_begins(self._owner, stream, step, given, named))
+
     def one_passed(self) -> None:
         """One less that is to pass."""
         self.step_passed()

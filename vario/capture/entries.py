@@ -44,7 +44,7 @@ __all__ = [
 CACHE = 1 << 17  # entries of a piece on a CPU: 512 KB of float32
 LARGE = 1 << 22  # elsewhere, where a launch costs more than a cache miss and sums are trees
 BINS = 64
-_SUSPECT = 1e-16  # below it squares of entries leave float32 (its smallest is 1e-38)
+SUSPECT = 1e-16  # below it squares of entries leave float32 (its smallest is 1e-38)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def norms(pieces: Pieces) -> Pending | None:
 
     def finish(host: list[Array]) -> dict[str, tuple[float, ...]]:
         norm, bad = host[0].copy(), np.zeros(len(host[0]))
-        for index in np.flatnonzero(~np.isfinite(norm) | (norm < _SUSPECT)):
+        for index in np.flatnonzero(~np.isfinite(norm) | (norm < SUSPECT)):
             entries = _exact(pieces.flat[index])
             bad[index] = int((~entries.isfinite()).sum())
             norm[index] = float(torch.linalg.vector_norm(entries))
@@ -120,7 +120,7 @@ def statistics(pieces: Pieces) -> Pending | None:
         mean, spread, low, high, nonzero = _in_order(host, [alone, *groups] if alone else groups, 5)
         largest = np.maximum(np.abs(low), np.abs(high))
         for index in np.flatnonzero(
-            (largest > 0) & ((largest < _SUSPECT) | np.isinf(spread)) & np.isfinite(largest)
+            (largest > 0) & ((largest < SUSPECT) | np.isinf(spread)) & np.isfinite(largest)
         ):
             entries = _exact(pieces.flat[index])
             mean[index] = float(entries.mean())
@@ -220,7 +220,7 @@ def cosines(now: Pieces, before: Pieces) -> Pending | None:
         lengths = np.sqrt(_by_owner(now, host[0] ** 2)), np.sqrt(_by_owner(now, host[1] ** 2))
         with np.errstate(all="ignore"):
             cosine = dot / (lengths[0] * lengths[1])
-        cosine[np.minimum(*lengths) < _SUSPECT] = np.nan  # products left float32
+        cosine[np.minimum(*lengths) < SUSPECT] = np.nan  # products left float32
         return {where: value for where, (value,) in _by_where(now, cosine).items() if math.isfinite(value)}
 
     return Pending([_norm_of_each(now.flat), _norm_of_each(before.flat), *dots], finish)

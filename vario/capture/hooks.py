@@ -193,6 +193,8 @@ def _before_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, 
             changed = listener.hear("before_step", optimizer, args, kwargs)
             if changed is not None:
                 answer = args, kwargs = changed
+        else:
+            listener.doze.step_begins(args, kwargs)
     return answer
 
 

@@ -32,6 +32,12 @@ class Observer(Protocol):
     def losses(self, stream: Stream, steps: Sequence[int], losses: Sequence[float]) -> None:
         """What was kept of such steps."""
 
+    def norm_period(self, stream: Stream) -> int:
+        """Every how many of the steps that do not read it one has the norm of its gradient kept; 0: none."""
+
+    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None:
+        """What was kept of such steps."""
+
     def passed(self, stream: Stream, steps: int, offered: Sequence[Mapping[str, Any]]) -> None:
         """So many steps passed untold; `stream.step` has been moved on. `offered` by each of them, if any."""
 

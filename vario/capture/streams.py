@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,12 @@ from torch.optim.optimizer import Optimizer
 from vario.capture import names as naming
 from vario.capture import outside, shards
 from vario.capture.every_loss import EveryLoss
+from vario.capture.every_norm import EveryNorm
 from vario.capture.losses import Divided, MicroBatches, divided_by_number, undivided
 from vario.capture.unregistered import unregistered
+
+if TYPE_CHECKING:
+    from vario.capture.observer import Observer
 
 __all__ = ["Stream", "copied", "make_stream", "mode_counts", "rank"]
 
@@ -47,6 +51,7 @@ class Stream:
     divided: Divided = field(default_factory=Divided)  # as the losses of the last step that was read
     loss: float | None = None  # of the last step that was read
     every_loss: EveryLoss = field(default_factory=EveryLoss)
+    every_norm: EveryNorm = field(default_factory=EveryNorm)
     over: bool = False  # there will be no further step
     outside: dict[str, float] = field(default_factory=dict)  # sums of what the optimizer does not hold
     left_out: dict[int, tuple[float | None, float | None]] = field(default_factory=dict)  # of no optimizer
@@ -131,6 +136,16 @@ class Stream:
         wait, spent = self.data_wait, own - self.own_before
         self.data_wait, self.own_before = 0.0, own
         return {"step": self.seconds, "data_wait": wait, "own": spent}
+
+    def keep_of_every_step(self, observer: Observer) -> None:
+        """The coming steps keep what the observer can afford of them, measured or not."""
+        self.every_loss.keep(observer.loss_period(self))
+        self.every_norm.keep(0 if self.sharded else observer.norm_period(self))
+
+    def tell_kept(self, observer: Observer) -> None:
+        """What was kept of steps so far."""
+        self.every_norm.tell(self, observer)
+        self.every_loss.tell(self, observer)
 
     def let_go(self) -> None:
         """The optimizer is gone: keep no tensor alive."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -30,6 +30,11 @@ class Listener:
     def began(self, stream: Stream) -> None: ...
     def wants(self, stream: Stream) -> frozenset[str]:
         return (self.needs if stream.step else frozenset()) | {KEEP, "losses", "inputs"}
+
+    def norm_period(self, stream: Stream) -> int:
+        return 0
+
+    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None: ...
 
     def loss_period(self, stream: Stream) -> int:
         return 0

@@ -1,0 +1,188 @@
+"""The norm of the gradient is known at many steps, and is what the optimizer was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.capture.test_every_loss import STEPS, Kept, Now, Script, added, by_hand, divided, plain, scaled
+from vario.capture import every_norm
+from vario.capture.attach import Attachment
+
+
+@contextmanager
+def attached(period: int = 1, *, idle: bool = True) -> Iterator[Kept]:
+    observer = Kept(1, idle, grads=False)
+    observer.norm_period_asked = period
+    attachment = Attachment(observer)
+    try:
+        yield observer
+    finally:
+        attachment.detach()
+        assert not observer.failures
+
+
+def watched(optimizer: torch.optim.Optimizer) -> list[float]:
+    """The norm of what the optimizer is given at each of its steps, by its own hook, as it goes on."""
+    norms: list[float] = []
+
+    def note(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        grads = [p.grad.double() for p in optimizer.param_groups[0]["params"] if p.grad is not None]
+        norms.append(float(torch.cat([grad.reshape(-1) for grad in grads]).norm()))
+
+    optimizer.register_step_pre_hook(note)
+    return norms
+
+
+def clipped(script: Script) -> None:
+    script.optimizer.zero_grad()
+    script.loss().backward()
+    nn.utils.clip_grad_norm_(script.model.parameters(), 0.05)
+    script.optimizer.step()
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["dozing", "heard"])
+@pytest.mark.parametrize("loop", [plain, divided, added, clipped, scaled], ids=lambda loop: loop.__name__)
+def test_it_is_that_of_the_gradient_that_the_optimizer_is_given(
+    loop: Callable[[Script], None], idle: bool
+) -> None:
+    script = Script()
+    truth = watched(script.optimizer)
+    with attached(idle=idle) as kept:
+        for _ in range(STEPS):
+            loop(script)
+    assert set(kept.norms_found) >= set(range(1, STEPS))  # the first is the one that made it known
+    for step, norm in kept.norms_found.items():
+        assert norm == pytest.approx(truth[step], rel=1e-6)
+    assert bool(kept.untold) == (idle and loop is not scaled)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_in_halves_it_is_taken_in_single_precision(dtype: torch.dtype) -> None:
+    weight = nn.Parameter(torch.linspace(0.1, 1, 5000, dtype=dtype))
+    optimizer = torch.optim.SGD([weight], lr=1e-3)
+    truth = watched(optimizer)
+    with attached() as kept:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            (weight * weight).sum().backward()
+            optimizer.step()
+    assert len(kept.norms_found) >= STEPS - 1
+    assert [kept.norms_found[s] for s in range(1, STEPS)] == pytest.approx(truth[1:], rel=1e-5)
+
+
+def test_of_every_fourth_step_it_meets_whatever_the_script_does_every_fourth_or_fortieth() -> None:
+    """A gap that stayed the same would meet it always or never."""
+    script = Script()
+    with attached(4) as kept:
+        for _ in range(2000):
+            plain(script)
+    steps = np.array(sorted(kept.norms_found))
+    assert len(steps) == pytest.approx(500, rel=0.05)
+    for every in (2, 4, 16, 40):
+        for phase in range(every):
+            assert 0.5 < np.mean(steps % every == phase) * every < 2
+
+
+def test_what_it_cannot_read_is_left_alone() -> None:
+    table = nn.Embedding(20, 3, sparse=True)
+    optimizer = torch.optim.SGD(table.parameters(), lr=0.1)
+    with attached() as kept:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            table(torch.randint(20, (4,))).square().sum().backward()
+            optimizer.step()
+    assert kept.untold
+    assert not kept.norms_found
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["dozing", "heard"])
+def test_before_a_closure_there_is_none_yet(idle: bool) -> None:
+    script = Script()
+
+    def closure() -> torch.Tensor:
+        script.optimizer.zero_grad()
+        loss = script.loss()
+        loss.backward()
+        return loss
+
+    with attached(idle=idle) as kept:
+        for _ in range(STEPS):
+            script.optimizer.step(closure)
+    assert not kept.norms_found
+
+
+def test_moved_by_hand_there_is_none() -> None:
+    script = Script()
+    with attached() as kept:
+        for _ in range(STEPS):
+            by_hand(script)
+    assert not kept.norms_found
+
+
+def test_what_is_not_finite_or_nothing_is_left_to_steps_that_are_measured() -> None:
+    script = Script()
+    with attached() as kept:
+        for step in range(STEPS):
+            script.optimizer.zero_grad()
+            (script.loss() * {5: float("inf"), 6: 0.0, 7: 1e-30}.get(step % 20, 1.0)).backward()
+            if step % 20 == 5:
+                script.optimizer.zero_grad()
+                next(script.model.parameters()).grad = torch.full((1, 3), float("inf"))
+                script.optimizer.param_groups[0]["lr"] = 0.0
+            script.optimizer.step()
+    assert {step % 20 for step in kept.norms_found}.isdisjoint({6, 7})
+    assert np.isfinite(list(kept.norms_found.values())).all()
+
+
+def test_a_gradient_with_a_graph_of_its_own_keeps_none_alive() -> None:
+    script = Script()
+    with attached() as kept:
+        for _ in range(STEPS):
+            script.optimizer.zero_grad()
+            script.loss().backward(create_graph=True)
+            script.optimizer.step()
+    assert len(kept.norms_found) >= STEPS - 1
+
+
+def test_what_one_more_costs_is_measured() -> None:
+    script = Script()
+    with attached() as kept:
+        for _ in range(5):
+            plain(script)
+        every: Any = kept.stream.every_norm
+        assert every.cost() is None
+        for _ in range(60):
+            plain(script)
+        assert 1e-6 < every.cost() < 1e-2
+
+
+def test_no_more_are_held_than_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(every_norm, "MOST_HELD", 7)
+    script = Script()
+    with attached() as kept:
+        for _ in range(40):
+            plain(script)
+    assert all(step % 20 in range(1, 8) or step == 0 for step in kept.norms_found)
+
+
+def test_what_breaks_is_switched_off_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any, stream: Any) -> None:
+        raise Now
+
+    monkeypatch.setattr("vario.capture.every_norm.EveryNorm._read", broken)
+    script, observer = Script(), Kept(1, True, grads=False)
+    observer.norm_period_asked = 1
+    attachment = Attachment(observer)
+    for _ in range(STEPS):
+        plain(script)
+    attachment.detach()
+    assert len(script.losses) == STEPS
+    assert [text.split(":")[0] for text in observer.failures] == ["the gradient's norm at every step"]
+    assert len(observer.found) == STEPS
