@@ -104,6 +104,25 @@ def test_nothing_is_said_where_training_does_something_to_the_output_first() -> 
     assert not [one for one in run(scaled=2.0)[0] if "eval/loss" in one]
 
 
+@pytest.mark.parametrize("added", [[0.0, -2.0], [0.5, 0.5], None])
+def test_what_training_adds_to_the_output_of_each_class_is_told_once(added: list[float] | None) -> None:
+    torch.manual_seed(0)
+    net, notes = nn.Linear(6, 2), Notes()
+    optimizer, attachment = torch.optim.SGD(net.parameters(), lr=0.1), Attachment(notes)
+    for x, y in DataLoader(TRAIN, batch_size=20):
+        output = net(x)
+        F.cross_entropy(output + torch.tensor(added) if added else 2 * output, y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    attachment.detach()
+    assert not notes.failures
+    told = [data["added"] for _, kind, _, data in notes.happened if kind == "class_shift"]
+    if added == [0.0, -2.0]:
+        assert len(told) == 1 and told[0] == pytest.approx(added, abs=1e-5)
+    else:  # the same number for all says nothing of a class, and twice the output is no shift
+        assert not told
+
+
 def test_the_run_is_that_of_the_script_alone() -> None:
     for mine, bare in zip(run(), run(listen=False), strict=True):
         if isinstance(mine, list) and mine and isinstance(mine[0], Tensor):

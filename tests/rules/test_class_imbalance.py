@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.record import Event
 from vario.rules import class_imbalance
 
 N = np.arange(400)
@@ -67,6 +68,15 @@ def test_classes_that_the_loss_weighs_are_as_unequal_as_their_weighted_counts(ma
     assert class_imbalance.check(given(1.0, 11.0, 45.0)) is None
     assert class_imbalance.check(given(1.0, 1.0, 2.0)).evidence[0].value == pytest.approx(22.5)
     assert class_imbalance.check(given(1.0, 1.0, 0.5)).evidence[0].where == "class 2"
+
+
+def test_outputs_that_training_shifts_by_the_log_of_the_shares_are_those_of_equal_classes(make):
+    def given(*added):
+        return make(400, UNEQUAL, events=[Event("class_shift", 0, data={"added": list(added)})])
+
+    assert class_imbalance.check(given(*np.log([90.0, 8.0, 2.0]))) is None
+    assert class_imbalance.check(given(*np.log([2.0, 8.0, 90.0]))).evidence[0].value == pytest.approx(2025)
+    assert class_imbalance.check(given(0.0, 0.0)).evidence[0].value == pytest.approx(45)
 
 
 def test_silent_on_equal_classes_and_on_an_inequality_of_chance(make):

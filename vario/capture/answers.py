@@ -2,7 +2,8 @@
 
 Many scripts only count right answers, by hand. The loss of such an evaluation is certain all the same where
 training gives the output of the model, or one of several, as it is, and a part of the batch as it is, to a
-loss function of torch: the same is done here with the output and the batch of the evaluation.
+loss function of torch: the same is done here with the output and the batch of the evaluation. An output to
+which training adds one number for each class, as the logarithm of its share, is told with these numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from vario.capture import hooks
 from vario.capture.evaluation import Evaluation
 from vario.capture.loss_calls import read_call
 from vario.capture.needs import LossCall
-from vario.capture.predictions import REGRESSION_LOSSES
+from vario.capture.predictions import CLASSES, REGRESSION_LOSSES
 from vario.capture.rows import batch_tensors
 from vario.capture.shards import is_here
 from vario.nouns import Reading
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Answers"]
 
 MOST_TRIES = 8  # training steps whose loss is looked at, until it is known how it is taken
+MOST_NUMBERS = 1 << 20  # of an output that is kept until its loss is taken
 
 
 class _Way(NamedTuple):
@@ -56,6 +58,7 @@ class Answers:
         self._root = 0  # id of the model that is called in training
         self._asked: nn.Module | None = None  # the one whose output is waited for
         self._outputs: list[tuple[int, int]] = []  # where those of training lie, and their sizes
+        self._answer: Tensor | None = None  # the output of training itself, until the first loss after it
         self._stop: Callable[[], None] | None = None
         self._readings: list[Reading] = []
         self._pass = Evaluation(self._readings.extend, budget=budget)
@@ -94,6 +97,8 @@ class Answers:
         parts = [part for part in batch_tensors(output) if is_here(part)]
         if torch.is_grad_enabled():
             self._outputs = [_place(part) for part in parts]
+            small = len(parts) == 1 and parts[0].dim() == 2 and parts[0].numel() <= MOST_NUMBERS
+            self._answer = parts[0].detach() if small else None
         elif self._way is not None and self._way.part < len(parts) and parts[self._way.part].is_contiguous():
             self._judge(parts[self._way.part])
 
@@ -101,10 +106,13 @@ class Answers:
         self, call: LossCall, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
         """A loss of training: was it taken of that output, and of a part of the batch?"""
-        kept, target = self._outputs, call.target
+        kept, target, answer = self._outputs, call.target, self._answer
+        self._answer = None
         if not kept or target is None or len(args) < 2 or not call.output.dim():
             return
         if not call.output.is_contiguous() or _place(call.output) not in kept:
+            if call.name == "cross_entropy" and answer is not None and answer.shape == call.output.shape:
+                self._shifted(call.output.detach(), answer)
             return
         self._outputs = []
         for place, part in enumerate(batch_tensors(self._all.loaders.batch)):
@@ -114,6 +122,17 @@ class Answers:
                 more, which = tuple(args[2:]), kept.index(_place(call.output))
                 self._way = _Way(call.name, function, more, kwargs, *shapes, target.dtype, place, which)
                 return
+
+    def _shifted(self, given: Tensor, answer: Tensor, *, rounding: float = 1e-4) -> None:
+        """Tell what was added to the output for each class, where it is the same in all examples."""
+        if not 1 < len(given) or given.shape[1] > CLASSES:
+            return
+        added = given.double() - answer.double()
+        shift = added.mean(dim=0)
+        off = float((added - shift).abs().max()) / max(float(given.abs().max()), 1.0)
+        if off < rounding < float(shift.max() - shift.min()):
+            self._tries = MOST_TRIES
+            self._all.happened("class_shift", "", {"added": shift.tolist()})
 
     def _judge(self, output: Tensor) -> None:
         """Take the loss of what the model answered to the batch in hand."""
@@ -141,7 +160,7 @@ class Answers:
     def over(self, *, heard: bool) -> bool:
         """The evaluation is over. Told from here, unless a loss function was `heard`; whether it was."""
         self.stop()
-        self._batch, self._outputs = None, []
+        self._batch, self._outputs, self._answer = None, [], None
         self._pass.close()
         told, self._readings[:] = [] if heard else list(self._readings), []
         if told:

@@ -4,7 +4,8 @@ What it means: the loss is an average, so rare classes have little say in it and
 That may be what is wanted; where every class matters, sampling them evenly or correcting the outputs by
 the class shares helps.
 How it is decided: the largest over the smallest class count in the training batches, as the model got
-them (after any sampler), each times the weight that the loss function gives the class; the low end of its
+them (after any sampler), each times the weight that the loss function gives the class, and divided by what
+training adds to its output alone, such as the logarithm of its share, makes of it; the low end of its
 interval must pass 10. Advice on its own; a warning where a
 rare class is neglected, that is, where held-out recall of the smaller half of the classes is less than half
 of that of the others (the high end of its interval). Not raised where the frequent classes themselves are
@@ -92,10 +93,16 @@ def check(
 
 
 def _weights(record: Record, classes: int) -> Floats:
-    """What the loss function multiplies each class by: of its last call, ones where it was given none."""
+    """What the loss makes of each class: ones where it neither weighs classes nor is given shifted outputs.
+
+    A model that learns f under softmax(f + b) answers as if class c were exp(-b_c) times as frequent.
+    """
     weights = record.series("batch/class_weights")[1]
     known = weights.ndim == 2 and weights.shape[1] == classes and bool(np.isfinite(weights[-1]).all())
-    return weights[-1] if known else np.ones(classes)
+    say: Floats = weights[-1] if known else np.ones(classes)
+    added = [event.data.get("added") for event in record.events("class_shift")][-1:]
+    shift = np.array(added[0] if added else [], dtype=float)
+    return say * np.exp(shift.mean() - shift) if len(shift) == classes and np.isfinite(shift).all() else say
 
 
 def _recall(record: Record, total: Floats) -> tuple[Estimate, Estimate, bool] | None:
