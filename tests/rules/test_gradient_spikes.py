@@ -50,6 +50,11 @@ def test_nan_and_constants_break_nothing(make):
     assert check(make(400, {"gradient/norm": lambda s, v: (s, np.where(s % 7 == 0, np.nan, v))})) is None
 
 
-def test_cannot_know_from_99_readings(make):
-    with pytest.raises(NotApplicable, match="99 readings of gradient/norm; 100"):
-        check(make(99))
+def test_sixty_readings_tell_a_leap_too(make):
+    assert check(make(60, {"gradient/norm": planted([41], 60)})).steps == (41, 41)
+    assert all(check(make(60, seed=seed)) is None for seed in range(40))
+
+
+def test_cannot_know_from_39_readings(make):
+    with pytest.raises(NotApplicable, match="39 readings of gradient/norm; 40"):
+        check(make(39))

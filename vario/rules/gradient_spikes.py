@@ -3,11 +3,11 @@
 What it means: a few batches throw the model off its way. Their examples, or a layer that has become
 unstable, deserve a look; clipping limits the harm.
 How it is decided: the norm of the gradient (before clipping, where that is known) stands more than 10
-usual deviations above the block of 50 readings before it, and at the same time more than 5 times above
-the highest level that the run had seen until then: late in a run single hard examples stand out only
-because all else is learned. A spike names its step and the layers whose gradient stood out most. It is a
+usual deviations above the block of 50 readings before it (of 20, of fewer than 100), and at the same time
+more than 5 times above the highest level that the run had seen until then: late in a run single hard
+examples stand out only because all else is learned. A spike names its step and the layers whose gradient stood out most. It is a
 warning where the loss rose with it, advice otherwise.
-Not applicable: fewer than 100 readings of the gradient's norm.
+Not applicable: fewer than 40 readings of the gradient's norm.
 """
 
 from __future__ import annotations
@@ -36,16 +36,20 @@ def check(
     *,
     deviations: float = 10.0,
     times: float = 5.0,  # above the highest level before; log-normal noise of a batch stays below 3
+    many: int = 50,  # readings of a block
+    few: int = 20,  # of one where there are too few for two of the others
 ) -> Finding | None:
     """A finding where some gradients stood far above all before them."""
     name = "clipping/norm_before" if len(record.series("clipping/norm_before")[0]) >= 100 else "gradient/norm"
-    steps, norms = need_finite(*record.need(name, 100), 100, name)
-    found = spikes(norms, deviations) & (norms > times * highest_before(norms))
+    steps, norms = need_finite(*record.need(name, 2 * few), 2 * few, name)
+    window = many if len(norms) >= 2 * many else few
+    highest = highest_before(norms, window)
+    found = spikes(norms, deviations, window) & (norms > times * highest)
     if not found.any():
         return None
     places = np.flatnonzero(found)
     largest = int(places[norms[places].argmax()])
-    step, before = int(steps[largest]), float(highest_before(norms)[largest])
+    step, before = int(steps[largest]), float(highest[largest])
     evidence: list[Evidence] = [
         exactly("largest spike over the level before", norms[largest] / before, times),
         exactly("step of the largest spike", step, step),
@@ -64,7 +68,7 @@ def check(
     )
 
 
-def highest_before(values: Floats, window: int = 50) -> Floats:
+def highest_before(values: Floats, window: int) -> Floats:
     """For each reading the highest median of any full block of readings before it."""
     blocks = len(values) // window
     medians = np.median(values[: blocks * window].reshape(blocks, window), axis=1)
