@@ -291,6 +291,29 @@ def test_clipping_leaves_nine_of_ten_gradients_whole() -> None:
     assert np.quantile(norms, 0.9) <= goal < 2 * np.quantile(norms, 0.9)
 
 
+def test_what_clipping_leaves_of_the_rate_is_said_of_optimizers_whose_steps_follow_the_gradient() -> None:
+    series = {
+        "clipping/norm_before": constant(50.0),
+        "clipping/factor": constant(0.02),
+        ("hyper/lr", "group 0"): constant(0.1),
+    }
+    told = {
+        kind: changes(
+            "gradient-clipping-dominates", record(series, Event("optimizer", 0, data={"class": kind}))
+        )[-1]
+        for kind in ("SGD", "AdamW")
+    }
+    assert "lr x 0.02" in told["SGD"] and "lr x" not in told["AdamW"] and "keep it" in told["AdamW"]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_no_batch_is_blamed_for_a_spike_where_all_steps_have_the_same_rows(same: bool) -> None:
+    means = np.zeros(100) if same else np.arange(100.0)
+    for id in ("loss-spikes", "gradient-spikes"):
+        told = " ".join(changes(id, record({"target/mean": (STEPS, means), "batch/size": constant(16)})))
+        assert ("same rows" in told) == same and ("look at the batches" in told) != same
+
+
 def test_clipping_is_set_from_the_norms_before_the_trouble() -> None:
     norms = np.where(STEPS < 50, 2.0, 1e6)
     change = changes("exploding-gradients", record({"gradient/norm": (STEPS, norms)}), steps=(50, 99))[0]

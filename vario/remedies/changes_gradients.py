@@ -22,6 +22,9 @@ from vario.remedies.changes import (
     within,
 )
 from vario.remedies.figures import number, percent, rounded, setting
+from vario.rules._examples import batch_size
+from vario.rules._mixing import drawn_anew
+from vario.rules._parameters import is_scaled
 
 __all__ = ["MAKERS", "clip"]
 
@@ -91,6 +94,9 @@ def _spikes(finding: Finding, record: Record, series: str) -> list[Change]:
         usual = float(np.quantile(norms, 0.9))
         if usual > 0:
             changes.append(clip(usual, "what the gradient norm stays below on nine of ten steps"))
+    if drawn_anew(record, batch_size(record)) is False:
+        alike = "all steps were about the same rows, so no batch is to blame: look at what is drawn at random"
+        return [*changes, Change(f"{alike} in them (weights, noise, dropout), or average over more draws")]
     steps = spiking(record, series) or f"{finding.steps[0]} to {finding.steps[1]}"
     changes.append(
         Change(
@@ -135,12 +141,14 @@ def clipping(finding: Finding, record: Record) -> list[Change]:
             )
         )
     if lr > 0 and 0 < factor < 1:
-        changes.append(
-            Change(
-                f"or keep it and know that lr means lr x {number(factor)} at the median: only the"
-                " direction of the gradient counts"
-            )
+        kept = (
+            "or keep it: this optimizer's steps are as long whatever the gradient is multiplied by, so that"
+            " clipping takes only what sets steps apart from each other"
+            if is_scaled(record)
+            else f"or keep it and know that lr means lr x {number(factor)} at the median: only the"
+            " direction of the gradient counts"
         )
+        changes.append(Change(kept))
     return changes or [
         Change(
             "look at the norm before clipping (clipping/norm_before) and set max_norm above its usual value"

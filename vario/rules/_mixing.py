@@ -1,19 +1,20 @@
-"""How far batches are sorted: 0 where they are drawn at random, 1 where each holds a single class."""
+"""How batches are drawn: of other rows each time or not, at random or sorted by class."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from vario.record import Record
-from vario.rules._evidence import Estimate, reach
+from vario.record import Event, Record
+from vario.rules._evidence import Estimate, finite, reach
 from vario.rules._examples import class_totals
 
-__all__ = ["sorting"]
+__all__ = ["drawn_anew", "sorting"]
 
 
 def sorting(record: Record, *, readings: int = 5) -> Estimate | None:
-    """Correlation of the classes within a batch (intraclass), with its interval over blocks of batches.
+    """How far batches are sorted: 0 where they are drawn at random, 1 where each holds a single class.
 
+    The correlation of the classes within a batch (intraclass), with its interval over blocks of batches.
     The purity of a batch is the chance that two of its examples, drawn without replacement, share a class.
     Random batches have that of the whole data; a batch of one class has 1. None where it is not known.
     """
@@ -31,3 +32,24 @@ def sorting(record: Record, *, readings: int = 5) -> Estimate | None:
     middle = float(each.mean())
     half = reach() * float(each.std(ddof=1)) / np.sqrt(len(each))
     return Estimate(middle, middle - half, middle + half)
+
+
+def drawn_anew(record: Record, batch: float) -> bool | None:
+    """Whether steps are about other rows each time; None where nothing tells of their rows."""
+    epochs = [event.where for event in record.events("epoch")]
+    loaders = [event for event in record.events("loader") if event.where in epochs]
+    if loaders:
+        lengths = [float(loader.data.get("length") or np.inf) for loader in loaders]
+        # One that was asked for a batch, which all steps then use, has no batches for half of the steps.
+        given = sum(epochs.count(loader.where) * _batches(loader) for loader in loaders)
+        return min(lengths) > batch and given >= record.step_count / 2
+    known = [finite(*record.series(f"{name}/mean"))[1] for name in ("input", "target")]
+    known.append(class_totals(record)[1])
+    known = [values for values in known if len(values) > 1]
+    return all(bool((values[1:] != values[:-1]).any()) for values in known) if known else None
+
+
+def _batches(loader: Event) -> float:
+    """What an epoch of it gives, as far as known; without end where rows are drawn with replacement."""
+    length, size = (float(loader.data.get(name) or np.inf) for name in ("length", "batch_size"))
+    return np.inf if loader.data.get("replacement") or size == np.inf else float(np.ceil(length / size))

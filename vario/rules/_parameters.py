@@ -16,6 +16,7 @@ __all__ = [
     "Parameter",
     "early_norms",
     "is_climbed",
+    "is_scaled",
     "of_usual_weights",
     "optimizer_name",
     "parameters",
@@ -68,6 +69,12 @@ def optimizer_name(record: Record) -> str:
     """The class of the optimizer in lower case, "" where it is unknown (updates by hand)."""
     events = record.events("optimizer")
     return str(events[-1].data.get("class", "")).lower() if events else ""
+
+
+def is_scaled(record: Record) -> bool:
+    """Whether the steps of the optimizer are as long whatever its gradients are multiplied by."""
+    words = ("adam", "rms", "lion", "ada", "lamb", "lars", "muon")
+    return any(word in optimizer_name(record) for word in words)
 
 
 def is_climbed(record: Record) -> bool:

@@ -21,10 +21,11 @@ from __future__ import annotations
 import numpy as np
 
 from vario.nouns import Finding, NotApplicable
-from vario.record import Event, Record
+from vario.record import Record
 from vario.rules._course import course, is_failing
 from vario.rules._evidence import Estimate, confidence, exactly, finite, level, trend
-from vario.rules._examples import batch_size, class_totals
+from vario.rules._examples import batch_size
+from vario.rules._mixing import drawn_anew
 from vario.rules._noise import noise_scale
 
 ID = "batch-too-large"
@@ -97,7 +98,7 @@ def _by_cosines(record: Record, part: float, reason: NotApplicable, *, count: in
     steps, cosines = steps[late], cosines[late]
     backwards = finite(*record.series("loss/backwards"))[1]
     batch = batch_size(record) * max(float(np.median(backwards)) if len(backwards) else 1.0, 1.0)
-    if len(cosines) < count or not batch >= 2 or not _drawn_anew(record, batch):
+    if len(cosines) < count or not batch >= 2 or not drawn_anew(record, batch):
         raise reason
     found = level(cosines)
     if found.low <= 1 / (1 + part) or is_failing(record, unknown=True):
@@ -110,24 +111,3 @@ def _by_cosines(record: Record, part: float, reason: NotApplicable, *, count: in
     )
     span = (int(steps[0]), int(steps[-1]))
     return Finding(ID, "advice", 0.75, (), span, evidence)
-
-
-def _drawn_anew(record: Record, batch: float) -> bool:
-    """Whether steps are known to be about other rows each time, as far as anything tells of their rows."""
-    epochs = [event.where for event in record.events("epoch")]
-    loaders = [event for event in record.events("loader") if event.where in epochs]
-    if loaders:
-        lengths = [float(loader.data.get("length") or np.inf) for loader in loaders]
-        # One that was asked for a batch, which all steps then use, has no batches for half of the steps.
-        given = sum(epochs.count(loader.where) * _batches(loader) for loader in loaders)
-        return min(lengths) > batch and given >= record.step_count / 2
-    known = [finite(*record.series(f"{name}/mean"))[1] for name in ("input", "target")]
-    known.append(class_totals(record)[1])
-    known = [values for values in known if len(values) > 1]
-    return bool(known) and all(bool((values[1:] != values[:-1]).any()) for values in known)
-
-
-def _batches(loader: Event) -> float:
-    """What an epoch of it gives, as far as known; without end where rows are drawn with replacement."""
-    length, size = (float(loader.data.get(name) or np.inf) for name in ("length", "batch_size"))
-    return np.inf if loader.data.get("replacement") or size == np.inf else float(np.ceil(length / size))

@@ -15,7 +15,7 @@ from vario.nouns import Evidence, Finding, Severity
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import level, need_finite, share
-from vario.rules._parameters import optimizer_name
+from vario.rules._parameters import is_scaled
 
 ID = "gradient-clipping-dominates"
 CARD = {
@@ -50,9 +50,6 @@ def check(
     if len(before):
         evidence.append(level(before).evidence("gradient norm before clipping", float("inf")))
     run = course(record)
-    scaled = any(
-        word in optimizer_name(record) for word in ("adam", "rms", "lion", "ada", "lamb", "lars", "muon")
-    )
     slow_run = run.failing or run.won < slow
-    severity: Severity = "warning" if slow_run and not scaled else "advice"
+    severity: Severity = "warning" if slow_run and not is_scaled(record) else "advice"
     return Finding(ID, severity, 0.9, (), (int(steps[later][0]), int(steps[-1])), tuple(evidence))
