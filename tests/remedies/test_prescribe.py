@@ -255,6 +255,13 @@ def test_a_matrix_of_zeros_has_no_gradient_because_of_what_it_is() -> None:
     assert "detach" in changes("no-gradient", fine, where=("emb.weight",))[0]
 
 
+def test_what_a_backward_layer_gives_at_the_last_place_has_read_one_element() -> None:
+    alone = changes("no-gradient", record(), where=("rnn.weight_hh_l0_reverse",))
+    assert "first place" in alone[0] and "detach" not in alone[0]
+    among = changes("no-gradient", record(), where=("rnn.weight_hh_l0_reverse", "emb.weight"))
+    assert "detach" in among[0]
+
+
 def test_an_optimizer_of_another_model_is_built_anew() -> None:
     seen = record({"update/norm": constant(0)})
     assert changes("no-gradient", seen)[0].startswith("build the optimizer from the parameters of the model")

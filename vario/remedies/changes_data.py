@@ -54,7 +54,12 @@ def _expected(rate: float) -> Change:
 def duplicates(finding: Finding, record: Record) -> list[Change]:
     share = median(record, "data/duplicate_share", finding.steps)
     seen = f": {percent(share)} of a batch had been seen in the same epoch already" if share > 0 else ""
-    return [Change(f"drop equal examples before splitting and training (hash each row){seen}")]
+    return [
+        Change(
+            "drop equal examples before splitting and training (hash each row with its target: rows that are"
+            f" alike under different targets are examples of their own){seen}"
+        )
+    ]
 
 
 def leakage(finding: Finding, record: Record) -> list[Change]:

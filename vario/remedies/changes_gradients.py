@@ -227,6 +227,13 @@ def no_gradient(finding: Finding, record: Record) -> list[Change]:
                 " those that it holds ever got a gradient (a second copy of the model, or one made anew?)"
             )
         ]
+    if finding.where and all("hh_l" in where and where.endswith("_reverse") for where in finding.where):
+        return [
+            Change(
+                "take what a layer that reads backwards gives at the first place, or its last hidden state:"
+                " at the last place it has read one element, and its recurrent weights have done nothing yet"
+            )
+        ]
     return [
         Change(
             f"look between {place(finding)} and the loss for .detach(), .item(), .data, argmax,"

@@ -3,7 +3,8 @@
 What it means: equal rows count double in the loss, fill memory with nothing new, and, when data are split
 after they were doubled, put training rows into the test set.
 How it is decided: the share of rows of a batch that had been seen earlier in the same epoch, mean over the
-run, by hash; the low end of its interval must pass 0.02. Advice; a warning above 0.2. Not raised where the
+run, by hash; the low end of its interval must pass 0.02. Advice: no loss fails to fall because rows come
+again, and the harm that copies do (leaks, memory, overfitting) is told by itself. Not raised where the
 loader draws with replacement, or more rows in one epoch than there are: both repeat rows on purpose.
 Without a loader: the share of the rows of the script's own table that are copies of earlier ones, where
 batches held some row twice (batches drawn with replacement do as well, but from a table without copies).
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vario.nouns import Finding, NotApplicable, Severity
+from vario.nouns import Finding, NotApplicable
 from vario.record import Record
 from vario.rules._evidence import Estimate, Steps, finite
 from vario.rules._examples import batch_size, graded, rate
@@ -57,10 +58,9 @@ def check(
     found, steps = _of_table(record) if record.events("table") else _of_epochs(record, rows)
     if found.low <= least:
         return None
-    severity: Severity = "warning" if found.low > clear else "advice"
     sure = graded(found.low, least, clear, least=0.7)
     evidence = (found.evidence("share of repeated rows", least),)
-    return Finding(ID, severity, sure, (), (int(steps[0]), int(steps[-1])), evidence)
+    return Finding(ID, "advice", sure, (), (int(steps[0]), int(steps[-1])), evidence)
 
 
 def _of_epochs(record: Record, rows: int) -> tuple[Estimate, Steps]:
