@@ -130,11 +130,16 @@ def test_batch_follows_the_noise_scale_and_lr_the_rule_of_the_optimizer() -> Non
     noise = Evidence("noise scale", 500.0, 400.0, 600.0, 64.0)
     series = {"batch/size": constant(32), ("hyper/lr", "group 0"): constant(0.01)}
     for kind, lr in (("SGD", 0.2), ("AdamW", 0.05)):  # 16 times the batch: lr x 16 = 0.16, or x 4 = 0.04
-        trained = record(series, Event("optimizer", 0, data={"class": kind}))
-        cures = prescribe(finding("batch-too-small", noise), trained)
+        events = (
+            Event("optimizer", 0, data={"class": kind}),
+            Event("loader", 0, "loader 1", {"length": 9000}),
+        )
+        cures = prescribe(finding("batch-too-small", noise), record(series, *events))
         assert cures[0].change.startswith("batch 32 -> 512")
         assert cures[0].trial.endswith(f"--set loader.batch_size=512+optimizer.lr={lr}")
-        assert cures[1].change.startswith(f"with it lr 0.01 -> {lr}"), kind
+        assert cures[1].change.startswith(f"with it lr 0.01 -> {lr}") and not cures[1].trial, kind
+        by_hand = prescribe(finding("batch-too-small", noise), record(series, events[0]))
+        assert by_hand[0].change == cures[0].change and not any("--set" in cure.trial for cure in by_hand)
 
 
 def test_no_batch_is_smaller_than_an_example_or_larger_than_the_data() -> None:
@@ -524,6 +529,14 @@ def test_methods_of_the_catalogue_follow_those_of_vario_first(monkeypatch: pytes
     assert "--with near-by" in here.trial
     assert (there.method, there.paper, there.available, there.trial) == ("", "P900", False, "")
     assert there.change == "Far away (not in vario yet)"
+
+
+@pytest.mark.parametrize(("kinds", "offered"), [(["Linear"], False), (["BatchNorm2d"], True), ([], True)])
+def test_a_layer_is_offered_where_there_is_one_that_it_replaces(kinds: list[str], offered: bool) -> None:
+    rows = {"modules": [{"name": str(place), "class": kind} for place, kind in enumerate(kinds)]}
+    seen = record({}, *([Event("modules", 0, "", rows)] if kinds else []))
+    cures = prescribe(finding("batch-too-large"), seen)
+    assert ("ghost-batch-norm" in [cure.method for cure in cures]) == offered
 
 
 @pytest.mark.parametrize(

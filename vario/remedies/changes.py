@@ -34,6 +34,7 @@ __all__ = [
     "modules",
     "optimizer",
     "place",
+    "sized",
     "spiking",
     "steps_per_epoch",
     "within",
@@ -163,6 +164,13 @@ def exchange(record: Record, by: str, *kinds: str) -> str:
 def loader(record: Record) -> dict[str, Any]:
     """What is known of the training loader: the first that was started."""
     return next(event_rows(record, "loader"), {})
+
+
+def sized(record: Record, batch: float, rate: str = "") -> str:
+    """The setting of a trial with batches of that size, and a rate with them; "" without a loader to tell."""
+    if not loader(record):
+        return ""
+    return f"loader.batch_size={batch:.0f}" + (f"+{rate}" if rate else "")
 
 
 def steps_per_epoch(record: Record) -> int:

@@ -18,6 +18,7 @@ from vario.remedies.changes import (
     median,
     modules,
     optimizer,
+    sized,
 )
 from vario.remedies.figures import number, percent, rounded, setting
 
@@ -65,7 +66,7 @@ def batch_norm(finding: Finding, record: Record) -> list[Change]:
             Change(
                 f"batch {number(size)} -> 32: the error of a variance falls to {percent(math.sqrt(2 / 32))}"
                 + (f"; {rate.text}" if rate else ""),
-                "loader.batch_size=32" + (f"+{rate.setting}" if rate else ""),
+                sized(record, 32, rate.setting if rate else ""),
             )
         )
     return changes
@@ -144,9 +145,9 @@ def _resized(finding: Finding, record: Record, why: str) -> list[Change]:
     most = loader(record).get("length") or math.inf
     goal = min(2 ** max(round(math.log2(noise.value)), 0), most)
     rate = _rate_for(record, size, goal)
-    both = f"loader.batch_size={goal}" + (f"+{rate.setting}" if rate else "")
+    both = sized(record, goal, rate.setting if rate else "")
     change = Change(f"batch {number(size)} -> {goal}: {number(noise.value)} is {why}", both, NOISE_SCALE)
-    return [change, rate] if rate else [change]
+    return [change, Change(rate.text, paper=rate.paper)] if rate else [change]  # the rate is tried with it
 
 
 def _rate_for(record: Record, size: float, goal: float) -> Change | None:

@@ -18,6 +18,7 @@ from vario.remedies.changes import (
     median,
     modules,
     place,
+    sized,
     spiking,
     within,
 )
@@ -250,7 +251,7 @@ def conflict(finding: Finding, record: Record) -> list[Change]:
             f"batch {number(size)} -> {number(4 * size)}: the noise of the mean halves; if the conflict"
             " stays, it is in the"
             " data or between losses, not noise",
-            f"loader.batch_size={4 * size:.0f}",
+            sized(record, 4 * size),
         )
         if size > 0
         else Change(

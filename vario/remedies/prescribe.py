@@ -21,8 +21,9 @@ from vario.remedies import (
     changes_rate,
     treatment_words,
 )
-from vario.remedies.changes import Change, Maker, steps_per_epoch
+from vario.remedies.changes import Change, Maker, modules, steps_per_epoch
 from vario.remedies.treatment import Treatment
+from vario.remedies.treatment_signatures import layer_targets
 from vario.rules._parameters import optimizer_name
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _plain(change: Change, record: Record) -> Prescription:
 def _methods(finding: Finding, record: Record) -> list[Prescription]:
     found = []
     for method, paper, available in catalog.methods_for(finding.id):
-        if available and method and not _takes_the_rate(method, record):
+        if available and method and not _has_a_place(method, record):
             continue
         name = method or (paper.title if paper else "")
         cure = Prescription(
@@ -111,17 +112,20 @@ def _methods(finding: Finding, record: Record) -> list[Prescription]:
     return sorted(found, key=lambda cure: not cure.available)
 
 
-def _takes_the_rate(method: str, record: Record) -> bool:
-    """Whether the rate of the run's optimizer, which a method in its place takes over, means the same to it.
+def _has_a_place(method: str, record: Record) -> bool:
+    """Whether the run has what the method takes the place of, as far as that is known.
 
-    Steps of Adam are as long as its rate, those of SGD also as the gradient. A CARD's ``rate_of`` names the
-    optimizers whose rate fits; of updates by hand nothing is known.
+    A layer needs one that it can replace. An optimizer takes over the rate of the one before: steps of Adam
+    are as long as its rate, those of SGD also as the gradient, so a CARD's ``rate_of`` names whose rate fits.
     """
     try:
-        fitting = catalog.find(method).card.get("rate_of", ())
+        card = catalog.find(method).card
     except VarioError:  # a method of an outsider's
         return True
-    name = optimizer_name(record)
+    layers = layer_targets(method) if card.get("slot") == "layer" else ()
+    if layers and modules(record) and not modules(record, *layers):
+        return False
+    fitting, name = card.get("rate_of", ()), optimizer_name(record)
     return not fitting or not name or any(word in name for word in fitting)
 
 
