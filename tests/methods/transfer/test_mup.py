@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,41 @@ def test_a_users_file_is_checked_at_the_widths_asked_about(
     told = describe_file(file, width=width, base=base, lr=0.1, optimizer="adam", check=True)
     assert [row["module"] for row in told["coordinates"]] == ["0", "1"]
     assert {int(line) for line in (tmp_path / "widths").read_text().split()} == widths
+
+
+def test_a_users_file_imports_its_neighbours_and_its_model_returns_its_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "the_net.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, width):\n"
+        "        super().__init__()\n"
+        "        print('made', width)\n"
+        "        self.up, self.out = torch.nn.Linear(3, width), torch.nn.Linear(width, 2)\n"
+        "    def forward(self, x, targets=None):\n"
+        "        logits = self.out(self.up(x))\n"
+        "        return logits, torch.nn.functional.cross_entropy(logits, targets) if RETURNS else None\n"
+        "RETURNS = True\n"
+    )
+    file = tmp_path / "model.py"
+    file.write_text(
+        "import torch, the_net\n"
+        "make = the_net.Net\n"
+        "def make_batch(width): return {'x': torch.ones(4, 3), 'targets': torch.tensor([0, 1, 0, 1])}\n"
+    )
+    monkeypatch.setattr("sys.path", [one for one in sys.path if one not in ("", str(tmp_path))])
+    told = describe_file(file, width=32, base=8, lr=0.1, optimizer="adam", check=True)
+    assert [row["module"] for row in told["coordinates"]] == ["up", "out"]
+    said = capsys.readouterr()
+    assert "made 32" in said.err and not said.out
+    monkeypatch.setattr(sys.modules["the_net"], "RETURNS", False)
+    with pytest.raises(ValueError, match="returned no loss"):
+        describe_file(file, width=32, base=8, lr=0.1, optimizer="adam", check=True)
+    file.write_text("import torch, the_net\nmake = the_net.Net\ndef make_batch(width): return {'y': 1}\n")
+    with pytest.raises(ValueError, match=r"coordinate check: TypeError: .*'y'"):
+        describe_file(file, width=32, base=8, lr=0.1, optimizer="adam", check=True)
+    del sys.modules["the_net"]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

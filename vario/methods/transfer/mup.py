@@ -25,9 +25,11 @@ When not to: depth, batch or training length grow too; attention must scale by 1
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -154,8 +156,8 @@ def mup_groups(
 
 def coordinate_check(
     make: Callable[[int], nn.Module],
-    batch: Callable[[int], tuple[Tensor, Tensor]],
-    loss: Callable[[Tensor, Tensor], Tensor],
+    batch: Callable[[int], tuple[Any, Any]],
+    loss: Callable[[Any, Any], Tensor],
     *,
     widths: Iterable[int] = (64, 128, 256, 512),
     base: int = 64,
@@ -167,7 +169,8 @@ def coordinate_check(
     """Slope of log(mean change of each module's output) against log width after a few steps of Adam.
 
     Near 0 where features learn alike at every width; ``apply`` takes the plan's rates, starts and
-    multipliers, and without it the standard parametrisation is checked.
+    multipliers, and without it the standard parametrisation is checked. An input that is a mapping is given
+    to the model as named arguments.
     """
     sizes: dict[str, list[float]] = {}
     widths = list(widths)
@@ -185,7 +188,7 @@ def coordinate_check(
         optimizer = torch.optim.Adam(groups, lr=lr)
         for _ in range(steps):
             optimizer.zero_grad()
-            loss(model(x), y).backward()  # type: ignore[no-untyped-call]
+            loss(_ran(model, x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         after = _outputs(model, x)
         for name, value in before.items():
@@ -203,7 +206,17 @@ def coordinate_check(
 def describe_file(
     path: Path, *, width: int, base: int, lr: float, optimizer: str, check: bool
 ) -> dict[str, Any]:
-    """The plan for the ``make(width)`` of a user's file, and with ``check`` its coordinate check."""
+    """The plan for the ``make(width)`` of a user's file, and with ``check`` its coordinate check.
+
+    What the file prints goes to stderr: it is no part of the answer.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        return _described(path, width=width, base=base, lr=lr, optimizer=optimizer, check=check)
+
+
+def _described(
+    path: Path, *, width: int, base: int, lr: float, optimizer: str, check: bool
+) -> dict[str, Any]:
     if min(width, base) < 1 or not 0 < lr < math.inf:
         raise ValueError(f"width {width}, base {base}, lr {lr:g}: each must be above 0")
     module = _loaded(path)
@@ -213,12 +226,6 @@ def describe_file(
         if not isinstance(model, nn.Module):
             raise ValueError(f"{path}: make({size}) returned {model!r:.60}, not a torch model")
         return model
-
-    def batch(size: int) -> tuple[Tensor, Tensor]:
-        pair = _called(module, "make_batch", size)
-        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-            raise ValueError(f"{path}: make_batch({size}) must return a pair (input, target)")
-        return pair[0], pair[1]
 
     rows = plan(make(width), make(base), lr=lr, optimizer=optimizer)
     if width != base and {row.kind for row in rows} <= {"input", "vector"}:
@@ -233,12 +240,39 @@ def describe_file(
         "mup_installed": theirs is not None,
     }
     if check:
-        loss = getattr(module, "loss", nn.functional.cross_entropy)
         low, high = sorted((base, width))  # doubled between the two that were asked about, three at least
         widths = [low * 2**k for k in range(max(3, int(math.log2(high / low) + 1e-9) + 1))]
-        slopes = coordinate_check(make, batch, loss, widths=widths, base=base, lr=lr)
-        told["coordinates"] = [{"module": name, "slope": slope} for name, slope in slopes.items()]
+        told["coordinates"] = _checked(module, make, widths=widths, base=base, lr=lr)
     return told
+
+
+def _checked(
+    module: ModuleType, make: Callable[[int], nn.Module], *, widths: list[int], base: int, lr: float
+) -> list[dict[str, Any]]:
+    """The coordinate check by the file's own ``make_batch``, and its ``loss`` where it has one."""
+    file, own = module.__file__, getattr(module, "loss", None)
+
+    def batch(size: int) -> tuple[Any, Any]:
+        made = _called(module, "make_batch", size)
+        if isinstance(made, Mapping):
+            return made, None
+        if not (isinstance(made, (tuple, list)) and len(made) == 2):
+            raise ValueError(
+                f"{file}: make_batch({size}) must return a pair (input, target), or a dict of arguments of "
+                f"a model that returns its loss"
+            )
+        return made[0], made[1]
+
+    def loss(output: Any, target: Any) -> Tensor:
+        if own is not None:
+            return own(output, target)  # type: ignore[no-any-return]
+        return _own_loss(output) if target is None else nn.functional.cross_entropy(output, target)
+
+    try:
+        slopes = coordinate_check(make, batch, loss, widths=widths, base=base, lr=lr)
+    except (TypeError, RuntimeError, AttributeError) as error:  # their model, batch and loss disagree
+        raise ValueError(f"{file}: the coordinate check: {type(error).__name__}: {error}") from error
+    return [{"module": name, "slope": slope} for name, slope in slopes.items()]
 
 
 def _loaded(path: Path) -> ModuleType:
@@ -246,6 +280,7 @@ def _loaded(path: Path) -> ModuleType:
     if spec is None or spec.loader is None or not path.is_file():
         raise ValueError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.resolve().parent))  # as Python itself does for a file that it runs
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # a user's file may fail in any way; its own words are passed on
@@ -313,7 +348,22 @@ def _divide(multiplier: float) -> Callable[[nn.Module, tuple[Any, ...]], tuple[A
     return hook
 
 
-def _outputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+def _ran(model: nn.Module, x: Any) -> Any:
+    return model(**x) if isinstance(x, Mapping) else model(x)
+
+
+def _own_loss(output: Any) -> Tensor:
+    """The one number among what a model returned: the loss that it worked out itself."""
+    parts = output.values() if isinstance(output, Mapping) else output
+    for one in parts if isinstance(parts, Iterable) and not isinstance(parts, Tensor) else (parts,):
+        if isinstance(one, Tensor) and one.numel() == 1:
+            return one
+    raise ValueError(
+        "the model returned no loss: let make_batch return (input, target), and add loss(out, y)"
+    )
+
+
+def _outputs(model: nn.Module, x: Any) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -327,7 +377,7 @@ def _outputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     leaves = [(name, one) for name, one in model.named_modules() if not list(one.children())]
     handles = [one.register_forward_hook(keep(name)) for name, one in leaves]
     with torch.no_grad():
-        model(x)
+        _ran(model, x)
     for handle in handles:
         handle.remove()
     return seen
