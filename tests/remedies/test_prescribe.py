@@ -531,6 +531,18 @@ def test_methods_of_the_catalogue_follow_those_of_vario_first(monkeypatch: pytes
     assert there.change == "Far away (not in vario yet)"
 
 
+def test_a_batch_that_is_too_large_is_scaled_down_and_only_where_a_loader_gives_it() -> None:
+    loaded = record({}, Event("loader", 0, "loader 1", {"length": 300}))
+    trials = {
+        (id, seen): next(c.trial for c in prescribe(finding(id), seen) if c.method == "scale-batch")
+        for id in ("batch-too-large", "batch-too-small")
+        for seen in (loaded, record())
+    }
+    assert trials["batch-too-large", loaded].endswith("scale-batch:factor=0.25")
+    assert trials["batch-too-small", loaded].endswith("scale-batch:factor=4")
+    assert {trial for (_, seen), trial in trials.items() if seen is not loaded} == {""}
+
+
 @pytest.mark.parametrize(("kinds", "offered"), [(["Linear"], False), (["BatchNorm2d"], True), ([], True)])
 def test_a_layer_is_offered_where_there_is_one_that_it_replaces(kinds: list[str], offered: bool) -> None:
     rows = {"modules": [{"name": str(place), "class": kind} for place, kind in enumerate(kinds)]}

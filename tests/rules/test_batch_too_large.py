@@ -63,13 +63,17 @@ def test_silent_where_the_loss_has_come_to_rest_and_more_steps_would_bring_nothi
     assert check(make(400, readings | {"loss/train": (AT, 0.3 + 2 * 0.95**AT)})) is None
 
 
-@pytest.mark.parametrize("drawn", ["the same rows", "other rows", "labels of the same rows", "not known"])
+@pytest.mark.parametrize(
+    "drawn", ["the same rows", "other rows", "labels of the same rows", "asked for once before", "not known"]
+)
 def test_gradients_of_the_same_rows_are_alike_whatever_their_noise(make, drawn):
     changes = UNFINISHED | {"gradient/cosine": 0.99, "target/mean": None}
     if drawn == "the same rows":
         changes["input/mean"] = 0.2
     elif drawn == "labels of the same rows":  # inputs to which noise is added each time
         changes["batch/class_counts"] = (AT, np.full((400, 10), 6.0))
+    elif drawn == "asked for once before":  # the same rows, of which the first step is told twice as many
+        changes["batch/class_counts"] = (AT, np.where(AT[:, None] > 0, 6.0, 12.0) * np.ones(10))
     elif drawn == "not known":
         changes |= {"input/mean": None, "batch/class_counts": None}
     record = make(400, changes)

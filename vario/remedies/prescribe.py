@@ -21,7 +21,7 @@ from vario.remedies import (
     changes_rate,
     treatment_words,
 )
-from vario.remedies.changes import Change, Maker, modules, steps_per_epoch
+from vario.remedies.changes import Change, Maker, loader, modules, steps_per_epoch
 from vario.remedies.treatment import Treatment
 from vario.remedies.treatment_signatures import layer_targets
 from vario.rules._parameters import optimizer_name
@@ -47,6 +47,7 @@ TRIAL_OPTIONS = frozenset(
     "--budget --minutes --stall --tune --margin --all-seeds --jobs --runner --reopen --out --fresh "
     "--retry --home --json --help".split()
 )
+BY_LOADERS = ("sampler", "batch-sampler", "rule-of-change")  # what a trial changes in a loader
 # Part of the words, since the JSON contract has no field for it.
 NOT_YET = " (not in vario yet)"
 
@@ -105,7 +106,7 @@ def _methods(finding: Finding, record: Record) -> list[Prescription]:
             f"{name}: {paper.title}" if method and paper else name,
             method=method,
             paper=paper.id if paper else "",
-            trial=_trial_of(method, record) if available and method else "",
+            trial=_trial_of(method, finding, record) if available and method else "",
             available=available,
         )
         found.append(cure if available else _not_yet(cure))
@@ -129,14 +130,15 @@ def _has_a_place(method: str, record: Record) -> bool:
     return not fitting or not name or any(word in name for word in fitting)
 
 
-def _trial_of(method: str, record: Record) -> str:
+def _trial_of(method: str, finding: Finding, record: Record) -> str:
     """The trial of a method for a run of this length; "" where it cannot be put into an unmodified script."""
     steps = record.step_count
     epochs = -(-steps // steps_per_epoch(record)) if steps_per_epoch(record) else 0
     try:
-        if treatment_words.refusal(method):
+        by_loader = treatment_words.slot_of(method) in BY_LOADERS
+        if treatment_words.refusal(method) or (by_loader and not loader(record)):
             return ""
-        text = treatment_words.filled_in(method, steps=steps, epochs=epochs)
+        text = treatment_words.filled_in(method, steps=steps, epochs=epochs, finding=finding.id)
     except VarioError:  # a method of an outsider's, which the catalogue does not hold
         text = method
     return trial_command(record, f"--with {shlex.quote(text)}")

@@ -177,8 +177,10 @@ def uncounted(method: str, options: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(key for key in counts(1, 1) if known.get(key) and key not in options)
 
 
-def filled_in(method: str, *, steps: int, epochs: int) -> str:
+def filled_in(method: str, *, steps: int, epochs: int, finding: str = "") -> str:
     """What ``--with`` takes for a run of that length: the method, and its options that count steps.
+
+    What scales the batch makes it four times as large, or a fourth of it where it is found too large.
 
     A warm-up takes five epochs, as in its paper, but at most a tenth of the run, from a tenth of the rate.
     """
@@ -189,7 +191,7 @@ def filled_in(method: str, *, steps: int, epochs: int) -> str:
         return method
     wanted = [key for key, required in known.items() if required and usual.get(key)]
     if slot_of(method) == "rule-of-change":
-        wanted, usual["factor"] = ["factor"], 4
+        wanted, usual["factor"] = ["factor"], 0.25 if finding == "batch-too-large" else 4
     return method + (":" + ",".join(f"{key}={usual[key]}" for key in wanted) if wanted else "")
 
 

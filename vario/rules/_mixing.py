@@ -35,7 +35,10 @@ def sorting(record: Record, *, readings: int = 5) -> Estimate | None:
 
 
 def drawn_anew(record: Record, batch: float) -> bool | None:
-    """Whether steps are about other rows each time; None where nothing tells of their rows."""
+    """Whether steps are about other rows each time; None where nothing tells of their rows.
+
+    What is asked of the model before training is told with the first step, which so tells nothing.
+    """
     epochs = [event.where for event in record.events("epoch")]
     loaders = [event for event in record.events("loader") if event.where in epochs]
     if loaders:
@@ -45,7 +48,7 @@ def drawn_anew(record: Record, batch: float) -> bool | None:
         return min(lengths) > batch and given >= record.step_count / 2
     known = [finite(*record.series(f"{name}/mean"))[1] for name in ("input", "target")]
     known.append(class_totals(record)[1])
-    known = [values for values in known if len(values) > 1]
+    known = [values[1:] for values in known if len(values) > 2]
     return all(bool((values[1:] != values[:-1]).any()) for values in known) if known else None
 
 
