@@ -162,3 +162,111 @@ def test_tables_alone_have_examples_too_and_a_penalty_on_them_has_none() -> None
     assert result.missed == {}
     for name, squares in result.squares.items():
         assert torch.allclose(squares, wanted[name], rtol=1e-4)
+
+
+def lines(m: nn.Module, x: Tensor) -> Tensor:
+    """What is told of each word on its own."""
+    return m.lin(x).tanh() @ m.w
+
+
+def waves(m: nn.Module, x: Tensor) -> Tensor:
+    return m.lin(m.rnn(x)[0]) @ m.w
+
+
+def turned_inside(m: nn.Module, x: Tensor) -> Tensor:
+    return m.lin(m.rnn((x * m.w[0]).transpose(0, 1))[0]) @ m.w
+
+
+SQUARE: dict[str, tuple[Make, Callable[[Tensor], Tensor], bool]] = {
+    "of each example": (net(lines, 6, 3), lambda e: e.mean((1, 2)).mean(), True),
+    "of each word, token by token": (net(lines, 6, 3), lambda e: e.mean((0, 2)).mean(), False),
+    "of each word, one after the other": (
+        net(waves, 6, 3, rnn=nn.LSTM(6, 6, batch_first=True)),
+        lambda e: e.mean((0, 2)).mean(),
+        False,
+    ),
+    "of all, word first": (net(turned_inside, 6, 6, rnn=nn.LSTM(6, 6)), lambda e: e.mean(), False),
+    "of each feature": (net(lines, 6, B), lambda e: e.mean((0, 1)).mean(), False),
+    "of each channel": (
+        lambda: nn.Sequential(nn.Conv1d(B, B, 3), nn.Tanh(), nn.Conv1d(B, B, 1)),
+        lambda e: e.mean((0, 2)).mean(),
+        False,
+    ),
+    "of each example, by channel": (
+        lambda: nn.Sequential(nn.Conv1d(B, B, 3), nn.Tanh(), nn.Conv1d(B, B, 1)),
+        lambda e: e.mean(2).mean(1).mean(),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SQUARE)
+def test_times_and_features_as_many_as_the_examples_are_not_taken_for_them(name: str) -> None:
+    make, mean, is_told = SQUARE[name]
+    model, x = seeded(make), draw(B, B, 6)
+    result = measure(model, mean(model(x).square()))
+    assert bool(result.squares) == is_told and ("" in result.missed) != is_told
+    wanted = one_by_one(model, lambda: model(x).square().mean((1, 2)) / B)
+    for parameter, squares in result.squares.items():
+        assert torch.allclose(squares, wanted[parameter], rtol=1e-4), parameter
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_nor_are_words_of_a_model_of_nothing_but_tables(first: int) -> None:
+    model = seeded(lambda: nn.Sequential(nn.Embedding(7, 5), nn.Linear(5, 3)))
+    x, y = tokens(B, B), tokens(B, B, classes=3, seed=1)
+    result = measure(model, F.cross_entropy(model(x).mT, y, reduction="none").mean(first).mean())
+    assert bool(result.squares) == (first == 1)
+    wanted = one_by_one(model, lambda: F.cross_entropy(model(x).mT, y, reduction="none").mean(1) / B)
+    for parameter, squares in result.squares.items():
+        assert torch.allclose(squares, wanted[parameter], rtol=1e-4), parameter
+
+
+EACH: dict[str, Callable[[Tensor], Tensor]] = {
+    "cross entropy": lambda o: F.cross_entropy(o.mean(1), tokens(B, classes=3), reduction="none"),
+    "cross entropy of words": lambda o: F.cross_entropy(o.mT, tokens(B, 5, classes=3), reduction="none").sum(
+        1
+    ),
+    "squares": lambda o: F.mse_loss(o, draw(B, 5, 3), reduction="none").mean((1, 2)),
+    "Huber": lambda o: F.smooth_l1_loss(o, draw(B, 5, 3), reduction="none").mean((1, 2)),
+    "two classes": lambda o: F.binary_cross_entropy_with_logits(
+        o.sum((1, 2)), torch.ones(B), reduction="none"
+    ),
+    "margins": lambda o: F.multi_margin_loss(o.mean(1), tokens(B, classes=3), reduction="none"),
+}
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_losses_of_each_example_that_the_script_weighs_and_adds(name: str) -> None:
+    model, x = seeded(lambda: nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))), draw(B, 5, 6)
+    weights = torch.tensor([0.5, 2.0, 1.0, 0.1])
+
+    def losses() -> Tensor:
+        return EACH[name](model(x)) * weights / weights.sum()
+
+    result, wanted = measure(model, losses().sum()), one_by_one(model, losses)
+    assert result.missed == {}
+    for parameter, squares in result.squares.items():
+        assert torch.allclose(squares, wanted[parameter], rtol=1e-4), parameter
+
+
+@pytest.mark.parametrize("double", [lambda x: torch.cat([x, -x]), lambda x: x.repeat(2, 1)])
+def test_rows_that_a_model_makes_of_its_inputs_are_refused_for_their_order_is_not_told(
+    double: Callable[[Tensor], Tensor],
+) -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)))
+    result = measure(model, model(double(draw(B, 5))).square().mean())
+    assert result.squares == {} and "no output" in result.missed[""]
+
+
+def test_what_multiplies_the_loss_has_no_even_part_in_it_and_what_is_added_has() -> None:
+    """Weights of two tasks that are learned: what an example gives to them is not the same for all."""
+    model = seeded(lambda: Model(lambda m, x: m.lin(x), lin=nn.Linear(6, 6), w=nn.Parameter(draw(2))))
+    x = draw(B, 6)
+    result = measure(model, (-model.w[0]).exp() * model(x).square().mean() + model.w.sum())
+    assert set(result.missed) == {"w"} and "plain sum" in result.missed["w"]
+    result = measure(model, 3 * (model(x).square().mean() + model.w.square().sum()) / 2)
+    wanted = one_by_one(model, lambda: 1.5 * (model(x).square().mean(1) + model.w.square().sum()) / B)
+    assert result.missed == {}
+    for parameter, squares in result.squares.items():
+        assert torch.allclose(squares, wanted[parameter], rtol=1e-4), parameter

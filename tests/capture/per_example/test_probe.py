@@ -407,7 +407,7 @@ def test_the_check_refuses_what_a_wrong_rule_let_through(monkeypatch: pytest.Mon
 def test_mixed_examples_are_refused_even_without_the_check(mix: Callable[[Tensor], Tensor]) -> None:
     model = seeded(lambda: nn.Linear(5, 5))
     result = measure(model, mix(model(draw(B, 5))).tanh().sum(), check=None)
-    assert result.squares == {} and {"weight", "bias"} <= set(result.missed)
+    assert result.squares == {} and ({"weight", "bias"} <= set(result.missed) or "" in result.missed)
 
 
 def test_a_factor_of_a_number_made_of_all_examples_is_no_term_of_the_loss() -> None:

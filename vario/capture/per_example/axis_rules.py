@@ -13,7 +13,7 @@ from typing import Any
 from vario.capture.per_example.axis_moves import PICKS, asked, index, joined, repeated
 from vario.capture.per_example.batch_axis import BATCH_NORMS, Layout, Shape, dim_of, kind_of
 
-__all__ = ["below"]
+__all__ = ["below", "is_elementwise", "of_parameter", "works_along"]
 
 
 def below(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
@@ -35,6 +35,25 @@ def below(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: 
     if there is None or not 0 <= there.dim < len(shape):
         return None
     return there if shape[there.dim] == there.outer * examples * there.inner else None
+
+
+def is_elementwise(node: Any) -> bool:
+    """Whether what it reads is broadcast to the shape of its output."""
+    return kind_of(node) in _ELEMENTWISE
+
+
+def of_parameter(node: Any, at: Layout, out: Shape) -> bool:
+    """Whether this dimension of the output is one of what the operation reads for its parameter."""
+    dim = _FEATURES.get(kind_of(node))
+    return dim is not None and at == Layout(dim % len(out), 1, 1)
+
+
+def works_along(node: Any, at: Layout, examples: int) -> bool:
+    """Whether a layer, of an input that has no gradient, works along this dimension of its output."""
+    if kind_of(node) not in _FEATURES or node.next_functions[0][0] is not None:
+        return False
+    out = node._input_metadata[0].shape
+    return below(node, at, out, out, 0, examples) is None
 
 
 def _broadcast(at: Layout, out: Shape, shape: Shape) -> Layout | None:
@@ -130,6 +149,12 @@ def _select(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples
     if len(out) == len(shape):
         return at
     return at._replace(dim=at.dim + (at.dim >= dim_of(node._saved_dim, len(shape))))
+
+
+def _classified(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
+    """Classes are behind the examples in what a loss for each place is given."""
+    del node, out, shape, edge, examples
+    return at._replace(dim=at.dim + (at.dim > 0))
 
 
 def _unsqueeze(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
@@ -233,13 +258,15 @@ def _mm(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: in
 
 
 _ELEMENTWISE = frozenset(
-    """Abs Acos Acosh Add Addcdiv Addcmul Alias Angle Asin Asinh Atan Atan2 Atanh Ceil Celu Clamp ClampMax
-    ClampMin Clone Complex Conj ConjPhysical Copysign Cos Cosh Digamma Div Elu Erf Erfc Erfinv Exp Exp2 Expm1
-    FakeQuantizePerTensorAffineCachemask FakeQuantizePerTensorAffineCachemaskTensorQparams Floor Frac Gelu
-    Hardshrink Hardsigmoid Hardswish Hardtanh Hypot Imag LeakyRelu Lerp Lgamma Log Log10 Log1P Log2 LogSigmoid
-    Logaddexp Logaddexp2 Logit MaskedFill Maximum Minimum Mish Mul NanToNum NativeDropout Neg Polar Pow
-    PreluKernel Real Reciprocal Relu Remainder Round RreluWithNoise Rsqrt Rsub Sgn Sigmoid Sign Silu Sin Sinc
-    Sinh Softplus Softshrink Sqrt Sub Tan Tanh Threshold ToCopy Trunc Where Xlogy""".split()
+    """Abs Acos Acosh Add Addcdiv Addcmul Alias Angle Asin Asinh Atan Atan2 Atanh BinaryCrossEntropy
+    BinaryCrossEntropyWithLogits Ceil Celu Clamp ClampMax ClampMin Clone Complex Conj ConjPhysical
+    Copysign Cos Cosh Digamma Div Elu Erf Erfc Erfinv Exp Exp2 Expm1
+    FakeQuantizePerTensorAffineCachemask FakeQuantizePerTensorAffineCachemaskTensorQparams Floor Frac
+    Gelu Hardshrink Hardsigmoid Hardswish Hardtanh HuberLoss Hypot Imag LeakyRelu Lerp Lgamma Log Log10
+    Log1P Log2 LogSigmoid Logaddexp Logaddexp2 Logit MaskedFill Maximum Minimum Mish MseLoss Mul
+    NanToNum NativeDropout Neg Polar Pow PreluKernel Real Reciprocal Relu Remainder Round
+    RreluWithNoise Rsqrt Rsub Sgn Sigmoid Sign Silu Sin Sinc Sinh SmoothL1Loss SoftMarginLoss Softplus
+    Softshrink Sqrt Sub Tan Tanh Threshold ToCopy Trunc Where Xlogy""".split()
 )
 # what else these read are parameters, or is written into places that they do not tell
 _ONE_INPUT = frozenset(
@@ -257,6 +284,10 @@ _POOLS = """AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D AdaptiveMaxPoo
     UpsampleNearest3D UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D
     UpsampleTrilinear3D""".split()
 _PADS = ("ConstantPadNd", *(f"{kind}Pad{n}D" for kind in ("Reflection", "Replication") for n in (1, 2, 3)))
+_FEATURES = {
+    **dict.fromkeys(("Convolution", "NativeGroupNorm", *BATCH_NORMS), 1),
+    **dict.fromkeys("CudnnRnn Embedding FusedRmsNorm Linear MkldnnRnnLayer NativeLayerNorm".split(), -1),
+}
 _RULES: dict[str, Callable[..., Layout | None]] = {
     **dict.fromkeys(("View", "UnsafeView", "ReshapeAlias"), _view),
     **dict.fromkeys(
@@ -264,6 +295,7 @@ _RULES: dict[str, Callable[..., Layout | None]] = {
         SplitWithSizes Topk UnsafeSplit""".split(),
         _not_its_own,
     ),
+    "NllLoss2D": _classified,
     **dict.fromkeys(("Select", "Squeeze", "Unbind"), _select),
     **dict.fromkeys(
         """Amax Amin Kthvalue LinalgVectorNorm Logsumexp Max Mean Median Min Mode Nanmedian Norm Prod Std Sum
@@ -275,8 +307,11 @@ _RULES: dict[str, Callable[..., Layout | None]] = {
             "Convolution",
             "AffineGridGenerator",
             "ChannelShuffle",
+            "MultiMarginLoss",
+            "MultilabelMarginLoss",
             "NativeChannelShuffle",
             "NativeGroupNorm",
+            "NllLoss",
             "PixelShuffle",
             "PixelUnshuffle",
             *_POOLS,

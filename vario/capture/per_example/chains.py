@@ -115,6 +115,10 @@ class Chains:
         """Whether there may be examples under it after all: rows looked up by them, or constants that are."""
         return any(_meets_examples(one, examples) for one in self._free[node])
 
+    def is_bare(self, node: Any, examples: int) -> bool:
+        """Whether only parameters lead to it, and no examples are among what is looked up of them."""
+        return node in self._free and not self.has_examples(node, examples)
+
     def under(self, node: Any) -> Chain:
         """The chain from this node down."""
         made = self._made.get(node)

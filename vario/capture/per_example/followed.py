@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,10 +10,11 @@ from torch import Tensor
 
 from vario.capture.per_example.axis_moves import PICKS, picked
 from vario.capture.per_example.axis_rules import below as layout_below
+from vario.capture.per_example.axis_rules import is_elementwise, works_along
 from vario.capture.per_example.batch_axis import BATCH_NORMS, Layout, Shape, kind_of, passes
 from vario.capture.per_example.chains import Chains
 
-__all__ = ["below_batch_norm", "find_roots", "layouts"]
+__all__ = ["Edge", "below_batch_norm", "bent", "down", "find_roots", "layouts", "reads"]
 
 Edge = tuple[Any, int]  # an output of the graph: its node, and its number among those of the node
 
@@ -35,7 +36,7 @@ def find_roots(
         seen.add(node)
         number = not node._input_metadata[0].shape
         for edge in node.next_functions:
-            if edge[0] is None or (edge[0] in under.nodes and not under.has_examples(edge[0], examples)):
+            if edge[0] is None or under.is_bare(edge[0], examples):
                 continue
             layout = _rows(edge, under, examples, time_first) if number else None
             if layout is not None:
@@ -61,17 +62,18 @@ def _rows(edge: Edge, under: Chains, examples: int, time_first: bool) -> Layout 
 
 
 def _holds(edge: Edge, layout: Layout, under: Chains, examples: int) -> bool:
-    """Whether an axis of rows comes down to one of examples alone, or at least is never lost.
+    """Whether an axis of rows comes down to one of examples alone; of one row each, whether it is never lost.
 
-    As many rows as a multiple of the examples need not be in their order: some may have been picked.
+    As many rows as a multiple of the examples need not be in their order: some may have been picked, or all
+    repeated.
     """
     single = layout.outer == layout.inner == 1  # one row each, in some order, if there is none twice
     lost = False
-    for node, at, there in _down(edge, layout, under, examples) if not single or under.picks else ():
+    for node, at, there in down(edge, layout, under, examples) if not single or under.picks else ():
         if not single and at.outer == at.inner == 1:
             return True
         lost = lost or (there is None and not (single and _orders(node, at, examples)))
-    return not lost
+    return single and not lost
 
 
 def _orders(node: Any, at: Layout, examples: int) -> bool:
@@ -88,11 +90,11 @@ def _picking(edge: Edge, under: Chains) -> list[Any]:
     shape = edge[0]._input_metadata[edge[1]].shape
     if not shape or not shape[0]:
         return []
-    rows = _down(edge, Layout(0, 1, 1), under, shape[0])
+    rows = down(edge, Layout(0, 1, 1), under, shape[0])
     return [node for node, at, there in rows if there is None and kind_of(node) in PICKS and at.dim == 0]
 
 
-def _down(
+def down(
     edge: Edge, layout: Layout, under: Chains, examples: int
 ) -> Iterator[tuple[Any, Layout, Layout | None]]:
     """Each node that the axis comes to, where it is there, and where in what the node reads (None: lost)."""
@@ -103,18 +105,29 @@ def _down(
             continue
         seen.add(node)
         yield node, at, at
-        out = node._input_metadata[number].shape
-        for place, (below, nr) in enumerate(node.next_functions):
-            if below is None or kind_of(below) == "AccumulateGrad":
-                continue
-            if passes(node):
-                there = at if place == number else None
-            else:
-                there = layout_below(node, at, out, below._input_metadata[nr].shape, place, examples)
+        if works_along(node, at, examples):
+            yield node, at, None
+        for read, there in reads(node, number, at, examples):
             if there is not None:
-                todo.append(((below, nr), there))
-            elif below not in under.nodes and not passes(node):
+                todo.append((read, there))
+            elif read[0] not in under.nodes:
+                if not passes(node):
+                    yield node, at, None
+            elif not is_elementwise(node) and under.has_examples(read[0], examples):
                 yield node, at, None
+
+
+def reads(node: Any, number: int, at: Layout, examples: int) -> Iterator[tuple[Edge, Layout | None]]:
+    """All that a node reads, and where in it the axis lies that is there in output ``number``."""
+    out = node._input_metadata[number].shape
+    for place, (below, nr) in enumerate(node.next_functions):
+        if below is None:
+            continue
+        if passes(node):
+            yield (below, nr), at if place == number else None
+        else:
+            shape = below._input_metadata[nr].shape
+            yield (below, nr), layout_below(node, at, out, shape, place, examples)
 
 
 def layouts(
@@ -164,6 +177,26 @@ def _note(
         return
     found[edge] = there if edge not in found or found[edge] == there else None
     outputs.setdefault(below, {})[number] = found[edge]
+
+
+def bent(order: Iterable[Any], top: Container[Any]) -> set[Any]:
+    """What the loss is no plain sum of, of that which the nodes at its ``top`` read."""
+    found: set[Any] = set()
+    for node in order:
+        if node not in top:
+            continue
+        reads = [below for below, _ in node.next_functions if below is not None]
+        kind = kind_of(node)
+        scaled = kind == "Mul" or (kind == "Div" and node.next_functions[0][0] is not None)
+        if node in found or not ((scaled and len(reads) == 1) or kind in _SUMS or passes(node)):
+            found.update(reads)
+    return found
+
+
+_SUMS = frozenset(
+    """Add Alias Cat Clone Expand Mean Neg Permute ReshapeAlias Rsub Select Slice Squeeze Stack Sub Sum T
+    ToCopy Transpose Unbind UnsafeView Unsqueeze View""".split()
+)
 
 
 def below_batch_norm(order: Iterable[Any]) -> set[Any]:

@@ -26,9 +26,10 @@ from vario.capture.graph import bottom_up
 from vario.capture.per_example.arriving import Arriving
 from vario.capture.per_example.batch_axis import Examples, Layout, is_packed, kind_of
 from vario.capture.per_example.chains import Chain, Chains
-from vario.capture.per_example.followed import below_batch_norm, find_roots, layouts
+from vario.capture.per_example.followed import below_batch_norm, bent, find_roots, layouts
 from vario.capture.per_example.found import ExampleGradients, exact, on_host, square
 from vario.capture.per_example.masked import Alone, between, unsafe
+from vario.capture.per_example.rivals import doubt
 from vario.capture.per_example.shares import find_formula
 from vario.capture.per_example.uses import Joint, Use, joint
 from vario.capture.shards import is_whole
@@ -79,6 +80,9 @@ class Probe:
         roots, top = find_roots(loss, under, examples, time_first) if order and examples > 0 else ({}, set())
         if not roots:
             self._result.missed[""] = f"no output of {examples} examples was found at the loss"
+            return
+        if reason := doubt(roots, under, examples, time_first):
+            self._result.missed[""] = reason
             return
         uses, even = self._find_uses(order, layouts(order, roots, examples), under, leaves, top)
         self._plan(uses, leaves, products, spreads)
@@ -153,6 +157,7 @@ class Probe:
         even: list[Any] = []
         free = under.nodes
         mixed: set[Any] | None = None  # not looked for unless something is missed
+        crooked = bent(order, top)
         for node in order:
             reads = [(e, below, nr) for e, (below, nr) in enumerate(node.next_functions) if below in free]
             if not reads:
@@ -169,7 +174,7 @@ class Probe:
                 mine = {leaf: name for leaf in chain.leaves if (name := leaves[leaf]) is not None}
                 if not mine:
                     continue
-                use, reason = self._use(node, edge, at, chain, top, packed)
+                use, reason = self._use(node, edge, at, chain, top, packed, below in crooked)
                 if use is None:
                     mixed = below_batch_norm(order) if mixed is None else mixed
                     reason = _MIXED if node in mixed else reason
@@ -183,12 +188,21 @@ class Probe:
         return uses, even
 
     def _use(
-        self, node: Any, edge: int, at: Arriving | None, chain: Chain, top: Container[Any], packed: bool
+        self,
+        node: Any,
+        edge: int,
+        at: Arriving | None,
+        chain: Chain,
+        top: Container[Any],
+        packed: bool,
+        crooked: bool,
     ) -> tuple[Use | None, str]:
         kind = type(node).__name__
         if at is None:
             below, number = node.next_functions[edge]
             if node in top and not node._input_metadata[0].shape and not below._input_metadata[number].shape:
+                if crooked:
+                    return None, f"the loss is no plain sum of it: {kind}"
                 return Use(below, None, chain, self._examples), ""  # a term of the loss, such as a penalty
             return None, f"the examples cannot be followed to {kind}"
         if packed:
