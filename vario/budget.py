@@ -25,8 +25,7 @@ POOREST = 0.1  # but of the script's own time so far no more than this for one o
 OFTEN = {"probe": 4, "noise": 12}  # with the grant: due when this part of the run has passed since the last
 EVERY_LOSS = 2e-5  # seconds that it takes to keep and tell the loss of a step, until it is measured
 LOSSES = 0.25  # of the budget, at most, goes into those of steps that are not measured
-EVERY_NORM = 1e-4  # seconds that the norm of a gradient takes, until it is measured
-NORMS = 0.15  # of the budget, at most, goes into those of steps that do not read it anyway
+EVERY = 1e-4  # seconds that another number of such a step takes, until it is measured
 MANY = 17  # bits of a step: with each further one half as many losses are kept, so that a record stays small
 FIRST = 3  # steps that are always measured in full
 EARLY = 4  # steps from one to the next at least, while the cost is not known
@@ -117,9 +116,9 @@ class Budget:
         """
         return self._period(step, LOSSES, cost or EVERY_LOSS)
 
-    def norm_period(self, step: int, cost: float | None) -> int:
-        """The same of the norm of the gradient, at steps that do not read it."""
-        return self._period(step, NORMS, cost or EVERY_NORM)
+    def kept_period(self, step: int, cost: float | None, part: float) -> int:
+        """The same of another number of a step, for so much of the budget."""
+        return self._period(step, part, cost or EVERY)
 
     def _period(self, step: int, part: float, cost: float) -> int:
         paid = part * self.share * self.plain

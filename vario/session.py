@@ -22,13 +22,18 @@ from vario.nouns import Reading
 
 if TYPE_CHECKING:
     from vario.capture.streams import Stream
+    from vario.capture.thinned import Thinned
     from vario.instruments._protocol import Instrument
 
 __all__ = ["Session", "Writer"]
 
 FREE = frozenset({"losses", "terms", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
 CALL = FREE | {"loss_calls", "attacks"}
-LOSS, NORM = "loss/train", "gradient/norm"  # of the model: read at nearly every step, others at few of them
+LOSS = "loss/train"  # read at nearly every step
+KEPT = {
+    "gradient/norm": ("gradient-norm", 0.15),
+    "accuracy/train": ("accuracy", 0.1),
+}  # at many: part of the budget
 COMPARED = frozenset({"losses", "terms", "times"})  # runs are compared by these, step by step
 NEEDS = {
     "none": frozenset[str](),
@@ -160,14 +165,15 @@ class Session:
         if not plan.lost and not all(map(math.isfinite, losses)):
             plan.lost, plan.next_probe = 1, True
 
-    def norm_period(self, stream: Stream) -> int:
-        if all(instrument.name != "gradient-norm" for instrument in self._all()):
+    def kept_period(self, stream: Stream, kept: Thinned) -> int:
+        name, part = KEPT[kept.series]
+        if name in self._switched_off or all(instrument.name != name for instrument in self._all()):
             return 0
-        return self._budgets[stream.name].norm_period(stream.step, stream.every_norm.cost())
+        return self._budgets[stream.name].kept_period(stream.step, kept.cost(), part)
 
-    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None:
-        self._write("points", stream.name, NORM, steps, norms)
-        self._count(stream, "gradient-norm", len(steps))
+    def kept(self, stream: Stream, series: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        self._write("points", stream.name, series, steps, values)
+        self._count(stream, KEPT[series][0], len(steps))
 
     def passed(self, stream: Stream, steps: int, offered: Sequence[Mapping[str, Any]]) -> None:
         plan = self._plans[stream.name]
@@ -294,7 +300,7 @@ class Session:
         for instrument in plan.running:
             found.extend(self._read(instrument, moment, stream))
         plan.lost += plan.lost > 0
-        dense = [reading for reading in found if reading.series in (LOSS, NORM) and not reading.where]
+        dense = [r for r in found if not r.where and (r.series == LOSS or r.series in KEPT)]
         if rest := [reading for reading in found if reading not in dense]:
             self._write("readings", stream.name, moment.step, rest)
         for reading in dense:

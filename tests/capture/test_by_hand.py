@@ -15,6 +15,7 @@ from tests.capture.per_example.test_door import listening
 from tests.capture.test_traps import Notes, attached
 from vario.capture.attach import Attachment
 from vario.capture.streams import Stream
+from vario.capture.thinned import Thinned
 
 
 def free(parameter: torch.Tensor) -> None:
@@ -66,10 +67,10 @@ class Sparing(Losses):
     def wants(self, stream: Stream) -> frozenset[str]:
         return super().wants(stream) if stream.step % 7 == 0 else frozenset()
 
-    def norm_period(self, stream: Stream) -> int:
+    def kept_period(self, stream: Stream, kept: Thinned) -> int:
         return 0
 
-    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None: ...
+    def kept(self, stream: Stream, series: str, steps: Sequence[int], values: Sequence[float]) -> None: ...
 
     def loss_period(self, stream: Stream) -> int:
         return 0

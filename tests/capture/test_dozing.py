@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from vario.capture.attach import Attachment
 from vario.capture.streams import Stream
+from vario.capture.thinned import Thinned
 from vario.nouns import Reading
 
 
@@ -36,10 +37,10 @@ class EveryTenth:
     def wants(self, stream: Stream) -> frozenset[str]:
         return frozenset() if stream.step % 10 else frozenset({"losses"})
 
-    def norm_period(self, stream: Stream) -> int:
+    def kept_period(self, stream: Stream, kept: Thinned) -> int:
         return 0
 
-    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None: ...
+    def kept(self, stream: Stream, series: str, steps: Sequence[int], values: Sequence[float]) -> None: ...
 
     def loss_period(self, stream: Stream) -> int:
         return 0
@@ -170,10 +171,10 @@ class Losses(EveryTenth):
     def wants(self, stream: Stream) -> frozenset[str]:
         return frozenset({"losses", "times"})
 
-    def norm_period(self, stream: Stream) -> int:
+    def kept_period(self, stream: Stream, kept: Thinned) -> int:
         return 0
 
-    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None: ...
+    def kept(self, stream: Stream, series: str, steps: Sequence[int], values: Sequence[float]) -> None: ...
 
     def loss_period(self, stream: Stream) -> int:
         return 0

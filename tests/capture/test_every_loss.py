@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vario.capture import every_loss
 from vario.capture.attach import Attachment
 from vario.capture.streams import Stream
+from vario.capture.thinned import Thinned
 
 STEPS = 90
 
@@ -32,7 +33,7 @@ class Kept:
         self.passing: list[int] = []
         self.failures: list[str] = []
         self.untold = 0
-        self.norm_period_asked, self.norms_found = 0, dict[int, float]()
+        self.kept_periods, self.points = dict[str, int](), dict[str, dict[int, float]]()
 
     def began(self, stream: Stream) -> None:
         self.stream = stream
@@ -48,12 +49,12 @@ class Kept:
     def loss_period(self, stream: Stream) -> int:
         return self.period
 
-    def norm_period(self, stream: Stream) -> int:
-        return self.norm_period_asked
+    def kept_period(self, stream: Stream, kept: Thinned) -> int:
+        return self.kept_periods.get(kept.series, 0)
 
-    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None:
-        assert not set(steps) & set(self.norms_found)
-        self.norms_found |= dict(zip(steps, norms, strict=True))
+    def kept(self, stream: Stream, series: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        assert not set(steps) & set(self.points.setdefault(series, {}))
+        self.points[series] |= dict(zip(steps, values, strict=True))
 
     def losses(self, stream: Stream, steps: Sequence[int], losses: Sequence[float]) -> None:
         for step, loss in zip(steps, losses, strict=True):

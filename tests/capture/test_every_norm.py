@@ -12,20 +12,24 @@ import torch
 from torch import nn
 
 from tests.capture.test_every_loss import STEPS, Kept, Now, Script, added, by_hand, divided, plain, scaled
-from vario.capture import every_norm
+from vario.capture import thinned
 from vario.capture.attach import Attachment
 
 
 @contextmanager
 def attached(period: int = 1, *, idle: bool = True) -> Iterator[Kept]:
     observer = Kept(1, idle, grads=False)
-    observer.norm_period_asked = period
+    observer.kept_periods["gradient/norm"] = period
     attachment = Attachment(observer)
     try:
         yield observer
     finally:
         attachment.detach()
         assert not observer.failures
+
+
+def norms(kept: Kept) -> dict[int, float]:
+    return kept.points.get("gradient/norm", {})
 
 
 def watched(optimizer: torch.optim.Optimizer) -> list[float]:
@@ -57,8 +61,8 @@ def test_it_is_that_of_the_gradient_that_the_optimizer_is_given(
     with attached(idle=idle) as kept:
         for _ in range(STEPS):
             loop(script)
-    assert set(kept.norms_found) >= set(range(1, STEPS))  # the first is the one that made it known
-    for step, norm in kept.norms_found.items():
+    assert set(norms(kept)) >= set(range(1, STEPS))  # the first is the one that made it known
+    for step, norm in norms(kept).items():
         assert norm == pytest.approx(truth[step], rel=1e-6)
     assert bool(kept.untold) == (idle and loop is not scaled)
 
@@ -73,8 +77,8 @@ def test_in_halves_it_is_taken_in_single_precision(dtype: torch.dtype) -> None:
             optimizer.zero_grad()
             (weight * weight).sum().backward()
             optimizer.step()
-    assert len(kept.norms_found) >= STEPS - 1
-    assert [kept.norms_found[s] for s in range(1, STEPS)] == pytest.approx(truth[1:], rel=1e-5)
+    assert len(norms(kept)) >= STEPS - 1
+    assert [norms(kept)[s] for s in range(1, STEPS)] == pytest.approx(truth[1:], rel=1e-5)
 
 
 def test_of_every_fourth_step_it_meets_whatever_the_script_does_every_fourth_or_fortieth() -> None:
@@ -83,7 +87,7 @@ def test_of_every_fourth_step_it_meets_whatever_the_script_does_every_fourth_or_
     with attached(4) as kept:
         for _ in range(2000):
             plain(script)
-    steps = np.array(sorted(kept.norms_found))
+    steps = np.array(sorted(norms(kept)))
     assert len(steps) == pytest.approx(500, rel=0.05)
     for every in (2, 4, 16, 40):
         for phase in range(every):
@@ -99,7 +103,7 @@ def test_what_it_cannot_read_is_left_alone() -> None:
             table(torch.randint(20, (4,))).square().sum().backward()
             optimizer.step()
     assert kept.untold
-    assert not kept.norms_found
+    assert not norms(kept)
 
 
 @pytest.mark.parametrize("idle", [True, False], ids=["dozing", "heard"])
@@ -115,7 +119,7 @@ def test_before_a_closure_there_is_none_yet(idle: bool) -> None:
     with attached(idle=idle) as kept:
         for _ in range(STEPS):
             script.optimizer.step(closure)
-    assert not kept.norms_found
+    assert not norms(kept)
 
 
 def test_moved_by_hand_there_is_none() -> None:
@@ -123,7 +127,7 @@ def test_moved_by_hand_there_is_none() -> None:
     with attached() as kept:
         for _ in range(STEPS):
             by_hand(script)
-    assert not kept.norms_found
+    assert not norms(kept)
 
 
 def test_what_is_not_finite_or_nothing_is_left_to_steps_that_are_measured() -> None:
@@ -137,8 +141,8 @@ def test_what_is_not_finite_or_nothing_is_left_to_steps_that_are_measured() -> N
                 next(script.model.parameters()).grad = torch.full((1, 3), float("inf"))
                 script.optimizer.param_groups[0]["lr"] = 0.0
             script.optimizer.step()
-    assert {step % 20 for step in kept.norms_found}.isdisjoint({6, 7})
-    assert np.isfinite(list(kept.norms_found.values())).all()
+    assert {step % 20 for step in norms(kept)}.isdisjoint({6, 7})
+    assert np.isfinite(list(norms(kept).values())).all()
 
 
 def test_a_gradient_with_a_graph_of_its_own_keeps_none_alive() -> None:
@@ -148,7 +152,7 @@ def test_a_gradient_with_a_graph_of_its_own_keeps_none_alive() -> None:
             script.optimizer.zero_grad()
             script.loss().backward(create_graph=True)
             script.optimizer.step()
-    assert len(kept.norms_found) >= STEPS - 1
+    assert len(norms(kept)) >= STEPS - 1
 
 
 def test_what_one_more_costs_is_measured() -> None:
@@ -164,12 +168,12 @@ def test_what_one_more_costs_is_measured() -> None:
 
 
 def test_no_more_are_held_than_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(every_norm, "MOST_HELD", 7)
+    monkeypatch.setattr(thinned, "MOST_HELD", 7)
     script = Script()
     with attached() as kept:
         for _ in range(40):
             plain(script)
-    assert all(step % 20 in range(1, 8) or step == 0 for step in kept.norms_found)
+    assert all(step % 20 in range(1, 8) or step == 0 for step in norms(kept))
 
 
 def test_what_breaks_is_switched_off_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +182,7 @@ def test_what_breaks_is_switched_off_and_the_run_goes_on(monkeypatch: pytest.Mon
 
     monkeypatch.setattr("vario.capture.every_norm.EveryNorm._read", broken)
     script, observer = Script(), Kept(1, True, grads=False)
-    observer.norm_period_asked = 1
+    observer.kept_periods["gradient/norm"] = 1
     attachment = Attachment(observer)
     for _ in range(STEPS):
         plain(script)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vario.capture.attach import Attachment
 from vario.capture.streams import Stream
+from vario.capture.thinned import Thinned
 from vario.nouns import Reading
 
 EVERYTHING = frozenset(
@@ -41,10 +42,10 @@ class Notes:
     def wants(self, stream: Stream) -> frozenset[str]:
         return self.wanted
 
-    def norm_period(self, stream: Stream) -> int:
+    def kept_period(self, stream: Stream, kept: Thinned) -> int:
         return 0
 
-    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None: ...
+    def kept(self, stream: Stream, series: str, steps: Sequence[int], values: Sequence[float]) -> None: ...
 
     def loss_period(self, stream: Stream) -> int:
         return 0
@@ -460,6 +461,24 @@ def test_what_is_only_written_down_is_not_read(trained: Any) -> None:
             step(unreal, torch.optim.SGD(unreal.parameters(), lr=0.1))
         step(model, optimizer)
     assert (len(notes.steps), notes.failures) == (before + 1, [])
+
+
+def test_gradients_of_single_examples_by_a_transform_are_none_of_the_step(trained: Any) -> None:
+    """Inside it tensors have no values; what came into the model there once broke all hearing."""
+    model, optimizer = trained
+    parameters = dict(model.named_parameters())
+
+    def loss_of(parameters: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(torch.func.functional_call(model, parameters, (x,)), y)
+
+    x, y = torch.randn(6, 1, next(model.parameters()).shape[1]), torch.zeros(6, 1, dtype=torch.long)
+    with attached() as notes:
+        for _ in range(3):
+            torch.func.vmap(torch.func.grad(loss_of), in_dims=(None, 0, 0))(parameters, x, y)
+            step(model, optimizer)
+    assert (len(notes.steps), notes.failures) == (3, [])
+    assert all(len(raw["losses"]) == 1 for _, _, raw in notes.steps)
+    assert all(len(raw["loss_calls"]) == 1 for _, _, raw in notes.steps)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:DeprecationWarning")

@@ -6,7 +6,6 @@ told once, and the script goes on. Gradients are offered before the optimizer's 
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -235,7 +234,7 @@ class Attachment(Hearing):
             return None
         self.doze.end()
         stream = self.inside = self.stream_of(optimizer)
-        if stream is not None and "weights_before" not in stream.wanted:
+        if stream is not None and stream.every_norm.due and "weights_before" not in stream.wanted:
             stream.every_norm.step_begins(self, stream, stream.step, args, kwargs)
         if stream is None or not self.awake:
             return None
@@ -351,7 +350,7 @@ class Attachment(Hearing):
         stream.every_loss.heard(stream, self.gathered.batches, self.observer, held)
         self.observer.stepped(stream, {})
         tell_of_moved(stream, self.observer.event)
-        stream.step, stream.thread = stream.step + 1, threading.get_ident()
+        stream.next_step()
         stream.last_batches, stream.carried = self.gathered.batches, None
         self.gathered.closed(let_go=len(self.streams) == 1, late=late)  # others may yet step on it
         self.loaders.let_go()

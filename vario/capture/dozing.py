@@ -70,6 +70,8 @@ class Doze:
         if torch._C._current_graph_task_id() == -1:
             if self.optimizer == BY_HAND:
                 self.one_passed()
+            elif self.optimizer:
+                self._owner.streams[0].every_accuracy.backward()
             self._owner.spent(self.loss_passed(tensors))
 
     def loss_passed(self, tensors: Any) -> float:
@@ -93,8 +95,20 @@ class Doze:
     def step_begins(self, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         """The optimizer is about to take one of the steps that pass: the norm of its gradient may be kept."""
         stream = self._owner.streams[0]
-        step = stream.step + self._counted - self.left
-        self._owner.spent(stream.every_norm.step_begins(self._owner, stream, step, given, named))
+        if stream.every_norm.due:
+            self._owner.spent(
+                stream.every_norm.step_begins(self._owner, stream, self._step_under_way(), given, named)
+            )
+
+    def loss_called(self, name: str, args: Any, kwargs: Any) -> None:
+        """A loss of a step that passes: how much of its batch is right may be kept."""
+        if self.optimizer not in (0, BY_HAND):
+            stream = self._owner.streams[0]
+            if stream.every_accuracy.due:
+                self._owner.spent(stream.every_accuracy.called(self._owner, stream, name, args, kwargs))
+
+    def _step_under_way(self) -> int:
+        return self._owner.streams[0].step + self._counted - self.left
 
     def one_passed(self) -> None:
         """One less that is to pass."""
@@ -103,8 +117,13 @@ class Doze:
 
     def step_passed(self) -> None:
         """A step has been taken of which nothing was told."""
+        stream = self._owner.streams[0]
+        if stream.every_accuracy.due:
+            stream.every_accuracy.step_ends(self._step_under_way(), stream.micro_batches)
+        stream.every_accuracy.next_step()
+        stream.every_norm.next_step()
         self.left -= 1
-        kept = self._owner.streams[0].every_loss
+        kept = stream.every_loss
         known = kept.due and self.optimizer != BY_HAND  # by hand the next batch is in hand by now
         kept.passed(self._owner.loaders.examples if known else None)
 

@@ -91,8 +91,7 @@ class EveryLoss:
         """A step that was heard ends; its own loss may have been read."""
         fresh = batches is not stream.last_batches
         if "losses" in stream.wanted:
-            stream.every_norm.tell(stream, observer)
-            self.tell(stream, observer)
+            stream.tell_kept(observer)
             if fresh and stream.loss is not None:
                 one = stream.divided.into == 1
                 self._wild.look(stream, observer, stream.step, stream.loss, held if one else None)

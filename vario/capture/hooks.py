@@ -252,8 +252,13 @@ def _grad(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _loss(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def loss(*args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and not _awake()):
+        if torch.compiler.is_compiling():
             return original(*args, **kwargs)
+        if torch.is_grad_enabled() and not _awake():
+            value = original(*args, **kwargs)
+            for listener in _Places.listeners:
+                listener.doze.loss_called(name, args, kwargs)
+            return value
         depth = getattr(_Places.inside, "loss", 0)
         _Places.inside.loss = depth + 1  # tensor subclasses come back through the same door
         try:

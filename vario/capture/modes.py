@@ -3,6 +3,7 @@
 A counter of operations would count ours, a default device would hold our tensors. Under `jit.trace`,
 `make_fx` and fake tensors calls are only written down: there is nothing to read, and what is read ends up in
 the trace. Nor is it a call of the script's when torch runs a function again to compare it with its trace.
+Inside a transform of `torch.func` tensors stand for others and have no values of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = ["aside", "comparing", "looked_on", "unseen"]
 
+_level = torch._C._functorch.maybe_current_level  # of the transform that is under way
 _WRITTEN_DOWN = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
 
 
@@ -35,8 +37,8 @@ def comparing() -> Iterator[None]:
 
 
 def unseen(call: Callable[..., Any], *arguments: Any) -> Any:
-    """What `call` returns, made while no mode looks on; None, and no call, while a trace is written."""
-    if _Trace.compared or torch._C._get_tracing_state() is not None:
+    """What `call` returns, made while no mode looks on; None, and no call, where nothing has values."""
+    if _Trace.compared or torch._C._get_tracing_state() is not None or _level() is not None:
         return None
     if not looked_on():
         return call(*arguments)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from vario.capture.streams import Stream
+from vario.capture.thinned import Thinned
 from vario.nouns import Reading
 
 __all__ = ["Observer"]
@@ -32,11 +33,11 @@ class Observer(Protocol):
     def losses(self, stream: Stream, steps: Sequence[int], losses: Sequence[float]) -> None:
         """What was kept of such steps."""
 
-    def norm_period(self, stream: Stream) -> int:
-        """Every how many of the steps that do not read it one has the norm of its gradient kept; 0: none."""
+    def kept_period(self, stream: Stream, kept: Thinned) -> int:
+        """The same of other numbers of a step; of how many one is read, on average."""
 
-    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None:
-        """What was kept of such steps."""
+    def kept(self, stream: Stream, series: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        """What was read of such steps."""
 
     def passed(self, stream: Stream, steps: int, offered: Sequence[Mapping[str, Any]]) -> None:
         """So many steps passed untold; `stream.step` has been moved on. `offered` by each of them, if any."""

@@ -16,6 +16,7 @@ from torch.optim.optimizer import Optimizer
 
 from vario.capture import names as naming
 from vario.capture import outside, shards
+from vario.capture.every_accuracy import EveryAccuracy
 from vario.capture.every_loss import EveryLoss
 from vario.capture.every_norm import EveryNorm
 from vario.capture.losses import Divided, MicroBatches, divided_by_number, undivided
@@ -52,6 +53,7 @@ class Stream:
     loss: float | None = None  # of the last step that was read
     every_loss: EveryLoss = field(default_factory=EveryLoss)
     every_norm: EveryNorm = field(default_factory=EveryNorm)
+    every_accuracy: EveryAccuracy = field(default_factory=EveryAccuracy)
     over: bool = False  # there will be no further step
     outside: dict[str, float] = field(default_factory=dict)  # sums of what the optimizer does not hold
     left_out: dict[int, tuple[float | None, float | None]] = field(default_factory=dict)  # of no optimizer
@@ -140,12 +142,20 @@ class Stream:
     def keep_of_every_step(self, observer: Observer) -> None:
         """The coming steps keep what the observer can afford of them, measured or not."""
         self.every_loss.keep(observer.loss_period(self))
-        self.every_norm.keep(0 if self.sharded else observer.norm_period(self))
+        for kept in (self.every_norm, self.every_accuracy):
+            kept.keep(0 if self.sharded else observer.kept_period(self, kept))
 
     def tell_kept(self, observer: Observer) -> None:
         """What was kept of steps so far."""
         self.every_norm.tell(self, observer)
+        self.every_accuracy.tell(self, observer)
         self.every_loss.tell(self, observer)
+
+    def next_step(self) -> None:
+        """A step that was heard has ended."""
+        self.step, self.thread = self.step + 1, threading.get_ident()
+        self.every_norm.next_step()
+        self.every_accuracy.next_step()
 
     def let_go(self) -> None:
         """The optimizer is gone: keep no tensor alive."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vario.capture.attach import Attachment
 from vario.capture.curvature.door import KEEP, NEEDS
 from vario.capture.streams import Stream
+from vario.capture.thinned import Thinned
 from vario.nouns import Reading
 
 SOME = frozenset({"curvature_ends", "curvature_slopes", "curvature_limit"})
@@ -31,10 +32,10 @@ class Listener:
     def wants(self, stream: Stream) -> frozenset[str]:
         return (self.needs if stream.step else frozenset()) | {KEEP, "losses", "inputs"}
 
-    def norm_period(self, stream: Stream) -> int:
+    def kept_period(self, stream: Stream, kept: Thinned) -> int:
         return 0
 
-    def norms(self, stream: Stream, steps: Sequence[int], norms: Sequence[float]) -> None: ...
+    def kept(self, stream: Stream, series: str, steps: Sequence[int], values: Sequence[float]) -> None: ...
 
     def loss_period(self, stream: Stream) -> int:
         return 0

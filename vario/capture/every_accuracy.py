@@ -1,0 +1,102 @@
+"""The share of a batch that is classified right, at steps of which little else is measured.
+
+Read as the loss function is called, from its arguments, and kept where the step has as many backwards as
+such calls, and as micro-batches: then all of them were of training. Only of `cross_entropy` with numbers for
+classes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vario.capture import modes
+from vario.capture.accelerators import capturing
+from vario.capture.thinned import Thinned
+
+if TYPE_CHECKING:
+    from vario.capture.hearing import Hearing
+    from vario.capture.streams import Stream
+
+__all__ = ["EveryAccuracy"]
+
+LOSS = "cross_entropy"
+MOST_ENTRIES = 1 << 22  # of the outputs; of larger ones evenly spaced rows are read
+MOST_CALLS = 64  # within a step
+
+
+class EveryAccuracy(Thinned):
+    """Of one stream."""
+
+    def __init__(self) -> None:
+        super().__init__("accuracy/train")
+        self._calls: list[_Call | None] = []  # None where one is not known
+        self._backwards = 0
+        self._spent = 0.0
+
+    def called(
+        self, owner: Hearing, stream: Stream, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> float:
+        """A loss function was called while gradients are on. The seconds that reading took."""
+        if len(self._calls) >= MOST_CALLS or threading.get_ident() != stream.thread:
+            return 0.0
+        start = time.perf_counter()
+        try:
+            self._calls.append(modes.unseen(_count, args, kwargs) if name == LOSS else None)
+        except Exception as error:
+            self.switch_off()
+            owner.fail("the accuracy of every step", error)
+        seconds = time.perf_counter() - start
+        self._spent += seconds
+        return seconds
+
+    def backward(self) -> None:
+        """What was called went backward."""
+        self._backwards += 1
+
+    def step_ends(self, step: int, micro_batches: int) -> None:
+        """A step ends of which nothing else was heard; of so many backwards, as far as is known."""
+        calls = [call for call in self._calls if call is not None]
+        if not self._calls:
+            return
+        self.took(self._spent)
+        alike = len({call.classes for call in calls}) == 1
+        if alike and len(calls) == len(self._calls) == self._backwards == micro_batches:
+            value = torch.stack([c.right for c in calls]).sum() / torch.stack([c.known for c in calls]).sum()
+            self.add(step, value.item() if value.is_cpu else value)
+
+    def next_step(self) -> None:
+        """Nothing of the step before is of the coming one."""
+        super().next_step()
+        if self._calls:
+            self._calls, self._spent = [], 0.0
+        self._backwards = 0
+
+
+class _Call(NamedTuple):
+    """Rows whose largest output is that of their label, and rows that have a label, of a micro-batch."""
+
+    right: Tensor
+    known: Tensor
+    classes: int
+
+
+def _count(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Call | None:
+    output, target = (
+        args[at] if len(args) > at else kwargs.get(name) for at, name in ((0, "input"), (1, "target"))
+    )
+    if type(output) is not Tensor or type(target) is not Tensor or output.dim() != 2 or target.dim() != 1:
+        return None
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    if wrapped(output) or wrapped(target) or not output.requires_grad or capturing() or not len(target):
+        return None
+    ignored = args[4] if len(args) > 4 else kwargs.get("ignore_index", -100)
+    if output.numel() > MOST_ENTRIES:
+        stride = -(-output.numel() // MOST_ENTRIES)
+        output, target = output[::stride], target[::stride]
+    return _Call((output.detach().argmax(1) == target).sum(), (target != ignored).sum(), output.shape[1])

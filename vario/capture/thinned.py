@@ -1,0 +1,88 @@
+"""A number of some of the steps of which little else is measured: as many as its cost allows.
+
+The gaps between them vary: every so many steps would fall into step with whatever the script itself does
+every so many.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from vario.capture.losses import host_values
+
+if TYPE_CHECKING:
+    from vario.capture.observer import Observer
+    from vario.capture.streams import Stream
+
+__all__ = ["Thinned"]
+
+MOST_HELD = 256  # numbers that may wait, on an accelerator, for a step that is measured: it waits anyway
+COSTS = 33  # whose median is believed
+GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, but for their whole part, fill the unit interval evenly
+
+
+class Thinned:
+    """Points of a series of one stream. `due`: whether the step under way is one of those that are read."""
+
+    def __init__(self, series: str) -> None:
+        self.series, self.due = series, False
+        self._period = self._ahead = 0  # steps to the next that is read
+        self._phase = 0.0
+        self._off = False
+        self._steps: list[int] = []
+        self._values: list[float | Tensor] = []
+        self._seconds: deque[float] = deque(maxlen=COSTS)
+
+    def cost(self) -> float | None:
+        """Seconds that one more takes; None while that is not known."""
+        return statistics.median(self._seconds) if len(self._seconds) > COSTS // 2 else None
+
+    def keep(self, period: int) -> None:
+        """Of every so many steps, on average, one is read; of none where that is 0."""
+        first, self._period = not self._period, 0 if self._off else period
+        if first:
+            self._ahead = 1
+        self._set_due()
+
+    def next_step(self) -> None:
+        """A step ends; whether the coming one is to be read."""
+        if self.due:
+            self._phase = (self._phase + GOLDEN) % 1
+            self._ahead = 2 + int(self._phase * (2 * self._period - 1))
+        self._ahead -= 1
+        self._set_due()
+
+    def _set_due(self) -> None:
+        self.due = self._period > 0 and self._ahead <= 1 and len(self._values) < MOST_HELD
+
+    def add(self, step: int, value: float | Tensor | None) -> None:
+        """What was read of it, if that could be."""
+        if value is not None:
+            self._steps.append(step)
+            self._values.append(value)
+
+    def took(self, seconds: float) -> None:
+        """So long it took to read one."""
+        self._seconds.append(seconds)
+
+    def switch_off(self) -> None:
+        """It broke: read no more of them."""
+        self._off, self._period, self.due = True, 0, False
+
+    def tell(self, stream: Stream, observer: Observer, *, least: float = -math.inf) -> None:
+        """What was kept that is a number, and at least so large; and keep it no more."""
+        steps, values = self._steps, self._values
+        if not steps:
+            return
+        self._steps, self._values = [], []
+        waiting = [at for at, value in enumerate(values) if isinstance(value, Tensor)]
+        for at, value in zip(waiting, host_values([values[at] for at in waiting]), strict=True):
+            values[at] = value
+        good = [pair for pair in zip(steps, values, strict=True) if least <= pair[1] < math.inf]
+        if good:
+            observer.kept(stream, self.series, *map(list, zip(*good, strict=True)))
