@@ -312,21 +312,33 @@ def _sureness(record: Record, where: str, step: int, span: tuple[int, int]) -> f
 
 
 def _training_accuracy_at(
-    record: Record, step: float, until: float, *, readings: int = 8, examples: int = 100
+    record: Record,
+    step: float,
+    until: float,
+    *,
+    readings: int = 8,
+    examples: int = 100,
+    enough: int = 1000,  # examples: an accuracy of a half is then known to 0.03
+    near: float = 0.2,  # of the way so far: there a model is nearly that of the evaluation
 ) -> tuple[Estimate, tuple[int, int]]:
     """Training accuracy of the model at ``step``, and the steps that it was taken from.
 
     Readings before are of a worse model and readings after, up to ``until``, of one that knows more labels by
     heart, so the line between the two is taken. Where none follow, those before must lie in the last third
     of the way. Before the first evaluation a model is on its way up from a guess, which is no straight line:
-    there those after it are taken, where they are enough.
+    there those after it are taken, where they are enough. Of many near by those are taken that hold
+    ``enough`` examples.
     """
     at, values = finite(*record.series("accuracy/train"))
-    later = np.flatnonzero((at > step) & (at <= max(1.5 * step, until)))[:readings]
-    since = step / 2 if len(later) else 2 * step / 3
-    before = np.flatnonzero((at <= step) & (at > since))[-readings:]
     counted = class_totals(record)[1]
     each = float(np.median(counted.sum(axis=1))) if len(counted) else batch_size(record)
+    most = int(np.ceil(enough / each)) if each > 0 else readings
+    close = np.abs(at - step) <= near * step
+    later = np.flatnonzero((at > step) & (at <= max(1.5 * step, until)))
+    later = later[: max(readings, min(most, int(close[later].sum())))]
+    since = step / 2 if len(later) else 2 * step / 3
+    before = np.flatnonzero((at <= step) & (at > since))
+    before = before[-max(readings, min(most, int(close[before].sum()))) :]
     first = step <= passes(record, "eval/accuracy")[1][0]
     if first and len(before) and len(later) * (each if each > 0 else 1.0) >= examples:
         before = later[:0]
