@@ -184,7 +184,7 @@ def filled_in(method: str, *, steps: int, epochs: int, finding: str = "") -> str
 
     A warm-up takes five epochs, as in its paper, but at most a tenth of the run, from a tenth of the rate.
     """
-    usual = {**counts(steps, epochs), "factor": 10}
+    usual: dict[str, float] = {**counts(steps, epochs), "factor": 10}
     try:
         known = options_of(method)
     except VarioError:
