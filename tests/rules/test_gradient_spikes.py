@@ -50,6 +50,22 @@ def test_nan_and_constants_break_nothing(make):
     assert check(make(400, {"gradient/norm": lambda s, v: (s, np.where(s % 7 == 0, np.nan, v))})) is None
 
 
+@pytest.mark.parametrize("rises", [False, True])
+def test_gradients_that_grow_and_stay_large_are_spikes_only_where_the_loss_rises(make, rises):
+    """As when a run leaves its plateau: the first large ones stand out, and all that follow are like them."""
+    woken = {"gradient/norm": lambda s, v: (s, v * np.where(s < 200, 1.0, 40.0))}
+    if rises:
+        woken["loss/train"] = lambda s, v: (s, v + np.where((s > 200) & (s < 225), 2.0, 0.0))
+    found = check(make(400, woken))
+    assert (found is not None) == rises
+    lone = {"gradient/norm": lambda s, v: (s, v * np.where(s < 200, 1.0, np.where(s == 200, 400.0, 40.0)))}
+    assert check(make(400, lone)).steps[0] == 200
+
+
+def test_a_spike_at_the_very_end_is_told(make):
+    assert check(make(400, {"gradient/norm": planted([397], 60)})).steps == (397, 397)
+
+
 def test_sixty_readings_tell_a_leap_too(make):
     assert check(make(60, {"gradient/norm": planted([41], 60)})).steps == (41, 41)
     assert all(check(make(60, seed=seed)) is None for seed in range(40))

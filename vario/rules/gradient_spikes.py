@@ -5,8 +5,9 @@ unstable, deserve a look; clipping limits the harm.
 How it is decided: the norm of the gradient (before clipping, where that is known) stands more than 10
 usual deviations above the block of 50 readings before it (of 20, of fewer than 100), and at the same time
 more than 5 times above the highest level that the run had seen until then: late in a run single hard
-examples stand out only because all else is learned. A spike names its step and the layers whose gradient stood out most. It is a
-warning where the loss rose with it, advice otherwise.
+examples stand out only because all else is learned. Nor is it a spike where gradients stay as large, as when
+a run begins to learn, unless the loss rose. A spike names its step and the layers whose gradient
+stood out most. It is a warning where the loss rose with it, advice otherwise.
 Not applicable: fewer than 40 readings of the gradient's norm.
 """
 
@@ -45,6 +46,9 @@ def check(
     window = many if len(norms) >= 2 * many else few
     highest = highest_before(norms, window)
     found = spikes(norms, deviations, window) & (norms > times * highest)
+    hurt = bool(found.any()) and _loss_rose(record, steps[found])
+    if not hurt:
+        found &= norms > times * level_after(norms, window)
     if not found.any():
         return None
     places = np.flatnonzero(found)
@@ -55,7 +59,6 @@ def check(
         exactly("step of the largest spike", step, step),
         exactly("number of spikes", len(places), 0),
     ]
-    hurt = _loss_rose(record, steps[places])
     sure = round(min(0.7 + 0.05 * np.log2(norms[largest] / before / times), 0.95), 3)
     layers = _layers(record, step)
     return Finding(
@@ -75,6 +78,16 @@ def highest_before(values: Floats, window: int) -> Floats:
     highest = np.maximum.accumulate(medians)
     before = np.minimum(np.arange(len(values)) // window - 1, blocks - 1)
     return np.where(before >= 0, highest[np.maximum(before, 0)], np.inf)
+
+
+def level_after(values: Floats, window: int, *, least: int = 5) -> Floats:
+    """For each reading the median of the block that follows it; 0 where ``least`` do not follow."""
+    padded = np.concatenate([values[1:], np.full(window, np.nan)])
+    blocks = np.lib.stride_tricks.sliding_window_view(padded, window)[: len(values)]
+    known = np.isfinite(blocks).sum(axis=1) >= least
+    after = np.zeros(len(values))
+    after[known] = np.nanmedian(blocks[known], axis=1)
+    return after
 
 
 def _loss_rose(record: Record, at: Steps) -> bool:
