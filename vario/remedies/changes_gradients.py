@@ -96,8 +96,13 @@ def _spikes(finding: Finding, record: Record, series: str) -> list[Change]:
         if usual > 0:
             changes.append(clip(usual, "what the gradient norm stays below on nine of ten steps"))
     if drawn_anew(record, batch_size(record)) is False:
-        alike = "all steps were about the same rows, so no batch is to blame: look at what is drawn at random"
-        return [*changes, Change(f"{alike} in them (weights, noise, dropout), or average over more draws")]
+        alike = (
+            "all steps were about the same rows, so no batch is to blame: either something is drawn at random"
+        )
+        return [
+            *changes,
+            Change(f"{alike} in them (weights, noise, dropout), or a lower rate is due by then"),
+        ]
     steps = spiking(record, series) or f"{finding.steps[0]} to {finding.steps[1]}"
     changes.append(
         Change(
