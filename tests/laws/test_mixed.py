@@ -79,3 +79,28 @@ def test_checkpoints_of_a_few_runs_are_asked_about(tmp_path: Path, lengths: int,
         of_runs = answer(path, "", law="two-term-tied", bootstrap=20, block="run")
         assert "may-be-checkpoints" not in told(of_runs)
         assert of_runs.shown["uncertainty"]["bootstrap"].startswith("blocks")
+
+
+def test_losses_of_several_vocabularies_or_held_out_sets_are_told() -> None:
+    count = len(SIZES)
+    table = {
+        "N": np.array([n for n, _ in SIZES]), "D": np.array([d for _, d in SIZES]),
+        "loss": np.array([loss(*one) for one in SIZES]), "classes": np.full(count, 96.0),
+        "eval_examples": np.full(count, 16384.0),
+    }  # fmt: skip
+    table["loss_train"] = table["loss"]
+
+    def texts(change: dict[str, float], columns: str = "") -> list[str]:
+        changed = {name: column.copy() for name, column in table.items()}
+        for name, value in change.items():
+            changed[name][-1] = value
+        done = answer(changed, columns, law="two-term-tied", bootstrap=20)
+        return [one["text"] for one in done.shown["warnings"] if one["id"] == "losses-differ"]
+
+    assert not texts({}) and not texts({"eval_examples": 16000.0})  # the last batch was left out
+    assert not texts({"classes": np.nan})  # what is not known differs from nothing
+    assert "70, 96 classes" in texts({"classes": 70.0})[0]
+    (mixed,) = texts({"eval_examples": np.nan})
+    assert mixed.startswith(f"{count - 1} of {count} losses are of an evaluation") and "loss_train" in mixed
+    assert "8192 to 16384" in texts({"eval_examples": 8192.0})[0]
+    assert not texts({"eval_examples": np.nan}, "loss=loss_train")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vario.nouns import Reading, VarioError
@@ -13,8 +14,10 @@ from vario.record.store import RecordWriter
 from vario.record.table import COLUMNS, runs_table
 
 
-def write(home: Path, *, width: int, steps: int = 100, code: int = 0, evaluated: bool = True) -> Path:
-    path = create_run(home, command=["train.py", str(width)])
+def write(
+    home: Path, *, width: int, steps: int = 100, code: int = 0, evaluated: bool = True, classes: int = 0
+) -> Path:
+    path = create_run(home, command=["train.py", str(width), "--lr=0.1", "--data", "web", "--width", "8"])
     writer = RecordWriter(path)
     with closing(writer):
         shapes = [[width, 3], [width]]
@@ -27,6 +30,8 @@ def write(home: Path, *, width: int, steps: int = 100, code: int = 0, evaluated:
                 Reading("hyper/lr", 0.1 * (step + 1) / steps, "group 0"),
             ]
             found += [Reading("batch/targets", 64.0), Reading("batch/size", 8.0)] if step % 10 == 0 else []
+            found += [Reading("batch/class_counts", [1.0] * classes)] if classes and step % 10 == 0 else []
+            found += [Reading("eval/examples", 500.0, "loader 1")] if evaluated and step % 20 == 9 else []
             found += (
                 [Reading("eval/loss", 2.0 - step / 100, "loader 1")] if evaluated and step % 20 == 9 else []
             )
@@ -45,6 +50,16 @@ def test_a_row_says_what_a_run_was_and_what_it_reached(tmp_path: Path) -> None:
     assert table["lr"] == pytest.approx([0.1, 0.1])
     of = dict(zip(table["params"], table["loss"], strict=True))
     assert of == pytest.approx({16.0: 2.0 - 0.89, 32.0: 0.25})
+    seen = dict(zip(table["params"], table["eval_examples"], strict=True))
+    assert seen[16.0] == 500.0 and np.isnan(seen[32.0])
+    assert set(table["script"]) == {"train.py --data web"}
+
+
+def test_what_the_loss_chooses_among_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "a", width=4)
+    write(tmp_path / "b", width=4, classes=7)
+    assert np.isnan(runs_table([tmp_path / "a"])[0]["classes"][0])
+    assert runs_table([tmp_path / "b"])[0]["classes"][0] == 7.0
 
 
 def test_tables_of_embeddings_are_counted_once_under_whatever_name(tmp_path: Path) -> None:
@@ -65,6 +80,7 @@ def test_tables_of_embeddings_are_counted_once_under_whatever_name(tmp_path: Pat
             writer.event("model", 0, "modules", data={"modules": modules})
         table, _ = runs_table([tmp_path / first])  # a project's directory: its records lie in .vario
         assert (table["params"][0], table["embedding"][0]) == (72.0, 56.0)
+        assert table["classes"][0] == 9.0
     write(tmp_path / "none", width=4)
     assert runs_table([tmp_path / "none"])[0]["embedding"][0] == 0.0
 
@@ -73,12 +89,12 @@ def test_what_crashed_is_left_out_by_name(tmp_path: Path) -> None:
     write(tmp_path, width=4)
     crashed = write(tmp_path, width=8, code=1)
     table, left_out = runs_table([tmp_path])
-    assert len(table["run"]) == 1 and left_out == {crashed.name: "the run is failed"}
+    assert len(table["run"]) == 1 and left_out == {crashed.name: "it failed"}
 
 
 def test_a_directory_without_a_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(VarioError, match="no finished run"):
         runs_table([tmp_path])
     write(tmp_path, width=4, code=1)
-    with pytest.raises(VarioError, match="the run is failed"):
+    with pytest.raises(VarioError, match="it failed"):
         runs_table([tmp_path])

@@ -18,7 +18,7 @@ from vario.laws._compare import AUTO, Candidate, Choice, choose, compare, insist
 from vario.laws._file import read
 from vario.laws._forecast import Forecaster
 from vario.laws._form import STEEP
-from vario.laws._mixed import courses, families, labels, lowest, sweeps
+from vario.laws._mixed import courses, families, labels, lowest, sweeps, unlike
 from vario.laws._newton import Array
 from vario.laws._refusal import Caution, cautions
 from vario.laws._uncertainty import Uncertainty, uncertainty
@@ -132,6 +132,7 @@ class Runs:
     blocks: Array | None  # the block of each row where one was named
     beside: dict[str, Array]  # columns that later checks can use
     labels: dict[str, NDArray[Any]]  # columns of text that sort the rows into a few parts
+    unlike: list[Caution]  # what makes the outputs of the rows measures of several things
 
 
 def runs(
@@ -186,6 +187,7 @@ def runs(
         None if blocks is None else blocks[order],
         {name: column[order] for name, column in extra.items()},
         {name: part[order] for name, part in labels(whole, rows).items()},
+        unlike(whole, rows, wanted[family.output]),
     )
 
 
@@ -300,7 +302,11 @@ def _cautions(
     """All that a reader of this fit should know, and what is recorded beside the parameters."""
     keep = choice.keep
     more, noted = second_looks(done, known, {name: column[keep] for name, column in given.beside.items()})
-    mixed = families(done, {name: part[keep] for name, part in given.labels.items()}) + sweeps(done)
+    mixed = (
+        given.unlike
+        + families(done, {name: part[keep] for name, part in given.labels.items()})
+        + sweeps(done)
+    )
     if given.blocks is None:
         mixed += courses(done)
     return mixed + _chosen(choice) + cautions(done, known, given.rows[keep]) + more, noted

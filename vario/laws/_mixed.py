@@ -27,6 +27,7 @@ FEW, MANY = 3, 12  # rows that each of the parts must have, and parts beyond whi
 APART = 10.0  # F statistic of the residuals between the parts
 FELT = 0.005  # of the loss: what differs by less changes no decision
 SWEPT = 0.02  # of the loss: seeds of one run differ by less
+SETS = 1.1  # evaluations of one held-out set, in batches of several sizes, differ by less
 COURSE = 8  # lengths of training at one size: as many are rarely begun anew, and soon saved
 
 
@@ -40,6 +41,37 @@ def labels(whole: table_of.Columns, rows: NDArray[np.intp]) -> dict[str, NDArray
             if 2 <= len(counts) <= MANY and counts.min() >= FEW:
                 found[name] = part
     return found
+
+
+def unlike(whole: table_of.Columns, rows: NDArray[np.intp], output: str) -> list[Caution]:
+    """Cautions where losses of ``rows`` are no measure of one thing: two vocabularies, two held-out sets.
+
+    By the columns ``classes`` and ``eval_examples`` of records (`vario plan table`), where there are such;
+    the second tells of their column ``loss`` alone, where ``output`` is that.
+    """
+    kept = {name: np.asarray(whole[name][rows - 1], float) for name in ("classes", "eval_examples")
+            if name in whole and whole[name].dtype.kind in "fiu"}  # fmt: skip
+    texts = []
+    classes = np.unique(kept.get("classes", np.empty(0)))
+    classes = classes[np.isfinite(classes)]
+    if len(classes) > 1:
+        texts.append(
+            f"the losses are over {', '.join(f'{one:g}' for one in classes)} classes (another tokenizer, or "
+            f"other labels): fit one at a time, --where 'classes == {classes[0]:g}'"
+        )
+    seen = kept.get("eval_examples", np.empty(0)) if output == "loss" else np.empty(0)
+    held = np.isfinite(seen)
+    if held.any() and not held.all():
+        texts.append(
+            f"{held.sum()} of {len(seen)} losses are of an evaluation, the others of training: fit one kind, "
+            f"--where 'isfinite(eval_examples)', or --columns loss=loss_train"
+        )
+    if held.any() and seen[held].max() > SETS * seen[held].min():
+        texts.append(
+            f"evaluations are of {seen[held].min():g} to {seen[held].max():g} examples: losses of several "
+            f"held-out sets do not compare"
+        )
+    return [Caution("losses-differ", text) for text in texts]
 
 
 def families(done: Fit, parts: Mapping[str, NDArray[Any]]) -> list[Caution]:

@@ -20,6 +20,7 @@ __all__ = ["COLUMNS", "runs_table"]
 
 COLUMNS = {
     "run": "id of the record",
+    "script": "the command without its numbers: what it shares with the other sizes of one sweep",
     "params": "parameters of the model",
     "trained": "parameters that the optimizer moves",
     "embedding": "parameters in tables of embeddings, of which params counts each once",
@@ -29,8 +30,11 @@ COLUMNS = {
     "lr": "largest learning rate of any group",
     "loss": "last evaluation loss where the run had evaluations, else loss_train",
     "loss_train": "mean training loss over the last twentieth of the steps",
+    "classes": "what the loss chooses among: classes, or the rows of the largest table of embeddings",
+    "eval_examples": "examples (or tokens) of the last evaluation; none where loss is loss_train",
     "seconds": "steps x the median time of one: what probes and evaluations took is not in it",
 }
+WHY = {"running": "it is still running", "failed": "it failed", "killed": "it was killed"}
 LAST = 20  # one part in so many of the steps is the end of the run
 
 
@@ -67,7 +71,7 @@ def _records(places: Sequence[Path]) -> list[Path]:
 def _row(path: Path) -> dict[str, Any]:
     with open_run(path) as run:
         if run.status != "finished":
-            raise VarioError(f"the run is {run.status}")
+            raise VarioError(WHY.get(run.status, f"it is {run.status}"))
         record = run.main
         sizes = [p for event in record.events("parameters")[-1:] for p in event.data.get("parameters", ())]
         steps, losses = record.series("loss/train")
@@ -77,9 +81,11 @@ def _row(path: Path) -> dict[str, Any]:
         end = losses[steps >= count - max(1, count // LAST)]
         trained = float(np.mean(end)) if len(end) else float(losses[-1])
         batch = _median(record, "batch/targets") or _median(record, "batch/size")
+        evaluated, examples = _evaluation(record)
         rates = [record.series("hyper/lr", where)[1] for where in record.wheres("hyper/lr")]
         return {
             "run": path.name,
+            "script": _script(run.meta.get("command", ())),
             "params": float(sum(prod(p["shape"]) for p in sizes)),
             "trained": float(sum(prod(p["shape"]) for p in sizes if p.get("in_optimizer"))),
             "embedding": float(_embedding(record, {p["name"]: p["shape"] for p in sizes})),
@@ -87,8 +93,10 @@ def _row(path: Path) -> dict[str, Any]:
             "batch": batch,
             "tokens": count * batch,
             "lr": max((float(np.max(rate)) for rate in rates if len(rate)), default=np.nan),
-            "loss": _evaluated(record, trained),
+            "loss": trained if np.isnan(evaluated) else evaluated,
             "loss_train": trained,
+            "classes": _classes(record),
+            "eval_examples": examples,
             "seconds": _seconds(record, count),
         }
 
@@ -109,11 +117,41 @@ def _median(record: Record, name: str) -> float:
     return float(np.median(values)) if len(values) else np.nan
 
 
-def _evaluated(record: Record, otherwise: float) -> float:
-    """The last evaluation loss of the split that was evaluated most often."""
-    found = [record.series("eval/loss", where)[1] for where in record.wheres("eval/loss")]
-    longest = max((values for values in found if len(values)), key=len, default=None)
-    return otherwise if longest is None else float(longest[-1])
+def _evaluation(record: Record) -> tuple[float, float]:
+    """Loss and examples of the last evaluation of the split that was evaluated most often."""
+    wheres = [where for where in record.wheres("eval/loss") if len(record.series("eval/loss", where)[1])]
+    if not wheres:
+        return np.nan, np.nan
+    longest = max(wheres, key=lambda where: len(record.series("eval/loss", where)[1]))
+    return record.last("eval/loss", longest), record.last("eval/examples", longest)
+
+
+def _classes(record: Record) -> float:
+    _, counts = record.series("batch/class_counts")
+    if counts.ndim == 2 and len(counts):
+        return float(counts.shape[1])
+    modules = [m for event in record.events("modules")[-1:] for m in event.data.get("modules", ())]
+    return float(max((m["num_embeddings"] for m in modules if "num_embeddings" in m), default=np.nan))
+
+
+def _script(command: Sequence[str]) -> str:
+    """``train.py --data web`` of ``train.py --width 64 --data web --lr=0.1``."""
+    kept: list[str] = []
+    for word in map(str, command):
+        if _is_number(word):
+            if kept and kept[-1].startswith("-"):
+                kept.pop()
+        elif not _is_number(word.rpartition("=")[2]):
+            kept.append(word)
+    return " ".join(kept)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _seconds(record: Record, steps: int) -> float:
