@@ -26,6 +26,13 @@ def test_fires_and_names_step_and_layer(make):
     assert found.where[0] == "layers.4.weight"
 
 
+def test_those_before_the_first_that_can_be_judged_are_told_with_it(make):
+    found = check(make(400, {"gradient/norm": planted([0, 1, 20, 251], 60)}))
+    assert found.steps == (20, 251)  # a run that begins with large ones has no spike there
+    assert next(e.value for e in found.evidence if e.name == "number of spikes") == 2
+    assert check(make(400, {"gradient/norm": planted([20], 60)})) is None
+
+
 def test_is_a_warning_where_the_loss_rises_after_it(make):
     def hurt(steps, values):
         return steps, values + np.where((steps > 251) & (steps < 275), 2.0, 0.0)

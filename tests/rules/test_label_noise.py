@@ -225,6 +225,23 @@ def test_dropout_in_a_text_and_mixtures_of_labels_are_no_wrong_labels(make):
         label_noise.check(make(400, run(train=0.37, unseen=0.6) | mixup))
 
 
+@pytest.mark.parametrize(("worse", "fires"), [(0.0, True), (1.0, False)])
+def test_training_after_the_first_evaluation_tells_nothing_where_the_model_broke_there(make, worse, fires):
+    """As by a wild step: right answers in training fall with its loss rising, not for wrong labels."""
+
+    def told(steps, values):
+        return steps, np.where(steps > 49, 2.0 + worse, 2.0) + 0.05 * np.sin(steps)
+
+    series = {
+        "loss/train": told,
+        "accuracy/train": (np.arange(30, 90, 2), np.where(np.arange(30, 90, 2) > 49, 0.3, 0.6)),
+        "examples/confident_wrong": (np.arange(30, 90, 2), np.full(30, 0.6)),
+        ("eval/accuracy", "loader 1"): ([49], [0.7]),
+        ("eval/examples", "loader 1"): ([49], [1000.0]),
+    }
+    assert (label_noise.check(make(90, series)) is not None) == fires
+
+
 def test_the_rate_is_that_of_the_model_evaluated_where_readings_are_far_apart(make):
     """Training accuracy rises from 0.1 to 0.7 and was read at two ends only; evaluated in the middle."""
     few = {"accuracy/train": (np.array([*range(100, 110), *range(290, 300)]), np.repeat([0.3, 0.7], 10))}

@@ -339,6 +339,8 @@ def _training_accuracy_at(
     since = step / 2 if len(later) else 2 * step / 3
     before = np.flatnonzero((at <= step) & (at > since))
     before = before[-max(readings, min(most, int(close[before].sum()))) :]
+    if len(later) and _got_worse(record, step, float(at[later[-1]])):
+        later = later[:0]  # of another model than the one that was evaluated
     first = step <= passes(record, "eval/accuracy")[1][0]
     if first and len(before) and len(later) * (each if each > 0 else 1.0) >= examples:
         before = later[:0]
@@ -350,6 +352,14 @@ def _training_accuracy_at(
         )
     value = float(np.interp(step, [at[part].mean() for part in used], [values[part].mean() for part in used]))
     return rate(value, count), (int(at[used[0][0]]), int(at[used[-1][-1]]))
+
+
+def _got_worse(record: Record, step: float, until: float) -> bool:
+    """Whether the training loss of the steps after this one, up to the last, is clearly above that before."""
+    at, losses = finite(*record.series("loss/train"))
+    after = level(losses[(at > step) & (at <= until)])
+    before = level(losses[(at <= step) & (at > 2 * step - until)])
+    return bool(after.low > before.high)
 
 
 def _generalizes_until(record: Record) -> float:

@@ -6,7 +6,8 @@ How it is decided: the norm of the gradient (before clipping, where that is know
 usual deviations above the block of 50 readings before it (of 20, of fewer than 100), and at the same time
 more than 5 times above the highest level that the run had seen until then: late in a run single hard
 examples stand out only because all else is learned. Nor is it a spike where gradients stay as large, as when
-a run begins to learn, unless the loss rose. A spike names its step and the layers whose gradient
+a run begins to learn, unless the loss rose. Where there are spikes, what stands out of the first block alike
+is told as well. A spike names its step and the layers whose gradient
 stood out most. It is a warning where the loss rose with it, advice otherwise.
 Not applicable: fewer than 40 readings of the gradient's norm.
 """
@@ -14,6 +15,7 @@ Not applicable: fewer than 40 readings of the gradient's norm.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vario.nouns import Evidence, Finding
 from vario.record import Record
@@ -53,6 +55,7 @@ def check(
         return None
     places = np.flatnonzero(found)
     largest = int(places[norms[places].argmax()])
+    places = np.concatenate([_among_the_first(norms[:window], deviations, times), places])
     step, before = int(steps[largest]), float(highest[largest])
     evidence: list[Evidence] = [
         exactly("largest spike over the level before", norms[largest] / before, times),
@@ -69,6 +72,14 @@ def check(
         (int(steps[places[0]]), int(steps[places[-1]])),
         tuple(evidence),
     )
+
+
+def _among_the_first(norms: Floats, deviations: float, times: float) -> NDArray[np.intp]:
+    """Those of the first block that stand out of it alike, but for a run that begins with large ones."""
+    usual = float(np.median(norms))
+    spread = 1.4826 * float(np.median(np.abs(norms - usual)))
+    above = (norms > usual + deviations * spread) & (norms > times * usual)
+    return np.flatnonzero(above & np.maximum.accumulate(~above))
 
 
 def highest_before(values: Floats, window: int) -> Floats:
