@@ -649,6 +649,19 @@ def test_the_steps_that_stand_out_are_named_and_that_they_come_at_equal_distance
     assert "of steps 60, 150, 240, 330: " in named, "four may be so by chance"
 
 
+def test_the_steps_of_wild_gradients_are_named_though_few_were_read() -> None:
+    at = np.array([s for s in range(300) if s % 5 == 0 or s % 40 == 39])
+    norms = np.where(at % 40 == 39, 60.0, 1 + 0.05 * np.sin(at))
+    (named,) = (
+        text
+        for text in changes(
+            "gradient-spikes", record({"gradient/norm": (at, norms), "loss/train": wild(90, count=0)})
+        )
+        if text.startswith("look at the batches")
+    )
+    assert "of steps 39, 79, 119, 159, 199, 239 and 1 more, which are multiples of 40 steps apart: " in named
+
+
 def test_steps_that_stand_out_are_counted_where_they_are_many() -> None:
     at, losses = wild(90)
     losses[[77, 401, 622]] = 60.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ __all__ = [
     "place",
     "sized",
     "spiking",
+    "steps_alike",
     "steps_per_epoch",
     "within",
 ]
@@ -70,19 +72,23 @@ def median(record: Record, name: str, steps: tuple[int, int] | None = None, wher
     return float(np.median(values)) if len(values) else float("nan")
 
 
-def spiking(record: Record, name: str, *, named: int = 6, sure: int = 5) -> str:
-    """The steps whose reading stands out among those before, as words; "" where none does.
+def spiking(record: Record) -> str:
+    """The steps whose loss stands out among those before, as words; "" where none does."""
+    steps, values = record.series("loss/train")
+    known = np.isfinite(values)
+    return steps_alike(steps[known][spikes(values[known], 8.0)].tolist())
+
+
+def steps_alike(steps: Sequence[int], *, named: int = 6, sure: int = 5) -> str:
+    """Steps at which the same happened, as words; "" for none.
 
     That they come at equal distances is said of ``sure`` or more: of so few one in a hundred does by chance.
     """
-    steps, values = record.series(name)
-    known = np.isfinite(values)
-    at = steps[known][spikes(values[known], 8.0)].tolist()
-    if not at:
+    if not steps:
         return ""
-    apart = math.gcd(*(b - a for a, b in zip(at[:-1], at[1:], strict=True)))
-    regular = f", which are multiples of {apart} steps apart" if len(at) >= sure and apart >= sure else ""
-    return listed(at, named) + regular
+    apart = math.gcd(*(b - a for a, b in pairwise(steps)))
+    regular = f", which are multiples of {apart} steps apart" if len(steps) >= sure <= apart else ""
+    return listed(steps, named) + regular
 
 
 def listed(numbers: Sequence[object], most: int) -> str:

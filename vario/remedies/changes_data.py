@@ -95,7 +95,7 @@ def outliers(finding: Finding, record: Record) -> list[Change]:
         rows = inside if len(inside) else deciles
         middle, top = float(np.nanmedian(rows[:, 5])), float(np.nanmedian(rows[:, -1]))
         seen = f": the largest loss of a batch is {number(top)}, the median {number(middle)}"
-    batches = spiking(record, "loss/train")
+    batches = spiking(record)
     return [
         *(
             [Change(f"look at the batches of steps {batches}: their loss stands out{in_common(record)}")]

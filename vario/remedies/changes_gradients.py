@@ -20,12 +20,14 @@ from vario.remedies.changes import (
     place,
     sized,
     spiking,
+    steps_alike,
     within,
 )
 from vario.remedies.figures import number, percent, rounded, setting
 from vario.rules._examples import batch_size
 from vario.rules._mixing import drawn_anew
 from vario.rules._parameters import is_scaled
+from vario.rules.gradient_spikes import spike_steps
 
 __all__ = ["MAKERS", "clip"]
 
@@ -85,10 +87,10 @@ def vanishing(finding: Finding, record: Record) -> list[Change]:
 
 
 def gradient_spikes(finding: Finding, record: Record) -> list[Change]:
-    return _spikes(finding, record, "gradient/norm")
+    return _spikes(finding, record, steps_alike(spike_steps(record)))
 
 
-def _spikes(finding: Finding, record: Record, series: str) -> list[Change]:
+def _spikes(finding: Finding, record: Record, steps: str) -> list[Change]:
     norms = within(record, "gradient/norm", (0, 2**62))
     changes = []
     if len(norms) >= 20:
@@ -103,7 +105,7 @@ def _spikes(finding: Finding, record: Record, series: str) -> list[Change]:
             *changes,
             Change(f"{alike} in them (weights, noise, dropout), or a lower rate is due by then"),
         ]
-    steps = spiking(record, series) or f"{finding.steps[0]} to {finding.steps[1]}"
+    steps = steps or f"{finding.steps[0]} to {finding.steps[1]}"
     changes.append(
         Change(
             f"look at the batches of steps {steps}: a spike that comes back with the data is the data"
@@ -115,7 +117,7 @@ def _spikes(finding: Finding, record: Record, series: str) -> list[Change]:
 
 def loss_spikes(finding: Finding, record: Record) -> list[Change]:
     beta2 = hyper(record, "beta2")
-    changes = _spikes(finding, record, "loss/train")
+    changes = _spikes(finding, record, spiking(record))
     if beta2 > 0.95:
         changes.insert(
             len(changes) - 1,

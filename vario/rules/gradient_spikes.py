@@ -14,10 +14,12 @@ Not applicable: fewer than 40 readings of the gradient's norm.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from vario.nouns import Evidence, Finding
+from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
 from vario.rules._course import course
 from vario.rules._evidence import Floats, Mask, Steps, exactly, need_finite, spikes
@@ -34,15 +36,52 @@ CARD = {
 }
 
 
-def check(
+class _Spikes(NamedTuple):
+    steps: Steps  # of the spikes, those of the first block included
+    largest: int  # step of the largest that can be judged
+    times: float  # it over the highest level before
+    hurt: bool
+
+
+def check(record: Record, *, times: float = 5.0) -> Finding | None:
+    """A finding where some gradients stood far above all before them."""
+    found = _spikes(record, times)
+    if found is None:
+        return None
+    evidence: list[Evidence] = [
+        exactly("largest spike over the level before", found.times, times),
+        exactly("step of the largest spike", found.largest, found.largest),
+        exactly("number of spikes", len(found.steps), 0),
+    ]
+    sure = round(min(0.7 + 0.05 * np.log2(found.times / times), 0.95), 3)
+    layers = _layers(record, found.largest)
+    return Finding(
+        ID,
+        "warning" if found.hurt else "advice",
+        sure,
+        layers,
+        (int(found.steps[0]), int(found.steps[-1])),
+        tuple(evidence),
+    )
+
+
+def spike_steps(record: Record) -> list[int]:
+    """The steps of the spikes, as far as they were read."""
+    try:
+        found = _spikes(record)
+    except NotApplicable:
+        return []
+    return [] if found is None else [int(step) for step in found.steps]
+
+
+def _spikes(
     record: Record,
+    times: float = 5.0,  # above the highest level before; log-normal noise of a batch stays below 3
     *,
     deviations: float = 10.0,
-    times: float = 5.0,  # above the highest level before; log-normal noise of a batch stays below 3
     many: int = 50,  # readings of a block
     few: int = 20,  # of one where there are too few for two of the others
-) -> Finding | None:
-    """A finding where some gradients stood far above all before them."""
+) -> _Spikes | None:
     name = "clipping/norm_before" if len(record.series("clipping/norm_before")[0]) >= 100 else "gradient/norm"
     steps, norms = need_finite(*record.need(name, 2 * few), 2 * few, name)
     window = many if len(norms) >= 2 * many else few
@@ -56,22 +95,7 @@ def check(
     places = np.flatnonzero(found)
     largest = int(places[norms[places].argmax()])
     places = np.concatenate([_among_the_first(norms[:window], deviations, times), places])
-    step, before = int(steps[largest]), float(highest[largest])
-    evidence: list[Evidence] = [
-        exactly("largest spike over the level before", norms[largest] / before, times),
-        exactly("step of the largest spike", step, step),
-        exactly("number of spikes", len(places), 0),
-    ]
-    sure = round(min(0.7 + 0.05 * np.log2(norms[largest] / before / times), 0.95), 3)
-    layers = _layers(record, step)
-    return Finding(
-        ID,
-        "warning" if hurt else "advice",
-        sure,
-        layers,
-        (int(steps[places[0]]), int(steps[places[-1]])),
-        tuple(evidence),
-    )
+    return _Spikes(steps[places], int(steps[largest]), float(norms[largest] / highest[largest]), hurt)
 
 
 def _among_the_first(norms: Floats, deviations: float, times: float) -> NDArray[np.intp]:
