@@ -46,7 +46,8 @@ def check(
     }
     uses = {where: count for where, count in uses.items() if count and not is_seen(record, where)}
     if len(uses) < 2:
-        raise NotApplicable(f"{len(uses)} held-out sets with accuracy; a used and a fresh one are needed")
+        known = "one held-out set has an accuracy" if uses else "no held-out set has an accuracy"
+        raise NotApplicable(f"{known}; a used and a fresh one are needed")
     used = max(uses, key=lambda where: (uses[where], where))
     fresh = min(uses, key=lambda where: (uses[where], where))
     if uses[used] < looks or uses[fresh] > seldom * uses[used]:

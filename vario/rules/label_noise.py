@@ -93,7 +93,9 @@ def check(
     estimates = (against_accuracy, against_loss, confident_errors, labels_at_random, labels_unrelated)
     positions = has_positions(record)
     if positions and labels_per_example(record) < few:
-        raise NotApplicable("two labels to an example are a mixture (mixup), which lowers training accuracy")
+        raise NotApplicable(
+            "two labels to an example, as a mixture (mixup) or pairs have: wrong ones do not show"
+        )
     asked = [e for e in estimates if not positions or e is not confident_errors]
     for estimate in asked:
         try:
