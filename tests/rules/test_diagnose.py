@@ -135,12 +135,13 @@ def test_a_model_that_is_mostly_left_out_explains_a_rate_that_looks_too_high():
         assert by["parameters-not-updated"] == ("" if kind == "in no optimizer" else "learning-rate-too-high")
 
 
-def test_a_loss_that_jumps_again_and_again_explains_answers_that_look_like_wrong_labels():
+def test_a_loss_that_jumps_again_and_again_explains_answers_that_look_like_wrong_labels_or_a_lost_class():
     for count, explained in ((5.0, "loss-spikes"), (1.0, "")):
         jumps = (Evidence("number of spikes", count, count, count, 2),)
         spikes = Finding("loss-spikes", "advice", 0.75, (), (0, 9), jumps, stream="model")
-        by = {f.id: f.explained_by for f in rank([found("label-noise", "warning", 0.9), spikes])}
-        assert by["label-noise"] == explained
+        for other in ("label-noise", "class-neglected"):
+            by = {f.id: f.explained_by for f in rank([found(other, "warning", 0.9), spikes])}
+            assert by[other] == explained
 
 
 def test_gradients_that_exploded_before_any_step_explain_a_rate_that_looks_too_high():

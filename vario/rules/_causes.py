@@ -265,8 +265,10 @@ _MEASURED: dict[tuple[str, str], Callable[[Finding], bool]] = {
     ("parameters-not-updated", "gradients-accumulate"): lambda cause: _left_out(cause) > 0,
     # From 0.8 on dropout scales what it lets through by five and more, and the steps with it.
     ("excessive-regularization", "learning-rate-too-high"): lambda cause: _first(cause, "value") >= 0.8,
-    # Training answers, averaged over such steps, are fewer than the model has right otherwise.
+    # Training answers, averaged over such steps, are fewer than the model has right otherwise; and what was
+    # lost again and again is lost most where it was learned least.
     ("loss-spikes", "label-noise"): lambda cause: _told(cause, "number of spikes") > 1,
+    ("loss-spikes", "class-neglected"): lambda cause: _told(cause, "number of spikes") > 1,
     ("dead-units", "no-gradient"): lambda cause: _first(cause, "low") >= 0.99,
 }
 
