@@ -30,10 +30,11 @@ __all__ = ["Session", "Writer"]
 FREE = frozenset({"losses", "terms", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
 CALL = FREE | {"loss_calls", "attacks"}
 LOSS = "loss/train"  # read at nearly every step
-KEPT = {
+KEPT = {  # read at many: by which instrument, for which part of the budget at most
     "gradient/norm": ("gradient-norm", 0.15),
     "accuracy/train": ("accuracy", 0.1),
-}  # at many: part of the budget
+    "clipping/norm_before": ("clipping", 0.05),
+}
 COMPARED = frozenset({"losses", "terms", "times"})  # runs are compared by these, step by step
 NEEDS = {
     "none": frozenset[str](),

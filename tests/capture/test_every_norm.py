@@ -190,3 +190,35 @@ def test_what_breaks_is_switched_off_and_the_run_goes_on(monkeypatch: pytest.Mon
     assert len(script.losses) == STEPS
     assert [text.split(":")[0] for text in observer.failures] == ["the gradient's norm at every step"]
     assert len(observer.found) == STEPS
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["dozing", "heard"])
+def test_the_norm_that_the_script_clips_by_is_kept_as_well(idle: bool) -> None:
+    script, observer = Script(), Kept(1, idle, grads=False)
+    observer.kept_periods["clipping/norm_before"] = 1
+    attachment, norms = Attachment(observer), []
+    for _ in range(STEPS):
+        script.optimizer.zero_grad()
+        script.loss().backward()
+        norms.append(nn.utils.clip_grad_norm_(script.model.parameters(), 0.05).item())
+        script.optimizer.step()
+    attachment.detach()
+    found = observer.points["clipping/norm_before"]
+    assert len(found) >= 0.8 * STEPS
+    assert {step: norms[step] for step in found} == found
+    assert not observer.failures
+
+
+def test_a_gradient_that_is_clipped_in_parts_has_no_norm_of_the_whole() -> None:
+    script, observer = Script(), Kept(1, True, grads=False)
+    observer.kept_periods["clipping/norm_before"] = 1
+    attachment = Attachment(observer)
+    for _ in range(STEPS):
+        script.optimizer.zero_grad()
+        script.loss().backward()
+        for parameter in script.model.parameters():
+            nn.utils.clip_grad_norm_([parameter], 0.05)
+        script.optimizer.step()
+    attachment.detach()
+    assert "clipping/norm_before" not in observer.points
+    assert not observer.failures

@@ -107,6 +107,11 @@ class Doze:
             if stream.every_accuracy.due:
                 self._owner.spent(stream.every_accuracy.called(self._owner, stream, name, args, kwargs))
 
+    def clipped(self, norm: Any) -> None:
+        """The gradient of a step of which nothing is wanted was clipped: its norm may be kept."""
+        if len(self._owner.streams) == 1 and self._owner.streams[0].every_clip.due:
+            self._owner.streams[0].every_clip.clipped(norm)
+
     def _step_under_way(self) -> int:
         return self._owner.streams[0].step + self._counted - self.left
 
@@ -117,11 +122,13 @@ class Doze:
 
     def step_passed(self) -> None:
         """A step has been taken of which nothing was told."""
-        stream = self._owner.streams[0]
+        stream, step = self._owner.streams[0], self._step_under_way()
         if stream.every_accuracy.due:
-            stream.every_accuracy.step_ends(self._step_under_way(), stream.micro_batches)
-        stream.every_accuracy.next_step()
-        stream.every_norm.next_step()
+            self._owner.spent(stream.every_accuracy.step_ends(step, stream.micro_batches))
+        if stream.every_clip.due:
+            self._owner.spent(stream.every_clip.step_ends(step))
+        for thinned in stream.thinned:
+            thinned.next_step()
         self.left -= 1
         kept = stream.every_loss
         known = kept.due and self.optimizer != BY_HAND  # by hand the next batch is in hand by now

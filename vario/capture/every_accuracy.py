@@ -59,16 +59,21 @@ class EveryAccuracy(Thinned):
         """What was called went backward."""
         self._backwards += 1
 
-    def step_ends(self, step: int, micro_batches: int) -> None:
-        """A step ends of which nothing else was heard; of so many backwards, as far as is known."""
+    def step_ends(self, step: int, micro_batches: int) -> float:
+        """A step ends of which nothing else was heard; of so many backwards, as far as is known.
+
+        The seconds that this took.
+        """
+        start = time.perf_counter()
         calls = [call for call in self._calls if call is not None]
-        if not self._calls:
-            return
-        self.took(self._spent)
         alike = len({call.classes for call in calls}) == 1
         if alike and len(calls) == len(self._calls) == self._backwards == micro_batches:
             value = torch.stack([c.right for c in calls]).sum() / torch.stack([c.known for c in calls]).sum()
             self.add(step, value.item() if value.is_cpu else value)
+        seconds = time.perf_counter() - start
+        if self._calls:
+            self.took(self._spent + seconds)
+        return seconds
 
     def next_step(self) -> None:
         """Nothing of the step before is of the coming one."""

@@ -179,11 +179,8 @@ def _install() -> None:
 
 
 def _subclasses(kind: type) -> list[type]:
-    found: list[type] = []
-    child: type
-    for child in kind.__subclasses__():
-        found += [child, *_subclasses(child)]
-    return found
+    below: list[type] = kind.__subclasses__()
+    return [found for child in below for found in (child, *_subclasses(child))]
 
 
 def _before_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -290,6 +287,9 @@ def _clip(original: Callable[..., Any]) -> Callable[..., Any]:
         norm = original(parameters, max_norm, *args, **kwargs)
         if _awake():
             _tell("clipped", max_norm, norm)
+        else:
+            for listener in _Places.listeners:
+                listener.doze.clipped(norm)
         return norm
 
     return clip_grad_norm_

@@ -17,6 +17,7 @@ from torch.optim.optimizer import Optimizer
 from vario.capture import names as naming
 from vario.capture import outside, shards
 from vario.capture.every_accuracy import EveryAccuracy
+from vario.capture.every_clip import EveryClip
 from vario.capture.every_loss import EveryLoss
 from vario.capture.every_norm import EveryNorm
 from vario.capture.losses import Divided, MicroBatches, divided_by_number, undivided
@@ -54,6 +55,7 @@ class Stream:
     every_loss: EveryLoss = field(default_factory=EveryLoss)
     every_norm: EveryNorm = field(default_factory=EveryNorm)
     every_accuracy: EveryAccuracy = field(default_factory=EveryAccuracy)
+    every_clip: EveryClip = field(default_factory=EveryClip)
     over: bool = False  # there will be no further step
     outside: dict[str, float] = field(default_factory=dict)  # sums of what the optimizer does not hold
     left_out: dict[int, tuple[float | None, float | None]] = field(default_factory=dict)  # of no optimizer
@@ -70,6 +72,11 @@ class Stream:
     seconds: float | None = None  # of the last step, end to end
     data_wait: float = 0.0
     own_before: float = 0.0
+
+    @property
+    def thinned(self) -> tuple[EveryNorm, EveryAccuracy, EveryClip]:
+        """What is read of many steps of which little else is."""
+        return self.every_norm, self.every_accuracy, self.every_clip
 
     @property
     def sharded(self) -> bool:
@@ -142,20 +149,24 @@ class Stream:
     def keep_of_every_step(self, observer: Observer) -> None:
         """The coming steps keep what the observer can afford of them, measured or not."""
         self.every_loss.keep(observer.loss_period(self))
-        for kept in (self.every_norm, self.every_accuracy):
+        for kept in self.thinned:
             kept.keep(0 if self.sharded else observer.kept_period(self, kept))
 
     def tell_kept(self, observer: Observer) -> None:
         """What was kept of steps so far."""
-        self.every_norm.tell(self, observer)
-        self.every_accuracy.tell(self, observer)
+        for kept in self.thinned:
+            kept.tell(self, observer)
         self.every_loss.tell(self, observer)
 
-    def next_step(self) -> None:
-        """A step that was heard has ended."""
+    def next_step(self, batches: MicroBatches) -> None:
+        """A step that was heard has ended, of these micro-batches."""
+        if self.every_clip.due and "clip" not in self.wanted:
+            for norm, _ in batches.clips if batches is not self.last_batches else ():
+                self.every_clip.clipped(norm)
+            self.every_clip.step_ends(self.step)
         self.step, self.thread = self.step + 1, threading.get_ident()
-        self.every_norm.next_step()
-        self.every_accuracy.next_step()
+        for kept in self.thinned:
+            kept.next_step()
 
     def let_go(self) -> None:
         """The optimizer is gone: keep no tensor alive."""

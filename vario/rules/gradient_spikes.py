@@ -82,7 +82,8 @@ def _spikes(
     many: int = 50,  # readings of a block
     few: int = 20,  # of one where there are too few for two of the others
 ) -> _Spikes | None:
-    name = "clipping/norm_before" if len(record.series("clipping/norm_before")[0]) >= 100 else "gradient/norm"
+    clipped = len(record.series("clipping/norm_before")[0]) >= 2 * few
+    name = "clipping/norm_before" if clipped else "gradient/norm"
     steps, norms = need_finite(*record.need(name, 2 * few), 2 * few, name)
     window = many if len(norms) >= 2 * many else few
     highest = highest_before(norms, window)
