@@ -18,8 +18,8 @@ SERIES = "accuracy/train"
 
 
 @contextmanager
-def attached(period: int = 1) -> Iterator[dict[int, float]]:
-    observer = Kept(1, True, grads=False)
+def attached(period: int = 1, *, idle: bool = True) -> Iterator[dict[int, float]]:
+    observer = Kept(1, idle, grads=False)
     observer.kept_periods[SERIES] = period
     attachment = Attachment(observer)
     try:
@@ -84,13 +84,21 @@ def evaluated_without_gradients(script: Script) -> None:
             nn.functional.cross_entropy(script.model(torch.randn(20, 5)), torch.zeros(20, dtype=torch.long))
 
 
-COUNTED = [by_function, by_module, by_name, some_ignored, evaluated_without_gradients]
+def scaled(script: Script) -> None:
+    """Every step is heard then."""
+    out, y, right = script.answered()
+    scaler = script.__dict__.setdefault("scaler", torch.amp.GradScaler("cpu", enabled=False))
+    script.finish(scaler.scale(nn.functional.cross_entropy(out, y)), right)
 
 
+COUNTED = [by_function, by_module, by_name, some_ignored, evaluated_without_gradients, scaled]
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["dozing", "heard"])
 @pytest.mark.parametrize("loop", COUNTED, ids=lambda loop: loop.__name__)
-def test_it_is_what_the_script_counts(loop: Callable[[Script], None]) -> None:
+def test_it_is_what_the_script_counts(loop: Callable[[Script], None], idle: bool) -> None:
     script = Script()
-    with attached() as found:
+    with attached(idle=idle) as found:
         for _ in range(STEPS):
             loop(script)
     assert len(found) > 0.7 * STEPS  # not at those that are heard
@@ -153,12 +161,13 @@ def nothing_right_or_wrong(script: Script) -> None:
 NOT_COUNTED = [two_losses, two_mixed, shares, evaluated_with_gradients, attacked, nothing_right_or_wrong]
 
 
+@pytest.mark.parametrize("idle", [True, False], ids=["dozing", "heard"])
 @pytest.mark.parametrize("loop", NOT_COUNTED, ids=lambda loop: loop.__name__)
 def test_where_it_is_not_known_which_rows_are_of_training_there_is_none(
-    loop: Callable[[Script], None],
+    loop: Callable[[Script], None], idle: bool
 ) -> None:
     script = Script()
-    with attached() as found:
+    with attached(idle=idle) as found:
         for _ in range(STEPS):
             loop(script)
     assert not found
@@ -200,7 +209,7 @@ def test_a_loss_inside_a_transform_breaks_nothing() -> None:
                 parameters, x[:, None], y[:, None]
             )
             by_function(script)
-    assert not found
+    assert {step: pytest.approx(script.right[step]) for step in found} == found
 
 
 def test_what_breaks_is_switched_off_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,6 +180,7 @@ class Attachment(Hearing):
         maybe = training and self.gradients_on.may_evaluate()
         if training and not (maybe or self.keeps_calls) and "reduction" not in kwargs and value.dim() == 0:
             self.gathered.loss_given(value)
+            self.doze.loss_called(name, args, kwargs)
             return
         call = read_call(name, function, args, kwargs, value)
         if call is None:

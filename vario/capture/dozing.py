@@ -70,7 +70,7 @@ class Doze:
         if torch._C._current_graph_task_id() == -1:
             if self.optimizer == BY_HAND:
                 self.one_passed()
-            elif self.optimizer:
+            elif len(self._owner.streams) == 1:
                 self._owner.streams[0].every_accuracy.backward()
             self._owner.spent(self.loss_passed(tensors))
 
@@ -101,11 +101,10 @@ class Doze:
             )
 
     def loss_called(self, name: str, args: Any, kwargs: Any) -> None:
-        """A loss of a step that passes: how much of its batch is right may be kept."""
-        if self.optimizer not in (0, BY_HAND):
-            stream = self._owner.streams[0]
-            if stream.every_accuracy.due:
-                self._owner.spent(stream.every_accuracy.called(self._owner, stream, name, args, kwargs))
+        """A loss of training whose arguments nobody asks for: how much of its batch is right may be kept."""
+        if len(self._owner.streams) == 1 and (stream := self._owner.streams[0]).every_accuracy.due:
+            seconds = stream.every_accuracy.called(self._owner, stream, name, args, kwargs)
+            self._owner.spent(seconds if self.optimizer else 0.0)  # else it is heard, and timed
 
     def clipped(self, norm: Any) -> None:
         """The gradient of a step of which nothing is wanted was clipped: its norm may be kept."""

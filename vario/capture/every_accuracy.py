@@ -59,15 +59,12 @@ class EveryAccuracy(Thinned):
         """What was called went backward."""
         self._backwards += 1
 
-    def step_ends(self, step: int, micro_batches: int) -> float:
-        """A step ends of which nothing else was heard; of so many backwards, as far as is known.
-
-        The seconds that this took.
-        """
+    def step_ends(self, step: int, micro_batches: int, heard: int = 0) -> float:
+        """A step of so many micro-batches ends; so many of its backwards were heard. The seconds it took."""
         start = time.perf_counter()
         calls = [call for call in self._calls if call is not None]
         alike = len({call.classes for call in calls}) == 1
-        if alike and len(calls) == len(self._calls) == self._backwards == micro_batches:
+        if alike and len(calls) == len(self._calls) == self._backwards + heard == micro_batches:
             value = torch.stack([c.right for c in calls]).sum() / torch.stack([c.known for c in calls]).sum()
             self.add(step, value.item() if value.is_cpu else value)
         seconds = time.perf_counter() - start

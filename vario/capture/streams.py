@@ -160,10 +160,14 @@ class Stream:
 
     def next_step(self, batches: MicroBatches) -> None:
         """A step that was heard has ended, of these micro-batches."""
+        fresh = batches is not self.last_batches
         if self.every_clip.due and "clip" not in self.wanted:
-            for norm, _ in batches.clips if batches is not self.last_batches else ():
+            for norm, _ in batches.clips if fresh else ():
                 self.every_clip.clipped(norm)
             self.every_clip.step_ends(self.step)
+        if self.every_accuracy.due and "loss_calls" not in self.wanted:
+            heard = len(batches.members) if fresh else 0
+            self.every_accuracy.step_ends(self.step, self.micro_batches, heard)
         self.step, self.thread = self.step + 1, threading.get_ident()
         for kept in self.thinned:
             kept.next_step()
