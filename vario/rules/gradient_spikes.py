@@ -4,16 +4,19 @@ What it means: a few batches throw the model off its way. Their examples, or a l
 unstable, deserve a look; clipping limits the harm.
 How it is decided: the norm of the gradient (before clipping, where that is known) stands more than 10
 usual deviations above the block of 50 readings before it (of 20, of fewer than 100), and at the same time
-more than 5 times above the highest level that the run had seen until then: late in a run single hard
+more than 5 times above the highest level that the run had seen until then, or than the largest of so many
+readings would be by chance, by their spread within blocks, as log-normal ones. Late in a run single hard
 examples stand out only because all else is learned. Nor is it a spike where gradients stay as large, as when
 a run begins to learn, unless the loss rose. Where there are spikes, what stands out of the first block alike
-is told as well. A spike names its step and the layers whose gradient
-stood out most. It is a warning where the loss rose with it, advice otherwise.
+is told as well. A spike names its step and the layers whose gradient stood out most. It is a warning where
+the loss rose with it, advice otherwise.
 Not applicable: fewer than 40 readings of the gradient's norm.
 """
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +43,7 @@ class _Spikes(NamedTuple):
     steps: Steps  # of the spikes, those of the first block included
     largest: int  # step of the largest that can be judged
     times: float  # it over the highest level before
+    limit: float
     hurt: bool
 
 
@@ -49,11 +53,11 @@ def check(record: Record, *, times: float = 5.0) -> Finding | None:
     if found is None:
         return None
     evidence: list[Evidence] = [
-        exactly("largest spike over the level before", found.times, times),
+        exactly("largest spike over the level before", found.times, found.limit),
         exactly("step of the largest spike", found.largest, found.largest),
         exactly("number of spikes", len(found.steps), 0),
     ]
-    sure = round(min(0.7 + 0.05 * np.log2(found.times / times), 0.95), 3)
+    sure = round(min(0.7 + 0.05 * np.log2(found.times / found.limit), 0.95), 3)
     layers = _layers(record, found.largest)
     return Finding(
         ID,
@@ -87,6 +91,7 @@ def _spikes(
     steps, norms = need_finite(*record.need(name, 2 * few), 2 * few, name)
     window = many if len(norms) >= 2 * many else few
     highest = highest_before(norms, window)
+    times = max(times, _by_chance(norms, window))
     found = spikes(norms, deviations, window) & (norms > times * highest)
     hurt = bool(found.any()) and _loss_rose(record, steps[found])
     if not hurt:
@@ -96,7 +101,21 @@ def _spikes(
     places = np.flatnonzero(found)
     largest = int(places[norms[places].argmax()])
     places = np.concatenate([_among_the_first(norms[:window], deviations, times), places])
-    return _Spikes(steps[places], int(steps[largest]), float(norms[largest] / highest[largest]), hurt)
+    return _Spikes(steps[places], int(steps[largest]), float(norms[largest] / highest[largest]), times, hurt)
+
+
+def _by_chance(norms: Floats, window: int, *, error: float = 0.01) -> float:
+    """How far above their level the largest of so many readings lies by chance, where they vary alike.
+
+    As a log-normal quantity does: some losses give gradients that differ tenfold from batch to batch.
+    """
+    positive = norms[norms > 0]
+    blocks = np.log(positive[: len(positive) // window * window].reshape(-1, window))
+    if not len(blocks):
+        return 1.0
+    apart = np.abs(blocks - np.median(blocks, axis=1, keepdims=True))
+    spread = 1.4826 * float(np.median(np.median(apart, axis=1)))
+    return math.exp(min(spread * NormalDist().inv_cdf(1 - error / len(norms)), 500.0))
 
 
 def _among_the_first(norms: Floats, deviations: float, times: float) -> NDArray[np.intp]:
