@@ -163,3 +163,17 @@ def test_fires_where_deep_layers_no_longer_tell_examples_apart_and_the_run_fails
         found(1.02, loss=learns)  # as the narrow middle of an autoencoder
     with pytest.raises(NotApplicable):
         found(1.02, ratio=0.9)  # as the first step left it
+
+
+def test_fires_where_deep_layers_do_not_tell_examples_apart_and_the_loss_stayed_there_for_long(make):
+    def found(until, deepest=1.02):
+        ranks = {
+            ("rank/effective", f"layers.{i}"): r for i, r in ((0, 15.0), (2, 6.0), (4, 2.5), (6, deepest))
+        }
+        waits = lambda s, v: (s, np.where(s < until, 2.3, 0.1 + 2.2 * np.exp(-(s - until) / 20)))  # noqa: E731
+        return poor_initialization.check(make(400, ranks | {"loss/train": waits, "update/ratio": 1e-3}))
+
+    assert found(160).where == ("layers.6",)
+    assert found(160, deepest=1.9) is None
+    with pytest.raises(NotApplicable):
+        found(40)  # a tenth of the steps is a usual warm-up

@@ -91,3 +91,18 @@ def test_weights_that_all_went_to_zero_need_no_comparing(make):
 
     assert check(make(400, decayed(0.05))).confidence == 0.95
     assert check(make(400, decayed(0.5))) is None
+
+
+def test_a_run_that_won_more_than_half_is_held_down_where_decay_forgets_each_step_at_once(make):
+    def found(decay, left, optimizer="AdamW"):
+        ill = {
+            "loss/train": lambda s, v: (s, left + (2.3 - left) * np.exp(-s / 20)),
+            ("hyper/weight_decay", "group 0"): decay,
+            "weight/norm": lambda s, v: (s, np.maximum(10 * (1 - 0.1 * decay) ** s, 3.0)),
+            "update/ratio": 0.1 * decay,
+        }
+        return check(make(400, ill, optimizer=optimizer))
+
+    assert found(1.0, left=0.9) is not None  # ten steps of four hundred
+    assert found(1.0, left=0.2) is None  # it got there all the same
+    assert found(0.3, left=0.9) is None  # 33 of 400, as where a long run is told to generalise

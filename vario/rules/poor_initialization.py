@@ -13,8 +13,8 @@ spread times the root of what flows into a unit, over the root of 2; (2) the sta
 outputs of the deepest layer is more than 1,000 times larger or smaller than that of the first (layers that
 end in a tanh or sigmoid, and dead ones, are left to their own rules), as read before any step moved the
 weights by half of their size; not across a normalisation, which sets the spread anew; (3) in a run that
-fails, the outputs of the deepest of four layers or more have an effective rank nearer to one than to two
-before training, and those of the first have 4 or more.
+fails, or whose loss stayed where it began for a fifth of the steps, the outputs of the deepest of four or
+more layers have an effective rank nearer to one than to two before training, those of the first 4 or more.
 Not applicable: neither per-example losses of classes, logits, outputs and targets of a regression or weights
 of such layers, nor the activations of three layers without a norm between, were read in the first 10 steps.
 """
@@ -25,7 +25,7 @@ import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
-from vario.rules._course import is_failing
+from vario.rules._course import course, is_failing
 from vario.rules._evidence import Estimate, exactly, finite
 from vario.rules._examples import class_totals, classes, graded, rate
 from vario.rules._model import NORMS, is_normalized_between, layers, output_layer, rows
@@ -212,13 +212,13 @@ def _spread(record: Record, limit: float, within: int) -> Evidence | None:
 def _directions(
     record: Record, within: int, *, told_apart: float = 1.5, enough: float = 4.0, least: int = 4
 ) -> Evidence | None:
-    """How many directions the outputs of the first layer have for one of the deepest, in a run that fails.
+    """How many directions the outputs of the first layer have for one of the deepest, in a run they held up.
 
     Below ``told_apart`` they are nearer to one than to two: where examples are all but one direction by then,
     what the last layer sees of them is a single number, as where small weights let through less of them than
     of the biases.
     """
-    if not is_failing(record):
+    if not is_failing(record) and not _waited(record):
         return None
     ranks = []
     for where in [name for name in layers(record) if name in record.wheres("rank/effective")]:
@@ -231,6 +231,17 @@ def _directions(
     return exactly(
         "directions of the first layer to one of the deepest", first / last, first / told_apart, where
     )
+
+
+def _waited(record: Record, *, clear: float = 0.05, part: float = 0.2, width: int = 5) -> bool:
+    """Whether the loss stayed where it began for a ``part`` of the steps: in that time nothing was won."""
+    try:
+        run = course(record)
+    except NotApplicable:
+        return False
+    levels = np.median(np.lib.stride_tricks.sliding_window_view(run.values, width), axis=1)
+    fallen = levels < (1 - clear) * run.start.value
+    return bool(fallen.any() and run.steps[fallen.argmax()] > part * run.steps[-1] and run.start.value > 0)
 
 
 def _overthrown(record: Record, *, half: float = 0.5) -> int:

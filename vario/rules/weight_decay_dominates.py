@@ -1,7 +1,8 @@
 """Weight decay shrinks the weights faster than the gradient builds them.
 
 What it means: the pull towards zero wins; what the data teach is forgotten within a few steps.
-How it is decided: only in a run that fails or has lost less than half of its starting loss, or whose loss
+How it is decided: only in a run that fails or has lost less than half of its starting loss (four fifths,
+where decay that is applied apart forgets within a twentieth of the run what a step learned), or whose loss
 lies around zero, where nothing tells how much was won; and whose weights have shrunk to less than half of
 their norm; or the typical matrix has, where a gradient reaches all of them (gains of norms, which are rarely
 decayed, are most of the norm of a transformer). While they fell (the first half of the way, in logarithms; at
@@ -54,6 +55,8 @@ def check(
     shrunk: float = 0.5,
     gone: float = 0.01,
     slow: float = 0.5,
+    far: float = 0.8,  # where next to nothing is kept; a fifth of a guess is the least that counts as harm
+    memory: float = 0.05,  # of the run; AdamW keeps a step for 1 / (rate * decay) steps, usually all of them
 ) -> Finding | None:
     """A finding where decay outweighs the gradient and the run learns little."""
     decay = record.last("hyper/weight_decay", "group 0")
@@ -61,9 +64,11 @@ def check(
         raise NotApplicable("no weight decay is set in the first parameter group")
     run = course(record)
     record.need("weight/norm", 5)
+    split = "adamw" in optimizer_name(record)
+    if split and _kept(record, decay) < memory:
+        slow = far
     if not run.failing and not (run.won < slow or run.around_zero):  # around zero nothing tells what was won
         return None
-    split = "adamw" in optimizer_name(record)
     limit = apart if split else coupled
     for matrices in dict.fromkeys([(), _matrices(record)]):  # () is all weights together
         at, weights = _read(record, "weight/norm", matrices)
@@ -84,6 +89,13 @@ def check(
         sure = 0.95 if left <= gone else confidence(pull.value, limit, least=0.75, most=0.95)
         return Finding(ID, severity, sure, ("group 0",), (0, record.step_count - 1), evidence)
     return None
+
+
+def _kept(record: Record, decay: float) -> float:
+    """For what share of the run decay leaves a step in the weights: until e-fold less of it is there."""
+    rates = finite(*record.series("hyper/lr", "group 0"))[1]
+    pull = decay * float(np.median(rates)) if len(rates) else 0.0
+    return 1 / (pull * record.step_count) if pull > 0 else np.inf
 
 
 def _pull_coupled(record: Record, decay: float, until: int, matrices: tuple[str, ...]) -> Estimate:
