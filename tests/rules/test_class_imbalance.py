@@ -50,6 +50,8 @@ def test_training_tells_whether_the_frequent_are_recognised_where_nothing_is_hel
         return {"accuracy/class_correct": (N, UNEQUAL["batch/class_counts"][1] * [share, 0, 0])}
 
     assert class_imbalance.check(make(400, UNEQUAL | trained(0.33))) is None
+    few = {name: (N[::10], values[1][::10] / 16) for name, values in (UNEQUAL | trained(0.45)).items()}
+    assert class_imbalance.check(make(400, few)) is None  # 8 of 18: 0.25 to 0.66
     assert class_imbalance.check(make(400, UNEQUAL | trained(0.9))).severity == "advice"
 
 

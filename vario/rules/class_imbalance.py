@@ -82,9 +82,9 @@ def check(
     recall = _recall(record, total)
     if recall is not None:
         few, many, held = recall
-        if many.high < recognised:
+        if many.value < recognised:
             return None
-        if held and many.value >= recognised and np.isfinite(few.value):
+        if held and np.isfinite(few.value):
             over = Estimate(few.value / many.value, few.low / many.high, few.high / max(many.low, 1e-9))
             evidence.append(over.evidence("recall of rare classes over others", neglected))
             severity = "warning" if over.high < neglected else "advice"
