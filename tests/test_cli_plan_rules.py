@@ -93,6 +93,8 @@ def test_a_floor_at_zero_and_a_term_that_is_not_there(tmp_path: Path) -> None:
     noise = np.exp(0.003 * np.random.default_rng(1).normal(size=60))
     said = fit(tmp_path, runs(lambda n, d, loss: (n, d, (20 * n**-0.1 + 8 * d**-0.1) * noise)))
     assert "floor-at-zero" in said["ids"] and "exponent-at-bound" not in said["ids"]
+    (bound,) = (one["text"] for one in said["warnings"] if one["id"] == "one-sided")
+    assert "exp(e) can lie anywhere from 0 to " in bound and "inf" not in bound
     alone = fit(tmp_path, runs(lambda n, d, loss: (n, d, (1.8 + 480 * n**-0.35) * noise)))
     assert "exponent-at-bound" in alone["ids"]
 
@@ -110,6 +112,11 @@ def test_a_line_on_curving_data(tmp_path: Path) -> None:
     columns = {"x": size, "loss": 2 + 300 * size**-0.4}
     assert "curving-without-floor" in fit(tmp_path, columns, "--law", "power")["ids"]
     assert "curving-without-floor" not in fit(tmp_path, columns, "--law", "power-floor")["ids"]
+    u = np.log(size / 1e6)
+    for law in ("power", "power-floor"):  # steeper as it grows: the floor lies at zero, and mends nothing
+        said = fit(tmp_path, {"x": size, "loss": np.exp(2 - 0.1 * u - 0.01 * u**2)}, "--law", law)
+        told = {one["id"]: one["text"] for one in said["warnings"]}
+        assert "no floor mends" in told["curving-without-floor"]
 
 
 def test_budgets_are_found_and_held_against_the_law(tmp_path: Path) -> None:

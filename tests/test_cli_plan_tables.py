@@ -279,6 +279,7 @@ def test_names_of_settings_are_not_guessed_for_sizes() -> None:
     words, sizes = np.array(["c4", "pile"]), np.array([1e9, 2e9])
     columns = {"dataset": words, "hparams": words, "params": sizes, "tokens": np.array(["20B", "40B"])}
     assert [guess(name, columns) for name in ("N", "D")] == ["params", "tokens"]
+    assert guess("D", {"params": sizes, "chars": sizes}) == "chars"
     assert guess("D", {"dataset": words, "params": sizes}) == "dataset"  # and the error names its first cell
 
 
@@ -286,3 +287,5 @@ def test_a_missing_column_comes_with_the_option_to_type(tmp_path: Path) -> None:
     file = write(tmp_path / "runs.csv", thousands, separator="\t")
     with pytest.raises(VarioError, match="no column N, D;.*Perhaps: --columns 'N=params,D=tokens'"):
         call("fit", str(file), *QUICK)
+    with pytest.raises(VarioError, match="names x; two-term takes N, D, loss.*--law power-floor, power"):
+        call("fit", str(file), "--columns", "x=params,loss=loss")

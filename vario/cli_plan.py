@@ -80,6 +80,10 @@ def fit_(
 
         fit_chart(result.plan, result.columns, chart)
     print(_json(result.shown) if as_json else _fit_text(result.shown))
+    if not as_json and result.plan is not None:
+        at = ",".join(f"{name}=..." for name in result.plan.law.inputs)
+        kept = f"kept in {out}" if out else "-o fit.json keeps it"
+        print(f"{kept}; next: vario plan predict {out or 'fit.json'} --at {at}, or vario plan design")
 
 
 @app.command()
@@ -145,11 +149,7 @@ def compare(
         if one.refused:  # whatever the width of the loss
             print(f"{one.law:16s} rows {one.rows:12s} refused: {one.refused}")
             continue
-        told = (
-            f"{100 * one.error:.2f} % off the {one.count} largest runs"
-            if one.count
-            else "too few rows to look back"
-        )
+        told = f"{100 * one.error:.2f} % off the {one.count} largest" if one.count else "too few to look back"
         print(f"{one.law:16s} rows {one.rows:12s} delta {one.delta}: {told}")
 
 
@@ -209,10 +209,7 @@ def design(
     if as_json:
         print(_json({"spread_before": before, "runs": chosen}))
         return
-    print(
-        f"forecast's own spread now: {100 * before:.2f} % (one standard deviation, without the "
-        f"noise of a run)"
-    )
+    print(f"forecast's own spread now: {100 * before:.2f} % (one standard deviation, without a run's noise)")
     for one in chosen:
         inputs = ", ".join(f"{name} {value:.3g}" for name, value in one["inputs"].items())
         print(f"  {inputs}: {one['cost']:.3g} {one['unit']}, then {100 * one['spread_after']:.2f} %")

@@ -13,10 +13,10 @@ from tests.laws.tables import planted
 from vario.laws import _compare
 from vario.laws._compare import Candidate, choose, spent
 from vario.laws._forecast import Forecaster
-from vario.laws._form import LEAST_ROWS, apart, shift, trend_of, trended
+from vario.laws._form import LEAST_ROWS, NO_FLOOR, apart, bend_of, floor_share, shift, trend_of, trended
 from vario.laws._uncertainty import interval, uncertainty
 from vario.laws.fit import Fit, fit, predict
-from vario.laws.power import POWER
+from vario.laws.power import POWER, POWER_FLOOR
 from vario.laws.two_term import TWO_TERM, TWO_TERM_TIED
 
 FAR = {"N": np.array([3e11]), "D": np.array([6e12])}
@@ -55,6 +55,18 @@ def test_no_trend_where_it_was_not_shown_to_help() -> None:
     )
     x = np.geomspace(1.0, 100.0, 20)
     assert trend_of(fit(POWER, {"x": x}, x**-0.3, delta=np.inf)) == ()
+
+
+def test_a_floor_at_zero_leaves_the_bend_that_no_floor_leaves() -> None:
+    x = np.geomspace(1.0, 100.0, 10)
+    steeper, flatter = x**-0.1 * np.exp(-0.03 * np.log(x) ** 2), 1.0 + x**-0.3
+    plain, none, shows = (fit(law, {"x": x}, y, delta="auto") for law, y in
+                          ((POWER, steeper), (POWER_FLOOR, steeper), (POWER_FLOOR, flatter)))  # fmt: skip
+    assert floor_share(none) < NO_FLOOR < floor_share(shows) and np.isnan(floor_share(plain))
+    assert bend_of(none) == pytest.approx(bend_of(plain), rel=0.2) and bend_of(shows) == ()
+    far = {"x": np.array([400.0])}
+    low, high = interval(POWER_FLOOR, none.theta, uncertainty(none, draws=100), far)[1:]
+    assert low[0] < 400.0**-0.1 * np.exp(-0.03 * np.log(400.0) ** 2) < high[0]
 
 
 def test_rivals_move_and_spread_the_forecast_by_hand() -> None:

@@ -99,7 +99,8 @@ def test_losses_of_several_vocabularies_or_held_out_sets_are_told() -> None:
 
     assert not texts({}) and not texts({"eval_examples": 16000.0})  # the last batch was left out
     assert not texts({"classes": np.nan})  # what is not known differs from nothing
-    assert "70, 96 classes" in texts({"classes": 70.0})[0]
+    (text,) = texts({"classes": 70.0})
+    assert "70, 96 classes" in text and "--where 'classes == 96'" in text
     (mixed,) = texts({"eval_examples": np.nan})
     assert mixed.startswith(f"{count - 1} of {count} losses are of an evaluation") and "loss_train" in mixed
     assert "8192 to 16384" in texts({"eval_examples": 8192.0})[0]

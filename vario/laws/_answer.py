@@ -154,9 +154,14 @@ def runs(
     given = table_of.pairs(columns, option="--columns") if columns else {}
     unknown = set(given) - set(needed) - set(BESIDE)
     if unknown:
+        one = (
+            ". Laws of one input are asked for: --law power-floor, power or broken-power"
+            if "x" in unknown
+            else ""
+        )
         raise VarioError(
             f"--columns names {', '.join(sorted(unknown))}; {family.id} takes {', '.join(needed)}, and its "
-            f"checks {', '.join(name for name in BESIDE if name not in needed)}"
+            f"checks {', '.join(name for name in BESIDE if name not in needed)}{one}"
         )
     wanted = {name: given.get(name, name) for name in needed}
     _ask_for([name for name in needed if name not in given and name not in whole], whole)
@@ -165,7 +170,8 @@ def runs(
     table_of.check(got, rows, positive=tuple(positive), called=wanted)
     if len(rows) < 2:
         place = str(table) if isinstance(table, Path) else "the directory"
-        raise VarioError(f"{place} leaves {len(rows)} row; a law needs several runs of different sizes")
+        left = f"{len(rows)} row" + "s" * (len(rows) != 1)
+        raise VarioError(f"{place} leaves {left}; a law needs several runs of different sizes")
     if np.ptp(np.asarray(got[family.output], float)) == 0:
         level = float(got[family.output][0])
         raise VarioError(f"column {family.output} is {level:g} in every row: there is nothing to fit")

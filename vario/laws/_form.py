@@ -2,7 +2,10 @@
 
 A power law of one input without a floor claims that the logs are straight, which hardly any loss is for
 long: with five rows it covered half to three quarters of the runs four times beyond. So the forecast is
-allowed the bend in the logs that the rows cannot exclude (``bend_of``).
+allowed the bend in the logs that the rows show, or as much as they cannot exclude (``bend_of``). So is one
+whose floor was fitted at zero: a floor bends the logs one way only, and rows that bend the other leave the
+same straight line. On 66 curves of image classifiers that had no part in this (the authors' own split) a
+power covers .78 -> .86 of the larger runs (24 -> 32 % wide), a floored one .78 -> .85 (18 -> 21 %).
 
 A loss of N and D is held against its own residuals: where they follow squares of log N and log D, the law
 misses something that will have grown at a larger run. Such a trend points the wrong way too often to
@@ -27,6 +30,7 @@ from vario.laws._newton import Array
 from vario.laws.fit import Fit, Law, auto_delta, predict
 
 STEEP = 4.0  # a candidate weighs in the forecast as its error to minus this
+NO_FLOOR = 1e-2  # of the lowest output: a floor below it does not show
 ROUNDS = 10  # of reweighting: the last change nothing that is printed
 LEAST_ROWS = 12  # twice the terms of a trend; of blocks where rows are checkpoints of a few runs
 # A family's id, its parameters (p,) in the user's units, and its weight where the chosen law weighs 1.
@@ -38,17 +42,31 @@ def straight(law: Law) -> bool:
     return law.link == "log" and len(law.inputs) == 1 and "c" in law.names and "e" not in law.names
 
 
+def straight_here(done: Fit) -> bool:
+    """Whether what was fitted is a straight line in logs: a law without a floor, or whose floor is zero."""
+    one_power = len(done.law.inputs) == 1 and "c" in done.law.names
+    return straight(done.law) or (one_power and floor_share(done) < NO_FLOOR)
+
+
+def floor_share(done: Fit) -> float:
+    """The floor over the lowest output that was measured; nan where the law has none."""
+    if done.law.link != "log" or "e" not in done.law.names:
+        return float("nan")
+    return float(np.exp(done.theta[done.law.names.index("e")] - done.y.min()))
+
+
 def of_sizes(law: Law) -> bool:
     """Whether it is a law of the loss by parameters and tokens: published tables were held against these."""
     return law.units == ("parameters", "tokens") and law.output == "loss"
 
 
 def bend_of(done: Fit) -> tuple[float, ...]:
-    """Standard error of a square term in log x, and the line (centre, level, slope) that it stands on.
+    """Size of a square term in log x, and the line (centre, level, slope) that it stands on.
 
-    Empty for laws that can bend: those with a floor, or of several inputs.
+    The size is what the rows show, or its standard error where that is more. Empty for laws that can bend:
+    those with a floor that shows, or of several inputs.
     """
-    if not straight(done.law) or len(done.y) < 4:
+    if not straight_here(done) or len(done.y) < 4:
         return ()
     centre = float(done.x[0].mean())
     u, root = done.x[0] - centre, np.sqrt(done.weights)
@@ -56,7 +74,9 @@ def bend_of(done: Fit) -> tuple[float, ...]:
     (level, slope), *_ = np.linalg.lstsq(line * root[:, None], u**2 * root, rcond=None)
     square = float((done.weights * (u**2 - level - slope * u) ** 2).sum())
     scatter = float((done.weights * done.residuals**2).sum()) / (len(u) - len(done.law.names))
-    return float(np.sqrt(scatter / max(square, 1e-300))), centre, float(level), float(slope)
+    error = float(np.sqrt(scatter / max(square, 1e-300)))
+    shown = abs(float(_reweighted(np.stack([*line.T, u**2], axis=1), done)[2]))
+    return max(error, shown), centre, float(level), float(slope)
 
 
 def bent(law: Law, bend: Sequence[float], at: Mapping[str, float | Array]) -> Array | float:
@@ -77,13 +97,21 @@ def trend_of(done: Fit, blocks: Array | None = None) -> tuple[float, ...]:
     if not of_sizes(done.law) or len(done.y if blocks is None else np.unique(blocks)) < LEAST_ROWS:
         return ()
     centre = done.x.mean(axis=1)
-    squares, root = _squares(done.x - centre[:, None]), np.sqrt(done.weights)
-    for _ in range(ROUNDS):  # reweighted least squares: Huber's loss at the width that the residuals ask for
-        found, *_ = np.linalg.lstsq(squares * root[:, None], done.residuals * root, rcond=None)
-        left = done.residuals - squares @ found
+    found = _reweighted(_squares(done.x - centre[:, None]), done)
+    return (*centre.tolist(), *found.tolist())
+
+
+def _reweighted(columns: Array, done: Fit) -> Array:
+    """Residuals on ``columns`` (n, k): least squares, by Huber's loss from LEAST_ROWS rows on."""
+    root = np.sqrt(done.weights)
+    for _ in range(ROUNDS):  # at the width that the residuals ask for
+        found, *_ = np.linalg.lstsq(columns * root[:, None], done.residuals * root, rcond=None)
+        if len(done.y) < LEAST_ROWS:
+            break
+        left = done.residuals - columns @ found
         width = auto_delta(left)
         root = np.sqrt(done.weights * width / np.maximum(np.abs(left), width))
-    return (*centre.tolist(), *found.tolist())
+    return np.asarray(found)
 
 
 def trended(law: Law, trend: Sequence[float], at: Mapping[str, float | Array]) -> Array | float:

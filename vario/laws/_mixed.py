@@ -52,12 +52,12 @@ def unlike(whole: table_of.Columns, rows: NDArray[np.intp], output: str) -> list
     kept = {name: np.asarray(whole[name][rows - 1], float) for name in ("classes", "eval_examples")
             if name in whole and whole[name].dtype.kind in "fiu"}  # fmt: skip
     texts = []
-    classes = np.unique(kept.get("classes", np.empty(0)))
-    classes = classes[np.isfinite(classes)]
+    known = kept.get("classes", np.empty(0))
+    classes, count = np.unique(known[np.isfinite(known)], return_counts=True)
     if len(classes) > 1:
         texts.append(
             f"the losses are over {', '.join(f'{one:g}' for one in classes)} classes (another tokenizer, or "
-            f"other labels): fit one at a time, --where 'classes == {classes[0]:g}'"
+            f"other labels): fit one at a time, --where 'classes == {classes[count.argmax()]:g}'"
         )
     seen = kept.get("eval_examples", np.empty(0)) if output == "loss" else np.empty(0)
     held = np.isfinite(seen)

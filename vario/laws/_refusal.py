@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from vario.laws._form import of_sizes, straight
+from vario.laws._form import NO_FLOOR, floor_share, of_sizes, straight_here
 from vario.laws._newton import Array
 from vario.laws._table import GAP
 from vario.laws._uncertainty import Uncertainty, noise_of
@@ -165,15 +165,10 @@ def well_trained(law: Law, logs: Array) -> NDArray[np.bool_]:
 
 def _ends(done: Fit) -> list[Caution]:
     theta, found = dict(zip(done.law.names, done.theta, strict=True)), []
-    if done.law.link == "log" and "e" in theta:
-        share = float(np.exp(theta["e"] - done.y.min()))
-        if share < 1e-2:
-            found.append(
-                Caution(
-                    "floor-at-zero",
-                    f"the floor is {share:.2g} of the lowest {done.law.output}: these runs do not show one",
-                )
-            )
+    share = floor_share(done)
+    if share < NO_FLOOR:
+        text = f"the floor is {share:.2g} of the lowest {done.law.output}: these runs do not show one"
+        found.append(Caution("floor-at-zero", text))
     for name in ("alpha", "beta", "c", "eta", "alpha_n", "alpha_d"):
         if name in theta and not 0.01 < theta[name] < 2.5:
             found.append(
@@ -195,16 +190,20 @@ def _starts(done: Fit) -> list[Caution]:
 def one_sided(done: Fit, name: str) -> tuple[float, float]:
     """95 % profile range of the log parameter ``name``; infinite where the profile stays flat.
 
-    The objective rises by the factor exp(3.84 / n) at the ends (likelihood ratio, one parameter).
+    The objective rises by the factor exp(3.84 / n) at the ends (likelihood ratio, one parameter). A floor at
+    zero is as good as one a thousandth of the lowest output: from there the upper end is within reach, which
+    is the lowest output at most.
     """
     value = float(done.theta[done.law.names.index(name)])
+    if name == "e":
+        value = max(value, float(done.y.min()) - np.log(1e3))
     steps = np.linspace(0.0, 6.0 * np.log(10.0), 37)[1:]
     limit = done.objective * np.exp(3.84 / len(done.y))
     ends = []
     for sign in (-1.0, 1.0):
         beyond = np.flatnonzero(profile(done, name, value + sign * steps) > limit)
         ends.append(value + sign * steps[beyond[0]] if len(beyond) else sign * np.inf)
-    return ends[0], ends[1]
+    return ends[0], min(ends[1], max(value, float(done.y.min()))) if name == "e" else ends[1]
 
 
 def _one_sided(done: Fit) -> list[Caution]:
@@ -288,7 +287,7 @@ def _delta(done: Fit, known: Uncertainty) -> list[Caution]:
 
 
 def _curving(done: Fit) -> list[Caution]:
-    if not straight(done.law) or len(done.y) < 5:
+    if not straight_here(done) or len(done.y) < 5:
         return []
     u = done.x[0] - done.x[0].mean()
     table = np.stack([np.ones_like(u), u, u * u], axis=1)
@@ -299,7 +298,13 @@ def _curving(done: Fit) -> list[Caution]:
         return []
     text = (
         f"log {done.law.output} curves in log {done.law.inputs[0]} ({answer[2]:+.3g} +- "
-        f"{spread:.2g} per square): add a floor"
+        f"{spread:.2g} per square)"
+    )
+    text += (
+        ": add a floor"
+        if answer[2] > 0
+        else ", steeper as it grows, which no floor mends: leave out the rows before it does, or try "
+        "--law broken-power"
     )
     return [Caution("curving-without-floor", text)]
 

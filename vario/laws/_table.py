@@ -30,7 +30,7 @@ SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1.0}
 # What headers call the inputs of a law, and the units that they name in brackets or behind an underscore.
 SPELLINGS = {
     "N": r"\bn\b|param|model.?size|^size|num.?weights|modellgr",
-    "D": r"\bd\b|(?<!per[ _-])token|sample|example|data",
+    "D": r"\bd\b|(?<!per[ _-])(token|chars|characters)|sample|example|data",
     "loss": r"loss|verlust|nll|\bbp[bc]\b|\bbits|entropy|perplex|ppl|error|acc",
     "C": r"(flop|compute)(?!.*per)",
 }
