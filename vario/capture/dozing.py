@@ -15,6 +15,7 @@ import torch
 
 from vario.capture import modes
 from vario.capture.losses import MicroBatches
+from vario.capture.thinned import FAR
 
 if TYPE_CHECKING:
     from vario.capture.attach import Attachment
@@ -40,6 +41,7 @@ class Doze:
         self._owner = owner
         self._counted = 0  # what `left` was at the last count
         self._untold = 0
+        self._of_these = self._until = FAR  # step ends, from when until something is read or to be read
         self._kept: list[tuple[MicroBatches | None, dict[str, float | None]]] = []
 
     @property
@@ -55,6 +57,7 @@ class Doze:
             return
         self.left = self._counted = self._owner.observer.idle_steps(stream)
         self.optimizer = optimizers[0] if self.left else 0
+        self._of_these = self._until = min(thinned.ends_until() for thinned in stream.thinned)
 
     def begin_by_hand(self, stream: Stream) -> bool:
         """Let the backwards after this one pass, where the observer wants nothing of their steps."""
@@ -62,6 +65,7 @@ class Doze:
             return False
         self.left = self._counted = max(self._owner.observer.idle_steps(stream) - 1, 0)
         self.optimizer = BY_HAND if self.left else 0
+        self._of_these = self._until = FAR
         self.keeps = False
         return bool(self.left)
 
@@ -70,7 +74,7 @@ class Doze:
         if torch._C._current_graph_task_id() == -1:
             if self.optimizer == BY_HAND:
                 self.one_passed()
-            elif len(self._owner.streams) == 1:
+            elif len(self._owner.streams) == 1 and self._owner.streams[0].every_accuracy.due:
                 self._owner.streams[0].every_accuracy.backward()
             self._owner.spent(self.loss_passed(tensors))
 
@@ -121,17 +125,29 @@ class Doze:
 
     def step_passed(self) -> None:
         """A step has been taken of which nothing was told."""
+        self._until -= 1
+        if not self._until:
+            self._thin()
+        stream = self._owner.streams[0]
+        self.left -= 1
+        kept = stream.every_loss
+        known = kept.due and self.optimizer != BY_HAND  # by hand the next batch is in hand by now
+        kept.passed(self._owner.loaders.examples if known else None)
+
+    def _thin(self) -> None:
+        """A step ends that was read, or before one that is to be."""
         stream, step = self._owner.streams[0], self._step_under_way()
         if stream.every_accuracy.due:
             self._owner.spent(stream.every_accuracy.step_ends(step, stream.micro_batches))
         if stream.every_clip.due:
             self._owner.spent(stream.every_clip.step_ends(step))
+        self._pass(stream)
+
+    def _pass(self, stream: Stream) -> None:
+        """As many steps as have ended are counted by those that read some of them."""
         for thinned in stream.thinned:
-            thinned.next_step()
-        self.left -= 1
-        kept = stream.every_loss
-        known = kept.due and self.optimizer != BY_HAND  # by hand the next batch is in hand by now
-        kept.passed(self._owner.loaders.examples if known else None)
+            thinned.next_step(self._of_these - self._until)
+        self._of_these = self._until = min(thinned.ends_until() for thinned in stream.thinned)
 
     def keep(self) -> None:
         """One of the steps has been taken: what it is to offer."""
@@ -165,6 +181,8 @@ class Doze:
         owner, passed, self._untold = self._owner, self._untold, 0
         if self.optimizer:  # what went backward since the last step is of another optimizer
             owner.streams[0].every_loss.drop()
+            if self._until < self._of_these:
+                self._pass(owner.streams[0])
         self.optimizer = 0
         if not passed:
             return

@@ -72,9 +72,9 @@ class EveryAccuracy(Thinned):
             self.took(self._spent + seconds)
         return seconds
 
-    def next_step(self) -> None:
+    def next_step(self, passed: int = 1) -> None:
         """Nothing of the step before is of the coming one."""
-        super().next_step()
+        super().next_step(passed)
         if self._calls:
             self._calls, self._spent = [], 0.0
         self._backwards = 0

@@ -36,7 +36,7 @@ class EveryClip(Thinned):
             self.took(time.perf_counter() - start)
         return time.perf_counter() - start
 
-    def next_step(self) -> None:
+    def next_step(self, passed: int = 1) -> None:
         """What was clipped before is of no coming step."""
-        super().next_step()
+        super().next_step(passed)
         self._clips = []

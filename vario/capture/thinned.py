@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Thinned"]
 
 MOST_HELD = 256  # numbers that may wait, on an accelerator, for a step that is measured: it waits anyway
+FAR = 1 << 30  # steps
 COSTS = 33  # whose median is believed
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, but for their whole part, fill the unit interval evenly
 
@@ -49,13 +50,17 @@ class Thinned:
             self._ahead = 1
         self._set_due()
 
-    def next_step(self) -> None:
-        """A step ends; whether the coming one is to be read."""
+    def next_step(self, passed: int = 1) -> None:
+        """So many steps have ended; whether the coming one is to be read."""
         if self.due:
             self._phase = (self._phase + GOLDEN) % 1
             self._ahead = 2 + int(self._phase * (2 * self._period - 1))
-        self._ahead -= 1
+        self._ahead -= passed
         self._set_due()
+
+    def ends_until(self) -> int:
+        """How many steps are to end before anything is to be done: one where the step under way is read."""
+        return max(1, self._ahead - 1) if self._period and len(self._values) < MOST_HELD else FAR
 
     def _set_due(self) -> None:
         self.due = self._period > 0 and self._ahead <= 1 and len(self._values) < MOST_HELD
