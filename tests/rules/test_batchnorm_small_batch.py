@@ -42,3 +42,5 @@ def test_cannot_know_without_modules_or_sizes(make):
         batchnorm_small_batch.check(make(400, SMALL))
     with pytest.raises(NotApplicable, match="size"):
         batchnorm_small_batch.check(make(400, {"batch/size": None}, events=MODULES))
+    with pytest.raises(NotApplicable, match="one step alone"):  # a call that only builds lazy layers
+        batchnorm_small_batch.check(make(400, {"batch/size": (N[:1], np.array([4.0]))}, events=MODULES))

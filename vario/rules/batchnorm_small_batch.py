@@ -6,7 +6,8 @@ is evaluated is not the one that was trained. Group or layer normalisation does 
 How it is decided: BatchNorm layers are in train mode and the usual batch has fewer than 8 examples, which
 puts a relative error of sqrt(2/n) on each variance. A warning where held-out loss is more than 1.5 times
 the training loss at the end, advice otherwise.
-Not applicable: the modules of the model, or the size of its batches, are unknown.
+Not applicable: the modules of the model, or the size of its batches, are unknown; it was read at one step
+alone, with which a call before training may have been told, as one that only builds the layers.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def check(
     size = batch_size(record)
     if not np.isfinite(size):
         raise NotApplicable("the size of the batches is unknown")
+    if len(record.series("batch/size")[0]) < 2:
+        raise NotApplicable("the size of the batches was read at one step alone")
     modes = [
         finite(*record.series("mode/train_share", w))[1]
         for w in record.wheres("mode/train_share")
