@@ -66,8 +66,9 @@ class EveryNorm(Thinned):
             optimizer = stream.optimizers[0]()
             if not self._understood[1] or getattr(optimizer, "grad_scale", None) is not None:
                 return None
-            dtype = torch.float32 if grads[0].dtype in HALVES else None
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads, 2, dtype=dtype))).detach()
+            if grads[0].dtype in HALVES:
+                grads = [grad.float() for grad in grads]
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))).detach()
         return float(norm.item()) if norm.is_cpu else norm
 
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = ["aside", "comparing", "looked_on", "unseen"]
 
-_level = torch._C._functorch.maybe_current_level  # of the transform that is under way
+_transform = torch._C._functorch.peek_interpreter_stack  # that is under way, None outside
 _WRITTEN_DOWN = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
 
 
@@ -38,7 +38,7 @@ def comparing() -> Iterator[None]:
 
 def unseen(call: Callable[..., Any], *arguments: Any) -> Any:
     """What `call` returns, made while no mode looks on; None, and no call, where nothing has values."""
-    if _Trace.compared or torch._C._get_tracing_state() is not None or _level() is not None:
+    if _Trace.compared or torch._C._get_tracing_state() is not None or _transform() is not None:
         return None
     if not looked_on():
         return call(*arguments)
