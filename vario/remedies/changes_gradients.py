@@ -105,12 +105,11 @@ def _spikes(finding: Finding, record: Record, steps: str) -> list[Change]:
             *changes,
             Change(f"{alike} in them (weights, noise, dropout), or a lower rate is due by then"),
         ]
-    steps = steps or f"{finding.steps[0]} to {finding.steps[1]}"
+    first, last = finding.steps
+    steps = steps or (f"{first} to {last}" if last > first else str(first))
+    batches = f"batch of step {steps}" if steps.isdigit() else f"batches of steps {steps}"
     changes.append(
-        Change(
-            f"look at the batches of steps {steps}: a spike that comes back with the data is the data"
-            f"{in_common(record)}"
-        )
+        Change(f"look at the {batches}: a spike that comes back with the data is the data{in_common(record)}")
     )
     return changes
 
