@@ -228,7 +228,7 @@ def test_batch_norm_in_train_mode_mixes_examples_and_in_eval_mode_does_not() -> 
     agree(model, draw(B, 5))
 
 
-def test_rows_that_are_regrouped_are_refused() -> None:
+def test_rows_that_are_regrouped_are_followed() -> None:
     """A router gives half of all rows to each expert: their places no longer tell the example."""
 
     def run(m: nn.Module, x: Tensor) -> Tensor:
@@ -238,10 +238,10 @@ def test_rows_that_are_regrouped_are_refused() -> None:
         parts = torch.cat([m.first(rows[order[:half]]), m.second(rows[order[half:]])])
         return m.head(parts[order.argsort()]).reshape(B, -1)
 
-    model = seeded(lambda: Model(run, first=nn.Linear(5, 5), second=nn.Linear(5, 5), head=nn.Linear(5, 2)))
-    result = measure(model, (model(draw(B, 6, 5)).tanh() * draw(B, 12, seed=2)).sum())
-    assert set(result.squares) == {"head.weight", "head.bias"}
-    assert {"first.weight", "first.bias", "second.weight", "second.bias"} == set(result.missed)
+    agree(
+        seeded(lambda: Model(run, first=nn.Linear(5, 5), second=nn.Linear(5, 5), head=nn.Linear(5, 2))),
+        draw(B, 6, 5),
+    )
 
 
 @pytest.mark.parametrize("time_first", [False, True])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.per_example.batch_axis import Layout, Shape, dim_of, is_packed, kind_of
+from vario.capture.per_example.batch_axis import Layout, Shape, dim_of, is_packed, kind_of, owned
 
 __all__ = ["PICKS", "asked", "index", "joined", "picked", "repeated"]
 
@@ -32,7 +32,7 @@ def picked(node: Any) -> dict[int, Tensor]:
 
 
 def index(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
-    """Entries are picked by tensors. Other dimensions stay; examples must be picked one after the other."""
+    """Entries are picked by tensors. Other dimensions stay; what is picked is of whom it is picked for."""
     del out, edge
     if is_packed(node):
         return None
@@ -44,22 +44,29 @@ def index(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: 
         return at
     if at.dim >= before + mine.dim():
         return at._replace(dim=kept[at.dim - mine.dim()])
-    if shape[first] != examples or mine.is_meta:
+    if mine.is_meta:
         return None
-    mine = mine.movedim(at.dim - before, -1).unflatten(-1, (at.outer, examples, at.inner))
-    expected = torch.arange(examples, device=mine.device)[:, None]
-    return Layout(first, 1, 1) if bool((mine == expected).all()) else None
+    mine, owners = mine.movedim(at.dim - before, -1).to("cpu"), at.owners(examples)
+    whose = torch.full((shape[first],), -1, device="cpu")
+    owners = owners.expand(mine.shape).flatten()
+    flat = (mine % shape[first]).flatten()[owners >= 0]
+    owners = owners[owners >= 0]
+    whose[flat] = owners
+    return owned(first, whose, examples) if torch.equal(whose[flat], owners) else None
 
 
 def joined(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
     """Put behind one another: along the examples too, where each part has all of them, as of one time."""
     if at.dim != dim_of(node._saved_dim, len(out)):
         return at
-    del out, edge
+    del out
     once = examples * at.inner
     parts = [None if node is None else node._input_metadata[nr].shape for node, nr in node.next_functions]
-    if any(part is None or part[at.dim] % once for part in parts):
-        return None
+    if at.ragged or any(part is None or part[at.dim] % once for part in parts):
+        if any(part is None for part in parts[:edge]):
+            return None  # how long it is is not known
+        start = sum(part[at.dim] for part in parts[:edge] if part is not None)
+        return owned(at.dim, at.owners(examples)[start : start + shape[at.dim]], examples)
     return at._replace(outer=shape[at.dim] // once)
 
 
@@ -71,6 +78,8 @@ def asked(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: 
     """
     if edge == 0 and len(node.next_functions) > 1:
         return at  # what is written into
+    if at.ragged:
+        return None
     known = node._input_metadata[0]
     numbers = torch.arange(1, examples + 1, device=known.device, dtype=known.dtype)
     marked = numbers.repeat_interleave(at.inner).repeat(at.outer)

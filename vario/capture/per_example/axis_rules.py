@@ -11,30 +11,45 @@ from collections.abc import Callable
 from typing import Any
 
 from vario.capture.per_example.axis_moves import PICKS, asked, index, joined, repeated
+from vario.capture.per_example.axis_rows import SPLITS, cut, gathered, put, regrouped, sent, summed
 from vario.capture.per_example.batch_axis import BATCH_NORMS, Layout, Shape, dim_of, kind_of
 
 __all__ = ["below", "is_elementwise", "of_parameter", "works_along"]
 
 
-def below(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
-    """Layout of an input of this shape, from that of the output; None where it cannot be told."""
+def below(
+    node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int, *, table: bool = False
+) -> Layout | None:
+    """Layout of an input of this shape, from that of the output; None where it cannot be told.
+
+    ``table``: it is made of parameters alone, and what is looked up in it are no rows of examples.
+    """
     name = kind_of(node)
     if name in _ELEMENTWISE:
         return _broadcast(at, out, shape)
     rule = _RULES.get(name)
-    if rule is None or (edge > 0 and name in _ONE_INPUT):
+    if rule is None or (edge > 0 and name in _ONE_INPUT) or (table and _looks_up(name, at, out, edge)):
         return None
     try:
         there = rule(node, at, out, shape, edge, examples)
     except (
         AttributeError,
+        IndexError,
         RuntimeError,
         TypeError,
     ):  # this release, or this form of the operation, does not keep it
         return None
     if there is None or not 0 <= there.dim < len(shape):
         return None
-    return there if shape[there.dim] == there.outer * examples * there.inner else None
+    return there if shape[there.dim] == there.length(examples) else None
+
+
+def _looks_up(name: str, at: Layout, out: Shape, edge: int) -> bool:
+    """Whether rows are picked by the operation, or by what it multiplies with."""
+    factor = edge - (name == "Addmm")
+    if name in ("Addmm", "Bmm", "Mm") and factor >= 0:
+        return at.dim == len(out) - 1 - factor
+    return name in _ROUTES
 
 
 def is_elementwise(node: Any) -> bool:
@@ -63,6 +78,8 @@ def _broadcast(at: Layout, out: Shape, shape: Shape) -> Layout | None:
 
 def _view(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
     """Entries keep their order: find the dimension in which one step to the next example lies."""
+    if at.ragged:
+        return regrouped(at, out, shape, examples)
     del node, edge
     stride = at.inner * math.prod(out[at.dim + 1 :])
     below = 1
@@ -92,10 +109,12 @@ def _leading(most: int) -> Callable[..., Layout | None]:
 
 def _not_its_own(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
     """The operation works along one dimension, and leaves the others where they are."""
-    del edge, examples
+    del edge
     if kind_of(node) == "Slice" and out == shape:
         return at
-    return at if at.dim != dim_of(node._saved_dim, len(out)) else None
+    if at.dim != dim_of(node._saved_dim, len(out)):
+        return at
+    return cut(node, at, shape, examples) if kind_of(node) == "Slice" else None
 
 
 def _normalized(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
@@ -108,7 +127,7 @@ def _batch_norm(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, exam
     channels, as for an instance norm, whose scale and shift are then repeated for each of them."""
     del out, shape, examples
     if edge:
-        return Layout(0, at.outer, at.inner) if at.dim == 1 else None
+        return at._replace(dim=0) if at.dim == 1 else None
     return None if node._saved_training and at.dim != 1 else at
 
 
@@ -223,7 +242,9 @@ def _aligned(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, example
 
 def _added_rows(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
     """What rows are added to, or put in place of, keeps its own."""
-    return at if edge == 0 else _not_its_own(node, at, out, shape, edge, examples)
+    if edge == 0 or at.dim != dim_of(node._saved_dim, len(out)):
+        return at
+    return sent(node, at, shape, examples)
 
 
 def _recurrent(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
@@ -252,9 +273,10 @@ def _addmm(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples:
 
 def _mm(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: int) -> Layout | None:
     """Rows of the product are rows of the first factor, columns those of the second, a batch is of both."""
-    del node, shape, examples
     rows = len(out) - 2
-    return at if at.dim < rows or at.dim == rows + edge else None
+    if at.dim < rows or at.dim == rows + edge:
+        return at
+    return summed(node, at, shape, edge, examples)
 
 
 _ELEMENTWISE = frozenset(
@@ -270,8 +292,7 @@ _ELEMENTWISE = frozenset(
 )
 # what else these read are parameters, or is written into places that they do not tell
 _ONE_INPUT = frozenset(
-    """Convolution FusedRmsNorm IndexPut Linear MaskedScatter Mv NativeGroupNorm
-    NativeLayerNorm""".split()
+    """Convolution FusedRmsNorm GroupedMm Linear MaskedScatter Mv NativeGroupNorm NativeLayerNorm""".split()
 )
 _ATTENTIONS = tuple(
     f"ScaledDotProduct{kind}Attention{where}"
@@ -288,10 +309,11 @@ _FEATURES = {
     **dict.fromkeys(("Convolution", "NativeGroupNorm", *BATCH_NORMS), 1),
     **dict.fromkeys("CudnnRnn Embedding FusedRmsNorm Linear MkldnnRnnLayer NativeLayerNorm".split(), -1),
 }
+_ROUTES = (*PICKS, "Gather", "IndexAdd", "IndexCopy", "IndexPut", "Scatter", "ScatterAdd", *SPLITS)
 _RULES: dict[str, Callable[..., Layout | None]] = {
     **dict.fromkeys(("View", "UnsafeView", "ReshapeAlias"), _view),
     **dict.fromkeys(
-        """Cumprod Cumsum Gather Glu Logcumsumexp LogSoftmax Narrow SafeSoftmax Slice Softmax Sort Split
+        """Cumprod Cumsum Glu Logcumsumexp LogSoftmax Narrow SafeSoftmax Slice Softmax Sort Split
         SplitWithSizes Topk UnsafeSplit""".split(),
         _not_its_own,
     ),
@@ -323,7 +345,10 @@ _RULES: dict[str, Callable[..., Layout | None]] = {
     **dict.fromkeys(BATCH_NORMS, _batch_norm),
     **dict.fromkeys(("Linear", "ViewAsReal"), _all_but(1)),
     **dict.fromkeys(("Tril", "Triu"), _all_but(2)),
-    **dict.fromkeys(("IndexPut", "MaskedScatter", "Mv", "ViewAsComplex"), _same_dim),
+    **dict.fromkeys(("MaskedScatter", "Mv", "ViewAsComplex"), _same_dim),
+    "Gather": gathered,
+    "IndexPut": put,
+    "GroupedMm": _all_but(1),
     **dict.fromkeys(("IndexAdd", "IndexCopy", "IndexFill", "Scatter", "ScatterAdd"), _added_rows),
     **dict.fromkeys(("Cdist", "EuclideanDist"), _pairs),
     **dict.fromkeys(("FftC2C", "FftC2R", "FftR2C"), _transformed),

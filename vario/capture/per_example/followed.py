@@ -9,9 +9,17 @@ import torch
 from torch import Tensor
 
 from vario.capture.per_example.axis_moves import PICKS, picked
+from vario.capture.per_example.axis_rows import SPLITS, parted
 from vario.capture.per_example.axis_rules import below as layout_below
 from vario.capture.per_example.axis_rules import is_elementwise, works_along
-from vario.capture.per_example.batch_axis import BATCH_NORMS, Layout, Shape, kind_of, passes
+from vario.capture.per_example.batch_axis import (
+    BATCH_NORMS,
+    Layout,
+    agreed,
+    dim_of,
+    kind_of,
+    passes,
+)
 from vario.capture.per_example.chains import Chains
 
 __all__ = ["Edge", "below_batch_norm", "bent", "down", "find_roots", "layouts", "reads"]
@@ -22,33 +30,45 @@ Edge = tuple[Any, int]  # an output of the graph: its node, and its number among
 def find_roots(
     loss: Tensor, under: Chains, examples: int, time_first: bool
 ) -> tuple[dict[Edge, Layout], set[Any]]:
-    """Outputs whose rows the loss is taken over, where a tensor becomes a number; and all nodes above them.
+    """Outputs whose rows the loss is taken over, where a tensor becomes a number or, above all layers, is
+    added up over its rows; and all nodes above them.
 
     Nothing below such rows is looked at: a number in there is made of several examples, and mixes them.
     """
     roots: dict[Edge, Layout] = {}
-    todo: list[Any] = [loss.grad_fn]
+    todo: list[tuple[Any, bool]] = [(loss.grad_fn, True)]
     seen: set[Any] = set()
     while todo:
-        node = todo.pop()
+        node, above = todo.pop()
         if node in seen:
             continue
         seen.add(node)
-        number = not node._input_metadata[0].shape
-        for edge in node.next_functions:
-            if edge[0] is None or under.is_bare(edge[0], examples):
-                continue
-            layout = _rows(edge, under, examples, time_first) if number else None
+        shape = node._input_metadata[0].shape
+        read = [edge for edge in node.next_functions if edge[0] is not None]
+        rest = [edge for edge in read if not under.is_bare(edge[0], examples)]
+        above = above and (not shape or len(rest) == len(read))
+        ends = not shape or (above and _adds_rows(node))
+        for edge in rest:
+            layout = _rows(edge, under, examples, time_first) if ends else None
             if layout is not None:
                 roots[edge] = layout
                 continue
-            for picks in _picking(edge, under) if number else ():
+            for picks in _picking(edge, under) if ends else ():
                 layout = _rows(picks.next_functions[0], under, examples, time_first)
                 if layout is not None:
                     roots[picks.next_functions[0]] = layout
                     seen.add(picks)
-            todo.append(edge[0])
+            todo.append((edge[0], above))
     return roots, seen
+
+
+def _adds_rows(node: Any) -> bool:
+    """Whether it is a sum or mean over the first dimension, above all layers."""
+    if kind_of(node) not in ("Mean", "Sum"):
+        return False
+    below, number = node.next_functions[0]
+    dims = getattr(node, "_saved_dim", ())
+    return 0 in {dim_of(dim, len(below._input_metadata[number].shape)) for dim in dims}
 
 
 def _rows(edge: Edge, under: Chains, examples: int, time_first: bool) -> Layout | None:
@@ -107,7 +127,7 @@ def down(
         yield node, at, at
         if works_along(node, at, examples):
             yield node, at, None
-        for read, there in reads(node, number, at, examples):
+        for read, there in reads(node, number, at, under, examples):
             if there is not None:
                 todo.append((read, there))
             elif read[0] not in under.nodes:
@@ -117,7 +137,9 @@ def down(
                 yield node, at, None
 
 
-def reads(node: Any, number: int, at: Layout, examples: int) -> Iterator[tuple[Edge, Layout | None]]:
+def reads(
+    node: Any, number: int, at: Layout, under: Chains, examples: int
+) -> Iterator[tuple[Edge, Layout | None]]:
     """All that a node reads, and where in it the axis lies that is there in output ``number``."""
     out = node._input_metadata[number].shape
     for place, (below, nr) in enumerate(node.next_functions):
@@ -127,11 +149,12 @@ def reads(node: Any, number: int, at: Layout, examples: int) -> Iterator[tuple[E
             yield (below, nr), at if place == number else None
         else:
             shape = below._input_metadata[nr].shape
-            yield (below, nr), layout_below(node, at, out, shape, place, examples)
+            table = under.is_bare(below, examples)
+            yield (below, nr), layout_below(node, at, out, shape, place, examples, table=table)
 
 
 def layouts(
-    order: Iterable[Any], roots: Mapping[Any, Layout], examples: int
+    order: Iterable[Any], roots: Mapping[Any, Layout], under: Chains, examples: int
 ) -> dict[tuple[Any, int], Layout | None]:
     """Layout of output ``nr`` of ``node`` for each (node, nr); None where it is lost.
 
@@ -145,24 +168,25 @@ def layouts(
         mine = outputs.get(node)
         if not mine:
             continue
-        if passes(node):  # each output is the input of its number
-            for number, edge in enumerate(node.next_functions):
-                _note(edge, mine.get(number), found, outputs)
-            continue
-        layout: Layout | None
-        nr, layout = next(iter(mine.items()))
-        if len(mine) > 1 and any(other != layout for other in mine.values()):
-            layout = None
-        out: Shape = node._input_metadata[nr].shape if layout is not None else ()
-        for edge, (below, number) in enumerate(node.next_functions):
-            if below is None or kind_of(below) == "AccumulateGrad":
-                continue
-            there = None
-            if layout is not None:
-                shape = below._input_metadata[number].shape
-                there = layout_below(node, layout, out, shape, edge, examples)
-            _note((below, number), there, found, outputs)
+        for edge, there in _read(node, mine, under, examples):
+            _note(edge, there, found, outputs, examples)
     return found
+
+
+def _read(
+    node: Any, mine: Mapping[int, Layout | None], under: Chains, examples: int
+) -> Iterator[tuple[Edge, Layout | None]]:
+    """All that a node reads, and where in it the axis lies that is there in these outputs."""
+    if passes(node):  # each output is the input of its number
+        yield from ((edge, mine.get(number)) for number, edge in enumerate(node.next_functions))
+    elif kind_of(node) in SPLITS and node.next_functions[0][0] is not None:
+        yield node.next_functions[0], parted(node, mine, examples)
+    else:
+        number, at = next(iter(mine.items()))
+        if at is None or any(other != at for other in mine.values()):
+            yield from ((edge, None) for edge in node.next_functions)
+        else:
+            yield from reads(node, number, at, under, examples)
 
 
 def _note(
@@ -170,12 +194,13 @@ def _note(
     there: Layout | None,
     found: dict[tuple[Any, int], Layout | None],
     outputs: dict[Any, dict[int, Layout | None]],
+    examples: int,
 ) -> None:
     """What one of its readers tells of an output: where another tells otherwise, nothing is known."""
     below, number = edge
     if below is None or kind_of(below) == "AccumulateGrad":
         return
-    found[edge] = there if edge not in found or found[edge] == there else None
+    found[edge] = agreed(found[edge], there, examples) if edge in found else there
     outputs.setdefault(below, {})[number] = found[edge]
 
 

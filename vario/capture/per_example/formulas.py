@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vario.capture.per_example.arriving import Arriving, by_rows
-from vario.capture.per_example.batch_axis import Examples, Layout
+from vario.capture.per_example.batch_axis import Examples, Layout, only
 from vario.capture.per_example.found import as_read, rows_of, single, square, sum_of
 
 __all__ = ["Formed", "Formula", "Linear", "Lookup", "Replay", "RowSums", "Shares"]
@@ -255,11 +255,7 @@ class Replay(Formed):
     def _backward(self, gradient: Tensor, place: int) -> tuple[Tensor | None, ...]:
         if any(other is not None for other in self.others):
             raise ValueError("another of its outputs is used as well")
-        k, (dim, outer, inner) = self.examples.numbers()[place], self.layout
-        alone = torch.zeros_like(gradient, memory_format=torch.contiguous_format)
-        sizes = (*gradient.shape[:dim], outer, self.examples.count, inner, *gradient.shape[dim + 1 :])
-        alone.view(sizes).select(dim + 1, k).copy_(gradient.reshape(sizes).select(dim + 1, k))
-        found = self.node(alone, *self.others)
+        found = self.node(only(self.examples.numbers()[place], gradient, self.layout), *self.others)
         parts = zip(self.node.next_functions, found if isinstance(found, tuple) else (found,), strict=True)
         return tuple(None if part is None or edge[0] is None else as_read(part, edge) for edge, part in parts)
 

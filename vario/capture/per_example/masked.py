@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vario.capture.per_example.batch_axis import Layout, is_packed, kind_of, passes
+from vario.capture.per_example.batch_axis import Layout, is_packed, kind_of, only, passes
 from vario.capture.per_example.found import as_read, square, unseen
 
 __all__ = ["Alone", "between", "unsafe"]
@@ -107,7 +107,7 @@ class Alone:
             if value is None or edge[0] not in self._nodes:
                 continue
             if edge in self._roots:
-                self._send(edge, _only(self._example, value, self._roots[edge]))
+                self._send(edge, only(self._example, value, self._roots[edge]))
             elif edge[0] in self._even:
                 self._send(edge, value / self._examples)
 
@@ -131,11 +131,3 @@ class Alone:
     def _send(self, edge: tuple[Any, int], value: Tensor) -> None:
         value = as_read(value, edge)
         self._coming[edge] = self._coming[edge] + value if edge in self._coming else value
-
-
-def _only(example: int, gradient: Tensor, layout: Layout) -> Tensor:
-    """Zero but for the rows of one example."""
-    sizes = (layout.outer, -1, layout.inner, *gradient.shape[1:])
-    masked = torch.zeros_like(gradient, memory_format=torch.contiguous_format)
-    masked.view(sizes)[:, example] = gradient.reshape(sizes)[:, example]
-    return masked

@@ -81,10 +81,11 @@ class Probe:
         if not roots:
             self._result.missed[""] = f"no output of {examples} examples was found at the loss"
             return
-        if reason := doubt(roots, under, examples, time_first):
+        found = layouts(order, roots, under, examples)
+        if reason := doubt(roots, found, under, examples, time_first):
             self._result.missed[""] = reason
             return
-        uses, even = self._find_uses(order, layouts(order, roots, examples), under, leaves, top)
+        uses, even = self._find_uses(order, found, under, leaves, top)
         self._plan(uses, leaves, products, spreads)
         if check is not None:
             self._listen_alone(order, roots, even, leaves, top)

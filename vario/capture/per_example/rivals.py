@@ -7,6 +7,7 @@ on its way down, or, if neither is, that which lies outermost in what the layers
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,13 +20,22 @@ __all__ = ["doubt"]
 
 _FEATURES = "as many rows of the loss as there are examples are a dimension of a parameter"
 _SEVERAL = "two dimensions are as long as the batch, and which the examples are is not told"
+_GROUPS = "as many rows of the loss as there are examples are groups of them"
 
 
-def doubt(roots: Mapping[Edge, Layout], under: Chains, examples: int, time_first: bool) -> str:
-    """Why the rows of the loss may not be the examples; "" where they are."""
+def doubt(
+    roots: Mapping[Edge, Layout],
+    found: Mapping[Edge, Layout | None],
+    under: Chains,
+    examples: int,
+    time_first: bool,
+) -> str:
+    """Why the rows of the loss may not be the examples; "" where they are. ``found``: what follows if so."""
+    grouped = False
     judged: set[tuple[Edge, Layout]] = set()
     mine: tuple[str, dict[Any, Layout]] | None = None  # not looked for unless there is another
     for edge, at in _near(roots, under, examples) if examples > 1 else ():
+        grouped = grouped or at.ragged
         node, shape = edge[0], edge[0]._input_metadata[edge[1]].shape
         if under.is_bare(node, examples) and _end({edge: at}, under, examples, set())[0] == "parameter":
             return _FEATURES
@@ -40,7 +50,19 @@ def doubt(roots: Mapping[Edge, Layout], under: Chains, examples: int, time_first
             mine = mine or _end(roots, under, examples, set())
             if mine[0] != "kept" or (end == "kept" and not _outside(mine[1], bottom, time_first)):
                 return _SEVERAL
-    return ""
+    return _GROUPS if grouped and _crowded(found, under, examples) else ""
+
+
+def _crowded(found: Mapping[Edge, Layout | None], under: Chains, examples: int) -> bool:
+    """Whether an example has more than its share of the rows that come in: then it is a group of them."""
+    for (node, _), at in found.items():
+        if at is None or not at.rows or len(at.rows) % examples:
+            continue
+        if all(below is None or under.is_bare(below, examples) for below, _ in node.next_functions):
+            counts = collections.Counter(at.rows)
+            if any(counts[owner] > len(at.rows) // examples for owner in range(examples)):
+                return True
+    return False
 
 
 def _near(roots: Mapping[Edge, Layout], under: Chains, examples: int) -> Iterator[tuple[Edge, Layout]]:
@@ -59,7 +81,7 @@ def _near(roots: Mapping[Edge, Layout], under: Chains, examples: int) -> Iterato
         if under.is_bare(node, examples):
             continue
         layer = any(under.is_bare(below, examples) for below, _ in node.next_functions)
-        for read, there in reads(node, number, at, examples):
+        for read, there in reads(node, number, at, under, examples):
             if there is not None and (not layer or under.is_bare(read[0], examples)):
                 todo.append((read, there))
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from vario.capture.per_example.batch_axis import Examples
+from vario.capture.per_example.batch_axis import Examples, kind_of
 from vario.capture.per_example.chains import Chain
 from vario.capture.per_example.formulas import Formula, Linear, Lookup, Replay, Shares
-from vario.capture.per_example.found import exact, rows_of
+from vario.capture.per_example.found import exact, rows_of, sum_of
 
 __all__ = ["Joint", "Use", "joint"]
 
@@ -96,6 +96,8 @@ def joint(uses: list[Use], size: int, *, products: bool, total: Tensor | None) -
     if len(uses) == 1 and one.chain.keeps_norm and one.formula is not None:
         if total is None or one.chain.turned is not None or one.carries_squares():
             return _Alone(products, total)
+    if total is None and _are_apart(uses):
+        return _Apart(uses, products)
     formulas, direct = [use.formula for use in uses], all(use.chain.direct for use in uses)
     turns = {use.chain.turned for use in uses}
     known = len(turns) == 1 and None not in turns
@@ -135,6 +137,36 @@ class _Alone:
         if self._found is None:
             raise RuntimeError("backward did not come to this operation")
         return self._found
+
+
+class _Apart:
+    """Uses of parts of it that have no entry in common: weights of experts that are kept in one parameter."""
+
+    def __init__(self, uses: list[Use], products: bool) -> None:
+        self.products: Tensor | None = None
+        self._parts = {id(use): _Alone(products, None) for use in uses}
+
+    def hear(self, use: Use, gradient: Tensor) -> None:
+        self._parts[id(use)].hear(use, gradient)
+
+    def squares(self) -> Tensor:
+        parts, self._parts = list(self._parts.values()), {}
+        squares = sum_of([part.squares().clone() for part in parts])
+        products = [part.products for part in parts if part.products is not None]
+        self.products = sum_of(products) if products else None
+        return squares
+
+
+def _are_apart(uses: list[Use]) -> bool:
+    places = set()
+    for use in uses:
+        if use.formula is None or not use.chain.keeps_norm or len(use.chain.order) < 2:
+            return False
+        select = use.chain.order[-2]
+        if kind_of(select) != "Select":
+            return False
+        places.add((select._saved_dim, select._saved_index))
+    return len(places) == len(uses) and len({dim for dim, _ in places}) == 1
 
 
 class _Later:
