@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from vario.budget import EVERY_LOSS, FIRST, LOSSES, Budget
+from vario.budget import EVERY_LOSS, FIRST, GRANTS, LOSSES, Budget
 
 
 @pytest.mark.parametrize("share", [0.01, 0.03, 0.1])
@@ -222,3 +222,16 @@ def test_of_ten_million_steps_fewer_and_fewer_losses_are_kept() -> None:
 @pytest.mark.parametrize("budget", [Budget(0.03), plain_of(2e-3, 0.0), plain_of(2e-3, every_step=True)])
 def test_none_is_kept_where_nothing_is_known_of_a_step_or_all_is_read(budget: Budget) -> None:
     assert budget.loss_period(100, None) == 0
+
+
+def test_what_the_first_steps_took_and_what_was_granted_is_told_apart() -> None:
+    budget = Budget(0.03)
+    for _ in range(FIRST):
+        budget.stepped(0.05, 0.04, "probe")
+    assert budget.begun == budget.own == pytest.approx(FIRST * 0.04)
+    for _ in range(400):
+        probe = budget.affords_probe()
+        budget.stepped(0.011 if probe else 0.001, 0.01 if probe else 0.0, "probe" if probe else "none")
+    granted = budget.begun - FIRST * 0.04
+    assert 0.01 <= granted <= GRANTS["probe"]
+    assert (budget.own - budget.begun) / budget.bare < 0.1

@@ -85,6 +85,7 @@ class Budget:
         self.share = share
         self.every_step = every_step  # something is read at every one, whatever it costs; no grant then
         self.own = 0.0  # seconds that watching took
+        self.begun = 0.0  # of these, in the first steps and paid by the grants
         self.bare = 0.0  # seconds of the script without it
         self.plain = 0.0  # seconds of a step that is not measured
         granted = 0.0 if every_step else 1 / place  # the first, second, third model of the process
@@ -143,6 +144,7 @@ class Budget:
         self._noise_known |= kind == "noise"
         if warming:  # all that is done for the first time tells little of later ones
             self.own, self.bare = self.own + own, self.bare + max(0.0, seconds - own)
+            self.begun += own
             (self.noise if kind == "noise" else self.probes).taken(0.0)
             if kind == "noise":
                 self.noise.cost = own
@@ -185,6 +187,7 @@ class Budget:
             granted = self.noise.taken(own)
         elif kind == "probe":
             granted = self.probes.taken(own)
+        self.begun += granted
         self.probes.add(self.share * script - own + granted)
         self.noise.add(NOISE * self.share * script - (own - granted if kind == "noise" else 0.0))
 

@@ -271,6 +271,7 @@ class Session:
                 },
                 "overhead": budget.own / budget.bare if budget.bare else None,
                 "own_seconds": budget.own,
+                "begun_seconds": budget.begun,
                 "budget": budget.share,
             }
             for name, budget in self._budgets.items()

@@ -146,6 +146,9 @@ def test_what_watching_several_models_took_is_summed() -> None:
     assert str(Cost(0.05, 3.0)) == "3 s beside steps of 60 s (5 %)"
     assert str(Cost(2.0, 0.1)) == "100 ms beside steps of 50 ms (within the half second to begin with)"
     assert str(Cost(2.0, 1.0)) == "1 s beside steps of 500 ms (200 %)"
+    begun = Cost(0.25, 1.0, later=0.04)
+    assert str(begun) == "1 s beside steps of 4 s (25 %; 4 % after the beginning)"
+    assert str(Cost(0.05, 3.0, later=0.05)) == "3 s beside steps of 60 s (5 %)"
     assert str(Cost(0.02, 3.0, streams=4)) == "3 s (at most 2 % of the time of the steps of a stream)"
     assert str(Cost(0.0, 0.0)) == str(Cost(0.0, float("nan"))) == "0 % of the time of the steps"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Own time as a share of the time of the steps, the largest of all streams, and in seconds together."""
+    """Own time as a share of the time of the steps, the largest of all streams, and in seconds together.
+
+    ``later``: the share without the first steps and the half second that a run is granted to begin with.
+    """
 
     share: float
     seconds: float
     streams: int = 1
+    later: float = float("nan")
 
     def __str__(self) -> str:
         share = f"{number(100 * self.share)} %"
@@ -46,6 +50,8 @@ class Cost:
             share = "within the half second to begin with"
         elif self.streams > 1:
             share = f"at most {share} of the time of the steps of a stream"
+        elif round(100 * self.share, 1) > round(100 * self.later, 1):
+            share += f"; {number(100 * self.later)} % after the beginning"
         if self.streams > 1:
             return f"{duration(self.seconds)} ({share})"
         return f"{duration(self.seconds)} beside steps of {duration(self.seconds / self.share)} ({share})"
@@ -94,7 +100,8 @@ def cost(run: Run) -> Cost:
     told = [row for row in _schedule(run).values() if row.get("overhead") is not None]
     if told:
         seconds = sum(row.get("own_seconds", float("nan")) for row in told)
-        return Cost(max(row["overhead"] for row in told), seconds, len(told))
+        later = max(_later(row) for row in told)
+        return Cost(max(row["overhead"] for row in told), seconds, len(told), later)
     seconds = total = 0.0
     for record in run.records():
         at, own = record.series("time/own")
@@ -105,6 +112,11 @@ def cost(run: Run) -> Cost:
         seconds += float(np.nansum(own[both]))
         total += float(np.nansum(step[np.isin(timed, at)]))
     return Cost(seconds / total, seconds) if total > 0 else Cost(float("nan"), float("nan"))
+
+
+def _later(row: Mapping[str, Any]) -> float:
+    own, begun = row.get("own_seconds", float("nan")), row.get("begun_seconds", float("nan"))
+    return float(row["overhead"] * (1 - begun / own)) if own > 0 else float("nan")
 
 
 def wall_seconds(run: Run) -> float:
