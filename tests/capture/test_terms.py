@@ -48,6 +48,8 @@ def test_a_mask_or_a_divisor_counts_as_what_it_lets_through() -> None:
     each, mask = F.cross_entropy(output, target, reduction="none"), torch.tensor([1.0, 1, 0, 1, 0, 0])
     assert terms_of((each * mask).sum()) == terms_of((mask * each).sum()) == pytest.approx(3)
     assert terms_of((each * mask).sum() / mask.sum()) == pytest.approx(1)
+    for kind in (torch.bool, torch.int64, torch.uint8, torch.bfloat16):
+        assert terms_of((each * mask.to(kind)).sum()) == pytest.approx(3)
 
 
 def test_a_penalty_that_is_weighed_more_and_more_is_not_the_loss() -> None:

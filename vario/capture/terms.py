@@ -10,6 +10,7 @@ import functools
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vario.capture.shards import is_here
@@ -96,7 +97,8 @@ def _constant(node: Any) -> float:
         except RuntimeError:  # changed in place since, or already released
             continue
         if isinstance(constant, Tensor) and is_here(constant) and constant.device.type == "cpu":
-            return float(constant.detach().abs().double().mean())  # on a device it would be waited for
+            value = constant.detach()  # on a device it would be waited for
+            return float((value if value.dtype == torch.bool else value.abs()).double().mean())
     return 0.0
 
 
