@@ -69,6 +69,20 @@ def test_a_floor_at_zero_leaves_the_bend_that_no_floor_leaves() -> None:
     assert low[0] < 400.0**-0.1 * np.exp(-0.03 * np.log(400.0) ** 2) < high[0]
 
 
+def test_earlier_forecasts_claim_a_bend_only_where_the_last_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Smaller runs without a floor claim much and miss little: no reason to trust a floored law more."""
+    x = np.geomspace(1.0, 1e4, 30)
+    y = 1.0 + np.exp(-0.02 * np.log(x) ** 2 + 0.002 * np.random.default_rng(0).standard_normal(30))
+    y[-8:] = y[-9] - 0.003 * np.arange(1, 9)  # the floor shows in the last runs alone
+    floored, straight = (fit(law, {"x": x}, y, delta="auto") for law in (POWER_FLOOR, POWER))
+    if floor_share(floored) < NO_FLOOR:
+        pytest.fail("the last runs should show a floor")
+    before = [uncertainty(one, draws=50).factor for one in (floored, straight)]
+    monkeypatch.setattr("vario.laws._uncertainty.bend_of", lambda done: ())
+    after = [uncertainty(one, draws=50).factor for one in (floored, straight)]
+    assert before[0] == after[0] and before[1] < after[1]
+
+
 def test_rivals_move_and_spread_the_forecast_by_hand() -> None:
     done = exact()
     known = uncertainty(done, draws=50, backtest_draws=20)

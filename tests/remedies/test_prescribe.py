@@ -226,6 +226,12 @@ def test_the_share_at_the_flat_ends_is_that_of_the_finding() -> None:
     assert "80 % of the outputs" in changes("saturated-activations", late, (told,), where=("net.0",))[0]
 
 
+def test_a_layer_that_all_goes_through_is_made_wider() -> None:
+    narrow = Evidence("width that all goes through", 2, 2, 2, 3, "net.0")
+    assert changes("rank-collapse", record(), (narrow,), where=("net.0",))[0].startswith("make net.0 wider")
+    assert changes("rank-collapse", record(), where=("net.0",))[0].startswith("normalize")
+
+
 def test_of_an_evaluation_on_training_data_nothing_can_be_taken_out() -> None:
     def first(share: float) -> str:
         last = record({("eval/seen_share", "loader 1"): constant(0.99)})  # one of several evaluations

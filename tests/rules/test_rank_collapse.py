@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from vario.nouns import NotApplicable
+from vario.record import Event
 from vario.rules import rank_collapse
 
 N = np.arange(400)
@@ -66,3 +69,37 @@ def test_readings_that_lie_ever_further_apart_are_taken_by_their_steps(make):
     }
     found = rank_collapse.check(make(125, falls))
     assert found.evidence[0].value == pytest.approx(1.8)
+
+
+def chain(*widths, kind="Sequential", between="BatchNorm1d"):
+    """Modules of one chain of linear layers, with a norm and a function after each."""
+    listed = [{"name": "", "class": "Net"}, {"name": "net", "class": kind}]
+    for i, (a, b) in enumerate(pairwise(widths)):
+        listed += [
+            {"name": f"net.{3 * i}", "class": "Linear", "in_features": a, "out_features": b},
+            {"name": f"net.{3 * i + 1}", "class": between},
+            {"name": f"net.{3 * i + 2}", "class": "ReLU"},
+        ]
+    return Event("modules", 0, data={"modules": listed})
+
+
+def test_fires_where_all_goes_through_two_numbers(make):
+    def found(*widths, **how):
+        series = {"rank/effective": None, "batch/class_counts": (N, np.full((400, 10), 16.0))}
+        return rank_collapse.check(make(400, series, events=[chain(*widths, **how)]))
+
+    narrow = found(64, 2, 32)
+    assert (narrow.severity, narrow.where) == ("advice", ("net.0",))
+    assert found(64, 2, 32, 10) is not None  # ten classes
+    for widths in ((64, 3, 32), (64, 32, 2), (2, 2, 32), (64, 2, 1)):
+        with pytest.raises(NotApplicable):  # wide enough, the outputs, the inputs, one output
+            found(*widths)
+    with pytest.raises(NotApplicable):
+        found(64, 2, 32, kind="ModuleList")  # what hands on to what is not known
+
+
+def test_two_numbers_tell_four_classes_apart(make):
+    four = {"rank/effective": None, "batch/class_counts": (N, np.full((400, 4), 16.0))}
+    with pytest.raises(NotApplicable):
+        rank_collapse.check(make(400, four, events=[chain(64, 2, 32, 4)]))
+    assert rank_collapse.check(make(400, four, events=[chain(64, 1, 32, 4)])) is not None

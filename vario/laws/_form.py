@@ -5,7 +5,7 @@ long: with five rows it covered half to three quarters of the runs four times be
 allowed the bend in the logs that the rows show, or as much as they cannot exclude (``bend_of``). So is one
 whose floor was fitted at zero: a floor bends the logs one way only, and rows that bend the other leave the
 same straight line. On 66 curves of image classifiers that had no part in this (the authors' own split) a
-power covers .78 -> .86 of the larger runs (24 -> 32 % wide), a floored one .78 -> .85 (18 -> 21 %).
+power covers .78 -> .86 of the larger runs (24 -> 32 % wide), a floored one .78 -> .87 (18 -> 22 %).
 
 A loss of N and D is held against its own residuals: where they follow squares of log N and log D, the law
 misses something that will have grown at a larger run. Such a trend points the wrong way too often to

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vario.laws._form import Rivals, apart, bend_of, bent, of_sizes, shift, trend_of, trended
+from vario.laws._form import Rivals, apart, bend_of, bent, of_sizes, shift, straight_here, trend_of, trended
 from vario.laws._newton import Array
 from vario.laws.fit import Fit, Law, fit, predict
 
@@ -147,7 +147,8 @@ def backtest(
         later = {name: np.exp(row[later_rows]) for name, row in zip(done.law.inputs, done.x, strict=True)}
         errors.append(_scale(part, part.predict(later)) - done.y[later_rows])
         spread = _spread(part.law, sample, later) / stretch_of(part, own)
-        claimed.append(_together(part.law, spread, noise_of(part), bend_of(part), trend_of(part, own), later))
+        bend = bend_of(part) if straight_here(done) else ()  # what the whole fit claims as well
+        claimed.append(_together(part.law, spread, noise_of(part), bend, trend_of(part, own), later))
     return (np.concatenate(errors), np.concatenate(claimed)) if errors else (np.empty(0), np.empty(0))
 
 

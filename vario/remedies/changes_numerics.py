@@ -231,6 +231,8 @@ def initialization(finding: Finding, record: Record) -> list[Change]:
 
 
 def rank_collapse(finding: Finding, record: Record) -> list[Change]:
+    if evidence(finding, "width that all goes through") is not None:
+        return [Change(f"make {place(finding)} wider: what follows it can be told no more than it passes on")]
     return [
         Change(
             f"normalize and add skip connections around {place(finding)}: products of layers lose rank"

@@ -11,6 +11,7 @@ from vario.record import Record
 from vario.rules._examples import classes
 
 __all__ = [
+    "bottleneck",
     "dropouts",
     "is_normalized_between",
     "is_too_narrow",
@@ -81,6 +82,39 @@ def is_too_narrow(record: Record) -> bool:
         return any(inner[0] < least for inner in matrices[:-1]) and matrices[-1][0] == count
     shapes = [tuple(p["shape"]) for p in rows(record, "parameters") if p["name"] == f"{name}.weight"]
     return bool(shapes) and shapes[-1][0] == count and math.prod(shapes[-1][1:]) < least
+
+
+def bottleneck(record: Record) -> tuple[str, int, int] | None:
+    """The linear layer that passes on the fewest numbers, and how many come out in the end: more, as go in.
+
+    Of two in one ``Sequential`` the second is given what the first gives and nothing else; norms and
+    functions between them change no width.
+    """
+    listed = rows(record, "modules")
+    kinds = {str(m.get("name")): str(m.get("class", "")) for m in listed}
+    owners = {str(p["name"]).rpartition(".")[0] for p in rows(record, "parameters")}
+    chains: dict[str, list[list[Mapping[str, Any]]]] = {}  # of each Sequential: what hands on to what
+    for module in listed:
+        name = str(module.get("name") or "")
+        parent = name.rpartition(".")[0]
+        if not name or kinds.get(parent) != "Sequential":
+            continue
+        runs = chains.setdefault(parent, [[]])
+        if "out_features" in module:
+            runs[-1].append(module)
+        elif any(other.startswith(f"{name}.") for other in kinds) or (
+            name in owners and not any(word in kinds[name] for word in NORMS)
+        ):
+            runs.append([])
+    found = [
+        (int(before["out_features"]), str(before["name"]), int(run[-1]["out_features"]))
+        for run in (run for runs in chains.values() for run in runs)
+        for before, after in pairwise(run)
+        if before["out_features"] == after["in_features"]
+        and before["out_features"] < min(before["in_features"], run[-1]["out_features"])
+    ]
+    width, name, given = min(found, default=(0, "", 0))
+    return (name, width, given) if found else None
 
 
 def is_normalized_between(record: Record, first: str, last: str) -> bool:

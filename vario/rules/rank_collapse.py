@@ -8,7 +8,10 @@ singular values), median over the second half of the steps; the high end of its 
 below a twentieth of the width and of its own start, and it does not rise. Unless the training fails, it
 must also have fallen to a third of its start: few inputs or one output need few directions from the first
 step on. Classifiers that learn end with a rank of about the number of classes, with two below 2, which is
-no collapse; layers as narrow as 3 are not judged.
+no collapse; layers as narrow as 3 are not judged. Or all that the next layer is given are one or two
+numbers, fewer than go in, than come out in the end and than it takes to tell the classes apart (log2 of
+them): what the model can say is a curve or a surface, however it is trained. Advice, as the middle of an
+autoencoder may be so on purpose.
 Not applicable: fewer than 5 readings of the effective rank (``rank/effective`` beside ``rank/width``), which
 is read whenever a run has doubled: from about 32 steps on.
 """
@@ -20,8 +23,9 @@ import numpy as np
 from vario.nouns import Evidence, Finding, NotApplicable
 from vario.record import Record
 from vario.rules._course import is_failing
-from vario.rules._evidence import Steps, finite, level
+from vario.rules._evidence import Steps, exactly, finite, level
 from vario.rules._examples import classes, graded
+from vario.rules._model import bottleneck
 
 ID = "rank-collapse"
 CARD = {
@@ -29,7 +33,8 @@ CARD = {
     "reads": ("rank/effective", "rank/width"),
     "checked": "equation",
     "changed": "P132 compares ranks between models; here a rank is held against its own width and start",
-    "summary": "The outputs of a layer span {effective rank} directions.",
+    "summary": "The outputs of a layer span {effective rank} directions; all goes through a layer "
+    "of width {width that all goes through}.",
 }
 
 
@@ -43,6 +48,27 @@ def check(
     readings: int = 5,
 ) -> Finding | None:
     """A finding where a layer's outputs span far fewer directions than they could, or once did."""
+    narrow = _too_narrow(record, least)
+    try:
+        return _collapsed(record, least, part, shrunk, clear, readings) or narrow
+    except NotApplicable:
+        if narrow is None:
+            raise
+        return narrow
+
+
+def _too_narrow(record: Record, numbers: float) -> Finding | None:
+    """A layer that hands on no more than ``numbers``, where more than that is asked of what follows."""
+    where, width, given = bottleneck(record) or ("", np.inf, 0)
+    if width > numbers or (given == classes(record) and width >= np.log2(given)):
+        return None
+    evidence = (exactly("width that all goes through", width, numbers + 1, where),)
+    return Finding(ID, "advice", 0.6, (where,), (0, max(record.step_count - 1, 0)), evidence)
+
+
+def _collapsed(
+    record: Record, least: float, part: float, shrunk: float, clear: float, readings: int
+) -> Finding | None:
     wheres = record.wheres("rank/effective")
     most = max((len(finite(*record.series("rank/effective", w))[1]) for w in wheres), default=0)
     if most < readings:
