@@ -155,7 +155,7 @@ def runs(
     unknown = set(given) - set(needed) - set(BESIDE)
     if unknown:
         one = (
-            ". Laws of one input are asked for: --law power-floor, power or broken-power"
+            ". Of one input there are --law power-floor, power, broken-power; `plan compare` ranks them"
             if "x" in unknown
             else ""
         )
