@@ -332,6 +332,17 @@ def test_no_batch_is_blamed_for_a_spike_where_all_steps_have_the_same_rows(same:
         assert ("same rows" in told) == same and ("look at the batches" in told) != same
 
 
+def test_the_batches_of_a_jump_of_the_loss_are_those_that_the_finding_counts() -> None:
+    """An hour of hard batches far above their neighbours are no jumps where little was won until then."""
+    steps = np.arange(400)
+    loss = 2 * 0.98**steps + 0.02 * np.sin(steps)
+    loss[::40] += 0.3
+    loss[[210, 350]] = 3.0
+    seen = record({"loss/train": (steps, loss), "batch/size": (steps, np.full(400, 8.0))})
+    (told,) = (change for change in changes("loss-spikes", seen) if "look at" in change)
+    assert "steps 210, 350:" in told
+
+
 def test_clipping_is_set_from_the_norms_before_the_trouble() -> None:
     norms = np.where(STEPS < 50, 2.0, 1e6)
     change = changes("exploding-gradients", record({"gradient/norm": (STEPS, norms)}), steps=(50, 99))[0]
@@ -649,10 +660,10 @@ def wild(every: int, *, count: int = 6) -> tuple[np.ndarray, np.ndarray]:
 def test_the_steps_that_stand_out_are_named_and_that_they_come_at_equal_distances(id: str) -> None:
     loss = {"loss/train": wild(90)}
     (named,) = (text for text in changes(id, record(loss)) if text.startswith("look at the batches"))
-    assert "of steps 60, 150, 240, 330, 420, 510, which are multiples of 90 steps apart: " in named
+    assert "240, 330, 420, 510, which are multiples of 90 steps apart: " in named
     rare = {"loss/train": wild(90, count=4)}
     (named,) = (text for text in changes(id, record(rare)) if text.startswith("look at the batches"))
-    assert "of steps 60, 150, 240, 330: " in named, "four may be so by chance"
+    assert "240, 330: " in named, "four may be so by chance"
 
 
 def test_the_steps_of_wild_gradients_are_named_though_few_were_read() -> None:

@@ -19,7 +19,6 @@ from vario.remedies.changes import (
     modules,
     place,
     sized,
-    spiking,
     steps_alike,
     within,
 )
@@ -28,6 +27,7 @@ from vario.rules._examples import batch_size
 from vario.rules._mixing import drawn_anew
 from vario.rules._parameters import is_scaled
 from vario.rules.gradient_spikes import spike_steps
+from vario.rules.loss_spikes import spike_steps as loss_jumps
 
 __all__ = ["MAKERS", "clip"]
 
@@ -116,7 +116,7 @@ def _spikes(finding: Finding, record: Record, steps: str) -> list[Change]:
 
 def loss_spikes(finding: Finding, record: Record) -> list[Change]:
     beta2 = hyper(record, "beta2")
-    changes = _spikes(finding, record, spiking(record))
+    changes = _spikes(finding, record, steps_alike(loss_jumps(record)))
     if beta2 > 0.95:
         changes.insert(
             len(changes) - 1,

@@ -15,11 +15,13 @@ Not applicable: fewer than 100 readings of the training loss; several models tra
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from vario.nouns import Evidence, Finding, NotApplicable, Severity
 from vario.record import Record
-from vario.rules._course import course
+from vario.rules._course import Course, course
 from vario.rules._evidence import Floats, Mask, exactly, spikes
 from vario.rules.gradient_spikes import _layers
 
@@ -37,26 +39,9 @@ CARD = {
 }
 
 
-def check(
-    record: Record,
-    *,
-    deviations: float = 8.0,
-    part: float = 0.5,  # of what was won before: a smaller jump is noise of a hard batch
-    rare: int = 2,
-) -> Finding | None:
+def check(record: Record, *, rare: int = 2) -> Finding | None:
     """A finding where the loss jumped by a large part of what had been won."""
-    run = course(record, count=100)
-    if len(run.values) < 100:
-        raise NotApplicable(f"{len(run.values)} finite readings of loss/train; 100 are needed")
-    before = _level_before(run.values)
-    lasting = _level_before_a_rise(run.values, run.start.value, deviations, part)
-    single = spikes(run.values, deviations) & stands_out(run.values, deviations)
-    found = single | (lasting < np.inf)
-    before = np.minimum(before, lasting)
-    won = _won(run.start.value, before)
-    found &= run.values - before > part * won
-    # A run that has already fallen apart has no usual level to jump from.
-    found &= before < run.start.value
+    run, found, single, before, won, part = _found(record)
     if not found.any():
         return None
     places = np.flatnonzero(found)
@@ -73,6 +58,45 @@ def check(
     sure = 0.9 if severity == "warning" else 0.75
     span = (int(run.steps[places[0]]), int(run.steps[places[-1]]))
     return Finding(ID, severity, sure, _layers(record, step), span, tuple(evidence))
+
+
+def spike_steps(record: Record) -> list[int]:
+    """The steps with which the loss jumped, one for each spike."""
+    try:
+        run, found, *_ = _found(record)
+    except NotApplicable:
+        return []
+    places = np.flatnonzero(found)
+    first = np.diff(places, prepend=-STAYS - 1) > STAYS
+    return [int(step) for step in run.steps[places[first]]]
+
+
+class _Found(NamedTuple):
+    run: Course
+    found: Mask  # losses of a spike
+    single: Mask  # those that stand out alone
+    before: Floats  # the level that each came from
+    won: Floats  # until then
+    part: float
+
+
+def _found(
+    record: Record,
+    deviations: float = 8.0,
+    part: float = 0.5,  # of what was won before: a smaller jump is noise of a hard batch
+) -> _Found:
+    run = course(record, count=100)
+    if len(run.values) < 100:
+        raise NotApplicable(f"{len(run.values)} finite readings of loss/train; 100 are needed")
+    before = _level_before(run.values)
+    lasting = _level_before_a_rise(run.values, run.start.value, deviations, part)
+    single = spikes(run.values, deviations) & stands_out(run.values, deviations)
+    found = single | (lasting < np.inf)
+    before = np.minimum(before, lasting)
+    won = _won(run.start.value, before)
+    found &= run.values - before > part * won
+    # A run that has already fallen apart has no usual level to jump from.
+    return _Found(run, found & (before < run.start.value), single, before, won, part)
 
 
 def stands_out(values: Floats, deviations: float) -> Mask:
