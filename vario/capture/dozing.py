@@ -74,8 +74,7 @@ class Doze:
         if torch._C._current_graph_task_id() == -1:
             if self.optimizer == BY_HAND:
                 self.one_passed()
-            elif len(self._owner.streams) == 1 and self._owner.streams[0].every_accuracy.due:
-                self._owner.streams[0].every_accuracy.backward()
+            self._owner.streams[0].backwards += 1
             self._owner.spent(self.loss_passed(tensors))
 
     def loss_passed(self, tensors: Any) -> float:
@@ -129,6 +128,7 @@ class Doze:
         if not self._until:
             self._thin()
         stream = self._owner.streams[0]
+        stream.backwards = 0
         self.left -= 1
         kept = stream.every_loss
         known = kept.due and self.optimizer != BY_HAND  # by hand the next batch is in hand by now
@@ -137,8 +137,10 @@ class Doze:
     def _thin(self) -> None:
         """A step ends that was read, or before one that is to be."""
         stream, step = self._owner.streams[0], self._step_under_way()
+        if stream.every_norm.due:
+            self._owner.spent(stream.every_norm.step_taken(self._owner, stream, step))
         if stream.every_accuracy.due:
-            self._owner.spent(stream.every_accuracy.step_ends(step, stream.micro_batches))
+            self._owner.spent(stream.every_accuracy.step_ends(step, stream.backwards, stream.micro_batches))
         if stream.every_clip.due:
             self._owner.spent(stream.every_clip.step_ends(step))
         self._pass(stream)

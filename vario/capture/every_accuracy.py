@@ -36,7 +36,6 @@ class EveryAccuracy(Thinned):
     def __init__(self) -> None:
         super().__init__("accuracy/train")
         self._calls: list[_Call | None] = []  # None where one is not known
-        self._backwards = 0
         self._spent = 0.0
 
     def called(
@@ -55,16 +54,12 @@ class EveryAccuracy(Thinned):
         self._spent += seconds
         return seconds
 
-    def backward(self) -> None:
-        """What was called went backward."""
-        self._backwards += 1
-
-    def step_ends(self, step: int, micro_batches: int, heard: int = 0) -> float:
-        """A step of so many micro-batches ends; so many of its backwards were heard. The seconds it took."""
+    def step_ends(self, step: int, backwards: int, micro_batches: int) -> float:
+        """A step of so many backwards ends, of how many micro-batches steps are. The seconds it took."""
         start = time.perf_counter()
         calls = [call for call in self._calls if call is not None]
         alike = len({call.classes for call in calls}) == 1
-        if alike and len(calls) == len(self._calls) == self._backwards + heard == micro_batches:
+        if alike and len(calls) == len(self._calls) == backwards == micro_batches:
             value = torch.stack([c.right for c in calls]).sum() / torch.stack([c.known for c in calls]).sum()
             self.add(step, value.item() if value.is_cpu else value)
         seconds = time.perf_counter() - start
@@ -77,7 +72,6 @@ class EveryAccuracy(Thinned):
         super().next_step(passed)
         if self._calls:
             self._calls, self._spent = [], 0.0
-        self._backwards = 0
 
 
 class _Call(NamedTuple):

@@ -1,7 +1,7 @@
 """The norm of the gradient at steps of which little else is measured: a spike lasts one step.
 
-It is read just before the optimizer moves. What cannot be (gradients that are sparse, scaled or in parts) is
-left to the steps that are measured in full.
+It is read just before the optimizer moves; after a closure, just after it. What cannot be (gradients that are
+sparse, scaled or in parts) is left to the steps that are measured in full.
 """
 
 from __future__ import annotations
@@ -35,15 +35,27 @@ class EveryNorm(Thinned):
 
     def __init__(self) -> None:
         super().__init__("gradient/norm")
+        self.within = False  # whether the step under way has a closure
         self._understood: tuple[int, bool] = (0, False)  # by the number of gradients
 
     def step_begins(
         self, owner: Hearing, stream: Stream, step: int, given: tuple[Any, ...], named: dict[str, Any]
     ) -> float:
         """The optimizer is about to move, with these arguments. The seconds that reading took."""
+        self.within = given_closure(given, named) is not None
+        return 0.0 if self.within else self.read(owner, stream, step)
+
+    def step_taken(self, owner: Hearing, stream: Stream, step: int) -> float:
+        """It has moved. What a closure computed is there still, if it ran once and torch's own optimizer."""
+        mine, self.within = self.within and stream.backwards == 1, False
+        torchs = type(stream.optimizers[0]()).__module__.startswith("torch.optim.")
+        return self.read(owner, stream, step) if mine and torchs else 0.0
+
+    def read(self, owner: Hearing, stream: Stream, step: int) -> float:
+        """Of the gradients as they are now. The seconds that reading took."""
         start = time.perf_counter()
         try:
-            if threading.get_ident() == stream.thread and given_closure(given, named) is None:
+            if threading.get_ident() == stream.thread:
                 self.add(step, modes.unseen(self._read, stream))
         except Exception as error:
             self.switch_off()

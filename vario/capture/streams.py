@@ -49,6 +49,7 @@ class Stream:
     with_modes: list[weakref.ref[nn.Module]]
     cuts: list[int] = field(default_factory=list)  # into how many shards each is cut; none where none is
     step: int = 0
+    backwards: int = 0  # of the step under way, of which nothing was heard
     micro_batches: int = 1  # of a step, where their losses are divided by their number
     divided: Divided = field(default_factory=Divided)  # as the losses of the last step that was read
     loss: float | None = None  # of the last step that was read
@@ -166,8 +167,9 @@ class Stream:
                 self.every_clip.clipped(norm)
             self.every_clip.step_ends(self.step)
         if self.every_accuracy.due and "loss_calls" not in self.wanted:
-            heard = len(batches.members) if fresh else 0
-            self.every_accuracy.step_ends(self.step, self.micro_batches, heard)
+            backwards = self.backwards + (len(batches.members) if fresh else 0)
+            self.every_accuracy.step_ends(self.step, backwards, self.micro_batches)
+        self.backwards = 0
         self.step, self.thread = self.step + 1, threading.get_ident()
         for kept in self.thinned:
             kept.next_step()
