@@ -35,7 +35,7 @@ def sorting(record: Record, *, readings: int = 5) -> Estimate | None:
 
 
 def drawn_anew(record: Record, batch: float) -> bool | None:
-    """Whether steps are about other rows each time; None where nothing tells of their rows.
+    """Whether steps are about other rows each time; None where too little tells of their rows.
 
     What is asked of the model before training is told with the first step, which so tells nothing.
     """
@@ -48,8 +48,12 @@ def drawn_anew(record: Record, batch: float) -> bool | None:
         return min(lengths) > batch and given >= record.step_count / 2
     known = [finite(*record.series(f"{name}/mean"))[1] for name in ("input", "target")]
     known.append(class_totals(record)[1])
-    known = [values[1:] for values in known if len(values) > 2]
-    return all(bool((values[1:] != values[:-1]).any()) for values in known) if known else None
+    changed = [bool((values[2:] != values[1:-1]).any()) for values in known if len(values) > 2]
+    if changed and all(changed):
+        return True
+    # Inputs alone do not show that rows are the same: all rows with a single one among zeros have one mean.
+    told = [len(values) > 2 for values in known]
+    return False if told[0] and any(told[1:]) and not any(changed) else None
 
 
 def _batches(loader: Event) -> float:
