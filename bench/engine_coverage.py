@@ -26,10 +26,10 @@ from vario.capture.per_example.probe import Probe
 
 BATCH, LENGTH, WORDS = 4, 12, 50
 CAUSAL = """Llama Mistral Qwen2 Qwen3 Gemma Gemma2 Phi Phi3 Cohere StableLm Starcoder2 Olmo2 Granite Glm
-    Nemotron Persimmon GPTNeoX Falcon Mamba Rwkv Bloom Mixtral""".split()
+    Nemotron Persimmon GPTNeoX Falcon Mamba Rwkv Bloom Mixtral Qwen2Moe Qwen3Moe Olmoe DeepseekV3""".split()
 MASKED = """Bert Roberta Electra DistilBert DebertaV2 ModernBert BigBird ConvBert MPNet RoFormer Nystromformer
     Longformer FNet MegatronBert XLMRoberta Yoso Albert""".split()
-TRANSLATING = "Bart Pegasus MBart Blenderbot M2M100 LED".split()
+TRANSLATING = "Bart Pegasus MBart Blenderbot M2M100 LED NllbMoe".split()
 PICTURES = "ViT DeiT Dinov2 Beit Swin Swinv2 ConvNext ConvNextV2 ResNet Bit".split()
 WIDTHS: dict[str, Any] = {
     "vocab_size": WORDS,
@@ -45,6 +45,21 @@ STAGES: dict[str, dict[str, Any]] = {
     "ConvNext": {"hidden_sizes": [4, 8], "depths": [1, 1], "num_stages": 2},
     "ResNet": {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1]},
     "Bit": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "num_groups": 2},
+}
+_FOUR: dict[str, Any] = {"num_experts_per_tok": 2, "experts_implementation": "eager"}  # experts
+EXPERTS: dict[str, dict[str, Any]] = {
+    "Mixtral": _FOUR | {"num_local_experts": 4},
+    "Qwen2Moe": _FOUR
+    | {"num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+    "Qwen3Moe": _FOUR | {"num_experts": 4, "moe_intermediate_size": 16, "head_dim": 8},
+    "Olmoe": _FOUR | {"num_experts": 4},
+    "DeepseekV3": _FOUR
+    | {"n_routed_experts": 4, "n_group": 2, "topk_group": 1, "moe_intermediate_size": 16}
+    | {"first_k_dense_replace": 1, "kv_lora_rank": 8, "q_lora_rank": 8}
+    | {"qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8},
+    "NllbMoe": {"num_experts": 4, "expert_capacity": 8, "encoder_sparse_step": 2, "decoder_sparse_step": 2},
+    "SwitchTransformers": {"num_experts": 4, "expert_capacity": 8, "num_decoder_layers": 2}
+    | {"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1},
 }
 STAGES |= {"Swinv2": STAGES["Swin"], "ConvNextV2": STAGES["ConvNext"]}
 Made = tuple[nn.Module, dict[str, Tensor], bool]  # and whether there is a row of logits for every token
@@ -63,8 +78,10 @@ def made(library: Any) -> Iterator[tuple[str, Callable[[], Made]]]:
     for name in CAUSAL:
         more: dict[str, Any] = {} if name == "Mamba" else {"num_key_value_heads": 2}
         more |= {"head_dim": 8} if name.startswith("Gemma") else {}
-        more |= {"experts_implementation": "eager"} if name == "Mixtral" else {}
-        yield name, partial(build, name, "ForCausalLM", by_words, True, **WIDTHS, **more)
+        yield (
+            name,
+            partial(build, name, "ForCausalLM", by_words, True, **WIDTHS | more | EXPERTS.get(name, {})),
+        )
     for name in MASKED:
         more = {"attention_window": 4} if name == "Longformer" else {}
         yield name, partial(build, name, "ForMaskedLM", by_words, True, **WIDTHS, **more)
@@ -72,10 +89,12 @@ def made(library: Any) -> Iterator[tuple[str, Callable[[], Made]]]:
     sides |= {"d_model": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "decoder_start_token_id": 1}
     both = by_words | {"decoder_input_ids": words.flip(0)[:, :9]}
     for name in TRANSLATING:
-        more = sides | ({"attention_window": 4} if name == "LED" else {})
+        more = sides | ({"attention_window": 4} if name == "LED" else {}) | EXPERTS.get(name, {})
         yield name, partial(build, name, "ForConditionalGeneration", both, True, **WIDTHS, **more)
     t5 = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
-    yield "T5", partial(build, "T5", "ForConditionalGeneration", both, True, vocab_size=WORDS, **t5)
+    for name in ("T5", "SwitchTransformers"):
+        more = {"vocab_size": WORDS} | t5 | EXPERTS.get(name, {})
+        yield name, partial(build, name, "ForConditionalGeneration", both, True, **more)
     for name in PICTURES:
         plain = {key: value for key, value in WIDTHS.items() if "vocab" not in key and "token" not in key}
         more = {"image_size": 32} | STAGES.get(name, {"patch_size": 8} | plain)

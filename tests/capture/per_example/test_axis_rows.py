@@ -191,18 +191,47 @@ def test_as_many_groups_as_examples_are_not_taken_for_them() -> None:
 
 
 def test_a_table_is_looked_up_and_its_rows_are_nobodys() -> None:
-    """By numbers, by a product with ones, and by more than one example."""
+    """By numbers and by a product with ones; also where the table is as long as the batch."""
 
     def run(m: nn.Module, x: Tensor) -> Tensor:
-        numbers = torch.tensor([2, 0, 1, 2])
-        return m.lin(x) + m.w[numbers] + F.one_hot(numbers, 4).float() @ m.v
+        numbers, other = torch.tensor([2, 0, 1, 2]), torch.tensor([2, 0, 3, 1])
+        found = m.lin(x) + m.w[numbers] + F.one_hot(numbers, 4).float() @ m.v
+        return found + m.u[other] + F.one_hot(other, 4).float() @ m.t
 
-    agree(
-        seeded(
-            lambda: Model(run, lin=nn.Linear(D, D), w=nn.Parameter(draw(B, D)), v=nn.Parameter(draw(B, D)))
-        ),
-        draw(B, D),
-    )
+    tables = {name: nn.Parameter(draw(B, D)) for name in ("t", "u", "v", "w")}
+    agree(seeded(lambda: Model(run, lin=nn.Linear(D, D), **tables)), draw(B, D))
+
+
+def test_a_loss_that_is_added_up_over_the_examples_first_and_one_that_balances_experts() -> None:
+    model, x = seeded(lambda: mixture(by_where)), draw(B, T, D)
+
+    def shares(x: Tensor) -> Tensor:
+        return model.gate(model.into(x).reshape(-1, D)).softmax(1)
+
+    load = shares(x).detach().mean(0)
+
+    def losses() -> Tensor:
+        return (model(x).square().sum((1, 2)) + (shares(x) * load).view(B, -1).sum(1)) / B
+
+    found = model(x).square().mean(0).sum() + T * (shares(x).mean(0) * load).sum()
+    result, wanted = measure(model, found), one_by_one(model, losses)
+    assert result.missed == {} and result.checked
+    for name, squares in result.squares.items():
+        assert torch.allclose(squares, wanted[name], rtol=1e-4, atol=1e-10), name
+
+
+def test_a_row_alone_is_all_of_what_it_is_in() -> None:
+    """As in Switch transformers: rows are looked up behind a dimension of one, and there may be but one."""
+
+    def run(m: nn.Module, x: Tensor) -> Tensor:
+        hidden = m.into(x)
+        rows, found = hidden.reshape(-1, D), torch.zeros(B * T, D)
+        for chosen in (torch.tensor([7]), torch.tensor([2, 9, 10])):
+            found = found.index_add(0, chosen, m.expert(rows[None, chosen].reshape(-1, D)))
+        return m.head(hidden + found.view(hidden.shape))
+
+    parts = {"into": nn.Linear(D, D), "expert": nn.Linear(D, D), "head": nn.Linear(D, 3)}
+    agree(seeded(lambda: Model(run, **parts)), draw(B, T, D))
 
 
 def test_what_two_readers_tell_of_rows_is_put_together_or_contradicted() -> None:

@@ -40,6 +40,8 @@ def index(node: Any, at: Layout, out: Shape, shape: Shape, edge: int, examples: 
     first, kept = min(picks), [dim for dim in range(len(shape)) if dim not in picks]
     together = max(picks) - first + 1 == len(picks)
     before, (mine, *_) = first if together else 0, torch.broadcast_tensors(*picks.values())
+    if len(at.rows) == 1 == mine.dim() == len(mine):  # all of it is of one, whichever dimension tells
+        at = at._replace(dim=before)
     if at.dim < before:
         return at
     if at.dim >= before + mine.dim():

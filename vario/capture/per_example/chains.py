@@ -104,6 +104,7 @@ class Chains:
         self._free, self._made = _free(order, parameters), dict[Any, Chain]()
         self._order, self._parameters = order, parameters
         self._place: dict[Any, int] = {}
+        self._bare: dict[Any, bool] = {}
         self.picks = any(kind_of(node) in PICKS for node in order)  # rows out of more
 
     @property
@@ -117,7 +118,12 @@ class Chains:
 
     def is_bare(self, node: Any, examples: int) -> bool:
         """Whether only parameters lead to it, and no examples are among what is looked up of them."""
-        return node in self._free and not self.has_examples(node, examples)
+        if node not in self._free:
+            return False
+        bare = self._bare.get(node)
+        if bare is None:
+            bare = self._bare[node] = not self.has_examples(node, examples)
+        return bare
 
     def under(self, node: Any) -> Chain:
         """The chain from this node down."""

@@ -133,7 +133,7 @@ def down(
             elif read[0] not in under.nodes:
                 if not passes(node):
                     yield node, at, None
-            elif not is_elementwise(node) and under.has_examples(read[0], examples):
+            elif not is_elementwise(node) and not under.is_bare(read[0], examples):
                 yield node, at, None
 
 
