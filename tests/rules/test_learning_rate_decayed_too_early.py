@@ -33,6 +33,19 @@ def test_fires_where_a_schedule_meant_for_epochs_is_stepped_per_batch(make):
     assert any(e.name == "scheduler steps per epoch" and e.value == 50 for e in found.evidence)
 
 
+def test_a_rate_that_comes_back_was_not_taken_away(make):
+    """As where it jumps for single steps, few of which were read."""
+
+    def found(*jumps):
+        rate = np.full(400, 1e-3)
+        rate[list(jumps)] = 0.3
+        return check(make(400, {"loss/train": levels_off, ("hyper/lr", "group 0"): rate}))
+
+    assert found(50, 100) is None
+    assert found(50) is not None
+    assert found(50, 51) is not None
+
+
 def test_a_group_that_is_left_early_is_not_the_schedule(make):
     """A first layer that is trained for a third of the run, to below zero, beside others that go on."""
     line = 0.05 * (1 - np.arange(400) / 140)

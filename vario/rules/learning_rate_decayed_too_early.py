@@ -2,11 +2,12 @@
 
 What it means: most of the run was spent at a rate at which nothing moves any more. The usual reason is a
 schedule written in epochs but stepped after every batch.
-How it is decided: in every group of parameters more than half of the steps ran at 1 % of the highest rate or
-less (a cosine or a line to zero spends under 7 % of its steps there, three decays by ten at 50 %, 75 % and
-90 % a quarter); and the loss had not arrived: at the end it is still above 5 % of its start. Where the record
-knows how often the scheduler was stepped per epoch, that number is given. A schedule that lowers the rate
-when results stop getting better (ReduceLROnPlateau) took it away for a reason, and is advice.
+How it is decided: in every group of parameters more than half of the steps ran at 1 % of the highest rate
+or less, and none above that came after (a cosine or a line to zero spends under 7 % of its steps there,
+three decays by ten at 50 %, 75 % and 90 % a quarter); and the loss had not arrived: at the end it is still
+above 5 % of its start. Where the record knows how often the scheduler was stepped per epoch, that number is
+given. A schedule that lowers the rate when results stop getting better (ReduceLROnPlateau) took it away for
+a reason, and is advice.
 Not applicable: fewer than 20 readings of the learning rate or of the training loss.
 """
 
@@ -48,6 +49,8 @@ def check(
     # Two decays by ten are one by a hundred, but for rounding.
     low = np.maximum(rate / rate[highest], _of_others(record, steps)) <= 1.001 * part
     low[:highest] = False
+    if not low[low.argmax() :].all():
+        return None  # it came back, and may again
     spent = float(weight[low].sum() / weight.sum())
     if spent <= most or run.fall > 1 - arrived or run.state in ("non-finite", "worse"):
         return None
