@@ -8,6 +8,8 @@ import pytest
 from vario.nouns import NotApplicable
 from vario.rules.learning_rate_too_low import check
 
+N = np.arange(400)
+
 
 def slowly(steps, values):
     draw = np.random.default_rng(1)
@@ -182,3 +184,16 @@ def test_cannot_know_of_a_loss_at_rest_above_its_floor(make):
         check(make(400, rest))
     assert check(make(400, rest | {"loss/train": fallen})) is None  # at its floor
     assert check(make(400, rest | {"gradient/norm": 1.0})) is None  # noise goes on
+
+
+def test_what_brings_first_weights_down_to_a_guess_is_no_gain(make):
+    """The first half loses ten times as much as the second, but only what the start cost above a guess."""
+
+    def found(start, ratio=1e-4, later=0.1):
+        falls = np.where(N < 200, start - (start - 2.42) * N / 200, 2.42 - later * (N - 200) / 200)
+        loss = falls + 0.01 * np.random.default_rng(4).standard_normal(400)
+        return check(make(400, {"loss/train": (N, loss), "update/ratio": ratio}))
+
+    assert found(3.5).severity == "warning"
+    assert found(3.5, later=0.0) is None  # it stays at a guess for another reason
+    assert found(3.5, ratio=5e-4) is None  # the weights have gone far

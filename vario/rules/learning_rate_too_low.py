@@ -13,6 +13,8 @@ or the loss clearly falls faster in the second half. Or the run is only leaving 
 yet (less than a fifth of what a guess costs), the loss falls, faster in the second half than in the first (or
 all along, where half of the readings are too noisy to tell, as also where the weights moved by less than
 2 %), a rate three times as large would be usual, and the weights moved by less than a third of their norm.
+Or it has only come down to what a guess costs and still falls (by 1 % of that in the second half), ten
+times the step would be usual, and the weights moved by less than a tenth of their norm.
 Not applicable: fewer than 20 readings of the training loss or 5 of the update ratio; a loss that has come to
 rest above its floor, with no gradient left: whether larger steps would have found a lower minimum no single
 run tells.
@@ -76,6 +78,7 @@ def check(
     # A loss that rises while the weights stay is that of an opponent who learns.
     if run.state == "non-finite" or (run.state == "worse" and path >= still_limit) or typical.value <= 0:
         return None
+    short = path < path_limit and typical.high < usual / 10
     # Where ten times the step would still be small, most of a long path is noise that leads nowhere.
     tiny = typical.high < ratio_limit / 10 and path < path_limit / 2
     halves = [_halves(*curve) for curve in ((run.steps, run.values), _evaluations(record))]
@@ -94,7 +97,7 @@ def check(
     # A run that leaves its start, or whose weights stayed there, may fall too little for half of it to tell.
     slow = (leaving or path < still_limit) and trend(run.steps, run.values).high < 0
     slow = slow and halves[0][1].value < 0 and halves[0][1].low < straight * halves[0][0].value
-    falling = bool(straight_ones) or slow
+    falling = bool(straight_ones) or slow or (short and _came_down_to_a_guess(run, halves[0][1]))
     first, second = (straight_ones or halves)[0]
     # A loss that has not moved shows no trend above its noise; weights that have not moved say the same.
     still = run.state in ("stuck", "worse") and (path < still_limit or tiny)
@@ -110,6 +113,14 @@ def check(
         evidence.insert(0, exactly("learning rate", rate, rate * usual / typical.value))
     sure = confidence(path_limit, path, least=0.65, most=0.92)
     return Finding(ID, "warning", sure, (), (int(run.steps[0]), int(run.steps[-1])), tuple(evidence))
+
+
+def _came_down_to_a_guess(run: Course, second: Estimate, *, clear: float = 0.01) -> bool:
+    """Whether a loss that has won nothing beyond a guess still falls in the second half.
+
+    What brings first weights down to a guess is no gain, though the second half looks slow beside it.
+    """
+    return run.state == "stuck" and second.high < -clear * run.chance
 
 
 def _is_at_rest(
