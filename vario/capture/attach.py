@@ -360,7 +360,7 @@ class Attachment(Hearing):
     def expect(self, stream: Stream) -> None:
         """The next step begins: what is wanted of it."""
         stream.wanted = self._room.left(stream, self.observer.wants(stream))
-        stream.keep_of_every_step(self.observer)
+        self.doze.keep_of_every_step(stream)
         passes = self.by_hand.is_regular(stream) and self.doze.begin_by_hand(stream)
         self.awake = not passes and (self._unusual or any(other.wanted for other in self.streams))
         if self.awake:

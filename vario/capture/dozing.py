@@ -41,6 +41,7 @@ class Doze:
         self._owner = owner
         self._counted = 0  # what `left` was at the last count
         self._untold = 0
+        self.reads_norms = self.reads_losses = self.reads_clips = False  # of the step under way
         self._of_these = self._until = FAR  # step ends, from when until something is read or to be read
         self._kept: list[tuple[MicroBatches | None, dict[str, float | None]]] = []
 
@@ -98,21 +99,21 @@ class Doze:
     def step_begins(self, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         """The optimizer is about to take one of the steps that pass: the norm of its gradient may be kept."""
         stream = self._owner.streams[0]
-        if stream.every_norm.due:
+        if self.optimizer and stream.every_norm.due:
             self._owner.spent(
                 stream.every_norm.step_begins(self._owner, stream, self._step_under_way(), given, named)
             )
 
     def loss_called(self, name: str, args: Any, kwargs: Any) -> None:
         """A loss of training whose arguments nobody asks for: how much of its batch is right may be kept."""
-        if len(self._owner.streams) == 1 and (stream := self._owner.streams[0]).every_accuracy.due:
+        if self.reads_losses:
+            stream = self._owner.streams[0]
             seconds = stream.every_accuracy.called(self._owner, stream, name, args, kwargs)
             self._owner.spent(seconds if self.optimizer else 0.0)  # else it is heard, and timed
 
     def clipped(self, norm: Any) -> None:
         """The gradient of a step of which nothing is wanted was clipped: its norm may be kept."""
-        if len(self._owner.streams) == 1 and self._owner.streams[0].every_clip.due:
-            self._owner.streams[0].every_clip.clipped(norm)
+        self._owner.streams[0].every_clip.clipped(norm)
 
     def _step_under_way(self) -> int:
         return self._owner.streams[0].step + self._counted - self.left
@@ -150,6 +151,18 @@ class Doze:
         for thinned in stream.thinned:
             thinned.next_step(self._of_these - self._until)
         self._of_these = self._until = min(thinned.ends_until() for thinned in stream.thinned)
+        self._look_what_is_read()
+
+    def keep_of_every_step(self, stream: Stream) -> None:
+        """What the coming steps of a stream keep, measured or not."""
+        stream.keep_of_every_step(self._owner.observer)
+        self._look_what_is_read()
+
+    def _look_what_is_read(self) -> None:
+        alone, stream = len(self._owner.streams) == 1, self._owner.streams[0]
+        self.reads_norms = alone and stream.every_norm.due
+        self.reads_losses = alone and stream.every_accuracy.due
+        self.reads_clips = alone and stream.every_clip.due
 
     def keep(self) -> None:
         """One of the steps has been taken: what it is to offer."""

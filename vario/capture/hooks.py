@@ -143,14 +143,8 @@ def _install() -> None:
     of_modules = torch.nn.modules.module
     parameters = of_modules.register_module_parameter_registration_hook(alive.module_grew)
     parts = of_modules.register_module_module_registration_hook(alive.module_grew)
-    _Places.undo = (
-        before.remove,
-        after.remove,
-        parameters.remove,
-        parts.remove,
-        alive.forget,
-        outside.forget,
-    )
+    undo = (before.remove, after.remove, parameters.remove, parts.remove, alive.forget, outside.forget)
+    _Places.undo = undo
     _patch(Optimizer, "__init__", _optimizer_init)
     _patch(torch.autograd, "backward", _backward)
     _patch(torch.autograd, "grad", _grad)
@@ -190,7 +184,7 @@ def _before_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, 
             changed = listener.hear("before_step", optimizer, args, kwargs)
             if changed is not None:
                 answer = args, kwargs = changed
-        else:
+        elif listener.doze.reads_norms:
             listener.doze.step_begins(args, kwargs)
     return answer
 
@@ -254,7 +248,8 @@ def _loss(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         if torch.is_grad_enabled() and not _awake():
             value = original(*args, **kwargs)
             for listener in _Places.listeners:
-                listener.doze.loss_called(name, args, kwargs)
+                if listener.doze.reads_losses:
+                    listener.doze.loss_called(name, args, kwargs)
             return value
         depth = getattr(_Places.inside, "loss", 0)
         _Places.inside.loss = depth + 1  # tensor subclasses come back through the same door
@@ -289,7 +284,8 @@ def _clip(original: Callable[..., Any]) -> Callable[..., Any]:
             _tell("clipped", max_norm, norm)
         else:
             for listener in _Places.listeners:
-                listener.doze.clipped(norm)
+                if listener.doze.reads_clips:
+                    listener.doze.clipped(norm)
         return norm
 
     return clip_grad_norm_
