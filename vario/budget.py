@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 __all__ = ["FIRST", "Budget"]
 
-SHARES = {"cheap": 0.35, "call": 0.2}  # of what the hooks leave of the budget; probes take the rest
+SHARES = {"cheap": 0.25, "call": 0.2}  # of what the hooks leave of the budget; probes take the rest
 NOISE = 0.2  # of the budget
 SELDOM = {"cheap": 64, "call": 256}  # steps from one to the next at most
 GRANTS = {"probe": 0.3, "noise": 0.2}  # seconds: a run of a few hundred quick steps can be diagnosed at all
@@ -24,7 +24,8 @@ POOR = {"probe": 1 / 2, "noise": 3 / 4}  # due however poor when it has passed: 
 POOREST = 0.1  # but of the script's own time so far no more than this for one of them
 OFTEN = {"probe": 4, "noise": 12}  # with the grant: due when this part of the run has passed since the last
 EVERY_LOSS = 2e-5  # seconds that it takes to keep and tell the loss of a step, until it is measured
-LOSSES = 0.25  # of the budget, at most, goes into those of steps that are not measured
+LEAST = 0.25  # of the budget is left for them, whatever hooks take
+LOSSES = 0.25  # of what hooks leave of the budget, at most, goes into those of steps that are not measured
 EVERY = 1e-4  # seconds that another number of such a step takes, until it is measured
 MANY = 17  # bits of a step: with each further one half as many losses are kept, so that a record stays small
 FIRST = 3  # steps that are always measured in full
@@ -94,6 +95,8 @@ class Budget:
         self._own: dict[str, deque[float]] = {}  # seconds in our code, by kind of step; `none`: hooks alone
         self._bare: dict[str, deque[float]] = {}  # seconds of the script; besides `after` a dear one
         self._hidden: dict[str, float] = {}  # what the script takes longer
+        self._kept: dict[str, float] = {}  # seconds a step, of what is kept of steps that are not measured
+        self._hooks = 0.0  # seconds a step, of hooks alone
         self._steps = self._stale = 0
         self._before = "none"  # kind of the step before
         self._dear = "probe"  # kind of the last dear one
@@ -115,17 +118,21 @@ class Budget:
 
         `cost`: seconds that one takes, if that is known.
         """
-        return self._period(step, LOSSES, cost or EVERY_LOSS)
+        return self._period("loss", step, LOSSES, cost or EVERY_LOSS)
 
-    def kept_period(self, step: int, cost: float | None, part: float) -> int:
-        """The same of another number of a step, for so much of the budget."""
-        return self._period(step, part, cost or EVERY)
+    def kept_period(self, name: str, step: int, cost: float | None, part: float) -> int:
+        """The same of another number of a step, for so much of what hooks leave of the budget."""
+        return self._period(name, step, part, cost or EVERY)
 
-    def _period(self, step: int, part: float, cost: float) -> int:
-        paid = part * self.share * self.plain
-        if self.share >= 1 or self.every_step or not paid:
+    def _period(self, name: str, step: int, part: float, cost: float) -> int:
+        budget = self.share * self.plain
+        paid = part * max(budget - self._hooks, LEAST * budget)
+        self._kept[name] = 0.0
+        if self.share >= 1 or self.every_step or paid <= 0:
             return 0
-        return max(math.ceil(cost / paid), 1 << (step >> MANY).bit_length())
+        period = max(math.ceil(cost / paid), 1 << (step >> MANY).bit_length())
+        self._kept[name] = cost / period
+        return period
 
     def affords_probe(self, *, under_way: bool = False) -> bool:
         """Whether the next step may be measured in full; `under_way`: so is the one that begins now."""
@@ -206,6 +213,8 @@ class Budget:
         if not ordinary:
             return
         self.plain = bare["none"] if quiet else statistics.median(s for k in ordinary for s in self._bare[k])
+        if quiet:  # the least that was seen, as below
+            self._hooks = max(0.0, min(self._own["none"]) - sum(self._kept.values()))
         self._hidden = {}
         for kind, seconds in bare.items():
             dear = kind.removeprefix("after ")

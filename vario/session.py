@@ -30,7 +30,7 @@ __all__ = ["Session", "Writer"]
 FREE = frozenset({"losses", "terms", "groups", "group_of", "times", "rows", "clip", "modes"})  # there anyway
 CALL = FREE | {"loss_calls", "attacks"}
 LOSS = "loss/train"  # read at nearly every step
-KEPT = {  # read at many: by which instrument, for which part of the budget at most
+KEPT = {  # read at many: by which instrument, for which part of what hooks leave of the budget at most
     "gradient/norm": ("gradient-norm", 0.15),
     "accuracy/train": ("accuracy", 0.1),
     "clipping/norm_before": ("clipping", 0.05),
@@ -170,7 +170,7 @@ class Session:
         name, part = KEPT[kept.series]
         if name in self._switched_off or all(instrument.name != name for instrument in self._all()):
             return 0
-        return self._budgets[stream.name].kept_period(stream.step, kept.cost(), part)
+        return self._budgets[stream.name].kept_period(name, stream.step, kept.cost(), part)
 
     def kept(self, stream: Stream, series: str, steps: Sequence[int], values: Sequence[float]) -> None:
         self._write("points", stream.name, series, steps, values)
