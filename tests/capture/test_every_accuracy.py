@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.capture.test_every_loss import STEPS, Kept, Now
 from vario.capture.attach import Attachment
-from vario.capture.every_accuracy import EveryAccuracy
 
 SERIES = "accuracy/train"
 
@@ -212,18 +212,73 @@ def test_a_loss_inside_a_transform_breaks_nothing() -> None:
     assert {step: pytest.approx(script.right[step]) for step in found} == found
 
 
-def test_what_breaks_is_switched_off_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(args: Any, kwargs: Any) -> None:
+def clipping(script: Script) -> None:
+    out, y, right = script.answered()
+    script.optimizer.zero_grad()
+    nn.functional.cross_entropy(out, y).backward()
+    nn.utils.clip_grad_norm_(script.model.parameters(), 0.1)
+    script.optimizer.step()
+    script.right.append(right)
+
+
+def all_read(idle: bool) -> Kept:
+    observer = Kept(1, idle, grads=False)
+    observer.kept_periods |= {SERIES: 1, "gradient/norm": 1, "clipping/norm_before": 1}
+    return observer
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["dozing", "heard"])
+def test_the_scripts_counter_of_operations_counts_none_of_ours(idle: bool) -> None:
+    class Counter(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[str] = []
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    def counted() -> list[str]:
+        script = Script()
+        for _ in range(45):
+            clipping(script)
+        with Counter() as counter:
+            for _ in range(10):
+                clipping(script)
+        return counter.seen
+
+    bare, observer = counted(), all_read(idle)
+    attachment = Attachment(observer)
+    assert counted() == bare
+    attachment.detach()
+    assert not observer.failures
+    assert all(any(45 <= step < 55 for step in points) for points in observer.points.values())
+    assert len(observer.points) == 3
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["dozing", "heard"])
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ("every_accuracy._count", "the accuracy of every step"),
+        ("every_accuracy._share", "the accuracy of every step"),
+        ("every_norm._norm", "the gradient's norm of every step"),
+        ("every_clip._number", "the norm that is clipped of every step"),
+    ],
+)
+def test_what_breaks_is_switched_off_and_the_run_goes_on(
+    part: str, told: str, idle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: Any) -> None:
         raise Now
 
-    monkeypatch.setattr("vario.capture.every_accuracy._count", broken)
-    script, observer = Script(), Kept(1, True, grads=False)
-    observer.kept_periods[SERIES] = 1
+    monkeypatch.setattr(f"vario.capture.{part}", broken)
+    script, observer = Script(), all_read(idle)
     attachment = Attachment(observer)
     for _ in range(STEPS):
-        by_function(script)
+        clipping(script)
     attachment.detach()
     assert len(script.right) == STEPS
-    assert [text.split(":")[0] for text in observer.failures] == ["the accuracy of every step"]
-    assert SERIES not in observer.points
-    assert EveryAccuracy().due is False
+    assert [text.split(":")[0] for text in observer.failures] == [told]
+    assert len(observer.points) == 2
+    assert len(observer.found) == STEPS

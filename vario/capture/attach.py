@@ -351,7 +351,7 @@ class Attachment(Hearing):
         stream.every_loss.heard(stream, self.gathered.batches, self.observer, held)
         self.observer.stepped(stream, {})
         tell_of_moved(stream, self.observer.event)
-        stream.next_step(self.gathered.batches)
+        stream.next_step(self, self.gathered.batches)
         stream.last_batches, stream.carried = self.gathered.batches, None
         self.gathered.closed(let_go=len(self.streams) == 1, late=late)  # others may yet step on it
         self.loaders.let_go()

@@ -141,9 +141,10 @@ class Doze:
         if stream.every_norm.due:
             self._owner.spent(stream.every_norm.step_taken(self._owner, stream, step))
         if stream.every_accuracy.due:
-            self._owner.spent(stream.every_accuracy.step_ends(step, stream.backwards, stream.micro_batches))
+            counts = stream.backwards, stream.micro_batches
+            self._owner.spent(stream.every_accuracy.step_ends(self._owner, step, *counts))
         if stream.every_clip.due:
-            self._owner.spent(stream.every_clip.step_ends(step))
+            self._owner.spent(stream.every_clip.step_ends(self._owner, step))
         self._pass(stream)
 
     def _pass(self, stream: Stream) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vario.capture import modes
 from vario.capture.accelerators import capturing
 from vario.capture.thinned import Thinned
 
@@ -34,7 +33,7 @@ class EveryAccuracy(Thinned):
     """Of one stream."""
 
     def __init__(self) -> None:
-        super().__init__("accuracy/train")
+        super().__init__("accuracy/train", "the accuracy")
         self._calls: list[_Call | None] = []  # None where one is not known
         self._spent = 0.0
 
@@ -45,23 +44,18 @@ class EveryAccuracy(Thinned):
         if len(self._calls) >= MOST_CALLS or threading.get_ident() != stream.thread:
             return 0.0
         start = time.perf_counter()
-        try:
-            self._calls.append(modes.unseen(_count, args, kwargs) if name == LOSS else None)
-        except Exception as error:
-            self.switch_off()
-            owner.fail("the accuracy of every step", error)
+        self._calls.append(self.read(owner, _count, args, kwargs) if name == LOSS else None)
         seconds = time.perf_counter() - start
         self._spent += seconds
         return seconds
 
-    def step_ends(self, step: int, backwards: int, micro_batches: int) -> float:
+    def step_ends(self, owner: Hearing, step: int, backwards: int, micro_batches: int) -> float:
         """A step of so many backwards ends, of how many micro-batches steps are. The seconds it took."""
         start = time.perf_counter()
         calls = [call for call in self._calls if call is not None]
         alike = len({call.classes for call in calls}) == 1
         if alike and len(calls) == len(self._calls) == backwards == micro_batches:
-            value = torch.stack([c.right for c in calls]).sum() / torch.stack([c.known for c in calls]).sum()
-            self.add(step, value.item() if value.is_cpu else value)
+            self.add(step, self.read(owner, _share, calls))
         seconds = time.perf_counter() - start
         if self._calls:
             self.took(self._spent + seconds)
@@ -80,6 +74,12 @@ class _Call(NamedTuple):
     right: Tensor
     known: Tensor
     classes: int
+
+
+def _share(calls: Sequence[_Call]) -> float | Tensor:
+    right = torch.stack([call.right for call in calls]).sum()
+    known = torch.stack([call.known for call in calls]).sum()
+    return float((right / known).item()) if right.is_cpu else right / known
 
 
 def _count(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Call | None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vario.capture import modes
 from vario.capture.accelerators import capturing
 from vario.capture.closures import given_closure
 from vario.capture.entries import SUSPECT
@@ -34,32 +33,28 @@ class EveryNorm(Thinned):
     """Of one stream."""
 
     def __init__(self) -> None:
-        super().__init__("gradient/norm")
+        super().__init__("gradient/norm", "the gradient's norm")
         self.within = False  # whether the step under way has a closure
-        self._understood: tuple[int, bool] = (0, False)  # by the number of gradients
+        self._understood: dict[int, bool] = {}  # by the number of gradients
 
     def step_begins(
         self, owner: Hearing, stream: Stream, step: int, given: tuple[Any, ...], named: dict[str, Any]
     ) -> float:
         """The optimizer is about to move, with these arguments. The seconds that reading took."""
         self.within = given_closure(given, named) is not None
-        return 0.0 if self.within else self.read(owner, stream, step)
+        return 0.0 if self.within else self.now(owner, stream, step)
 
     def step_taken(self, owner: Hearing, stream: Stream, step: int) -> float:
         """It has moved. What a closure computed is there still, if it ran once and torch's own optimizer."""
         mine, self.within = self.within and stream.backwards == 1, False
         torchs = type(stream.optimizers[0]()).__module__.startswith("torch.optim.")
-        return self.read(owner, stream, step) if mine and torchs else 0.0
+        return self.now(owner, stream, step) if mine and torchs else 0.0
 
-    def read(self, owner: Hearing, stream: Stream, step: int) -> float:
-        """Of the gradients as they are now. The seconds that reading took."""
+    def now(self, owner: Hearing, stream: Stream, step: int) -> float:
+        """Of the gradients as they are. The seconds that reading took."""
         start = time.perf_counter()
-        try:
-            if threading.get_ident() == stream.thread:
-                self.add(step, modes.unseen(self._read, stream))
-        except Exception as error:
-            self.switch_off()
-            owner.fail("the gradient's norm at every step", error)
+        if threading.get_ident() == stream.thread:
+            self.add(step, self.read(owner, _norm, stream, self._understood))
         seconds = time.perf_counter() - start
         self.took(seconds)
         return seconds
@@ -68,20 +63,20 @@ class EveryNorm(Thinned):
         """Not of gradients whose squares leave single precision."""
         super().tell(stream, observer, least=least)
 
-    def _read(self, stream: Stream) -> float | Tensor | None:
-        with torch._C.DisableTorchFunctionSubclass():
-            grads = [grad for parameter in stream.params if (grad := parameter.grad) is not None]
-            if not grads or capturing():
-                return None
-            if self._understood[0] != len(grads):
-                self._understood = len(grads), _are_plain(grads)
-            optimizer = stream.optimizers[0]()
-            if not self._understood[1] or getattr(optimizer, "grad_scale", None) is not None:
-                return None
-            if grads[0].dtype in HALVES:
-                grads = [grad.float() for grad in grads]
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))).detach()
-        return float(norm.item()) if norm.is_cpu else norm
+
+def _norm(stream: Stream, understood: dict[int, bool]) -> float | Tensor | None:
+    grads = [grad for parameter in stream.params if (grad := parameter.grad) is not None]
+    if not grads or capturing():
+        return None
+    if len(grads) not in understood:
+        understood[len(grads)] = _are_plain(grads)
+    optimizer = stream.optimizers[0]()
+    if not understood[len(grads)] or getattr(optimizer, "grad_scale", None) is not None:
+        return None
+    if grads[0].dtype in HALVES:
+        grads = [grad.float() for grad in grads]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))).detach()
+    return float(norm.item()) if norm.is_cpu else norm
 
 
 def _are_plain(grads: list[Tensor]) -> bool:

@@ -24,6 +24,7 @@ from vario.capture.losses import Divided, MicroBatches, divided_by_number, undiv
 from vario.capture.unregistered import unregistered
 
 if TYPE_CHECKING:
+    from vario.capture.hearing import Hearing
     from vario.capture.observer import Observer
 
 __all__ = ["Stream", "copied", "make_stream", "mode_counts", "rank"]
@@ -159,16 +160,16 @@ class Stream:
             kept.tell(self, observer)
         self.every_loss.tell(self, observer)
 
-    def next_step(self, batches: MicroBatches) -> None:
+    def next_step(self, owner: Hearing, batches: MicroBatches) -> None:
         """A step that was heard has ended, of these micro-batches."""
         fresh = batches is not self.last_batches
         if self.every_clip.due and "clip" not in self.wanted:
             for norm, _ in batches.clips if fresh else ():
                 self.every_clip.clipped(norm)
-            self.every_clip.step_ends(self.step)
+            self.every_clip.step_ends(owner, self.step)
         if self.every_accuracy.due and "loss_calls" not in self.wanted:
             backwards = self.backwards + (len(batches.members) if fresh else 0)
-            self.every_accuracy.step_ends(self.step, backwards, self.micro_batches)
+            self.every_accuracy.step_ends(owner, self.step, backwards, self.micro_batches)
         self.backwards = 0
         self.step, self.thread = self.step + 1, threading.get_ident()
         for kept in self.thinned:

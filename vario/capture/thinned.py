@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
+from vario.capture import modes
 from vario.capture.losses import host_values
 
 if TYPE_CHECKING:
+    from vario.capture.hearing import Hearing
     from vario.capture.observer import Observer
     from vario.capture.streams import Stream
 
@@ -28,10 +32,13 @@ GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, but for their whole part, fi
 
 
 class Thinned:
-    """Points of a series of one stream. `due`: whether the step under way is one of those that are read."""
+    """Points of a series of one stream. `due`: whether the step under way is one of those that are read.
 
-    def __init__(self, series: str) -> None:
-        self.series, self.due = series, False
+    It is read amid the script's own work: what fails is switched off, and the script goes on.
+    """
+
+    def __init__(self, series: str, what: str) -> None:
+        self.series, self.what, self.due = series, what, False
         self._period = self._ahead = 0  # steps to the next that is read
         self._phase = 0.0
         self._off = False
@@ -71,13 +78,19 @@ class Thinned:
             self._steps.append(step)
             self._values.append(value)
 
+    def read(self, owner: Hearing, call: Callable[..., Any], *arguments: Any) -> Any:
+        """What `call` returns, unseen by modes of the script; None where it fails, and no more is read."""
+        try:
+            with torch._C.DisableTorchFunctionSubclass():
+                return modes.unseen(call, *arguments)
+        except Exception as error:
+            self._off, self._period, self.due = True, 0, False
+            owner.fail(f"{self.what} of every step", error)
+            return None
+
     def took(self, seconds: float) -> None:
         """So long it took to read one."""
         self._seconds.append(seconds)
-
-    def switch_off(self) -> None:
-        """It broke: read no more of them."""
-        self._off, self._period, self.due = True, 0, False
 
     def tell(self, stream: Stream, observer: Observer, *, least: float = -math.inf) -> None:
         """What was kept that is a number, and at least so large; and keep it no more."""
