@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.capture.test_every_loss import STEPS, Kept, Now
+from tests.capture.test_every_loss import STEPS, Kept, Now, counted_operations
 from vario.capture.attach import Attachment
 
 SERIES = "accuracy/train"
@@ -229,27 +228,9 @@ def all_read(idle: bool) -> Kept:
 
 @pytest.mark.parametrize("idle", [True, False], ids=["dozing", "heard"])
 def test_the_scripts_counter_of_operations_counts_none_of_ours(idle: bool) -> None:
-    class Counter(TorchDispatchMode):
-        def __init__(self) -> None:
-            super().__init__()
-            self.seen: list[str] = []
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            self.seen.append(str(func))
-            return func(*args, **(kwargs or {}))
-
-    def counted() -> list[str]:
-        script = Script()
-        for _ in range(45):
-            clipping(script)
-        with Counter() as counter:
-            for _ in range(10):
-                clipping(script)
-        return counter.seen
-
-    bare, observer = counted(), all_read(idle)
+    bare, observer = counted_operations(Script(), clipping), all_read(idle)
     attachment = Attachment(observer)
-    assert counted() == bare
+    assert counted_operations(Script(), clipping) == bare
     attachment.detach()
     assert not observer.failures
     assert all(any(45 <= step < 55 for step in points) for points in observer.points.values())

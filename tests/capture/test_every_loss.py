@@ -106,6 +106,28 @@ class Script:
         return nn.functional.mse_loss(self.model(x), x.sum(1, keepdim=True) + torch.randn(8, 1))
 
 
+class Counter(TorchDispatchMode):
+    """What the script itself might use to count operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def counted_operations(script: Any, loop: Callable[[Any], None]) -> list[str]:
+    """Of steps 45 to 54."""
+    for _ in range(45):
+        loop(script)
+    with Counter() as counter:
+        for _ in range(10):
+            loop(script)
+    return counter.seen
+
+
 def plain(script: Script) -> None:
     script.optimizer.zero_grad()
     loss = script.loss()
@@ -331,27 +353,9 @@ def test_a_backward_of_another_thread_is_none_of_the_step() -> None:
 
 
 def test_the_scripts_counter_of_operations_counts_none_of_ours() -> None:
-    class Counter(TorchDispatchMode):
-        def __init__(self) -> None:
-            super().__init__()
-            self.seen: list[str] = []
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            self.seen.append(str(func))
-            return func(*args, **(kwargs or {}))
-
-    def counted() -> list[str]:
-        script = Script()
-        for _ in range(45):
-            plain(script)
-        with Counter() as counter:
-            for _ in range(10):
-                plain(script)
-        return counter.seen
-
-    bare = counted()
+    bare = counted_operations(Script(), plain)
     with attached() as kept:
-        assert counted() == bare
+        assert counted_operations(Script(), plain) == bare
     assert len(kept.found) == 55
 
 
