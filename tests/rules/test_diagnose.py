@@ -142,6 +142,8 @@ def test_a_loss_that_jumps_again_and_again_explains_answers_that_look_like_wrong
         for other in ("label-noise", "class-neglected"):
             by = {f.id: f.explained_by for f in rank([found(other, "warning", 0.9), spikes])}
             assert by[other] == explained
+        by = {f.id: f.explained_by for f in rank([found("label-noise", "error", 0.8), spikes])}
+        assert not by["label-noise"], "labels at random were never learned, and so not lost"
 
 
 def test_gradients_that_exploded_before_any_step_explain_a_rate_that_looks_too_high():

@@ -216,13 +216,19 @@ def explains(cause: Finding, symptom: Finding) -> bool:
         return False
     if (cause.id, symptom.id) == ("class-neglected", "overfitting"):
         return _answers_improved(symptom)
-    if cause.id == "unshuffled-data" and not _is_sorted(cause):
+    unsorted = cause.id == "unshuffled-data" and not _is_sorted(cause)
+    if unsorted or (cause.id in ("loss-spikes", "gradient-spikes") and _is_at_random(symptom)):
         return False
     if (measured := _MEASURED.get((cause.id, symptom.id))) is not None:
         return measured(cause)
     if symptom.id == "label-noise" and _is_of_failing(symptom):
         return cause.id != symptom.id and "loss-plateau" in consequences(cause.id)
     return symptom.id in consequences(cause.id)
+
+
+def _is_at_random(finding: Finding) -> bool:
+    """Whether labels are no better than a guess, all along: that is no answer that was lost again."""
+    return finding.id == "label-noise" and finding.severity == "error"
 
 
 def _is_of_failing(finding: Finding) -> bool:
