@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from vario.budget import FIRST, Budget
@@ -168,7 +169,7 @@ class Session:
 
     def kept_period(self, stream: Stream, kept: Thinned) -> int:
         name, part = KEPT[kept.series]
-        if name in self._switched_off or all(instrument.name != name for instrument in self._all()):
+        if name in self._switched_off or name not in self._names:
             return 0
         return self._budgets[stream.name].kept_period(name, stream.step, kept.cost(), part)
 
@@ -279,6 +280,10 @@ class Session:
 
     # ---- inside
 
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(instrument.name for instrument in self._all())
+
     def _all(self) -> Sequence[Instrument]:
         if self._instruments is None:
             from vario.instruments import ALL
@@ -302,8 +307,12 @@ class Session:
         for instrument in plan.running:
             found.extend(self._read(instrument, moment, stream))
         plan.lost += plan.lost > 0
-        dense = [r for r in found if not r.where and (r.series == LOSS or r.series in KEPT)]
-        if rest := [reading for reading in found if reading not in dense]:
+        dense: list[Reading] = []
+        rest: list[Reading] = []
+        for reading in found:
+            is_dense = not reading.where and (reading.series == LOSS or reading.series in KEPT)
+            (dense if is_dense else rest).append(reading)
+        if rest:
             self._write("readings", stream.name, moment.step, rest)
         for reading in dense:
             value = cast(float, reading.value)
