@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.capture.test_every_loss import STEPS, Kept, Now, counted_operations
+from tests.capture.test_every_loss import attached as attached_to
 from vario.capture.attach import Attachment
 
 SERIES = "accuracy/train"
@@ -18,14 +19,8 @@ SERIES = "accuracy/train"
 
 @contextmanager
 def attached(period: int = 1, *, idle: bool = True) -> Iterator[dict[int, float]]:
-    observer = Kept(1, idle, grads=False)
-    observer.kept_periods[SERIES] = period
-    attachment = Attachment(observer)
-    try:
+    with attached_to(idle=idle, every={SERIES: period}) as observer:
         yield observer.points.setdefault(SERIES, {})
-    finally:
-        attachment.detach()
-        assert not observer.failures
 
 
 class Script:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,8 +82,12 @@ class Kept:
 
 
 @contextmanager
-def attached(period: int = 1, *, idle: bool = True, grads: bool = False) -> Iterator[Kept]:
+def attached(
+    period: int = 1, *, idle: bool = True, grads: bool = False, every: Mapping[str, int] | None = None
+) -> Iterator[Kept]:
+    """`every`: of other series, of how many steps one is read."""
     observer = Kept(period, idle, grads)
+    observer.kept_periods |= every or {}
     attachment = Attachment(observer)
     try:
         yield observer

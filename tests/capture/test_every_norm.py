@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,13 @@ import torch
 from torch import nn
 
 from tests.capture.test_every_loss import STEPS, Kept, Script, added, by_hand, divided, plain, scaled
+from tests.capture.test_every_loss import attached as attached_to
 from vario.capture import thinned
 from vario.capture.attach import Attachment
 
 
-@contextmanager
-def attached(period: int = 1, *, idle: bool = True) -> Iterator[Kept]:
-    observer = Kept(1, idle, grads=False)
-    observer.kept_periods["gradient/norm"] = period
-    attachment = Attachment(observer)
-    try:
-        yield observer
-    finally:
-        attachment.detach()
-        assert not observer.failures
+def attached(period: int = 1, *, idle: bool = True) -> AbstractContextManager[Kept]:
+    return attached_to(idle=idle, every={"gradient/norm": period})
 
 
 def norms(kept: Kept) -> dict[int, float]:
